@@ -1,0 +1,55 @@
+# The ways in: `make demo` shows all of pairloom at work, `make test` proves it. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+LOOKED_AT := schemas stages pipeline trainer formats inspection install benchmarks tests
+
+# dvc.yaml calls `pairloom`, so the environment's own programs come first. pip need not look for newer pips.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test lint bench report clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+venv: $(INSTALLED) ## build .venv with everything in it (demo, test and the others do it by themselves)
+
+$(INSTALLED): pyproject.toml constraints.txt install/pure_detectron2.py
+	@command -v "$(PYTHON)" >/dev/null || { \
+	    echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name yours: make $(or $(MAKECMDGOALS),venv) PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "pairloom needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" -V 2>&1). Name another: make $(or $(MAKECMDGOALS),venv) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@echo 'installing pairloom and what it needs into .venv: some minutes, most of them torch'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m install.pure_detectron2
+	@$(BIN)/python -m pip check
+	@touch $@
+
+demo: $(INSTALLED) ## take the sample through every stage: pictures to shards to a training step
+	@$(BIN)/dvc repro
+	@echo
+	@echo "report:  $(CURDIR)/data/report/index.html"
+	@echo "shards:  $(CURDIR)/data/shards"
+
+test: $(INSTALLED) ## run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(INSTALLED) ## run every script of benchmarks/, each against a named peer
+	@for script in benchmarks/[a-z]*.py; do \
+	    echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
+
+report: $(INSTALLED) ## write the report again and say where it is
+	@$(BIN)/pairloom report
+
+clean: ## remove what runs and tools made; .venv stays
+	rm -rf data metrics models plots build .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(wildcard $(LOOKED_AT)) -name __pycache__ -type d -prune -exec rm -rf {} +
