@@ -1,0 +1,55 @@
+"""Table `quarantine`: every row that a stage left out, and why; nothing is lost silently."""
+
+import pyarrow as pa
+
+from schemas.table import Column, Table
+
+# The fixed vocabulary of reasons: meaning, and whether trying again may help.
+REASONS: dict[str, tuple[str, bool]] = {
+    # download
+    "scheme-refused": ("the URL is not http or https, or carries credentials", False),
+    "address-refused": ("the URL, or a redirect, leads to a private or local address", False),
+    "dns": ("the host name could not be resolved", True),
+    "connect": ("no connection, or it broke", True),
+    "tls": ("the server's certificate could not be verified", False),
+    "timeout": ("headers or body did not arrive within the deadline", True),
+    "http-4xx": ("the server refused: a 4xx status other than 404, 410 and 429", False),
+    "not-found": ("status 404 or 410", False),
+    "rate-limited": ("status 429", True),
+    "http-5xx": ("the server failed: a 5xx status", True),
+    "redirect-limit": ("too many redirects", False),
+    "body-limit": ("the body is longer than the limit", False),
+    "opt-out": ("robots.txt or a header reserves the image from this use", False),
+    "checksum": ("the body does not have the checksum that the list gives", False),
+    "not-an-image": ("the body is not a picture of an accepted format", False),
+    "damaged-image": ("the picture is truncated or cannot be decoded", False),
+    "pixel-limit": ("the header promises more pixels, frames or a longer side than allowed", False),
+    # curate
+    "no-caption": ("no caption is left after cleaning", False),
+    "caption-length": ("every caption is too short or too long", False),
+    "image-size": ("a side of the image is too short", False),
+    "image-aspect": ("the image is too narrow", False),
+    "caption-dropped": ("one caption was empty, too short or too long; its image stays with the others", False),
+    "duplicate": ("the same bytes as an earlier image; captions of the same shard were added to that one", False),
+    "near-duplicate": ("looks the same as an earlier image", False),
+    # any stage
+    "no-regions": ("the detector returned no region", False),
+    "bad-value": ("a value is NaN, infinite or does not fit its column", False),
+    "stage-error": ("the stage raised an error on this row; detail has it", True),
+    "worker-died": ("the worker process died on this row, each time", True),
+    "missing-input": ("an input table has no row for this image", True),
+}
+
+QUARANTINE = Table(
+    name="quarantine",
+    version=1,
+    row="one row that a stage left out",
+    columns=(
+        Column("stage", pa.string(), "the stage that left it out"),
+        Column("key", pa.string(), "the url (sample, download) or the image_id in hex (every later stage)"),
+        Column("reason", pa.string(), "a word of schemas.quarantine.REASONS"),
+        Column("detail", pa.string(), "what exactly: the status, the error, the other row's key"),
+        Column("attempts", pa.int32(), "how often it was tried, ≥ 1"),
+        Column("row", pa.string(), "the input row as JSON, without its blobs"),
+    ),
+)

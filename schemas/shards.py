@@ -1,0 +1,22 @@
+"""Table `shards`: the training rows, everything that a recipe may ask for, shuffled and split."""
+
+import pyarrow as pa
+
+from schemas.negatives import NEGATIVES
+from schemas.pairs import PAIRS
+from schemas.regions import REGIONS
+from schemas.table import Column, Table
+from schemas.tags import TAGS
+
+SHARDS = Table(
+    name="shards",
+    version=1,
+    row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
+    columns=(
+        *(column for column in PAIRS.columns if column.name not in ("original_width", "original_height", "phash")),
+        *REGIONS.columns[1:],
+        *TAGS.columns[1:],
+        *NEGATIVES.columns[1:],
+        Column("split", pa.string(), "train or val, by image"),
+    ),
+)

@@ -1,0 +1,22 @@
+"""Table `urls`: the pairs to fetch, as the user listed them, one row a URL."""
+
+import pyarrow as pa
+
+from schemas.table import Column, Table
+
+CAPTION_IN = pa.struct([pa.field("text", pa.string(), nullable=False), pa.field("lang", pa.string())])
+EXTRA = pa.map_(pa.string(), pa.string())
+
+URLS = Table(
+    name="urls",
+    version=1,
+    row="one image-text pair to fetch, in the order of the user's list",
+    columns=(
+        Column("url", pa.string(), "where the image is; http or https"),
+        Column("captions", pa.list_(CAPTION_IN), "text as listed, and its language (BCP 47 code) if the list says it"),
+        Column("licence", pa.string(), "licence of the image as the list gives it", nullable=True),
+        Column("source", pa.string(), "name of the collection that the pair comes from", nullable=True),
+        Column("checksum", pa.string(), "`md5:…` or `sha256:…` (hex) of the body to expect", nullable=True),
+        Column("extra", EXTRA, "every further column of the list, as text"),
+    ),
+)
