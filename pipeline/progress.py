@@ -1,0 +1,72 @@
+"""Show how far a long piece of work is, with rate and time left: a bar on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+LINE_EVERY_S = 10.0  # plain lines are for logs; more would drown them
+
+
+class Progress:
+    """Counts done units of a known total on standard error; use it as a context manager."""
+
+    def __init__(self, title: str, total: int, unit: str = "rows", plain: bool = False) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self._start = self._last = time.monotonic()
+        self._bar: tqdm | None = None
+        if not plain and sys.stderr.isatty():
+            self._bar = tqdm(total=total, desc=title, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True)
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(count)
+        elif now - self._last >= LINE_EVERY_S and self.done < self.total:
+            self._last = now
+            self._line(now)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif error is None and self.total:
+            self._line(time.monotonic())
+
+    def _line(self, now: float) -> None:
+        elapsed = max(now - self._start, 1e-9)
+        rate = self.done / elapsed
+        left = (self.total - self.done) / rate if rate else float("inf")
+        tail = f"{left:.0f} s left" if self.done < self.total else f"done in {elapsed:.1f} s"
+        print(f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {tail}", file=sys.stderr, flush=True)
+
+
+class TrainingProgress:
+    """Progress of a training run, told step by step; the total comes with the first step."""
+
+    def __init__(self, recipe: str, plain: bool = False) -> None:
+        self._recipe, self._plain = recipe, plain
+        self._progress: Progress | None = None
+
+    def __call__(self, step: int, steps: int, objective: str, loss: float) -> None:
+        if self._progress is None:
+            self._progress = Progress(f"train {self._recipe}", steps, "steps", self._plain)
+        self._progress.advance(1)
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(kind, error, trace)

@@ -1,0 +1,60 @@
+"""Find a stage module by its name and give every optional part of the contract its default."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ConfigError
+from schemas.table import Table
+from stages.contract import Corpus, Counts, Planned, Result, Scope
+
+ORDER = ("download", "curate", "regions", "tags", "negatives", "shards")  # of `pairloom run`; dvc.yaml has the same
+
+
+@dataclass(frozen=True)
+class LoadedStage:
+    """A stage module with all parts of stages/contract.py present."""
+
+    name: str  # of its section, folder and quarantine
+    module: str  # to import it by, in any process
+    inputs: tuple[str, ...]
+    output: Table
+    version: int
+    scope: Scope
+    config_type: type[Any]
+    setup: Callable[..., Any]
+    process: Callable[..., Result]
+    index: Callable[[Corpus, Any, Path], None] | None
+    plan: Callable[[Corpus, Any], Sequence[Planned]] | None
+    resources: Callable[[Any], Sequence[Path]]
+    check: Callable[[Counts, Any], None]
+
+
+def load(name: str) -> LoadedStage:
+    """The stage `stages.<name>`, or a stage of the user's own by its dotted module name.
+
+    Raises ConfigError if there is none of that name.
+    """
+    if name not in ORDER and "." not in name:
+        raise ConfigError(f"there is no stage {name!r}", where="stages/", fix=f"name one of {', '.join(ORDER)}")
+    path = name if "." in name else f"stages.{name}"
+    module: Any = importlib.import_module(path)
+    return LoadedStage(
+        name=path.rpartition(".")[2],
+        module=path,
+        inputs=module.INPUTS,
+        output=module.OUTPUT,
+        version=module.VERSION,
+        scope=getattr(module, "SCOPE", "shard"),
+        config_type=module.Config,
+        setup=module.setup,
+        process=module.process,
+        index=getattr(module, "index", None),
+        plan=getattr(module, "plan", None),
+        resources=getattr(module, "resources", lambda config: ()),
+        check=getattr(module, "check", lambda counts, config: None),
+    )

@@ -1,0 +1,176 @@
+"""Write a table's folder: shards by temporary name, fsync and rename, then a line in the journal.
+
+A reader can never see half a shard, and a crash at any moment loses at most the shards in work (DESIGN decision 5).
+Workers call `write_shard`; only the coordinating process holds a `Writer` and touches the manifest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import StoreError
+from schemas.folder import JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder
+
+ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading (DESIGN decision 1)
+DICTIONARY = ("licence", "source", "format", "split", "stage", "reason")  # few distinct values; blobs never
+
+
+def write_shard(folder: Path, name: str, table: pa.Table) -> Entry:
+    """Write one shard so that it is whole or absent; the entry still lacks what the executor knows.
+
+    Raises StoreError when the disk is full or the folder cannot be written.
+    """
+    target = folder / f"{name}.parquet"
+    temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            _write_parquet(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        size, digest = temporary.stat().st_size, sha256_file(temporary)
+        temporary.replace(target)
+        _sync_folder(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"shard {name} could not be written: {error.strerror or error}",
+            where=str(target),
+            fix="free some space or name another folder, and run the same command again; finished shards are kept",
+        ) from error
+    return Entry(name=name, rows=table.num_rows, bytes=size, sha256=digest)
+
+
+def _write_parquet(table: pa.Table, sink: object) -> None:
+    leaves = list(_leaves(table.schema))
+    rows = max(1, table.num_rows * ROW_GROUP_BYTES // max(table.nbytes, 1))
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=min(rows, max(table.num_rows, 1)),
+        # JPEG and float16 blobs don't shrink; compressing them only costs (measured in docs/design.md)
+        compression={path: "NONE" if pa.types.is_large_binary(kind) else "ZSTD" for path, kind in leaves},
+        use_dictionary=[path for path, _ in leaves if path in DICTIONARY],
+        write_statistics=[path for path, kind in leaves if not pa.types.is_large_binary(kind)],
+        write_page_checksum=True,
+        version="2.6",
+        data_page_size=1 << 20,
+    )
+
+
+def _leaves(schema: pa.Schema) -> Iterable[tuple[str, pa.DataType]]:
+    """Parquet's path of each primitive column, and its type."""
+    for column in schema:
+        yield from _leaves_of(column.name, column.type)
+
+
+def _leaves_of(path: str, kind: pa.DataType) -> Iterable[tuple[str, pa.DataType]]:
+    if pa.types.is_struct(kind):
+        for column in kind:
+            yield from _leaves_of(f"{path}.{column.name}", column.type)
+    elif pa.types.is_map(kind):
+        yield from _leaves_of(f"{path}.key_value.key", kind.key_type)
+        yield from _leaves_of(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
+        yield from _leaves_of(f"{path}.list.element", kind.value_type)
+    else:
+        yield path, kind
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)  # so that the rename itself survives a power cut
+    finally:
+        os.close(handle)
+
+
+@dataclass
+class Writer:
+    """The manifest of a table in work: what is done already, a line for each shard that follows, and the end."""
+
+    folder: Path
+    header: Header
+    done: dict[str, Entry]
+
+    @classmethod
+    def open(cls, folder: Path, header: Header) -> Writer:
+        """Go on with the folder's shards, all of which stay until `record` or `finish` says otherwise."""
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            known = {entry.name: entry for entry in open_folder(folder).shards}
+        except StoreError:
+            known = {}
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink()
+        return cls(folder, header, known)
+
+    @property
+    def complete(self) -> bool:
+        return (self.folder / MANIFEST).exists() and not (self.folder / JOURNAL).exists()
+
+    def begin(self, keep: Iterable[str]) -> None:
+        """From here on the table is incomplete: it holds only the shards in `keep` until `record` adds others."""
+        self.done = {name: self.done[name] for name in keep}
+        lines = [json.dumps(asdict(self.header)), *(json.dumps(asdict(entry)) for entry in self.done.values())]
+        _replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+
+    def record(self, entry: Entry) -> None:
+        """Note a shard that lies on disk."""
+        self.done[entry.name] = entry
+        with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(entry)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self) -> None:
+        """Write the manifest and remove files that belong to no shard of it."""
+        text = manifest_json(self.header, list(self.done.values()))
+        if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
+            _replace_text(self.folder / MANIFEST, text)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        for file in self.folder.glob("*.parquet"):
+            if file.stem not in self.done:
+                file.unlink()
+        _sync_folder(self.folder)
+
+
+@contextmanager
+def only_writer(data: Path, stage: str) -> Iterator[None]:
+    """Hold the right to write this stage's tables. Raises StoreError if another process has it; a dead one has not."""
+    path = data / ".locks" / stage
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"another process is running stage {stage} on this dataset", str(data), "wait for it or stop it"
+            ) from error
+        yield
+
+
+def _replace_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

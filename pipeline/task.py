@@ -1,0 +1,140 @@
+"""What a worker does for one shard: read its inputs, run the stage under the guard, write table and rejects."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import as_json
+from pipeline.guard import reject_rows, run_guarded
+from pipeline.stage import LoadedStage, load
+from pipeline.store import write_shard
+from schemas.errors import RunError
+from schemas.folder import Entry, Header, read_shard
+
+
+@dataclass(frozen=True)
+class Task:
+    """One output shard to make; small, so that it can travel to any worker."""
+
+    data: Path
+    stage: str  # the stage's module
+    config: Any  # the stage's own Config
+    header: Header
+    folder: Path  # what the stage's `index` wrote
+    name: str
+    fingerprint: str
+    sources: Mapping[str, Any] = field(default_factory=dict)  # input stage -> hash, for the file's metadata
+    planned: pa.Table | None = None  # rows (shard, row) of the first input, for a stage that cuts shards anew
+    killers: tuple[int, ...] = ()  # rows of the first input that killed their worker
+    span: tuple[int, int] | None = None  # a probe: only these rows, and nothing is written
+
+
+def run_task(task: Task) -> tuple[Entry, Entry]:
+    """Make and write the shard; (entry of the table, entry of the quarantine), which may have 0 rows."""
+    stage = load(task.stage)
+    tables = read_inputs(stage, task)
+    rows_in = tables[0].num_rows
+    killers, tables[0] = _part(tables[0], task.killers)
+    died = reject_rows(stage.name, killers, "worker-died", "the process died each time", attempts=2)
+    output, rejects = run_guarded(stage, tables, open_tools(stage.module, task.config, task.folder))
+    rejects = pa.concat_tables([rejects, died])
+    _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
+    quarantined = write_rejects(task.data, stage.name, task.name, rejects)
+    written = write_shard(task.data / stage.name, task.name, _with_provenance(output, task))
+    made = {"fingerprint": task.fingerprint, "rows_in": rows_in}
+    reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
+    return replace(written, rejected=reasons, **made), replace(quarantined, **made)
+
+
+def probe(task: Task) -> None:
+    """Run the stage on the task's span and forget the result; only whether the worker survives is of interest."""
+    assert task.span is not None
+    stage = load(task.stage)
+    tables = read_inputs(stage, task)
+    start, stop = task.span
+    tables[0] = tables[0].slice(start, stop - start)
+    run_guarded(stage, tables, open_tools(stage.module, task.config, task.folder))
+
+
+@functools.lru_cache(maxsize=1)
+def open_tools(stage: str, config: Any, folder: Path) -> Any:
+    """The stage's tools, loaded once a worker process."""
+    return load(stage).setup(config, folder)
+
+
+def read_inputs(stage: LoadedStage, task: Task) -> list[pa.Table]:
+    """One table for each of the stage's inputs: the shard of the same name (in its metadata), or the planned rows."""
+    folders = [task.data / name for name in stage.inputs]
+    if task.planned is None:
+        return [_named(read_shard(folder / f"{task.name}.parquet"), task.name) for folder in folders]
+    names = sorted(set(task.planned["shard"].to_pylist()))
+    first = _gather(folders[0], names, task.planned)
+    return [first, *(_rows_of(folder, names, first["image_id"]) for folder in folders[1:])]
+
+
+def _named(table: pa.Table, name: str) -> pa.Table:
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"shard": name.encode()})
+
+
+def _gather(folder: Path, names: Sequence[str], planned: pa.Table) -> pa.Table:
+    """The planned rows in the planned order; each shard is read once."""
+    parts, positions = [], []
+    for name in names:
+        wanted = pc.equal(planned["shard"], name)
+        rows = planned.filter(wanted)["row"]
+        parts.append(read_shard(folder / f"{name}.parquet").take(rows))
+        positions.append(pc.indices_nonzero(wanted))
+    order = pc.sort_indices(pa.chunked_array(positions))
+    return pa.concat_tables(parts).take(order)
+
+
+def _rows_of(folder: Path, names: Sequence[str], image_ids: pa.ChunkedArray) -> pa.Table:
+    """The rows of these images in these shards, in shard order."""
+    kept = [read_shard(folder / f"{name}.parquet") for name in names]
+    metadata = next((table.schema.metadata for table in kept if table.schema.metadata), None)
+    kept = [table.filter(pc.is_in(table["image_id"], image_ids.combine_chunks())) for table in kept]
+    plain = [table.replace_schema_metadata(None) for table in kept]
+    return pa.concat_tables(plain).replace_schema_metadata(metadata)
+
+
+def _part(table: pa.Table, rows: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+    """(these rows, the others), both in order."""
+    chosen = pa.array([row in rows for row in range(table.num_rows)], pa.bool_())
+    return table.filter(chosen), table.filter(pc.invert(chosen))
+
+
+def _refuse_loss(stage: LoadedStage, name: str, rows_in: int, accounted: int) -> None:
+    if accounted < rows_in:
+        raise RunError(
+            f"stage {stage.name} lost {rows_in - accounted} of {rows_in} rows: neither kept nor rejected",
+            where=f"shard {name}",
+            fix="this is a bug in the stage; report it with the shard",
+        )
+
+
+def write_rejects(data: Path, stage: str, name: str, rejects: pa.Table) -> Entry:
+    """Write the quarantine shard, or remove it if there is nothing in it (most shards have none)."""
+    folder = data / "quarantine" / stage
+    if rejects.num_rows:
+        return write_shard(folder, name, rejects)
+    (folder / f"{name}.parquet").unlink(missing_ok=True)
+    return Entry(name=name, rows=0, bytes=0, sha256="")
+
+
+def _with_provenance(output: pa.Table, task: Task) -> pa.Table:
+    """The stage's own metadata and, under `pairloom`, what made this file (DESIGN decision 4)."""
+    stage = load(task.stage)
+    checked = stage.output.check(output, where=f"stage {stage.name}, shard {task.name}")
+    made_by = asdict(task.header) | {"config": as_json(task.config), "inputs": dict(task.sources)}
+    own = {b"pairloom": json.dumps(made_by, sort_keys=True, ensure_ascii=False).encode()}
+    inherited = {key: value for key, value in (output.schema.metadata or {}).items() if key not in (*own, b"shard")}
+    return checked.replace_schema_metadata(inherited | own)

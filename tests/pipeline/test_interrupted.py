@@ -1,0 +1,118 @@
+"""Runs that are killed, interrupted or lose a worker: what is left is whole, and going on gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from pipeline.config import RunConfig
+from pipeline.executor import Options, open_finished, run_stage
+from schemas.errors import StoreError
+from schemas.folder import open_folder
+from tests.pipeline.helpers import hashes, write_texts
+from tests.pipeline.words import Config
+
+TEXTS = [f"text {row}" for row in range(48)]
+WAIT_S = 0.05
+HERE = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> dict[str, str]:
+    write_texts(TEXTS, tmp_path / "undisturbed")
+    run_stage(
+        "tests.pipeline.words", Config(wait_s=WAIT_S), tmp_path / "undisturbed", Options(RunConfig(cluster="inline"))
+    )
+    return hashes(tmp_path / "undisturbed")
+
+
+def start(data: Path) -> subprocess.Popen[bytes]:
+    """The stage in a process group of its own, on two workers."""
+    write_texts(TEXTS, data)
+    params = data.parent / "params.yaml"
+    params.write_text(yaml.safe_dump({"words": {"wait_s": WAIT_S}}))
+    return subprocess.Popen(command(data), cwd=HERE, start_new_session=True, stderr=subprocess.DEVNULL)
+
+
+def command(data: Path) -> list[str]:
+    options = [
+        "--data",
+        str(data),
+        "--params",
+        str(data.parent / "params.yaml"),
+        "--metrics",
+        str(data.parent / "metrics"),
+    ]
+    cluster = ["--cluster", "local", "--workers", "2"]
+    return [sys.executable, "-m", "pipeline.cli", "stage", "tests.pipeline.words", *options, *cluster]
+
+
+def wait_for_shards(data: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (data / "words/manifest.jsonl").exists() and len(open_folder(data / "words").shards) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the stage never got going")
+
+
+def test_kill_9_of_the_whole_group_then_again_gives_the_same_bytes(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+    data = tmp_path / "data"
+    process = start(data)
+    wait_for_shards(data, 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
+    finished = open_folder(data / "words")
+    assert not finished.complete
+    assert 2 <= len(finished.shards) < 12
+    for entry in finished.shards:
+        assert finished.read(entry.name).num_rows == entry.rows
+    with pytest.raises(StoreError, match="unfinished"):
+        open_finished(data / "words")
+    assert subprocess.run(command(data), cwd=HERE, capture_output=True, check=False).returncode == 0
+    assert hashes(data) == undisturbed
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_so_and_goes_on_later(
+    tmp_path: Path, undisturbed: dict[str, str], number: signal.Signals, code: int
+) -> None:
+    data = tmp_path / "data"
+    process = start(data)
+    wait_for_shards(data, 1)
+    os.killpg(process.pid, number)
+    assert process.wait(60) == code
+    assert not open_folder(data / "words").complete
+    assert subprocess.run(command(data), cwd=HERE, capture_output=True, check=False).returncode == 0
+    assert hashes(data) == undisturbed
+
+
+def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+    data = tmp_path / "data"
+    process = start(data)
+    wait_for_shards(data, 1)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline()) and not child.children()
+    ]
+    workers[0].send_signal(signal.SIGKILL)
+    assert process.wait(120) == 0
+    assert hashes(data) == undisturbed
+
+
+def test_json_is_the_only_thing_on_standard_output(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    start(data).wait(120)
+    done = subprocess.run([*command(data), "--json"], cwd=HERE, capture_output=True, check=True)
+    result = json.loads(done.stdout)
+    assert (result["rows_in"], result["rows_out"], result["shards_made"]) == (48, 48, 0)

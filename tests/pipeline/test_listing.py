@@ -1,0 +1,56 @@
+"""Cutting the URL list: lines added at the end make new shards, a changed line is refused or redone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import StoreError
+from schemas.folder import open_folder
+from tests.pipeline.helpers import hashes, write_texts
+
+TEXTS = ["a", "b", "c", "d", "e", "f"]
+
+
+def stored(data: Path) -> list[str]:
+    tables = open_folder(data / "urls").tables()
+    return [row["captions"][0]["text"] for _, table in tables for row in table.to_pylist()]
+
+
+@settings(max_examples=30, deadline=None)
+@given(parts=st.lists(st.lists(st.sampled_from("xyz"), max_size=9), min_size=1, max_size=4))
+def test_a_list_that_grows_is_stored_whole_and_in_order(
+    parts: list[list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = tmp_path_factory.mktemp("data")
+    so_far: list[str] = []
+    for part in parts:
+        before = hashes(data / "urls") if so_far else {}
+        so_far += part
+        write_texts(so_far, data)
+        assert stored(data) == so_far
+        now = hashes(data / "urls")
+        assert all(now[name] == value for name, value in before.items() if name.endswith(".parquet"))
+
+
+def test_a_changed_row_is_refused_by_number_and_redone_on_request(tmp_path: Path) -> None:
+    write_texts(TEXTS, tmp_path)
+    first = (tmp_path / "urls/00000.parquet").stat().st_mtime_ns
+    changed = [*TEXTS[:4], "E", "f"]
+    with pytest.raises(StoreError, match="row 4"):
+        write_texts(changed, tmp_path)
+    assert stored(tmp_path) == TEXTS
+    write_texts(changed, tmp_path, redo=True)
+    assert stored(tmp_path) == changed
+    assert (tmp_path / "urls/00000.parquet").stat().st_mtime_ns == first
+
+
+def test_a_shorter_list_is_refused_and_redone_on_request(tmp_path: Path) -> None:
+    write_texts(TEXTS, tmp_path)
+    with pytest.raises(StoreError, match="row 5"):
+        write_texts(TEXTS[:5], tmp_path)
+    write_texts(TEXTS[:5], tmp_path, redo=True)
+    assert stored(tmp_path) == TEXTS[:5]

@@ -1,0 +1,50 @@
+"""A small stage for the executor's tests: counts a caption's letters; some captions make it raise, die or wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.errors import ConfigError
+from schemas.rejects import Reject, quarantine
+from schemas.table import Column, Table
+
+INPUTS = ("urls",)
+OUTPUT = Table("words", 1, "one url", (Column("url", pa.string(), "as listed"), Column("letters", pa.int64(), "count")))
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    times: int = 1
+    wait_s: float = 0.0
+    cure: bool = False
+
+
+def setup(config: Config, folder: Path) -> Config:
+    return config
+
+
+def process(urls: pa.Table, tools: Config) -> Any:
+    kept, rejects = [], []
+    for row in urls.to_pylist():
+        time.sleep(tools.wait_s)
+        text = row["captions"][0]["text"]
+        if text == "raise":
+            raise ValueError(f"cannot take {text}")
+        if text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if text == "cure":
+            raise ConfigError("a setting is wrong", "here", "mend it")
+        if text == "reject":
+            rejects.append(Reject(row["url"], "no-caption", "as asked", row))
+        elif text != "lose":
+            kept.append((row["url"], len(text) * tools.times))
+    table = OUTPUT.table(url=[url for url, _ in kept], letters=[n for _, n in kept], metadata={"unit": "letters"})
+    return table, quarantine("words", rejects)
