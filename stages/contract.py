@@ -1,0 +1,77 @@
+"""What a stage module must offer, and what it may; the executor knows stages only through this file.
+
+A stage is a module or package `stages/<name>` with:
+
+    INPUTS: tuple[str, ...]     the stages whose tables it reads, shard by shard
+    OUTPUT: Table               the table it writes
+    VERSION: int                raise it when the same input and config give other bytes
+    Config                      a frozen, hashable dataclass, the section <name> of params.yaml; a field that cannot
+                                change the output has the metadata {"affects_output": False}
+    setup(config, folder)       -> tools: what is loaded once a worker (a model, an index)
+    process(*inputs, tools)     -> table, or (table, rejects): one pa.Table for each of INPUTS
+
+and, where it needs them:
+
+    SCOPE                       which input shards shard N depends on: "shard" (N alone; the default),
+                                "before" (all up to N) or "all"
+    index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`
+    plan(corpus, config)        -> for a stage that cuts shards anew: rows of the input for each output shard
+    resources(config)           -> files outside the tables that decide the result, such as a checkpoint
+    check(counts, config)       raises RunError when a finished stage kept too little
+
+`process` knows nothing of files, Dask, DVC or retries. It must depend on its rows alone: the executor may run
+it on any part of a shard to find a row that makes it fail, and puts that row in the quarantine table. Input
+tables have the name of their shard in their schema's metadata, as `shard` (not for a stage with `plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from schemas.table import Table
+
+Scope = Literal["shard", "before", "all"]
+Result: TypeAlias = pa.Table | tuple[pa.Table, pa.Table]
+
+
+class Corpus(Protocol):
+    """All input shards of a stage, for `index` and `plan`."""
+
+    def tables(self, stage: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """(shard name, its table with these columns), in shard order, one at a time."""
+
+    def bytes(self, stage: str, name: str) -> int:
+        """Size on disk of one input shard."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a finished stage did, over all its shards."""
+
+    rows_in: int
+    rows_out: int
+    rejected: Mapping[str, int]  # reason -> rows
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One output shard of a stage that cuts shards anew: its name and its rows in order."""
+
+    name: str
+    rows: pa.Table  # columns shard (string), row (int32): position in each of the inputs' first table
+
+
+class Stage(Protocol):
+    """The module interface that mypy holds every stage to."""
+
+    INPUTS: tuple[str, ...]
+    OUTPUT: Table
+    VERSION: int
+    Config: type[Any]
+
+    setup: Callable[..., Any]  # (config, folder) -> tools
+    process: Callable[..., Result]  # (one table for each of INPUTS, tools)
