@@ -1,0 +1,133 @@
+"""Which URLs and which network addresses may be fetched at all: the guards against inside addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, urljoin, urlsplit
+
+from stages.download.failure import Failure
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+PORTS = {"http": 80, "https": 443}
+NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+V4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")  # all that is assigned for unicast
+# Special-purpose blocks (IANA) that Python's `is_global` counts as global, in some or all versions.
+SPECIAL = tuple(
+    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20"))
+)
+# Metadata services of clouds that lie at addresses which look public.
+METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
+CREDENTIALS = re.compile(r"//[^/?#]*@")
+CONTROL = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one request goes: host in ASCII and lower case, without brackets; path as it stands in the request."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """The Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def without_credentials(url: str) -> str:
+    """The URL with user name and password blotted out, fit for tables and messages."""
+    return CREDENTIALS.sub("//***@", url)
+
+
+def parse(url: str) -> Target:
+    """Take a URL apart; non-ASCII hosts become IDNA and non-ASCII paths percent-encoded UTF-8.
+
+    Raises Failure scheme-refused for anything but http and https without credentials, dns for an impossible host name.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError as error:
+        raise Failure("scheme-refused", f"not a URL: {error}") from error
+    if parts.scheme not in PORTS:
+        raise Failure("scheme-refused", f"the scheme is {parts.scheme[:20]!r}, not http or https")
+    if "@" in parts.netloc:
+        raise Failure("scheme-refused", "the URL carries credentials")
+    if not parts.hostname:
+        raise Failure("scheme-refused", "the URL has no host")
+    # Already encoded parts stay as they are: "%" is safe.
+    path = quote(parts.path or "/", safe="/%:=&~+!$,;'@()*[]")
+    query = f"?{quote(parts.query, safe='/%:=&?~+!$,;@()*[]')}" if parts.query else ""
+    return Target(parts.scheme, _ascii_host(parts.hostname), port or PORTS[parts.scheme], path + query)
+
+
+def _ascii_host(host: str) -> str:
+    if CONTROL.search(host):
+        raise Failure("scheme-refused", "the host name holds a control character or space")
+    try:
+        return (host if host.isascii() else host.encode("idna").decode("ascii")).lower()
+    except UnicodeError as error:
+        raise Failure("dns", "not a possible host name") from error
+
+
+def follow(target: Target, location: str) -> Target:
+    """Where a redirect leads. Raises Failure as `parse` does."""
+    try:
+        # http.client reads headers as Latin-1; those who send other than ASCII mean UTF-8.
+        return parse(urljoin(target.url, location.encode("latin-1").decode("utf-8", "replace")))
+    except ValueError as error:
+        raise Failure("scheme-refused", f"redirected to something that is no URL: {error}") from error
+
+
+def objection(address: str) -> str | None:
+    """Why this network address may not be connected to, or None: only public unicast addresses may.
+
+    IPv4 addresses inside IPv6 ones (mapped, compatible, 6to4, NAT64) count as what they lead to.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])  # "fe80::1%eth0"
+    inner = _embedded(ip)
+    if inner is not None:
+        return _kind(inner) or _outer_objection(ip)
+    return _kind(ip)
+
+
+def _embedded(ip: Address) -> ipaddress.IPv4Address | None:
+    if isinstance(ip, ipaddress.IPv4Address):
+        return None
+    if ip.ipv4_mapped or ip.sixtofour:
+        return ip.ipv4_mapped or ip.sixtofour
+    if any(ip in network for network in NAT64) or (ip in V4_COMPATIBLE and int(ip) > 1):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return None
+
+
+def _outer_objection(ip: Address) -> str | None:
+    # 64:ff9b:1::/48 is for use inside a network, and nobody is reached through ::a.b.c.d.
+    return "a private address" if ip in NAT64[1] or ip in V4_COMPATIBLE else None
+
+
+def _kind(ip: Address) -> str | None:
+    if ip.is_loopback:
+        return "a loopback address"
+    if ip.is_link_local:
+        return "a link-local address"
+    if ip.is_multicast:
+        return "a multicast address"
+    if ip in METADATA:
+        return "a cloud's metadata address"
+    if any(ip in network for network in SPECIAL) or (ip.version == 6 and ip not in GLOBAL_V6):
+        return "a private address"
+    if not ip.is_global or ip.is_reserved:  # private, CGNAT, documentation, future use
+        return "a private address"
+    return None

@@ -1,0 +1,364 @@
+"""The fetcher against a server that breaks every rule: how each misbehaviour ends, and how soon."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from stages.download import wire
+from stages.download.address import Target
+from stages.download.failure import Failure
+from stages.download.fetch import Fetched, Fetcher, opt_out
+from stages.download.wire import Doors
+from tests.stages.download.hostile import HostileServer, drip, endless, in_turn, jpeg, raw, reply
+
+JPEG = jpeg()
+
+
+def make_fetcher(server: HostileServer, **changes: object) -> Fetcher:
+    """Short limits; the hostile server is reachable by the name `mirror.invalid`, and by no other."""
+    settings = {
+        "doors": Doors(mapped={"mirror.invalid": ("127.0.0.1", server.port)}),
+        "timeout_s": 2.0,
+        "retries": 0,
+        "backoff_s": 0.01,
+        "max_redirects": 3,
+        "max_bytes": 1 << 20,
+        "user_agent": "pairloom/0 (test)",
+    }
+    return Fetcher(**{**settings, **changes})  # type: ignore[arg-type]  # tests name what they change
+
+
+def get(server: HostileServer, path: str, checksum: str | None = None, **changes: object) -> Fetched:
+    return make_fetcher(server, **changes).fetch(f"http://mirror.invalid{path}", checksum)
+
+
+def refused(server: HostileServer, path: str, checksum: str | None = None, **changes: object) -> Failure:
+    with pytest.raises(Failure) as failure:
+        get(server, path, checksum, **changes)
+    return failure.value
+
+
+def test_a_picture_arrives_whole_with_its_sha256_and_kind(hostile: HostileServer) -> None:
+    hostile.answers["/a.jpg?x=1"] = reply(JPEG, Content_Type="text/html")  # a wrong label is no reason to refuse
+    fetched = get(hostile, "/a.jpg?x=1")
+    assert fetched == Fetched(JPEG, "jpeg", hashlib.sha256(JPEG).digest(), 1)
+    head = hostile.heads[0].decode()
+    assert "Host: mirror.invalid\r\n" in head
+    assert "User-Agent: pairloom/0 (test)\r\n" in head
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "asked"),
+    [(404, "not-found", 1), (410, "not-found", 1), (401, "http-4xx", 1), (403, "http-4xx", 1), (304, "http-4xx", 1),
+     (204, "not-an-image", 1), (429, "rate-limited", 3), (500, "http-5xx", 3), (503, "http-5xx", 3)],
+)  # fmt: skip
+def test_a_status_has_its_reason_and_only_temporary_ones_are_asked_again(
+    hostile: HostileServer, status: int, reason: str, asked: int
+) -> None:
+    hostile.answers["/x"] = reply(status=status)
+    failure = refused(hostile, "/x", retries=2)
+    assert (failure.reason, failure.attempts, len(hostile.requests)) == (reason, asked, asked)
+
+
+def test_a_server_that_recovers_is_asked_until_it_answers(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = in_turn(reply(status=503), raw(b""), reply(JPEG))
+    fetched = get(hostile, "/x", retries=2)
+    assert (fetched.body, fetched.attempts) == (JPEG, 3)
+
+
+def test_the_pause_before_a_retry_doubles(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = reply(status=500)
+    start = time.monotonic()
+    refused(hostile, "/x", retries=2, backoff_s=0.1)
+    assert 0.3 <= time.monotonic() - start < 1.5
+
+
+def test_redirects_are_followed_and_their_number_is_limited(hostile: HostileServer) -> None:
+    hostile.answers["/1"] = reply(status=301, Location="/2")
+    hostile.answers["/2"] = reply(status=307, Location="http://mirror.invalid/3")
+    hostile.answers["/3"] = reply(JPEG)
+    hostile.answers["/loop"] = reply(status=302, Location="/loop")
+    assert get(hostile, "/1").body == JPEG
+    assert refused(hostile, "/loop", retries=2).reason == "redirect-limit"
+    assert hostile.requests.count("/loop") == 4
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "2130706433", "0177.0.0.1", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0",
+     "[::]", "[64:ff9b::7f00:1]"],
+)  # fmt: skip
+def test_a_local_address_is_refused_in_every_spelling_direct_and_by_redirect(hostile: HostileServer, host: str) -> None:
+    hostile.answers["/secret"] = reply(JPEG)
+    hostile.answers["/away"] = reply(status=302, Location=hostile.url("/secret", host))
+    with pytest.raises(Failure) as direct:
+        make_fetcher(hostile).fetch(hostile.url("/secret", host), None)
+    assert direct.value.reason in ("address-refused", "dns")  # a resolver may not know the odd spellings
+    redirected = refused(hostile, "/away")
+    assert redirected.reason == direct.value.reason
+    assert redirected.detail.startswith("redirected: ")
+    assert "/secret" not in hostile.requests
+
+
+def test_metadata_addresses_are_refused_without_a_connection(hostile: HostileServer) -> None:
+    start = time.monotonic()
+    for host in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "[fd00:ec2::254]"):
+        hostile.answers["/away"] = reply(status=302, Location=f"http://{host}/latest/meta-data/")
+        assert refused(hostile, "/away").reason in ("address-refused", "dns")
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://a.example/x", "http://u:secret@mirror.invalid/x"])
+def test_a_redirect_to_another_scheme_or_with_credentials_is_refused(hostile: HostileServer, location: str) -> None:
+    hostile.answers["/away"] = reply(status=302, Location=location)
+    failure = refused(hostile, "/away")
+    assert failure.reason == "scheme-refused"
+    assert "secret" not in str(failure)
+
+
+def test_hosts_are_allowed_by_name_or_by_name_and_port(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = reply(JPEG)
+    url = hostile.url("/x")
+    for allowed in ("127.0.0.1", f"127.0.0.1:{hostile.port}"):
+        assert make_fetcher(hostile, doors=Doors(frozenset({allowed}))).fetch(url, None).body == JPEG
+    with pytest.raises(Failure, match="loopback"):
+        make_fetcher(hostile, doors=Doors(frozenset({"127.0.0.1:1"}))).fetch(url, None)
+
+
+def test_a_name_is_looked_up_once_and_the_checked_address_is_the_one_connected_to(
+    hostile: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [["93.184.216.34"], ["127.0.0.1"]]  # a rebinding name: harmless when checked, local afterwards
+    asked, connected = [], []
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers[len(asked) - 1]]
+
+    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+        connected.append(address)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(Failure) as failure:
+        make_fetcher(hostile).fetch("http://rebind.example/x", None)
+    assert failure.value.reason == "connect"
+    assert (asked, connected) == (["rebind.example"], [("93.184.216.34", 80)])
+
+
+def test_one_inside_address_among_public_ones_is_enough_to_refuse(
+    hostile: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in ("93.184.216.34", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    with pytest.raises(Failure, match=r"10\.0\.0\.1"):
+        make_fetcher(hostile).fetch("http://mixed.example/x", None)
+
+
+def test_an_unknown_host_is_a_dns_failure_and_tried_again(hostile: HostileServer) -> None:
+    with pytest.raises(Failure) as failure:
+        make_fetcher(hostile, retries=1).fetch("http://nowhere.invalid/x", None)
+    assert (failure.value.reason, failure.value.attempts) == ("dns", 2)
+    with pytest.raises(Failure, match="host name"):
+        make_fetcher(hostile).fetch(f"http://{'a' * 70}.example/x", None)
+
+
+def test_a_resolver_that_hangs_is_bounded_by_the_deadline(
+    hostile: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hostile.closing.wait(5) and [])
+    start = time.monotonic()
+    with pytest.raises(Failure) as failure:
+        make_fetcher(hostile, timeout_s=0.3).fetch("http://slow.example/x", None)
+    hostile.closing.set()
+    assert failure.value.reason == "timeout"
+    assert time.monotonic() - start < 1
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+SLOW = {
+    "no answer": (b"", b""),
+    "headers drop by drop": (OK, b"X-A: b\r\n"),
+    "one endless header line": (OK + b"X: ", b"a"),
+    "continue for ever": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body drop by drop": (OK + b"Content-Length: 100000\r\n\r\n" + JPEG[:100], b"x"),
+    "chunks drop by drop": (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n\xff\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_slow_server_is_left_at_the_deadline(hostile: HostileServer, kind: str) -> None:
+    first, piece = SLOW[kind]
+    hostile.answers["/slow"] = drip(first, piece, 0.05, hostile.closing)
+    start = time.monotonic()
+    failure = refused(hostile, "/slow", timeout_s=0.5)
+    assert failure.reason in ("timeout", "not-an-image")  # dripped bytes may show that this is no picture
+    assert time.monotonic() - start < 1.0
+
+
+def test_endless_headers_end_early(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = endless(OK, b"X-A: " + b"b" * 1000 + b"\r\n")
+    assert refused(hostile, "/x").reason == "connect"
+
+
+def test_a_body_beyond_the_limit_is_refused_announced_or_not(hostile: HostileServer) -> None:
+    head = JPEG[:100]
+    hostile.answers["/announced"] = endless(OK + b"Content-Length: 999999999\r\n\r\n" + head, b"x" * 65536)
+    hostile.answers["/silent"] = endless(OK + b"\r\n" + head, b"x" * 65536)
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    hostile.answers["/chunked"] = endless(OK + b"Transfer-Encoding: chunked\r\n\r\n64\r\n" + head + b"\r\n", chunk)
+    for path in ("/announced", "/silent", "/chunked"):
+        assert refused(hostile, path, retries=2).reason == "body-limit"
+        assert hostile.requests.count(path) == 1
+
+
+def test_gzip_is_undone_and_its_bombs_are_refused(hostile: HostileServer) -> None:
+    hostile.answers["/gzip"] = reply(gzip.compress(JPEG), Content_Encoding="gzip")
+    hostile.answers["/deflate"] = reply(zlib.compress(JPEG), Content_Encoding="deflate")
+    bomb = gzip.compress(JPEG[:100] + bytes(200 << 20))
+    assert len(bomb) < 1 << 20
+    hostile.answers["/bomb"] = reply(bomb, Content_Encoding="gzip")
+    hostile.answers["/cut"] = reply(gzip.compress(JPEG)[:-20], Content_Encoding="gzip")
+    hostile.answers["/not"] = reply(JPEG, Content_Encoding="gzip")
+    assert get(hostile, "/gzip").body == get(hostile, "/deflate").body == JPEG
+    assert refused(hostile, "/bomb").reason == "body-limit"
+    assert refused(hostile, "/cut").reason == "connect"
+    assert refused(hostile, "/not").reason == "damaged-image"
+
+
+def test_a_body_that_breaks_off_is_a_connection_failure(hostile: HostileServer) -> None:
+    hostile.answers["/length"] = raw(OK + b"Content-Length: 5000\r\n\r\n" + JPEG[:500])
+    hostile.answers["/chunk"] = raw(OK + b"Transfer-Encoding: chunked\r\n\r\n1000\r\n" + JPEG[:500])
+    for path in ("/length", "/chunk"):
+        failure = refused(hostile, path, retries=1)
+        assert (failure.reason, failure.attempts) == ("connect", 2)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\0\1\2\3 nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nX"]
+)
+def test_what_is_no_http_answer_is_a_connection_failure(hostile: HostileServer, answer: bytes) -> None:
+    hostile.answers["/x"] = raw(answer)
+    assert refused(hostile, "/x").reason in ("connect", "not-an-image")
+
+
+def test_a_refused_connection_is_a_connection_failure(hostile: HostileServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    failure = refused(hostile, "/x", doors=Doors(mapped={"mirror.invalid": ("127.0.0.1", port)}))
+    assert failure.reason == "connect"
+    assert str(port) not in failure.detail, "a table must not depend on a port"
+
+
+HTML = b"<!doctype html><html><body>Sorry, this picture has moved.</body></html>"
+
+
+@pytest.mark.parametrize("body", [HTML, b"", b"\xff", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7 " * 9])
+def test_a_body_that_is_no_picture_is_refused_whatever_its_label(hostile: HostileServer, body: bytes) -> None:
+    hostile.answers["/x.jpg"] = reply(body, Content_Type="image/jpeg")
+    failure = refused(hostile, "/x.jpg", retries=2)
+    assert (failure.reason, failure.attempts) == ("not-an-image", 1)
+
+
+def test_a_long_page_is_not_read_to_its_end(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = endless(OK + b"\r\n", HTML)
+    assert refused(hostile, "/x").reason == "not-an-image"
+
+
+def test_checksums_are_verified(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = reply(JPEG)
+    right = {"sha256": hashlib.sha256(JPEG).hexdigest(), "md5": hashlib.md5(JPEG).hexdigest()}
+    for name, value in right.items():
+        assert get(hostile, "/x", f"{name}:{value}").body == JPEG
+        assert get(hostile, "/x", f"{name.upper()}:{value.upper()}").body == JPEG
+        assert refused(hostile, "/x", f"{name}:{'0' * len(value)}").reason == "checksum"
+    assert refused(hostile, "/x", "crc32:00000000").reason == "checksum"
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ([], None),
+        (["noai"], "noai"),
+        (["index, NoImageAI"], "noimageai"),
+        (["max-snippet: 20, noml"], "noml"),
+        (["unavailable_after: 25 Jun 2030 15:00:00 PST"], None),
+        (["nofollow", "none"], "none"),
+        (["otherbot: noindex, noai"], None),
+        (["otherbot: noindex, pairloom: noai"], "noai"),
+        (["pairloom: noimageindex"], "noimageindex"),
+        (["*: noai"], "noai"),
+        (["all, follow"], None),
+    ],
+)
+def test_opt_outs_are_read_for_all_robots_and_for_this_one(values: list[str], word: str | None) -> None:
+    assert opt_out(values, "pairloom/0.1 (someone)") == word
+
+
+def test_an_opt_out_is_honoured_before_the_body_is_read(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = endless(OK + b"X-Robots-Tag: noai\r\n\r\n", JPEG)
+    failure = refused(hostile, "/x", retries=2)
+    assert (failure.reason, failure.attempts) == ("opt-out", 1)
+
+
+def test_a_stopped_run_begins_nothing_new(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = reply(status=500)
+    fetcher = make_fetcher(hostile, retries=9, backoff_s=60.0)
+    fetcher.stop.set()
+    start = time.monotonic()
+    with pytest.raises(Failure):
+        fetcher.fetch("http://mirror.invalid/x", None)
+    assert time.monotonic() - start < 1
+    assert not hostile.requests
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for mirror.invalid and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=mirror.invalid", "-addext", "subjectAltName=DNS:mirror.invalid", "-keyout", key, "-out", pem],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return pem, key
+
+
+def test_tls_is_verified_against_the_name_in_the_url(
+    hostile: HostileServer, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    hostile.tls = context
+    hostile.answers["/x"] = reply(JPEG)
+    doors = Doors(mapped=dict.fromkeys(("mirror.invalid", "other.invalid"), ("127.0.0.1", hostile.port)))
+    fetcher = make_fetcher(hostile, doors=doors, retries=2)
+    with pytest.raises(Failure) as unknown:
+        fetcher.fetch("https://mirror.invalid/x", None)
+    assert (unknown.value.reason, unknown.value.attempts) == ("tls", 1)
+    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+    monkeypatch.setattr(wire, "tls", lambda: trusting)
+    assert fetcher.fetch("https://mirror.invalid/x", None).body == JPEG
+    with pytest.raises(Failure) as wrong_name:
+        fetcher.fetch("https://other.invalid/x", None)
+    assert wrong_name.value.reason == "tls"
+
+
+def test_a_plain_server_behind_https_is_refused(hostile: HostileServer) -> None:
+    target = Target("https", "mirror.invalid", 443, "/x")
+    with pytest.raises(Failure) as failure:
+        make_fetcher(hostile, timeout_s=0.5).fetch(target.url, None)
+    assert failure.value.reason in ("tls", "connect", "timeout")
