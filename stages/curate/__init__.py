@@ -1,0 +1,87 @@
+"""Stage `curate`: clean the captions, and leave out images that are too small, too narrow or there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.errors import RunError
+from schemas.pairs import CAPTION, PAIRS
+from schemas.rejects import Reject, quarantine
+from schemas.table import metadata
+from stages.contract import Corpus, Counts
+from stages.curate.decisions import NOTHING, Decisions, decide, keys
+from stages.curate.rules import Config, Verdict, judge
+
+__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "check", "index", "process", "setup"]
+
+INPUTS = ("download",)
+OUTPUT = PAIRS
+VERSION = 1
+SCOPE = "before"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a worker keeps: the settings and what was decided over the whole corpus."""
+
+    config: Config
+    decisions: Decisions
+
+
+def index(corpus: Corpus, config: Config, folder: Path) -> None:
+    """Find the duplicates among all rows that pass the rules."""
+    decide(corpus, config, folder)
+
+
+def setup(config: Config, folder: Path) -> Tools:
+    return Tools(config, Decisions.open(folder))
+
+
+def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
+    """Rows that stay, with clean captions; all others, and every caption dropped from a row that stays, as rejects.
+
+    pairs: rows of one shard, whose name is in the metadata `shard`. A caption equal to another of its image (same text
+    and language) is left out without a reject, since nothing is lost.
+    """
+    decisions = tools.decisions.of(metadata(pairs)["shard"])
+    rows = pairs.drop_columns(["image"]).to_pylist()
+    kept: list[int] = []
+    captions: list[list[dict[str, Any]]] = []
+    rejects: list[Reject] = []
+    for position, (key, row) in enumerate(zip(keys(rows), rows, strict=True)):
+        decision = decisions.get(key, NOTHING)
+        verdict = judge(row["width"], row["height"], [*row["captions"], *decision.captions], tools.config)
+        reason, detail = (verdict.reason, verdict.detail) if verdict.reason else (decision.reason, decision.detail)
+        if reason:
+            rejects.append(Reject(row["image_id"].hex(), reason, detail, row))
+        else:
+            kept.append(position)
+            captions.append(verdict.captions)
+            rejects += dropped_captions(row, verdict)
+    table = pairs.take(pa.array(kept, pa.int64())).replace_schema_metadata(None)
+    place = table.schema.get_field_index("captions")
+    table = table.set_column(place, PAIRS.column("captions").field(), pa.array(captions, pa.list_(CAPTION)))
+    return table, quarantine("curate", rejects)
+
+
+def dropped_captions(row: dict[str, Any], verdict: Verdict) -> list[Reject]:
+    """One reject for each caption that was dropped although its image stays."""
+    return [
+        Reject(row["image_id"].hex(), "caption-dropped", why, {"url": row["url"], "captions": [caption]})
+        for caption, why in verdict.dropped
+    ]
+
+
+def check(counts: Counts, config: Config) -> None:
+    """Raise RunError if there were rows and none is left."""
+    if counts.rows_in and not counts.rows_out:
+        reasons = ", ".join(f"{rows} {reason}" for reason, rows in sorted(counts.rejected.items()))
+        raise RunError(
+            f"none of {counts.rows_in} rows is left ({reasons})",
+            where="stage curate, table quarantine/curate",
+            fix="loosen the rules in section curate of params.yaml, or look at what the list holds",
+        )

@@ -1,0 +1,69 @@
+"""Clean a caption: undo broken encodings and markup, drop what cannot be seen, and set single spaces."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+import ftfy
+
+# Undo mojibake, lone surrogates, terminal escapes and ligatures like "ﬁ". Curly quotes and the wide forms of Chinese
+# and Japanese punctuation are right as they are.
+REPAIR = ftfy.TextFixerConfig(
+    unescape_html=False, uncurl_quotes=False, fix_character_width=False, normalization="NFC", explain=False
+)
+ROUNDS = 8  # what is still changing after so many rounds was made to be so; it stays as it is then
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[0-9A-Za-z]{2,31});")
+HIDDEN = re.compile(r"<!--.*?(?:-->|$)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE)
+INLINE = (
+    "a|abbr|acronym|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|ins|kbd|mark|q|s|samp|small|span|strike|strong|sub|sup|"
+    "tt|u|var|wbr"
+)
+BLOCK = (
+    "address|article|aside|blockquote|body|br|button|caption|center|col|dd|div|dl|dt|figcaption|figure|footer|form|"
+    "h[1-6]|head|header|hr|html|iframe|img|input|label|li|link|main|meta|nav|ol|option|p|picture|pre|script|section|"
+    "select|source|style|table|tbody|td|tfoot|th|thead|title|tr|ul|video"
+)
+INLINE_TAG = re.compile(rf"</?(?:{INLINE})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+BLOCK_TAG = re.compile(rf"</?(?:{BLOCK})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+# Controls (but white space), soft hyphen, zero-width space, word joiner and other invisible operators, byte-order mark,
+# direction marks, tag characters, private use, surrogates and non-characters.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\ue000-\uf8ff\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
+)
+# The joiners shape letters in Persian and Indic scripts and make up emoji; next to Latin text, a space or an end they
+# do nothing that can be seen.
+JOINER = re.compile("(?<![^\x00-\u024f\\s])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u024f\\s])")
+WORD = re.compile(
+    "[\u0e00-\u0e7f\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    "|[^\\W\u0e00-\u0e7f\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+
+
+def clean(text: str) -> str:
+    """The caption as training should see it, in NFC; "" if nothing is left. Cleaning what is clean changes nothing.
+
+    HTML tags by their names ("I <3 you" and "<person>" stay), comments, scripts, entities, mojibake, controls and
+    zero-width characters go; every run of white space becomes one space.
+    """
+    for _ in range(ROUNDS):
+        before, text = text, _once(text)
+        if text == before:
+            break
+    return text
+
+
+def _once(text: str) -> str:
+    text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    text = HIDDEN.sub(" ", text)
+    text = BLOCK_TAG.sub(" ", INLINE_TAG.sub("", text))
+    text = ftfy.fix_text(text, REPAIR)
+    text = JOINER.sub("", UNSEEN.sub("", text))
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def count_words(text: str) -> int:
+    """Runs of letters and digits; in scripts without spaces (Chinese, Japanese, Thai) every character is one."""
+    return len(WORD.findall(text))

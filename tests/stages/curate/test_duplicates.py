@@ -1,0 +1,65 @@
+"""The search for duplicates against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, lists, tuples
+
+from stages.curate.duplicates import first_with_same_id, near_kept
+
+
+def brute_force(phashes: list[int], most: int) -> list[int]:
+    """For each hash, in order: the first kept one within `most` bits, or -1 if there is none and it is kept."""
+    kept: list[int] = []
+    found = []
+    for here, value in enumerate(phashes):
+        near = [there for there in kept if bin(value ^ phashes[there]).count("1") <= most]
+        found.append(near[0] if near else -1)
+        if not near:
+            kept.append(here)
+    return found
+
+
+# A few centres with some of their bits flipped: many pairs at, just below and just above the distance.
+CLOUDS = lists(tuples(integers(0, 3), lists(integers(0, 63), max_size=6)), max_size=60)
+CENTRES = (0, 0xFFFFFFFFFFFFFFFF, 0x0123456789ABCDEF, 0x0123456789ABCDEF ^ 0x1F)
+
+
+@given(cloud=CLOUDS, most=integers(0, 16))
+@settings(max_examples=200, deadline=None)
+def test_the_banded_search_finds_what_brute_force_finds(cloud: list[tuple[int, list[int]]], most: int) -> None:
+    phashes = [CENTRES[centre] ^ sum(1 << bit for bit in set(bits)) for centre, bits in cloud]
+    assert near_kept(np.array(phashes, np.uint64), most).tolist() == brute_force(phashes, most)
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 4, 8, 16])
+def test_every_single_pair_of_that_distance_is_found(most: int) -> None:
+    rng = np.random.default_rng(most)
+    for _ in range(200):
+        value = int(rng.integers(0, 2**64, dtype=np.uint64))
+        bits = rng.choice(64, most + 1, replace=False)
+        near, far = value, value
+        for bit in bits[:most]:
+            near ^= 1 << int(bit)
+        for bit in bits:
+            far ^= 1 << int(bit)
+        found = near_kept(np.array([value, near, far], np.uint64), most).tolist()
+        assert found == brute_force([value, near, far], most)
+        assert found[1] == 0
+        assert found[2] == -1
+
+
+def test_a_thousand_random_hashes_agree_with_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    phashes = rng.integers(0, 2**64, 1000, dtype=np.uint64)
+    phashes[500:] = phashes[:500] ^ (np.uint64(1) << rng.integers(0, 64, 500, dtype=np.uint64))
+    assert near_kept(phashes, 3).tolist() == brute_force(phashes.tolist(), 3)
+
+
+@given(lists(integers(0, 5), max_size=40))
+def test_the_first_with_the_same_id_is_found(ids: list[int]) -> None:
+    raw = [bytes([0, value, 0]) + bytes(13) for value in ids]  # zero bytes at the end must count too
+    found = first_with_same_id(np.array(raw, "V16"))
+    assert found.tolist() == [ids.index(value) for value in ids]
