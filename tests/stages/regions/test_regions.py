@@ -1,0 +1,148 @@
+"""The stage on tables: contents, order, independence of the batch, bad rows, and checkpoints that do not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from schemas.errors import ConfigError, InputError
+from schemas.regions import REGIONS, REGIONS_METADATA
+from schemas.table import Blob, metadata
+from stages.regions import Config, Tools, bad_value, checkpoint_file, process, resources, setup
+from stages.regions.extract import extract
+from tests.stages.regions.pictures import pairs_of, png
+
+
+@pytest.fixture(scope="module")
+def bodies(pictures: list[Image.Image]) -> list[bytes]:
+    return [png(picture) for picture in pictures]
+
+
+@pytest.fixture(scope="module")
+def table(tools: Tools, bodies: list[bytes]) -> pa.Table:
+    return process(pairs_of(bodies), tools)[0]
+
+
+def test_the_table_is_as_its_schema_says(table: pa.Table, tools: Tools) -> None:
+    REGIONS.check(table, where="test")
+    notes = metadata(table)
+    assert set(notes) == set(REGIONS_METADATA)
+    widths = {"feature_width": 1280, "prob_width": 16, "4": 4}
+    for column in REGIONS.columns:
+        if isinstance(column.type, Blob):
+            width = int(np.prod([widths[str(part)] for part in column.type.shape[1:]]))
+            sizes = [len(values) for values in column.type.unpack(table[column.name])]
+            assert sizes == [count * width for count in table["num_regions"].to_pylist()]
+    classes = REGIONS.column("class_ids").type.unpack(table["class_ids"])
+    assert max(ids.max() for ids in classes) < len(json.loads(notes["classes"]))
+
+
+def test_a_picture_has_the_same_regions_alone_as_among_others(
+    table: pa.Table, tools: Tools, bodies: list[bytes]
+) -> None:
+    alone = [process(pairs_of([body]), tools)[0] for body in reversed(bodies)]
+    assert pa.concat_tables(reversed(alone)).equals(table, check_metadata=True)
+
+
+def test_a_damaged_picture_is_left_out_with_its_reason(tools: Tools, bodies: list[bytes]) -> None:
+    given = pairs_of([b"no picture", bodies[0], bodies[1][:2000]])
+    table, rejects = process(given, tools)
+    assert table["image_id"].to_pylist() == given["image_id"].to_pylist()[1:2]
+    assert rejects["reason"].to_pylist() == ["damaged-image"] * 2
+    assert rejects["key"].to_pylist() == [given["image_id"][i].as_py().hex() for i in (0, 2)]
+
+
+def test_no_rows_give_no_rows(tools: Tools) -> None:
+    table, rejects = process(pairs_of([]), tools)
+    assert (len(table), len(rejects)) == (0, 0)
+    REGIONS.check(table, where="test")
+
+
+def test_values_that_float16_cannot_hold_are_named(tools: Tools, pictures: list[Image.Image]) -> None:
+    good = extract(pictures[0], tools.model, tools.spec, tools.words, tools.policy)
+    assert bad_value(good) is None
+    for wrong, word in ((65520.0, "65520"), (np.nan, "NaN"), (-np.inf, "infinity")):
+        features = good.features.copy()
+        features[0, 7] = wrong
+        assert word in (bad_value(dataclasses.replace(good, features=features)) or "")
+
+
+def test_a_detector_that_sees_nan_leaves_the_row_out(bodies: list[bytes]) -> None:
+    tools = setup(Config(device="cpu"), Path())
+    with torch.no_grad():
+        next(tools.model.roi_heads.tail.parameters()).fill_(torch.nan)
+    table, rejects = process(pairs_of(bodies[:1]), tools)
+    assert len(table) == 0
+    assert rejects["reason"].to_pylist() == ["bad-value"]
+
+
+def test_min_and_max_regions_are_kept(tools: Tools, bodies: list[bytes]) -> None:
+    policy = dataclasses.replace(tools.policy, min_regions=3, max_regions=3)
+    table, _ = process(pairs_of(bodies), dataclasses.replace(tools, policy=policy))
+    assert table["num_regions"].to_pylist() == [3, 3, 3]
+
+
+def test_fewer_regions_are_a_prefix_of_more(tools: Tools, table: pa.Table, bodies: list[bytes]) -> None:
+    policy = dataclasses.replace(tools.policy, min_regions=4, max_regions=4)
+    short, _ = process(pairs_of(bodies), dataclasses.replace(tools, policy=policy))
+    for name in ("boxes", "class_scores", "features", "prob_ids"):
+        for few, many in zip(short[name].to_pylist(), table[name].to_pylist(), strict=True):
+            assert many.startswith(few)
+
+
+def test_the_files_that_decide_the_result_exist() -> None:
+    assert all(path.is_file() for path in resources(Config()))
+    assert checkpoint_file(Config()) in resources(Config())
+    assert checkpoint_file(Config()).stat().st_size < 10_000_000
+
+
+def changed(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    save_file(tensors, path, metadata={"classes": '["a", "b"]', "attributes": '["red"]'})
+    return path
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    tensors = load_file(checkpoint_file(Config()))
+    name, value = next(iter(tensors.items()))
+    (tmp_path / "text").write_text("weights")
+    save_file(tensors, tmp_path / "nameless")
+    cases = {
+        tmp_path / "none": "does not exist",
+        tmp_path / "text": "cannot be read",
+        tmp_path / "nameless": "no names",
+        changed(tmp_path / "classes", tensors): "another shape .*cls_score",
+        changed(tmp_path / "less", {key: each for key, each in tensors.items() if key != name}): f"missing .*{name}",
+        changed(tmp_path / "more", tensors | {"extra": value.clone()}): "unknown .*extra",
+        changed(tmp_path / "nan", tensors | {name: torch.full_like(value, torch.nan)}): f"{name} has NaN",
+    }
+    for path, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            setup(Config(checkpoint=str(path)), Path())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"detector": "none"},
+        {"min_regions": 0},
+        {"max_regions": 101},
+        {"min_regions": 20, "max_regions": 10},
+        {"nms": 2.0},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, int | float | str]) -> None:
+    with pytest.raises(ConfigError):
+        Config(**wrong)  # type: ignore[arg-type]  # as params.yaml may have them
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="device"):
+        setup(Config(device="cuda:99"), Path())
