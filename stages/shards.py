@@ -1,0 +1,160 @@
+"""Stage `shards`: join everything known of an image into training rows, shuffled by seed and split by image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import ConfigError
+from schemas.rejects import Reject, quarantine
+from schemas.shards import SHARDS
+from schemas.table import Blob
+from stages.contract import Corpus, Planned
+
+INPUTS = ("curate", "regions", "tags", "negatives")
+OUTPUT = SHARDS
+VERSION = 1
+SCOPE = "all"
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Section `shards` of params.yaml."""
+
+    seed: int = 0
+    val_share: float = 0.01  # of the images, 0 to 1
+    shard_bytes: int = 256 << 20  # aimed at; a shard ends with the row that reaches it
+    shuffle_window: int = 8  # input shards whose rows are mixed with each other
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_share <= 1:
+            raise ConfigError(f"shards.val_share is {self.val_share}", "params.yaml", "set it from 0 to 1")
+        if self.shard_bytes < 1 or self.shuffle_window < 1:
+            raise ConfigError(
+                f"shards.shard_bytes is {self.shard_bytes} and shards.shuffle_window {self.shuffle_window}",
+                "params.yaml",
+                "set both to 1 or more",
+            )
+
+
+@dataclass(frozen=True)
+class Source:
+    """One shard of the curated pairs, as the plan sees it."""
+
+    name: str
+    image_ids: tuple[bytes, ...]
+    row_bytes: float  # of one row over all inputs, on average
+
+
+def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
+    """Which row goes where: `train-00000` … and `val-00000` …, each about config.shard_bytes.
+
+    Input shards are put in random order and their rows mixed within windows of config.shuffle_window shards, so that an
+    output shard is read from a few input shards however many there are. The loader shuffles again, over all shards.
+    """
+    sources = [_source(corpus, name, table) for name, table in corpus.tables("curate", ["image_id"])]
+    rng = np.random.Generator(np.random.PCG64(config.seed))
+    order = [sources[i] for i in rng.permutation(len(sources))]
+    windows = [order[start : start + config.shuffle_window] for start in range(0, len(order), config.shuffle_window)]
+    shuffled = [row for window in windows for row in _shuffle(window, rng)]
+    return [planned for split in SPLITS for planned in _cut(shuffled, split, config)]
+
+
+def _source(corpus: Corpus, name: str, table: pa.Table) -> Source:
+    size = sum(corpus.bytes(stage, name) for stage in INPUTS)
+    return Source(name, tuple(table["image_id"].to_pylist()), size / max(table.num_rows, 1))
+
+
+def _shuffle(window: Sequence[Source], rng: np.random.Generator) -> Iterator[tuple[Source, int]]:
+    """(shard, row) of all rows of these shards in random order."""
+    rows = [(source, row) for source in window for row in range(len(source.image_ids))]
+    return (rows[i] for i in rng.permutation(len(rows)))
+
+
+def _cut(rows: Sequence[tuple[Source, int]], split: str, config: Config) -> Iterator[Planned]:
+    """The rows of this split in shards that end with the row that fills them."""
+    chosen = [(source, row) for source, row in rows if split_of(source.image_ids[row], config) == split]
+    ends = np.cumsum([source.row_bytes for source, _ in chosen])
+    number = (np.concatenate([[0], ends[:-1]]) // config.shard_bytes).astype(int) if chosen else np.zeros(0, int)
+    for count, start in enumerate(np.unique(number, return_index=True)[1]):
+        part = [pair for pair, group in zip(chosen, number, strict=True) if group == number[start]]
+        table = pa.table(
+            {"shard": [source.name for source, _ in part], "row": pa.array([row for _, row in part], pa.int32())}
+        )
+        yield Planned(f"{split}-{count:05d}", table)
+
+
+def split_of(image_id: bytes, config: Config) -> str:
+    """`train` or `val`, from the image's id and the seed alone: it stays the same however the list grows."""
+    digest = hashlib.sha256(config.seed.to_bytes(8, "little", signed=True) + image_id).digest()
+    return "val" if int.from_bytes(digest[:8], "little") < config.val_share * 2**64 else "train"
+
+
+def setup(config: Config, folder: Path) -> Config:
+    return config
+
+
+def process(
+    curate: pa.Table, regions: pa.Table, tags: pa.Table, negatives: pa.Table, tools: Config
+) -> tuple[pa.Table, pa.Table]:
+    """Join the four tables by image in the order of `curate`; rows that lack a part or hold a NaN are rejected."""
+    others = {"regions": regions, "tags": tags, "negatives": negatives}
+    places = {
+        stage: pc.index_in(curate["image_id"], table["image_id"].combine_chunks()) for stage, table in others.items()
+    }
+    lacks = [[stage for stage, found in places.items() if not found[row].is_valid] for row in range(curate.num_rows)]
+    good = pa.array([not stages for stages in lacks], pa.bool_())
+    rejects = [_missing(curate, row, stages) for row, stages in enumerate(lacks) if stages]
+    joined = curate.filter(good)
+    parts = {stage: table.take(places[stage].filter(good)) for stage, table in others.items()}
+    whole = _join(joined, parts, regions.schema.metadata, tools)
+    finite = pa.array(~_not_finite(whole), pa.bool_())
+    rejects += [_bad(whole, row) for row in _rows(pc.invert(finite))]
+    return whole.filter(finite), quarantine("shards", rejects)
+
+
+def _join(
+    curate: pa.Table, parts: dict[str, pa.Table], metadata: dict[bytes, bytes] | None, config: Config
+) -> pa.Table:
+    columns = {name: table[name] for table in (curate, *parts.values()) for name in table.column_names}
+    columns["split"] = pa.array(
+        [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
+    )
+    kept = {
+        key.decode(): value.decode() for key, value in (metadata or {}).items() if key not in (b"pairloom", b"shard")
+    }
+    return SHARDS.table(metadata=kept, **{column.name: columns[column.name] for column in SHARDS.columns})
+
+
+def _not_finite(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Rows with a NaN or an infinity in a packed float column."""
+    bad = np.zeros(table.num_rows, dtype=np.bool_)
+    for column in SHARDS.columns:
+        if isinstance(column.type, Blob) and np.dtype(column.type.dtype).kind == "f":
+            bad |= [not np.isfinite(values).all() for values in column.type.unpack(table[column.name])]
+    return bad
+
+
+def _rows(chosen: pa.ChunkedArray | pa.Array) -> list[int]:
+    return [row for row, yes in enumerate(chosen.to_pylist()) if yes]
+
+
+def _missing(curate: pa.Table, row: int, stages: Sequence[str]) -> Reject:
+    return _reject(curate, row, "missing-input", f"no row for this image in {', '.join(stages)}; see their quarantine")
+
+
+def _bad(table: pa.Table, row: int) -> Reject:
+    return _reject(table, row, "bad-value", "a NaN or an infinity among the regions' numbers")
+
+
+def _reject(table: pa.Table, row: int, reason: str, detail: str) -> Reject:
+    (content,) = table.select(["image_id", "url", "captions"]).slice(row, 1).to_pylist()
+    return Reject(content["image_id"].hex(), reason, detail, content)

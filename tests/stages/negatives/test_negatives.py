@@ -1,0 +1,206 @@
+"""Hard negatives against brute force over scikit-learn's vectors and rank-bm25's scores, in memory and from disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from rank_bm25 import BM25Okapi
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from schemas.errors import ConfigError, InputError
+from schemas.pairs import CAPTION
+from stages import negatives
+from stages.negatives import Config, mine
+from stages.negatives.inverted import build
+from stages.negatives.mining import mine_captions
+from stages.negatives.words import normalise
+
+WORDS = ("dog", "cat", "red", "big", "runs", "sits", "on", "mat", "bus", "tree")
+CLOSE = 1e-6
+
+
+def made_up(number: int, seed: int) -> tuple[list[str], list[str]]:
+    """(captions, image ids): three captions an image, words by a skewed law, some texts the same."""
+    rng = np.random.default_rng(seed)
+    law = 1 / np.arange(1, 31)
+    vocabulary = [f"word{rank}" for rank in range(30)]
+    texts = [" ".join(rng.choice(vocabulary, rng.integers(2, 8), p=law / law.sum())) for _ in range(number)]
+    return texts, [f"image{row // 3:04d}" for row in range(number)]
+
+
+def brute_force(
+    texts: list[str], images: list[str], similarity: Any, config: Config
+) -> list[list[tuple[str, int, float]]]:
+    """For each caption (image id, caption index, similarity) of what the rule admits, sorted as it says, uncut."""
+    indexes = [images[:row].count(image) for row, image in enumerate(images)]
+    found = []
+    for row, image in enumerate(images):
+        admitted = [
+            (images[other], indexes[other], float(similarity[row, other]))
+            for other in range(len(texts))
+            if images[other] != image
+            and normalise(texts[other]) != normalise(texts[row])
+            and config.floor < similarity[row, other] < config.ceiling
+        ]
+        found.append(sorted(admitted, key=lambda one: (-one[2], one[0], one[1])))
+    return found
+
+
+def tfidf(texts: list[str]) -> Any:
+    try:
+        vectors = TfidfVectorizer(dtype=np.float64).fit_transform([normalise(text) for text in texts])
+    except ValueError:  # no text has a term
+        return np.zeros((len(texts), len(texts)))
+    return (vectors @ vectors.T).toarray()
+
+
+def check(mined: pa.Table, wanted: list[list[tuple[str, int, float]]], config: Config) -> None:
+    """The same captions in the same order; within a hair of a tie, rounding may decide which comes first."""
+    for row, expected in zip(mined.to_pylist(), wanted, strict=True):
+        got = [(one["image_id"], one["caption_index"], one["similarity"]) for one in row["negatives"]]
+        assert len(got) == min(len(expected), config.top_k)
+        assert row["short"] == config.top_k - len(got)
+        truth = {(image, index): value for image, index, value in expected}
+        np.testing.assert_allclose([one[2] for one in got], [one[2] for one in expected[: len(got)]], atol=CLOSE)
+        for image, index, value in got:
+            assert truth[image, index] == pytest.approx(value, abs=CLOSE)
+        values = [one[2] for one in got]
+        assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize(("number", "top_k"), [(60, 5), (400, 30)])
+def test_the_negatives_are_those_of_brute_force(number: int, top_k: int) -> None:
+    texts, images = made_up(number, seed=number)
+    config = Config(top_k=top_k)
+    similarity = tfidf(texts)
+    assert not (np.abs(similarity - config.ceiling) < CLOSE).any()
+    check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    corpus=st.lists(
+        st.tuples(st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join), st.sampled_from("abcd")), max_size=14
+    ),
+    top_k=st.integers(1, 4),
+)
+def test_small_corpora_too_with_empty_texts_ties_and_repetitions(corpus: list[tuple[str, str]], top_k: int) -> None:
+    texts, images = [text for text, _ in corpus], [image for _, image in corpus]
+    config = Config(top_k=top_k)
+    similarity = tfidf(texts) if texts else np.zeros((0, 0))
+    assume(not (np.abs(similarity - config.ceiling) < CLOSE).any())
+    check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
+
+
+def test_exact_ties_go_to_the_smaller_image_id_and_caption_index() -> None:
+    texts = ["red dog runs fast today", "red one", "red two", "red three", "red four"]
+    mined = mine(texts, ["z", "c", "a", "a", "b"], config=Config(top_k=3))
+    first = mined.to_pylist()[0]["negatives"]
+    assert [(one["image_id"], one["caption_index"]) for one in first] == [("a", 0), ("a", 1), ("b", 0)]
+
+
+def test_bm25_is_rank_bm25s_score_over_the_captions_score_for_itself() -> None:
+    texts, images = made_up(90, seed=4)
+    tokens = [text.split() for text in texts]
+    scores = np.array([BM25Okapi(tokens).get_scores(query) for query in tokens])
+    own = scores.diagonal()[:, None]
+    similarity = np.where(own > 0, scores / np.where(own > 0, own, 1), 0)
+    config = Config(scorer="bm25", top_k=8)
+    assert not (np.abs(similarity - config.ceiling) < CLOSE).any()
+    check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_neither_block_size_nor_threads_change_a_bit(block: int) -> None:
+    texts, images = made_up(300, seed=9)
+    langs = pa.nulls(len(texts), pa.string())
+    table = pa.table({"image_id": images, "caption_index": pa.array([row % 3 for row in range(300)], pa.uint16())})
+    table = table.append_column("text", pa.array(texts, pa.large_string())).append_column("lang", langs)
+    index = build(table, Config())
+    whole = mine_captions(index, np.arange(300), Config())
+    parts = mine_captions(index, np.arange(300), Config(), threads=2, block=block)
+    for one, other in zip(vars(whole).values(), vars(parts).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_captions_of_different_languages_never_meet() -> None:
+    mined = mine(["red dog here", "red cat there", "red bus gone"], ["a", "b", "c"], ["en", "en", "de"])
+    assert [[one["image_id"] for one in row["negatives"]] for row in mined.to_pylist()] == [["b"], ["a"], []]
+
+
+def test_chinese_is_compared_by_pairs_of_characters() -> None:
+    mined = mine(
+        ["一只红色的狗在跑", "一只红色的猫坐着", "很多人在桥上面走路"], ["a", "b", "c"], config=Config(ceiling=0.9)
+    )
+    assert [one["image_id"] for one in mined.to_pylist()[0]["negatives"]] == ["b"]
+
+
+def test_the_example_of_the_docs() -> None:
+    equal = Config(ceiling=0.5, top_k=2)
+    texts = ["red dog runs fast", "red cat runs slow", "red bus"]
+    similarity = tfidf(texts)
+    assert similarity[0, 1] < 0.5  # with idf the shared words weigh less than in the example's equal weights
+    check(mine(texts, ["a", "b", "c"], config=equal), brute_force(texts, ["a", "b", "c"], similarity, equal), equal)
+
+
+class Listed:
+    """A corpus of curated shards held in memory."""
+
+    def __init__(self, shards: list[pa.Table]) -> None:
+        self.shards = shards
+
+    def tables(self, stage: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        for number, shard in enumerate(self.shards):
+            yield f"{number:05d}", shard.select(list(columns))
+
+    def bytes(self, stage: str, name: str) -> int:
+        return 0
+
+
+def curated(texts: list[str], images: list[str]) -> pa.Table:
+    ids = sorted(set(images), key=images.index)
+    captions = [
+        [{"text": t, "original": t, "lang": "en"} for t, i in zip(texts, images, strict=True) if i == image]
+        for image in ids
+    ]
+    keys = [image.encode().ljust(16, b"\0") for image in ids]
+    return pa.table({"image_id": pa.array(keys, pa.binary(16)), "captions": pa.array(captions, pa.list_(CAPTION))})
+
+
+def test_the_stage_finds_from_disk_what_mine_finds_in_memory_shard_by_shard(tmp_path: Path) -> None:
+    texts, images = made_up(240, seed=2)
+    whole = curated(texts, images)
+    config = Config(top_k=6)
+    negatives.index(Listed([whole.slice(0, 30), whole.slice(30)]), config, tmp_path)
+    tools = negatives.setup(config, tmp_path)
+    parts = [negatives.process(whole.slice(start, 13), tools) for start in range(0, whole.num_rows, 13)]
+    found = [found for row in pa.concat_tables(parts).to_pylist() for found in row["negatives"]]
+    wanted = mine(texts, images, ["en"] * len(texts), config)["negatives"].to_pylist()
+    for got, expected in zip(found, wanted, strict=True):
+        named = [{**one, "image_id": one["image_id"].rstrip(b"\0").decode()} for one in got]
+        assert named == expected
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(InputError, match="2 captions, 1 image ids"):
+        mine(["a", "b"], ["x"])
+    with pytest.raises(ConfigError, match=r"negatives\.top_k is 0"):
+        Config(top_k=0)
+    with pytest.raises(ConfigError, match=r"negatives\.floor is 0\.6"):
+        Config(floor=0.6)
+
+
+def test_mining_alone_needs_neither_torch_nor_the_pipeline() -> None:
+    heavy = ["torch", "dvc", "img2dataset", "dask", "detectron2"]
+    code = f"import stages.negatives, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
