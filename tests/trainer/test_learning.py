@@ -1,0 +1,75 @@
+"""Recipes on a real, small shards folder: they train, score and come out the same twice."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.store import Writer, write_shard
+from schemas.folder import Header
+from schemas.shards import SHARDS
+from trainer import loop
+
+THINGS = ("dog", "cup", "bus", "tree", "guitar", "apple", "boat", "clock")
+
+
+def picture(colour: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), (colour * 30, 255 - colour * 30, 90)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 train and 16 val images; the feature of a thing's region is one-hot, its caption names the thing."""
+    folder = tmp_path_factory.mktemp("shards")
+    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
+    writer.begin([])
+    for split, start, stop in (("train", 0, 48), ("val", 48, 64)):
+        rows = range(start, stop)
+        kinds = [row % len(THINGS) for row in rows]
+        ids = [row.to_bytes(16, "big") for row in rows]
+        count = len(ids)
+        wrong = [f"a photo of a {THINGS[(kind + 1) % 8]}" for kind in kinds]
+        hard = [{"image_id": bytes(16), "caption_index": 0, "text": text, "similarity": 0.4} for text in wrong]
+        table = SHARDS.table(
+            image_id=ids, image=[picture(k) for k in kinds], format=["jpeg"] * count, width=[64] * count,
+            height=[48] * count, url=["u"] * count, sha256=[bytes(32)] * count,
+            captions=[[{"text": f"a photo of a {THINGS[k]}", "original": "x", "lang": "en"}] for k in kinds],
+            extra=[{}] * count, num_regions=[2] * count, boxes=[np.array([[0, 0, 32, 48], [8, 8, 64, 48]])] * count,
+            class_ids=[np.array([k, k]) for k in kinds], class_scores=[np.array([0.9, 0.8])] * count,
+            attribute_ids=[np.zeros(2)] * count, attribute_scores=[np.ones(2)] * count,
+            features=[np.eye(8)[[k, k]] for k in kinds], prob_ids=[np.array([[k, 0], [k, 0]]) for k in kinds],
+            prob_values=[np.array([[0.9, 0.05], [0.8, 0.1]])] * count, tags=[[]] * count,
+            negatives=[[[one]] for one in hard], short=[[29]] * count, split=[split] * count,
+            metadata={"detector": "test", "checkpoint": "0", "feature_width": "8", "prob_width": "2",
+                      "classes": json.dumps(THINGS), "attributes": '["none"]'},
+        )  # fmt: skip
+        writer.record(write_shard(folder, f"{split}-00000", table))
+    writer.finish()
+    return folder
+
+
+@pytest.mark.parametrize("recipe", ["uniter", "clip"])
+def test_a_recipe_trains_and_reports_every_figure_against_chance(recipe: str, shards: Path) -> None:
+    result = loop.train(recipe, shards, loop.Config(steps=12, batch_size=16, threads=1))
+    for objective in result.metrics["objectives"].values():
+        assert all(np.isfinite(value) for value in objective.values() if value is not None)
+    assert result.metrics["retrieval"]
+
+
+def test_the_same_seed_gives_the_same_curve(shards: Path) -> None:
+    config = loop.Config(steps=6, batch_size=8, seed=3, threads=1)
+    one, two = (loop.train("clip", shards, config) for _ in range(2))
+    assert one.curve == two.curve
+
+
+def test_training_lowers_the_contrastive_loss_of_held_out_pairs(shards: Path) -> None:
+    result = loop.train("clip", shards, loop.Config(steps=60, batch_size=16, lr=1e-3, threads=1))
+    (figures,) = result.metrics["objectives"].values()
+    assert figures["held_out_loss"] < 0.8 * figures["untrained_loss"]

@@ -1,0 +1,180 @@
+"""What goes into a model: one row as an Example of numpy arrays, many as a Batch of tensors.
+
+Shape letters, here and in all of trainer/:
+B rows, T text tokens, R regions, D feature width, K stored class probabilities, C classes, V vocabulary, H hidden
+width, E embedding width, I images and N texts of a retrieval test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schemas.table import Array
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+IGNORE = -100  # a label that no loss counts, as in torch
+
+Tensors = TypeVar("Tensors", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Words:
+    """One caption as token ids, start and end included."""
+
+    ids_T: Array  # int64
+    word_ids_T: Array  # int64, number of the word that the token is a part of, −1 for special tokens
+    labels_T: Array  # int64, the id to predict, or IGNORE
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of one image, best first; what the recipe does not name is None."""
+
+    features_RD: Array  # float16, read-only
+    boxes_R7: Array  # float32: x1/W y1/H x2/W y2/H w/W h/H area share
+    masked_R: Array  # bool, hidden from the model
+    class_ids_R: Array | None = None
+    prob_ids_RK: Array | None = None
+    prob_values_RK: Array | None = None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One picture, cropped, resized and normalised."""
+
+    values_3SS: Array  # float32; 3 channels RGB, S pixels a side
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row ready for a batch."""
+
+    image_id: bytes
+    caption_index: int  # of the caption that the row is about, even where `words` are a negative's
+    words: Words
+    units: Regions | Pixels
+    match: bool = True  # whether the words describe the image
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """Captions, padded to the longest."""
+
+    input_ids_BT: Tensor  # int64
+    attention_mask_BT: Tensor  # bool, False is padding
+    word_ids_BT: Tensor  # int64, −1 for special tokens and padding
+    labels_BT: Tensor  # int64, the id to predict, or IGNORE
+
+
+@dataclass(frozen=True)
+class RegionBatch:
+    """Regions, padded to the most."""
+
+    features_BRD: Tensor  # float16 as stored, complete: the model hides the masked ones, losses see them
+    boxes_BR7: Tensor  # float32
+    mask_BR: Tensor  # bool, False is padding
+    masked_BR: Tensor  # bool, hidden from the model and to be predicted
+    class_ids_BR: Tensor | None = None  # int64
+    prob_ids_BRK: Tensor | None = None  # int64
+    prob_values_BRK: Tensor | None = None  # float32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one training step."""
+
+    image_ids: tuple[bytes, ...]
+    caption_index_B: Tensor  # int64
+    image_number_B: Tensor  # int64, equal for rows of the same image
+    match_B: Tensor  # bool
+    words: WordBatch
+    regions: RegionBatch | None = None
+    pixels_B3SS: Tensor | None = None  # float32
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def to(self, device: torch.device) -> Batch:
+        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def take(self, rows: Tensor) -> Batch:
+        """The batch of these rows, in this order, repeats allowed."""
+        taken = map_tensors(self, lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
+        return replace(taken, image_ids=tuple(self.image_ids[row] for row in rows.tolist()))
+
+
+def map_tensors(value: Tensors, change: Callable[[Tensor], Tensor]) -> Tensors:
+    """The same dataclass with every tensor in it changed."""
+    changed: dict[str, Any] = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if isinstance(part, Tensor):
+            changed[field.name] = change(part)
+        elif is_dataclass(part) and not isinstance(part, type):
+            changed[field.name] = map_tensors(part, change)
+    return replace(value, **changed)
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    """Examples as a Batch, in their order. All must have the same kind of units."""
+    numbers: dict[bytes, int] = {}
+    units = [example.units for example in examples]
+    regions = [unit for unit in units if isinstance(unit, Regions)]
+    pixels = [torch.from_numpy(unit.values_3SS) for unit in units if isinstance(unit, Pixels)]
+    assert not (regions and pixels), "one batch, one kind of units"
+    return Batch(
+        image_ids=tuple(example.image_id for example in examples),
+        caption_index_B=torch.tensor([example.caption_index for example in examples]),
+        image_number_B=torch.tensor([numbers.setdefault(example.image_id, len(numbers)) for example in examples]),
+        match_B=torch.tensor([example.match for example in examples]),
+        words=collate_words([example.words for example in examples], pad_id),
+        regions=collate_regions(regions) if regions else None,
+        pixels_B3SS=torch.stack(pixels) if pixels else None,
+    )
+
+
+def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:
+    return WordBatch(
+        input_ids_BT=pad([word.ids_T for word in words], pad_id),
+        attention_mask_BT=pad([np.ones(len(word.ids_T), bool) for word in words], False),
+        word_ids_BT=pad([word.word_ids_T for word in words], -1),
+        labels_BT=pad([word.labels_T for word in words], IGNORE),
+    )
+
+
+def collate_regions(regions: Sequence[Regions]) -> RegionBatch:
+    def optional(name: str, dtype: torch.dtype) -> Tensor | None:
+        rows = [getattr(region, name) for region in regions]
+        return None if rows[0] is None else pad(rows, 0).to(dtype)
+
+    return RegionBatch(
+        features_BRD=pad([region.features_RD for region in regions], 0),
+        boxes_BR7=pad([region.boxes_R7 for region in regions], 0),
+        mask_BR=pad([np.ones(len(region.boxes_R7), bool) for region in regions], False),
+        masked_BR=pad([region.masked_R for region in regions], False),
+        class_ids_BR=optional("class_ids_R", torch.int64),
+        prob_ids_BRK=optional("prob_ids_RK", torch.int64),
+        prob_values_BRK=optional("prob_values_RK", torch.float32),
+    )
+
+
+def pad(rows: Sequence[Array], value: float) -> Tensor:
+    """Rows of differing length as one tensor of their dtype, filled up with `value` at the end."""
+    longest = max(len(row) for row in rows)
+    padded = np.full((len(rows), longest, *rows[0].shape[1:]), value, dtype=rows[0].dtype)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = row
+    return torch.from_numpy(_signed(padded))
+
+
+def _signed(array: Array) -> Array:
+    """torch has few operations on uint16."""
+    return array.astype(np.int64) if array.dtype.kind == "u" else array

@@ -1,0 +1,86 @@
+"""Save and load what was trained: weights, configuration, tokenizer and a short model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from schemas.errors import InputError
+from trainer import recipe as recipes
+from trainer.contract import Shapes
+from trainer.learner import Learner
+from trainer.tokenizer import Tokenizer
+from trainer.tokenizer import load as load_tokenizer
+
+WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
+
+
+def save(out: Path, learner: Learner, tokenizer: Tokenizer, metrics: dict[str, Any]) -> None:
+    """Write the four files; the weights in float32."""
+    out.mkdir(parents=True, exist_ok=True)
+    recipe = learner.recipe
+    save_file({name: value.detach().cpu().contiguous() for name, value in learner.state_dict().items()}, out / WEIGHTS)
+    config = {"recipe": recipe.name, "size": recipe.size, "shapes": dataclasses.asdict(learner.shapes)}
+    document = json.dumps(config | {"settings": recipe.source}, indent=1, ensure_ascii=False) + "\n"
+    (out / CONFIG).write_text(document, encoding="utf-8")
+    tokenizer.save(out / TOKENIZER)
+    (out / CARD).write_text(card(learner, metrics), encoding="utf-8")
+
+
+def load(out: Path) -> tuple[Learner, Tokenizer]:
+    """What `save` wrote. Raises InputError if it is not there or damaged."""
+    try:
+        config = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+        state = load_file(out / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"it is not a checkpoint: {error}", str(out), "name the folder that training wrote") from error
+    recipe = recipes.parse(config["settings"], config["recipe"], config["size"], where=str(out / CONFIG))
+    learner = Learner(recipe, Shapes(**config["shapes"]))
+    try:
+        learner.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"the weights do not fit: {error}", str(out), "train again with this version") from error
+    return learner.eval(), load_tokenizer(out / TOKENIZER, recipe.text)
+
+
+def card(learner: Learner, metrics: dict[str, Any]) -> str:
+    """The model card: what it is, what it was trained on and how well it does."""
+    recipe, found = learner.recipe, metrics["retrieval"]
+    objectives = [
+        f"| {name} | {value['untrained_loss']:.3f} | {value['held_out_loss']:.3f} | {_percent(value['accuracy'])} |"
+        for name, value in metrics["objectives"].items()
+    ]
+    directions = [
+        f"| {name.replace('_', ' ')} | {_percent(found[name]['r_at_1'])} ({_percent(found[name]['chance_r_at_1'])}) "
+        f"| {_percent(found[name]['r_at_5'])} ({_percent(found[name]['chance_r_at_5'])}) |"
+        for name in ("text_to_image", "image_to_text")
+    ]
+    return "\n".join(
+        [
+            f"# {recipe.name}, size {recipe.size}",
+            "",
+            f"Recipe: {recipe.paper}. {learner.parameter_count():,} parameters, {metrics['steps']} steps of "
+            f"{metrics['batch_size']} rows, seed {metrics['seed']}; {metrics['rows']['train']} rows to train on, "
+            f"{metrics['rows']['val']} held out. Trained from scratch by pairloom; `trainer.checkpoint.load` opens it.",
+            "",
+            "| objective | held-out loss untrained | trained | accuracy |",
+            "|---|---|---|---|",
+            *objectives,
+            "",
+            f"Retrieval among {found['images']} held-out images and {found['captions']} captions (chance in brackets):",
+            "",
+            "| | R@1 | R@5 |",
+            "|---|---|---|",
+            *directions,
+            "",
+        ]
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"

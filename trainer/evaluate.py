@@ -1,0 +1,114 @@
+"""What a learner can do: held-out loss of each objective, and image-text retrieval beside what chance would give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.batch import Batch, collate
+from trainer.data import Make, held_out
+from trainer.learner import Learner
+from trainer.order import row_rng
+from trainer.recipe import Part
+from trainer.rows import Rows
+
+CUTS = (1, 5, 10)
+IMAGES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Held:
+    """One objective on rows that it was not trained on."""
+
+    loss: float
+    accuracy: float | None  # None where right and wrong mean nothing
+    predictions: int
+
+
+@torch.no_grad()
+def held_out_loss(
+    learner: Learner, rows: Rows, make: Make, part: Part, *, seed: int, batch_size: int, most_rows: int
+) -> Held:
+    """The mean loss over the first most_rows rows of the split, each prediction counted once."""
+    learner.eval()
+    device = next(learner.parameters()).device
+    loss = right = count = 0.0
+    known = True
+    for batch in held_out(rows, make, part.name, part, seed=seed, batch_size=batch_size, most_rows=most_rows):
+        scored = learner.loss(part.name, batch.to(device))
+        loss += float(scored.loss) * float(scored.count)
+        count += float(scored.count)
+        known = known and scored.right is not None
+        right += 0 if scored.right is None else float(scored.right)
+    return Held(loss / max(count, 1), right / max(count, 1) if known else None, int(count))
+
+
+@torch.no_grad()
+def retrieval(learner: Learner, rows: Rows, make: Make, *, seed: int) -> dict[str, Any]:
+    """Recall at 1, 5 and 10 and median rank, text to image and image to text, each with its chance level.
+
+    Candidates are all images of the split, and all their captions, up to the recipe's retrieval.max_images.
+    """
+    learner.eval()
+    device = next(learner.parameters()).device
+    images, texts, owner_N = _candidates(rows, make, learner.recipe.retrieval.max_images, seed)
+    texts = texts.to(device)
+    blocks = torch.split(torch.arange(len(images)), IMAGES_AT_ONCE)
+    scores_IN = torch.cat([learner.similarity(images.take(block).to(device), texts).cpu() for block in blocks])
+    return {
+        "objective": learner.recipe.retrieval.objective,
+        "images": len(images),
+        "captions": len(owner_N),
+        "text_to_image": text_to_image(scores_IN, owner_N),
+        "image_to_text": image_to_text(scores_IN, owner_N),
+    }
+
+
+def _candidates(rows: Rows, make: Make, most_images: int, seed: int) -> tuple[Batch, Batch, Tensor]:
+    """(one row an image, one row a caption, the image of each caption)."""
+    examples = [make(row, row_rng(seed, 0, row.image_id, row.caption_index)) for row in rows.all(most_images)]
+    batch = collate(examples, make.tokenizer.pad)
+    owner_N = batch.image_number_B
+    first_I = torch.tensor([owner_N.tolist().index(number) for number in range(int(owner_N.max()) + 1)])
+    return batch.take(first_I), batch, owner_N
+
+
+def text_to_image(scores_IN: Tensor, owner_N: Tensor) -> dict[str, float]:
+    """Each caption looks for its image.
+
+    scores: (I, N) float; owner: (N,) the image of each caption. A tie counts against the right one, so a learner that
+    scores all alike finds nothing.
+    """
+    own_N = scores_IN.gather(0, owner_N[None])[0]
+    rank_N = (scores_IN >= own_N).sum(dim=0)  # counts the right one itself, so the best rank is 1
+    images = len(scores_IN)
+    return _summary(rank_N, {cut: min(cut / images, 1.0) for cut in CUTS}, (images + 1) / 2)
+
+
+def image_to_text(scores_IN: Tensor, owner_N: Tensor) -> dict[str, float]:
+    """Each image looks for any of its captions; the best of them counts. Ties as in text_to_image."""
+    own_IN = owner_N[None] == torch.arange(len(scores_IN))[:, None]
+    best_I = scores_IN.masked_fill(~own_IN, -torch.inf).amax(dim=1)
+    rank_I = ((scores_IN >= best_I[:, None]) & ~own_IN).sum(dim=1) + 1
+    captions_I = own_IN.sum(dim=1).tolist()
+    total = len(owner_N)
+    chance = {cut: sum(chance_of_any(cut, mine, total) for mine in captions_I) / len(captions_I) for cut in CUTS}
+    median = sum((total + 1) / (mine + 1) for mine in captions_I) / len(captions_I)  # mean rank of the best of `mine`
+    return _summary(rank_I, chance, median)
+
+
+def chance_of_any(cut: int, mine: int, total: int) -> float:
+    """Probability that the best `cut` of `total` captions in random order hold at least one of `mine`."""
+    none = 1.0
+    for drawn in range(min(cut, total)):
+        none *= max(total - mine - drawn, 0) / (total - drawn)
+    return 1 - none
+
+
+def _summary(ranks: Tensor, chance: dict[int, float], chance_rank: float) -> dict[str, float]:
+    recall = {f"r_at_{cut}": (ranks <= cut).float().mean().item() for cut in CUTS}
+    by_chance = {f"chance_r_at_{cut}": value for cut, value in chance.items()}
+    return recall | by_chance | {"median_rank": ranks.float().median().item(), "chance_mean_rank": chance_rank}

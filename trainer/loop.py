@@ -1,0 +1,189 @@
+"""Train a recipe on a folder of shards: one function from settings to weights, metrics and curves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from schemas.errors import ConfigError
+from trainer import checkpoint, optimise
+from trainer import recipe as recipes
+from trainer import tokenizer as tokenizers
+from trainer.data import Loader, Make
+from trainer.evaluate import Held, held_out_loss, retrieval
+from trainer.learner import Learner, shapes_of
+from trainer.optimise import History, Point, Report
+from trainer.recipe import Recipe
+from trainer.rows import Rows, open_rows
+
+HELD_OUT_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Section `train.<recipe>` of params.yaml; null means what the recipe says."""
+
+    size: str = "tiny"
+    steps: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int = 0
+    languages: tuple[str, ...] | None = None  # empty means all
+    vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    precision: Literal["float32", "bfloat16"] = "float32"
+    workers: int = 0  # processes that prepare batches
+    threads: int | None = None  # of torch on a CPU; another number gives other rounding
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "lr", "threads"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"train.{name} is {value}", "params.yaml", "set a number above 0, or null")
+
+    def overrides(self) -> dict[str, Any]:
+        """What of this replaces settings of the recipe."""
+        given = {key: getattr(self, key) for key in ("steps", "batch_size", "lr")}
+        training = {key: value for key, value in given.items() if value is not None}
+        text = {} if self.languages is None else {"languages": list(self.languages)}
+        return {"training": training, "text": text}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out; the curve is that of optimise.History."""
+
+    learner: Learner
+    tokenizer: tokenizers.Tokenizer
+    metrics: dict[str, Any]
+    curve: list[Point]
+
+
+def train(name: str, shards: Path, config: Config, report: Report | None = None) -> TrainResult:
+    """Train recipe `name` on the train shards and test it on the val shards.
+
+    The same shards, settings, number of threads and machine give the same weights. Raises ConfigError or StoreError
+    before any work if the recipe asks for what the shards lack.
+    """
+    recipe = recipes.load(name, config.size, config.overrides())
+    rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
+    val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
+    with _seeded(config):
+        learner, tokenizer = _begin(recipe, rows, config)
+        loader = Loader(
+            rows,
+            Make(tokenizer, recipe.units, augment=True),
+            recipe.objectives,
+            seed=config.seed,
+            batch_size=recipe.training.batch_size,
+            workers=config.workers,
+        )
+        make = Make(tokenizer, recipe.units, augment=False)
+        untrained = _held_out(learner, val, make, config)
+        bfloat16 = config.precision == "bfloat16"
+        history = optimise.run(learner, iter(loader), config.seed, bfloat16, report)
+        trained = _held_out(learner, val, make, config)
+        found = retrieval(learner, val, make, seed=config.seed)
+    curve = history.curve(recipe.training.steps)
+    metrics = _metrics(learner, config, {"train": len(rows), "val": len(val)}) | {
+        "objectives": {name: _compared(untrained[name], trained[name], curve[-1][name]) for name in trained},
+        "retrieval": found,
+        "time": _time(history),
+    }
+    return TrainResult(learner, tokenizer, metrics, curve)
+
+
+def save(result: TrainResult, out: Path, metrics: Path, curve: Path) -> None:
+    """Write the checkpoint folder, the metrics (JSON) and the loss curve (CSV)."""
+    checkpoint.save(out, result.learner, result.tokenizer, result.metrics)
+    for path in (metrics, curve):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    metrics.write_text(json.dumps(result.metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with curve.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(result.curve[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(result.curve)
+
+
+def _begin(recipe: Recipe, rows: Rows, config: Config) -> tuple[Learner, tokenizers.Tokenizer]:
+    """The untrained learner and its tokenizer."""
+    if config.vocabulary is None:
+        tokenizer = tokenizers.train(rows.texts(), recipe.text)
+    else:
+        tokenizer = tokenizers.load(Path(config.vocabulary), recipe.text)
+    shapes = shapes_of(recipe, tokenizer, rows.metadata())
+    return Learner(recipe, shapes).to(pick_device(config.device)), tokenizer
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; `auto` is the best there is."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise ConfigError(f"device {name} cannot be used: {error}", "train.device", "set auto or cpu") from error
+    return torch.device(name)
+
+
+@contextmanager
+def _seeded(config: Config) -> Iterator[None]:
+    """torch's random state and threads as configured, and afterwards as they were."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        try:
+            torch.set_num_threads(config.threads or threads)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _held_out(learner: Learner, val: Rows, make: Make, config: Config) -> dict[str, Held]:
+    size = learner.recipe.training.batch_size
+    return {
+        name: held_out_loss(
+            learner, val, make, part, seed=config.seed, batch_size=min(size, 256), most_rows=HELD_OUT_ROWS
+        )
+        for name, part in learner.recipe.objectives.items()
+    }
+
+
+def _compared(untrained: Held, trained: Held, train_loss: float | None) -> dict[str, float | int | None]:
+    return {
+        "train_loss": train_loss,  # over the last point of the curve; null if its turn never came
+        "held_out_loss": trained.loss,
+        "untrained_loss": untrained.loss,  # held out, before the first step
+        "accuracy": trained.accuracy,
+        "untrained_accuracy": untrained.accuracy,
+        "predictions": trained.predictions,
+    }
+
+
+def _metrics(learner: Learner, config: Config, rows: dict[str, int]) -> dict[str, Any]:
+    recipe = learner.recipe
+    return {
+        "recipe": recipe.name,
+        "size": recipe.size,
+        "steps": recipe.training.steps,
+        "batch_size": recipe.training.batch_size,
+        "seed": config.seed,
+        "parameters": learner.parameter_count(),
+        "rows": rows,
+    }
+
+
+def _time(history: History) -> dict[str, float]:
+    """The one part of the metrics that differs from run to run."""
+    return {
+        "seconds": round(history.seconds, 2),
+        "rows_per_s": round(history.rows / history.seconds, 1),
+        "waiting_for_data": round(history.waiting_s / history.seconds, 3),
+    }

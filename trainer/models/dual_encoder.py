@@ -1,0 +1,87 @@
+"""Model `dual_encoder`: a vision and a causal text transformer that meet in one space (CLIP, arXiv:2103.00020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel
+
+from schemas.errors import ConfigError
+from trainer.batch import Batch
+from trainer.contract import Shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tower:
+    """One transformer."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Two transformers and the width of the space where they meet."""
+
+    embedding: int
+    patch: int  # pixels of a side
+    max_tokens: int  # longest text that has a position
+    dropout: float  # on attention weights; CLIP has none
+    vision: Tower
+    text: Tower
+
+
+class DualEncoder(nn.Module):
+    """transformers' CLIP without its loss and its scale, which belong to the objective."""
+
+    def __init__(self, settings: Settings, shapes: Shapes) -> None:
+        super().__init__()
+        if shapes.image_size is None or shapes.image_size % settings.patch:
+            sizes = f"patch {settings.patch}, image size {shapes.image_size}"
+            raise ConfigError(
+                f"{sizes}: the one must divide the other", "the recipe", "set units.pixels.size to a multiple"
+            )
+        text = _tower(settings.text, settings.dropout) | {
+            "vocab_size": shapes.vocab_size,
+            "max_position_embeddings": settings.max_tokens,
+            "bos_token_id": None,  # forward finds the end by the length; the numbers of CLIP's own vocabulary mislead
+            "eos_token_id": shapes.vocab_size - 1,  # None would break a pooling that we do not use
+            "pad_token_id": None,
+        }
+        vision = _tower(settings.vision, settings.dropout) | {
+            "image_size": shapes.image_size,
+            "patch_size": settings.patch,
+        }
+        self.clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.embedding))
+        del self.clip.logit_scale
+
+    def images(self, batch: Batch) -> Tensor:
+        """(B, E), each of length 1."""
+        pooled_BH = self.clip.vision_model(batch.pixels_B3SS).pooler_output
+        return F.normalize(self.clip.visual_projection(pooled_BH), dim=-1)
+
+    def texts(self, batch: Batch) -> Tensor:
+        """(B, E), each of length 1: the last layer at the end token, which alone sees the whole text."""
+        hidden_BTH = self.clip.text_model(batch.words.input_ids_BT).last_hidden_state
+        end_B = batch.words.attention_mask_BT.sum(dim=1) - 1
+        pooled_BH = hidden_BTH[torch.arange(len(end_B), device=end_B.device), end_B]
+        return F.normalize(self.clip.text_projection(pooled_BH), dim=-1)
+
+
+def _tower(tower: Tower, dropout: float) -> dict[str, float]:
+    return {
+        "hidden_size": tower.hidden,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "intermediate_size": tower.feed_forward,
+        "attention_dropout": dropout,
+    }
+
+
+def build(settings: Settings, shapes: Shapes) -> DualEncoder:
+    return DualEncoder(settings, shapes)

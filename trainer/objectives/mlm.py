@@ -1,0 +1,77 @@
+"""Objective `mlm`: masked language modelling, words hidden and predicted from the rest and the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from schemas.errors import ConfigError
+from trainer.batch import IGNORE, Batch, Example
+from trainer.contract import Scored, Shapes
+from trainer.layers import transform
+from trainer.models.single_stream import SingleStream
+from trainer.objectives.masking import mask_words
+
+if TYPE_CHECKING:
+    from trainer.data import Make
+    from trainer.rows import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How many words are hidden."""
+
+    probability: float = 0.15
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    return ()
+
+
+class Head(nn.Module):
+    """A layer, then the word embeddings read backwards, and a bias."""
+
+    def __init__(self, model: SingleStream, vocab_size: int) -> None:
+        super().__init__()
+        self.transform = transform(model.hidden, model.init_std)
+        self.bias_V = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden_MH: Tensor, word_weight_VH: Tensor) -> Tensor:
+        return F.linear(self.transform(hidden_MH), word_weight_VH, self.bias_V)
+
+
+def head(settings: Settings, model: SingleStream, shapes: Shapes) -> Head:
+    return Head(model, shapes.vocab_size)
+
+
+def prepare(row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """The row with some of its words hidden; its regions are all shown (conditional masking, UNITER section 3.2)."""
+    if make.tokenizer.mask is None:
+        raise ConfigError("the vocabulary has no mask token", "objective mlm", "name one that has [MASK] or <mask>")
+    example = make(row, rng)
+    return replace(example, words=mask_words(example.words, make.tokenizer, settings.probability, rng))
+
+
+def loss(model: SingleStream, head: Head, batch: Batch, settings: Settings) -> Scored:
+    labels_M, positions_M = hidden_words(batch.words.labels_BT)
+    hidden_MH = model(batch).words_BTH.flatten(0, 1)[positions_M]
+    logits_MV = head(hidden_MH, model.word_weight)
+    right = (logits_MV.argmax(dim=-1) == labels_M).sum()
+    return Scored(masked_language_modelling(logits_MV, labels_M), torch.tensor(len(labels_M)), right)
+
+
+def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """(labels, their flat positions) of the hidden words, so that the vocabulary is scored at these alone."""
+    labels_L = labels_BT.flatten()
+    positions_M = (labels_L != IGNORE).nonzero().squeeze(1)
+    return labels_L[positions_M], positions_M
+
+
+def masked_language_modelling(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
+    """Mean cross-entropy of the hidden words (BERT, arXiv:1810.04805). Returns a scalar, 0 if nothing is hidden."""
+    return F.cross_entropy(logits_MV.float(), labels_M, reduction="sum") / max(len(labels_M), 1)

@@ -1,0 +1,212 @@
+"""Recipes: one YAML file a system, read into frozen dataclasses; a wrong key or value stops before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from schemas.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Section `text`: which captions, and how they become tokens."""
+
+    tokenizer: Literal["wordpiece", "byte_bpe"]
+    vocab_size: int  # of a tokenizer that is trained here
+    lowercase: bool
+    max_tokens: int  # start and end included; what is longer is cut
+    languages: tuple[str, ...] = ()  # BCP 47 codes; empty means all. A caption without a code is always taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Section `training`: the optimiser's settings."""
+
+    steps: int
+    batch_size: int  # rows
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float  # not on biases, norms and scales
+    warmup: float  # share of the steps over which lr rises from 0
+    schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
+    clip: float | None  # largest norm of the gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """Section `retrieval`: how images and texts of the val split are matched after training."""
+
+    objective: str  # whose similarity decides
+    max_images: int = 128  # pairs grow with its square
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module of trainer/ that the recipe names, with its settings; ratio is how often an objective is drawn."""
+
+    package: str
+    name: str
+    settings: Any
+    ratio: float = 1
+
+    @property
+    def module(self) -> Any:
+        """trainer/<package>/<name>.py; trainer.contract says what it offers. Not a field: modules cannot be pickled."""
+        return importlib.import_module(f"trainer.{self.package}.{self.name}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A system, at one size."""
+
+    name: str
+    size: str
+    paper: str
+    text: Text
+    units: Part
+    model: Part
+    objectives: dict[str, Part]
+    training: Training
+    retrieval: Retrieval
+    source: dict[str, Any] = field(repr=False, default_factory=dict)  # what it was read from, for the checkpoint
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the shards that this recipe reads."""
+        wanted = {"image_id", "captions", *self.units.module.columns(self.units.settings)}
+        for part in self.objectives.values():
+            wanted.update(part.module.columns(part.settings))
+        return tuple(sorted(wanted))
+
+
+def names() -> list[str]:
+    """The recipes that there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str, size: str = "base", overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of this name; its section `sizes.<size>`, then the overrides, replace single settings."""
+    path = FOLDER / f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(f"there is no recipe {name}", str(FOLDER), f"take one of: {', '.join(names())}")
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sizes = document.pop("sizes", {})
+    if size != "base" and size not in sizes:
+        raise ConfigError(f"recipe {name} has no size {size}", str(path), f"take one of: {', '.join(['base', *sizes])}")
+    document = merge(merge(document, sizes.get(size, {})), overrides or {})
+    return parse(document, name, size, where=f"trainer/recipes/{name}.yaml")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; mappings are merged, all else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def parse(document: Mapping[str, Any], name: str, size: str, where: str) -> Recipe:
+    """A recipe from its document. Raises ConfigError naming the key."""
+    known = {"paper", "text", "units", "model", "objectives", "training", "retrieval"}
+    _exactly(document, known, where)
+    objectives = {key: _part("objectives", key, value, where) for key, value in document["objectives"].items()}
+    retrieval = build(Retrieval, document["retrieval"], f"{where}, retrieval")
+    if retrieval.objective not in objectives:
+        given = f"retrieval.objective is {retrieval.objective}"
+        raise ConfigError(given, where, f"take one of: {', '.join(objectives)}")
+    return Recipe(
+        name=name,
+        size=size,
+        paper=document["paper"],
+        text=build(Text, document["text"], f"{where}, text"),
+        units=_only(document, "units", where),
+        model=_only(document, "model", where),
+        objectives=objectives,
+        training=build(Training, document["training"], f"{where}, training"),
+        retrieval=retrieval,
+        source=dict(document),
+    )
+
+
+def _only(document: Mapping[str, Any], section: str, where: str) -> Part:
+    if len(document[section]) != 1:
+        raise ConfigError(f"{section} names {list(document[section])}", where, "name exactly one")
+    ((name, value),) = document[section].items()
+    return _part(section if section == "units" else f"{section}s", name, value, where)
+
+
+def _part(package: str, name: str, value: Mapping[str, Any] | None, where: str) -> Part:
+    """The module trainer/<package>/<name>.py with its settings."""
+    available = sorted(path.stem for path in (Path(__file__).parent / package).glob("[a-z]*.py"))
+    module = importlib.import_module(f"trainer.{package}.{name}") if name in available else None
+    if module is None or not hasattr(module, "Settings"):
+        raise ConfigError(f"{package} has no {name}", where, f"take one of trainer/{package}: {', '.join(available)}")
+    settings = dict(value or {})
+    ratio = settings.pop("ratio", 1)
+    if not isinstance(ratio, int | float) or ratio <= 0:
+        given = f"{package}.{name}.ratio is {ratio}"
+        raise ConfigError(given, where, "set a number above 0, or leave the objective out")
+    return Part(package, name, build(module.Settings, settings, f"{where}, {package}.{name}"), ratio)
+
+
+Built = typing.TypeVar("Built")
+
+
+def build(kind: type[Built], values: Mapping[str, Any], where: str) -> Built:
+    """A dataclass from a mapping: no unknown key, none missing, each of its type. Raises ConfigError."""
+    assert dataclasses.is_dataclass(kind)
+    hints = typing.get_type_hints(kind)
+    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    _exactly(values, set(hints), where, required)
+    built = kind(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    return typing.cast(Built, built)
+
+
+def _exactly(values: Mapping[str, Any], known: set[str], where: str, required: set[str] | None = None) -> None:
+    unknown, missing = set(values) - known, (known if required is None else required) - set(values)
+    if unknown:
+        given = f"unknown setting {', '.join(sorted(unknown))}"
+        raise ConfigError(given, where, f"known are: {', '.join(sorted(known))}")
+    if missing:
+        raise ConfigError(f"setting {', '.join(sorted(missing))} is missing", where, "add it")
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """The value as the field's type; ints pass as floats, lists as tuples, nothing else is converted."""
+    options = typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is Literal and value in options:
+        return value
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None and type(None) in options:
+            return None
+        hint = next(option for option in options if option is not type(None))
+        return _value(hint, value, where)
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else list(options)
+        if len(kinds) == len(value):
+            return tuple(_value(one, item, where) for one, item in zip(kinds, value, strict=True))
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise ConfigError(f"the value is {value!r}", where, f"it should be {_describe(hint)}")
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint)

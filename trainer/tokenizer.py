@@ -1,0 +1,113 @@
+"""Text to token ids: a tokenizer trained on the shards' captions, or a published vocabulary given by its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from schemas.errors import InputError
+from trainer.batch import IGNORE, Words
+from trainer.recipe import Text
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# What published vocabularies call the same things, the most frequent name first.
+PAD_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
+START_NAMES = ("[CLS]", "<s>", "<|startoftext|>")
+END_NAMES = ("[SEP]", "</s>", "<|endoftext|>")
+MASK_NAMES = ("[MASK]", "<mask>")
+
+
+class Tokenizer:
+    """Token ids with their words, start and end around them, cut to max_tokens."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, max_tokens: int, where: str = "trained") -> None:
+        self.backend = backend
+        self.max_tokens = max_tokens
+        self.pad = self._id(PAD_NAMES, where)
+        self.start = self._id(START_NAMES, where)
+        self.end = self._id(END_NAMES, where)
+        self.mask = next((i for name in MASK_NAMES if (i := backend.token_to_id(name)) is not None), None)
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        names = backend.get_vocab(with_added_tokens=True)
+        # what may stand in for a masked token: no special one, none of BERT's [unused…]
+        self.ordinary = np.array(sorted(i for name, i in names.items() if not _special(name)), dtype=np.int64)
+
+    def _id(self, candidates: tuple[str, ...], where: str) -> int:
+        for name in candidates:
+            if (number := self.backend.token_to_id(name)) is not None:
+                return int(number)
+        raise InputError(f"the vocabulary has none of {', '.join(candidates)}", where, "name a complete tokenizer.json")
+
+    def words(self, text: str) -> Words:
+        """A caption's tokens. An empty text is start and end alone."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        room = self.max_tokens - 2
+        ids = [self.start, *encoding.ids[:room], self.end]
+        word_ids = [-1, *(-1 if word is None else word for word in encoding.word_ids[:room]), -1]
+        return Words(np.array(ids, np.int64), np.array(word_ids, np.int64), np.full(len(ids), IGNORE, np.int64))
+
+    def save(self, path: Path) -> None:
+        self.backend.save(str(path), pretty=False)
+
+
+def _special(name: str) -> bool:
+    return len(name) > 2 and (name[0] + name[-1]) in ("[]", "<>")
+
+
+def train(captions: Iterable[str], text: Text) -> Tokenizer:
+    """A tokenizer of the recipe's kind, trained on these captions; the same captions give the same tokenizer."""
+    backend, trainer = _wordpiece(text) if text.tokenizer == "wordpiece" else _byte_bpe(text)
+    backend.train_from_iterator(captions, trainer)
+    return Tokenizer(backend, text.max_tokens)
+
+
+def _wordpiece(text: Text) -> tuple[tokenizers.Tokenizer, trainers.WordPieceTrainer]:
+    """BERT's: words and punctuation, then the longest pieces, those inside a word marked ##."""
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    # BERT strips accents where it lower-cases; ours keeps them, they tell words apart in German and Spanish
+    backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase, strip_accents=False)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=text.vocab_size, special_tokens=list(SPECIAL), continuing_subword_prefix="##", show_progress=False
+    )
+    return backend, trainer
+
+
+def _byte_bpe(text: Text) -> tuple[tokenizers.Tokenizer, trainers.BpeTrainer]:
+    """Byte-level BPE, as CLIP's: no text is unknown."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if text.lowercase else [])]
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=text.vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    return backend, trainer
+
+
+def load(path: Path, text: Text) -> Tokenizer:
+    """A published vocabulary: a tokenizer.json of any kind, or BERT's vocab.txt."""
+    if not path.exists():
+        raise InputError("there is no vocabulary", str(path), "name a tokenizer.json or a vocab.txt")
+    if path.suffix == ".txt":
+        backend = tokenizers.Tokenizer(models.WordPiece.from_file(str(path), unk_token="[UNK]"))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece()
+        return Tokenizer(backend, text.max_tokens, str(path))
+    try:
+        backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises a bare Exception, whatever is wrong with the file
+        raise InputError(f"not a tokenizer: {error}", str(path), "name a tokenizer.json or a vocab.txt") from error
+    backend.no_truncation()
+    backend.no_padding()
+    return Tokenizer(backend, text.max_tokens, str(path))

@@ -1,0 +1,62 @@
+"""Units `regions`: a detector's best regions, their features, and where they lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from schemas.table import Array
+from trainer.batch import Regions
+
+if TYPE_CHECKING:
+    from trainer.rows import Row
+
+COLUMNS = ("num_regions", "boxes", "class_scores", "features", "width", "height")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How many regions are taken: those above min_score, but at least min_regions and at most max_regions."""
+
+    max_regions: int
+    min_regions: int
+    min_score: float  # detector confidence, 0 to 1
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    return COLUMNS
+
+
+def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
+    return {"feature_width": int(metadata["feature_width"]), "num_classes": len(json.loads(metadata["classes"]))}
+
+
+def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
+    """The best regions of the row's image; nothing is augmented."""
+    count = how_many(row.numbers("class_scores"), settings)
+    width, height = row.value("width"), row.value("height")
+    return Regions(
+        features_RD=row.numbers("features")[:count],
+        boxes_R7=seven(row.numbers("boxes")[:count], width, height),
+        masked_R=np.zeros(count, bool),
+        class_ids_R=row.numbers("class_ids")[:count] if row.has("class_ids") else None,
+        prob_ids_RK=row.numbers("prob_ids")[:count] if row.has("prob_ids") else None,
+        prob_values_RK=row.numbers("prob_values")[:count] if row.has("prob_values") else None,
+    )
+
+
+def how_many(scores_R: Array, settings: Settings) -> int:
+    """Length of the prefix to take; scores fall, so those above the floor come first (UNITER, released code)."""
+    above = int((scores_R > settings.min_score).sum())
+    return min(len(scores_R), settings.max_regions, max(above, settings.min_regions))
+
+
+def seven(boxes_R4: Array, width: int, height: int) -> Array:
+    """x1/W y1/H x2/W y2/H w/W h/H and the share of the area (UNITER, section 3.1): (R, 7) float32, 0 to 1."""
+    corners_R4 = boxes_R4.astype(np.float32) / np.array([width, height, width, height], np.float32)
+    sides_R2 = corners_R4[:, 2:] - corners_R4[:, :2]
+    return np.concatenate([corners_R4, sides_R2, sides_R2[:, :1] * sides_R2[:, 1:]], axis=1)
