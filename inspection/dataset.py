@@ -1,0 +1,92 @@
+"""Find the tables below a path: one table's folder, or the data root with every stage's table and quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.errors import StoreError
+from schemas.folder import Folder, is_table, open_folder
+
+# The stages in the order of the data, and the stage whose rows each one takes in.
+MAIN_INPUT = {
+    "urls": None,
+    "download": "urls",
+    "curate": "download",
+    "regions": "curate",
+    "tags": "regions",
+    "negatives": "curate",
+    "shards": "curate",
+}
+QUARANTINE = "quarantine"  # data/quarantine/<stage>/
+OF_A_PART = (
+    "caption-dropped",
+)  # reasons of quarantine rows whose input row stayed, without the part that they tell of
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What lies below a path. `broken` holds the folders whose manifest cannot be read, with the error."""
+
+    root: Path
+    is_root: bool  # False when the path is one table's folder
+    tables: dict[str, Folder] = field(default_factory=dict)  # stage -> its table
+    rejects: dict[str, Folder] = field(default_factory=dict)  # stage -> what it left out
+    broken: dict[Path, StoreError] = field(default_factory=dict)
+
+    def folders(self) -> list[Folder]:
+        return [*self.tables.values(), *self.rejects.values()]
+
+
+def open_dataset(path: Path | str) -> Dataset:
+    """The tables at or below `path`. Raises StoreError when there is none."""
+    path = Path(path)
+    found = Dataset(path, is_root=not is_table(path))
+    if not found.is_root:
+        _add(found, path, found.rejects if path.parent.name == QUARANTINE else found.tables)
+    else:
+        for folder in _in_order(path):
+            _add(found, folder, found.tables)
+        for folder in _in_order(path / QUARANTINE):
+            _add(found, folder, found.rejects)
+    if not found.folders() and not found.broken:
+        raise StoreError(
+            "there is no table here or one level below",
+            where=str(path),
+            fix="name a table's folder such as data/curate, or data, which holds them all; `dvc repro` makes them",
+        )
+    return found
+
+
+def _add(found: Dataset, path: Path, place: dict[str, Folder]) -> None:
+    try:
+        folder = open_folder(path)
+        _check_types(folder)
+        place[path.name] = folder
+    except StoreError as error:
+        found.broken[path] = error
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        found.broken[path] = StoreError(
+            f"the manifest does not have the form of one: {error!r}", str(path), "delete it and run the stage again"
+        )
+
+
+def _check_types(folder: Folder) -> None:
+    """Raise TypeError where a value of the manifest has another type than schemas.folder says."""
+    header = folder.header
+    values = [(header.table, str), (header.table_version, int), (header.stage, str), (header.stage_version, int)]
+    values += [(header.config, Mapping), (header.resources, Mapping)]
+    for entry in folder.shards:
+        values += [(entry.name, str), (entry.rows, int), (entry.bytes, int), (entry.rows_in, int), (entry.sha256, str)]
+        values += [(entry.rejected, Mapping), *((count, int) for count in entry.rejected.values())]
+    for value, kind in values:
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+
+
+def _in_order(parent: Path) -> list[Path]:
+    """The table folders below `parent`, known stages first in the order of the data."""
+    known = list(MAIN_INPUT)
+    folders = [path for path in parent.iterdir() if is_table(path)] if parent.is_dir() else []
+    return sorted(folders, key=lambda path: (known.index(path.name) if path.name in known else len(known), path.name))

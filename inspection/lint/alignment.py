@@ -1,0 +1,125 @@
+"""Lint, part 4: does shard N hold the rows of its input's shard N, in their order, and is every row accounted for?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from inspection.dataset import OF_A_PART, Dataset
+from inspection.lint.problem import Findings, rebuild
+from schemas.folder import Entry, Folder
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage's table, the table that it was made from, and what it left out."""
+
+    source: Folder
+    made: Folder
+    rejects: Folder | None
+    sound: set[Path]  # the shard files that may be read
+
+    @property
+    def again(self) -> str:
+        return f"run `pairloom stage {self.made.header.stage}` again"
+
+
+def check_counts(folder: Folder, rejects: Folder | None, findings: Findings) -> None:
+    """Rows in = rows out + rows in quarantine, shard by shard."""
+    left_out = {entry.name: entry.rows for entry in rejects.shards} if rejects else {}
+    for entry in folder.shards:
+        counted, there, file = sum(entry.rejected.values()), left_out.get(entry.name, 0), folder.file(entry.name)
+        rows = sum(count for reason, count in entry.rejected.items() if reason not in OF_A_PART)
+        if entry.rows_in and entry.rows_in != entry.rows + rows:
+            what = f"{entry.rows_in:,} rows went in, {entry.rows:,} came out and {rows:,} went to quarantine"
+            findings.file("count", file, what, rebuild(file))
+        if counted != there:
+            what = f"the manifest counts {counted:,} rows in quarantine, there are {there:,} of this shard"
+            findings.file("count", file, what, rebuild(file))
+
+
+def check_alignment(step: Step, findings: Findings) -> None:
+    """Shard N holds the images of the input's shard N, in its order, but those in quarantine."""
+    inputs = {entry.name: entry for entry in step.source.shards}
+    source, made = step.source.header.stage, {entry.name for entry in step.made.shards}
+    for name in sorted(set(inputs) - made) if step.made.complete else ():
+        findings.file("missing", step.made.file(name), f"{source} has shard {name}, this table has none", step.again)
+    for entry in step.made.shards:
+        file = step.made.file(entry.name)
+        if entry.name not in inputs:
+            findings.file("leftover", file, f"there is no shard {entry.name} of its input {source}", step.again)
+        elif {file, step.source.file(entry.name)} <= step.sound:
+            _check_rows(step, entry, inputs[entry.name], findings)
+
+
+def _check_rows(step: Step, entry: Entry, before: Entry, findings: Findings) -> None:
+    file, key = step.made.file(entry.name), "url" if step.made.header.stage == "download" else "image_id"
+    if entry.rows_in and entry.rows_in != before.rows:
+        what = f"it was made from {entry.rows_in:,} rows, its input has {before.rows:,}"
+        findings.file("count", file, what, step.again)
+    wanted, found = keys(step.source, entry.name, key), keys(step.made, entry.name, key)
+    rest = iter(wanted)
+    for row, value in enumerate(found):
+        if value not in rest:  # `in` goes on from where the last one was found
+            why = "is out of order" if value in set(wanted) else "is not in the input"
+            place = f"shard {entry.name} of {step.source.header.stage}"
+            findings.named("alignment", file, [(row, f"{key} {value} {why}, {place}")])
+            return
+    left_out = _rejected(step, entry.name)
+    if left_out is not None and (lost := Counter(wanted) - Counter(found) - Counter(left_out)):
+        what = f"{lost.total():,} rows of the input are neither here nor in quarantine, such as {next(iter(lost))}"
+        findings.file("lost", file, what, rebuild(file))
+
+
+def _rejected(step: Step, name: str) -> list[str] | None:
+    """Keys of the rows that were left out of this shard; None if they can't be read."""
+    if step.rejects is None or not any(entry.name == name and entry.rows for entry in step.rejects.shards):
+        return []
+    return rejected_keys(step.rejects, name) if step.rejects.file(name) in step.sound else None
+
+
+def rejected_keys(rejects: Folder, name: str) -> list[str]:
+    """Keys of the rows of a quarantine shard that were left out as a whole."""
+    rows = rejects.read(name, ["key", "reason"]).to_pylist()
+    return [row["key"] for row in rows if row["reason"] not in OF_A_PART]
+
+
+def keys(folder: Folder, name: str, column: str) -> list[str]:
+    """A shard's urls, or its image_ids in hex as the quarantine has them."""
+    values = folder.read(name, [column])[column].to_pylist()
+    return [value.hex() if isinstance(value, bytes) else value for value in values]
+
+
+def check_all_images(found: Dataset, step: Step, findings: Findings) -> None:
+    """Every curated image is one row of the shards, or lies in some stage's quarantine."""
+    folders = [step.source, step.made, *found.rejects.values()]
+    files = {folder.file(entry.name) for folder in folders for entry in folder.shards if entry.rows}
+    if not step.made.complete or not files <= step.sound:
+        return
+    wanted = {key for entry in step.source.shards for key in keys(step.source, entry.name, "image_id")}
+    made: set[str] = set()
+    for entry in step.made.shards:
+        file, here = step.made.file(entry.name), keys(step.made, entry.name, "image_id")
+        strange = [(row, f"image_id {key} is not in curate") for row, key in enumerate(here) if key not in wanted]
+        findings.named("reference", file, strange)
+        made.update(here)
+    rejects = [(folder, entry.name) for folder in found.rejects.values() for entry in folder.shards if entry.rows]
+    left_out = {key for folder, name in rejects for key in rejected_keys(folder, name)}
+    if lost := sorted(wanted - made - left_out):
+        what = f"{len(lost):,} images of curate are neither in the shards nor in quarantine, such as {lost[0]}"
+        findings.file("lost", step.made.path, what, "run `pairloom stage shards --redo`")
+
+
+def check_distinct(folder: Folder, sound: set[Path], findings: Findings) -> None:
+    """No image comes twice in a table after curate, which merges duplicates."""
+    seen: set[str] = set()
+    for entry in folder.shards:
+        if folder.file(entry.name) not in sound:
+            continue
+        twice: list[tuple[int, str]] = []
+        for row, key in enumerate(keys(folder, entry.name, "image_id")):
+            if key in seen:
+                twice.append((row, f"image_id {key} is in the table twice"))
+            seen.add(key)
+        findings.named("duplicate", folder.file(entry.name), twice)

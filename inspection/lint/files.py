@@ -1,0 +1,116 @@
+"""Lint, part 1: are a table's files the ones that its manifest lists, bit for bit, with the schema they should have?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inspection.lint.problem import Findings, rebuild
+from inspection.tables import NAMES, table_of
+from schemas.errors import SchemaError, StoreError
+from schemas.folder import JOURNAL, MANIFEST, Entry, Folder, Header
+
+
+def check_files(folder: Folder, findings: Findings) -> set[str]:
+    """Record what is wrong with the folder's files; the names of the shards that may be read."""
+    if not folder.complete:
+        findings.file(
+            "unfinished",
+            folder.path,
+            f"the table is unfinished: {len(folder.shards)} shards so far",
+            f"run `pairloom stage {folder.header.stage}`: it goes on where it was",
+        )
+    _check_leftovers(folder, findings)
+    if not _check_header(folder, findings):
+        return set()
+    return {entry.name for entry in folder.shards if _check_shard(folder, entry, findings)}
+
+
+def _check_leftovers(folder: Folder, findings: Findings) -> None:
+    listed = {MANIFEST, JOURNAL, *(f"{entry.name}.parquet" for entry in folder.shards if entry.rows or entry.bytes)}
+    for path in sorted(folder.path.iterdir()):
+        if path.name not in listed:
+            findings.file(
+                "leftover", path, "this file is not in the manifest", "delete it; `pairloom stage` leaves none"
+            )
+
+
+def _check_header(folder: Folder, findings: Findings) -> bool:
+    """Is it a table that this version of pairloom knows?"""
+    header, manifest = folder.header, folder.path / (MANIFEST if folder.complete else JOURNAL)
+    if header.table not in NAMES:
+        findings.file(
+            "schema", manifest, f"there is no table {header.table!r}", f"it should be one of {', '.join(NAMES)}"
+        )
+        return False
+    if header.table_version != table_of(header.table).version:
+        findings.file(
+            "version",
+            manifest,
+            f"table {header.table} is version {header.table_version}, not {table_of(header.table).version}",
+            "run the stage again with --redo, or use the pairloom that wrote it",
+        )
+        return False
+    return True
+
+
+def _check_shard(folder: Folder, entry: Entry, findings: Findings) -> bool:
+    """Is the file there, unchanged, and a shard of this table?"""
+    file = folder.file(entry.name)
+    if not entry.rows and not entry.bytes:
+        return False  # a quarantine shard with nothing in it has no file
+    if not file.is_file():
+        findings.file("missing", file, "the manifest lists this shard but there is no such file", rebuild(file))
+        return False
+    if (found := _sha256(file)) != entry.sha256:
+        what = f"its SHA-256 is {found[:12]}…, the manifest says {entry.sha256[:12]}… ({_sizes(file, entry)})"
+        findings.file("checksum", file, f"the file has changed since it was written: {what}", rebuild(file))
+        return False  # damaged Parquet may crash its reader
+    return _check_schema(folder, entry, file, findings)
+
+
+def _check_schema(folder: Folder, entry: Entry, file: Path, findings: Findings) -> bool:
+    table = table_of(folder.header.table)
+    try:
+        with pq.ParquetFile(file) as parquet:
+            rows, empty = parquet.metadata.num_rows, parquet.schema_arrow.empty_table()
+        table.check(empty, where=str(file))
+        metadata = folder.metadata(entry.name)
+    except (SchemaError, StoreError) as error:
+        findings.file("schema", file, error.args[0], error.args[2])
+        return False
+    except (OSError, pa.ArrowException) as error:
+        findings.file("unreadable", file, f"it cannot be read as Parquet: {error}", rebuild(file))
+        return False
+    if rows != entry.rows:
+        findings.file("rows", file, f"it has {rows:,} rows, the manifest says {entry.rows:,}", rebuild(file))
+    _check_provenance(folder.header, file, metadata, findings)
+    return True
+
+
+def _check_provenance(header: Header, file: Path, metadata: dict[str, str], findings: Findings) -> None:
+    """What the file says of its making must be what the manifest says; old and new are never mixed."""
+    made_by = json.loads(metadata.get("pairloom", "{}"))
+    for key in ("table", "table_version", "stage", "stage_version", "config", "resources"):
+        wanted = json.loads(json.dumps(getattr(header, key)))
+        if key in made_by and made_by[key] != wanted:
+            findings.file(
+                "provenance",
+                file,
+                f"it was made with {key} {made_by[key]!r}, the manifest says {wanted!r}",
+                f"run `pairloom stage {header.stage} --redo`",
+            )
+
+
+def _sizes(file: Path, entry: Entry) -> str:
+    size = file.stat().st_size
+    return f"the same {size:,} bytes long" if size == entry.bytes else f"{size:,} bytes instead of {entry.bytes:,}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

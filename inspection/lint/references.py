@@ -1,0 +1,125 @@
+"""Lint, part 5: does what one table says of another exist there? Negatives' captions, tags' regions, boxes' images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from inspection.columns import Numbers, flat_list, ids, struct_field
+from inspection.dataset import Dataset
+from inspection.lint import regions
+from inspection.lint.problem import Findings
+from inspection.lint.shard import Shard
+from schemas.folder import Folder
+from schemas.table import metadata
+
+
+@dataclass(frozen=True)
+class Captions:
+    """All captions of a corpus: image_ids sorted, and for each where its captions start in `texts`, and how many."""
+
+    image_ids: np.ndarray[tuple[int], np.dtype[np.bytes_]]
+    starts: Numbers
+    counts: Numbers
+    texts: pa.Array
+
+    @classmethod
+    def read(cls, folder: Folder) -> Captions:
+        """Only the columns image_id and captions are read; memory is that of the texts."""
+        tables = [table for _, table in folder.tables(["image_id", "captions"])]
+        keys = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
+        lengths = [pc.list_value_length(table["captions"]).to_numpy() for table in tables]
+        counts = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
+        texts = [pc.struct_field(flat_list(table["captions"])[0], "text").cast(pa.large_string()) for table in tables]
+        order = np.argsort(keys, kind="stable")
+        starts = np.cumsum(counts) - counts
+        return cls(
+            keys[order], starts[order], counts[order], pa.chunked_array(texts, pa.large_string()).combine_chunks()
+        )
+
+    def find(self, wanted: np.ndarray[tuple[int], np.dtype[np.bytes_]]) -> Numbers:
+        """The position of each image_id, or -1."""
+        if not len(self.image_ids):
+            return np.full(len(wanted), -1)
+        places = np.minimum(np.searchsorted(self.image_ids, wanted), len(self.image_ids) - 1)
+        return np.where(self.image_ids[places] == wanted, places, -1)
+
+
+def check_negatives(shard: Shard, captions: Captions) -> None:
+    """Every negative is a caption that is there, with that text."""
+    negatives, rows = flat_list(shard.table["negatives"])
+    wanted, indices = (
+        ids(pc.struct_field(negatives, "image_id")),
+        struct_field(negatives, "caption_index").astype(np.int64),
+    )
+    places = captions.find(wanted)
+    bad = np.flatnonzero(places < 0)
+    shard.bad(
+        "reference", rows[bad], lambda i: f"a negative is of image {_hex(wanted[bad[i]])}, which is not in curate"
+    )
+    there = np.flatnonzero(places >= 0)
+    beyond = there[indices[there] >= captions.counts[places[there]]]
+    shard.bad(
+        "reference",
+        rows[beyond],
+        lambda i: (
+            f"a negative is caption {indices[beyond[i]]} of image {_hex(wanted[beyond[i]])}, which has only "
+            f"{captions.counts[places[beyond[i]]]}"
+        ),
+    )
+    known = there[indices[there] < captions.counts[places[there]]]
+    theirs = captions.texts.take(pa.array(captions.starts[places[known]] + indices[known]))
+    ours = pc.struct_field(negatives, "text").take(pa.array(known)).cast(pa.large_string())
+    other = known[pc.not_equal(ours, theirs).to_numpy(zero_copy_only=False)]
+    texts = pc.struct_field(negatives, "text")
+    shard.bad(
+        "reference",
+        rows[other],
+        lambda i: f"a negative's text {texts[int(other[i])].as_py()[:60]!r} is not that of the caption it names",
+    )
+
+
+def _hex(image_id: bytes) -> str:
+    return image_id.ljust(16, b"\0").hex()  # numpy drops a value's last zero bytes
+
+
+def check_beside(found: Dataset, sound: set[Path], findings: Findings) -> None:
+    """Boxes lie in the image that curate has; tags name regions that are there."""
+    if {"curate", "regions"} <= set(found.tables):
+        for shard in _joined(
+            found, ("curate", "regions"), (["width", "height"], ["num_regions", "boxes"]), sound, findings
+        ):
+            regions.check_boxes_inside(shard)
+    if {"regions", "tags"} <= set(found.tables):
+        for shard in _joined(found, ("regions", "tags"), (["num_regions", "class_ids"], ["tags"]), sound, findings):
+            regions.check_tag_regions(shard)
+
+
+def _joined(
+    found: Dataset, stages: tuple[str, str], columns: tuple[list[str], list[str]], sound: set[Path], findings: Findings
+) -> Iterator[Shard]:
+    """The second table's shards with columns of the first table's rows of the same images beside their own."""
+    left, right = (found.tables[stage] for stage in stages)
+    for entry in right.shards:
+        if {left.file(entry.name), right.file(entry.name)} <= sound:
+            table = right.read(entry.name, ["image_id", *columns[1]])
+            joined = _beside(table, left.read(entry.name, ["image_id", *columns[0]]))
+            if joined is not None:
+                yield Shard(right.file(entry.name), joined, metadata(table), findings)
+
+
+def _beside(table: pa.Table, other: pa.Table) -> pa.Table | None:
+    """`table` with the other columns of the same image; None where one is missing, which alignment reports."""
+    place = {key: row for row, key in enumerate(other["image_id"].to_pylist())}
+    rows = [place.get(key) for key in table["image_id"].to_pylist()]
+    if None in rows:
+        return None
+    beside = other.drop_columns(["image_id"]).take(pa.array(rows, pa.int64()))
+    for name in beside.column_names:
+        table = table.append_column(name, beside[name])
+    return table

@@ -1,0 +1,97 @@
+"""Lint, part 2: what holds for every table, read from its schema (nulls, lengths of blobs, NaN), then its own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from inspection import columns
+from inspection.lint import regions, rules
+from inspection.lint.problem import Findings, rebuild
+from inspection.lint.shard import Shard, repeat_rows
+from inspection.tables import table_of
+from schemas.errors import StoreError
+from schemas.folder import Folder
+from schemas.table import Blob, Column, metadata
+
+HEAVY = ("image", "features")  # read alone, and only once
+
+RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
+    "urls": (rules.check_urls,),
+    "pairs": (rules.check_captions,),
+    "regions": (regions.check_regions,),
+    "tags": (rules.check_tags,),
+    "negatives": (rules.check_negatives,),
+    "shards": (
+        rules.check_captions,
+        regions.check_regions,
+        regions.check_boxes_inside,
+        rules.check_tags,
+        regions.check_tag_regions,
+        rules.check_negatives,
+        rules.check_split,
+    ),
+    "quarantine": (rules.check_reasons,),
+    "truth": (),
+}
+
+
+def check_values(folder: Folder, name: str, findings: Findings) -> bool:
+    """Record every wrong value of a shard whose file is as its manifest says; False if it can't be unpacked."""
+    schema = table_of(folder.table)
+    light = [column.name for column in schema.columns if column.name not in HEAVY]
+    try:
+        table = folder.read(name, light)
+        shard = Shard(folder.file(name), table, metadata(table), findings)
+        checked = [
+            _check_column(shard, column, table[column.name]) for column in schema.columns if column.name in light
+        ]
+        sound = all(checked)
+        for column in schema.columns:
+            if column.name in HEAVY and sound:
+                sound = _check_column(shard, column, folder.read(name, [column.name])[column.name])
+    except StoreError as error:  # the file is as it was written, but it was written wrong
+        findings.file("page", folder.file(name), error.args[0], error.args[2])
+        return False
+    for check in RULES[folder.table] if sound else ():
+        check(shard)
+    return sound
+
+
+def _check_column(shard: Shard, column: Column, values: pa.ChunkedArray) -> bool:
+    """Nulls, lengths of blobs, and NaN; False where the column can't be unpacked."""
+    if not column.nullable and values.null_count:
+        bad = pc.indices_nonzero(values.is_null()).to_numpy()
+        shard.bad("null", bad, lambda _: f"{column.name} is null")
+        return False
+    if column.name == "image":
+        rules.check_pictures(shard, values)
+    if isinstance(column.type, Blob):
+        return _check_blob(shard, column.name, column.type, values)
+    for name, numbers, rows in columns.float_leaves(column, values):
+        shard.finite(name, numbers, rows)
+    return True
+
+
+def _check_blob(shard: Shard, name: str, kind: Blob, values: pa.ChunkedArray) -> bool:
+    """Does each blob have the length of its shape, and is no number NaN or infinite?"""
+    try:
+        wanted = columns.wanted_lengths(kind, shard.table, shard.metadata)
+    except (KeyError, ValueError) as error:
+        what = f"the file's metadata lacks a number that {name} {kind.describe()} needs: {error}"
+        shard.findings.file("metadata", shard.file, what, rebuild(shard.file))
+        return False
+    found = columns.blob_lengths(values)
+    bad = np.flatnonzero(found != wanted)
+    shard.bad(
+        "blob-length", bad, lambda i: f"{name} has {found[bad[i]]:,} bytes, {kind.describe()} needs {wanted[bad[i]]:,}"
+    )
+    if len(bad):
+        return False
+    if np.dtype(kind.dtype).kind == "f":
+        rows = repeat_rows(found // np.dtype(kind.dtype).itemsize)
+        shard.finite(name, columns.flat_blob(values, kind.dtype), rows)
+    return True

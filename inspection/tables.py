@@ -1,0 +1,104 @@
+"""docs/tables.md: every table with the meaning, unit and shape of its columns, written from schemas/."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.quarantine import REASONS
+from schemas.regions import REGIONS_METADATA
+from schemas.table import Blob, Column, Table
+
+NAMES = ("urls", "pairs", "regions", "tags", "negatives", "shards", "quarantine", "truth")
+PAGE = "docs/tables.md"
+
+HEAD = f"""# Tables
+
+Written by `python -m inspection.tables` from `schemas/`; edit those, not this page.
+
+A table is a folder of numbered Parquet shards and one `manifest.json`. Shard N of every table before `shards` holds
+the same images in the same order. `list<…>` and `struct<…>` are Arrow's; a type such as `<f4 [num_regions, 4]` is a
+**blob**: one `large_binary` value a row that holds that many little-endian numbers (`<f2` float16, `<f4` float32, `<u2`
+unsigned 16-bit), read with `numpy.frombuffer(value, "<f4").reshape(-1, 4)`. A name in its shape is a column of the same
+row or a key of the file's metadata. `?` marks what may be null.
+
+Tables: {", ".join(f"[{name}](#{name})" for name in NAMES)}.
+"""
+
+
+def table_of(name: str) -> Table:
+    """The table of that name in `schemas/`; raises KeyError when there is none."""
+    if name not in NAMES:
+        raise KeyError(name)
+    table = getattr(importlib.import_module(f"schemas.{name}"), name.upper())
+    assert isinstance(table, Table)
+    return table
+
+
+def tables_markdown() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(_section(table_of(name)) for name in NAMES), _reasons()])
+
+
+def _section(table: Table) -> str:
+    meanings = _field_meanings()
+    lines = [f"## {table.name}", "", f"Version {table.version}. One row is {table.row}.", ""]
+    lines += ["| column | type | meaning |", "|---|---|---|"]
+    for column in table.columns:
+        lines.append(f"| `{column.name}`{'?' if column.nullable else ''} | {_type(column)} | {_cell(column.meaning)} |")
+        struct = _struct(column)
+        for field in struct or ():
+            name = f"{'&nbsp;' * 4}`{field.name}`{'?' if field.nullable else ''}"
+            lines.append(f"| {name} | `{field.type}` | {_cell(meanings.get((str(struct), field.name), ''))} |")
+    if table.name in ("regions", "shards"):
+        lines += ["", "Keys of the file's metadata: " + ", ".join(f"`{key}`" for key in REGIONS_METADATA) + "."]
+    return "\n".join([*lines, ""])
+
+
+def _type(column: Column) -> str:
+    if isinstance(column.type, Blob):
+        return f"`{column.type.describe()}`"
+    struct = _struct(column)
+    kind = str(column.type)
+    return f"`{kind.replace(str(struct), 'struct') if struct else kind}`"
+
+
+def _struct(column: Column) -> pa.StructType | None:
+    """The struct inside a column's lists, if it has one."""
+    kind = column.type
+    while not isinstance(kind, Blob) and pa.types.is_list(kind):
+        kind = kind.value_type
+    return kind if isinstance(kind, pa.StructType) else None
+
+
+def _field_meanings() -> dict[tuple[str, str], str]:
+    """What each struct field means: the comment on its own line of schemas/. Keys: the struct and the field's name."""
+    meanings = {}
+    for name in NAMES:
+        module = importlib.import_module(f"schemas.{name}")
+        for variable, body in re.findall(
+            r"^(\w+) = pa\.struct\(\n(.*?)^\)", inspect.getsource(module), re.DOTALL | re.MULTILINE
+        ):
+            comments = re.findall(r'pa\.field\("(\w+)".*\),  # (.+)$', body, re.MULTILINE)
+            meanings.update({(str(getattr(module, variable)), field): comment for field, comment in comments})
+    return meanings
+
+
+def _reasons() -> str:
+    lines = ["### Reasons in quarantine", "", "| reason | meaning | worth another try |", "|---|---|---|"]
+    lines += [
+        f"| `{reason}` | {_cell(text)} | {'yes' if again else 'no'} |" for reason, (text, again) in REASONS.items()
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    Path(PAGE).write_text(tables_markdown(), encoding="utf-8")

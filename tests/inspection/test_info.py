@@ -1,0 +1,69 @@
+"""Info adds up what the manifests say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inspection.info import info, info_text, size
+from schemas.errors import StoreError
+
+
+def test_a_dataset_is_summed_up_stage_by_stage(good: Path) -> None:
+    facts = info(good)
+    json.dumps(facts)
+    rows = {table["stage"]: (table["rows_in"], table["rows"], table["left_out"]) for table in facts["tables"]}
+    assert rows == {
+        "sample": (0, 22, 0),
+        "download": (22, 20, 2),
+        "curate": (20, 18, 2),
+        "regions": (18, 17, 1),
+        "tags": (17, 17, 0),
+        "negatives": (18, 18, 0),
+        "shards": (17, 17, 0),
+    }
+    text = info_text(facts)
+    assert [line.split()[0] for line in text.splitlines()[3:10]] == list(rows)  # in the order of the data
+    assert "download: not-found 2" in text
+    for table in facts["tables"]:
+        assert table["bytes"] == sum(file.stat().st_size for file in Path(table["path"]).glob("*.parquet"))
+
+
+def test_one_table_is_shown_with_its_settings(good: Path) -> None:
+    text = info_text(info(good / "curate"))
+    assert "table pairs v1" in text
+    assert "18 of 20, 2 left out" in text
+    assert "top_k: 3" in text
+    assert info(good / "quarantine" / "curate")["tables"][0]["table"] == "quarantine"
+
+
+def test_an_interrupted_table_is_marked(data: Path) -> None:
+    manifest = json.loads((data / "tags" / "manifest.json").read_text())
+    del manifest["shards"]
+    (data / "tags" / "manifest.jsonl").write_text(json.dumps(manifest) + "\n")
+    assert "INTERRUPTED" in info_text(info(data / "tags"))
+    assert "interrupted" in info_text(info(data))
+    assert info(data / "tags")["tables"][0]["complete"] is False
+
+
+def test_no_table_or_a_broken_manifest_is_an_error(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "nothing"):
+        with pytest.raises(StoreError, match="no table here"):
+            info(path)
+    (data / "tags" / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match="not JSON"):
+        info(data)
+
+
+def test_sizes_are_short() -> None:
+    assert [size(n) for n in (0, 999, 1500, 2_500_000, 10**9, 3 * 10**12)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "2.5 MB",
+        "1 GB",
+        "3 TB",
+    ]
