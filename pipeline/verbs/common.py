@@ -1,0 +1,50 @@
+"""What the subcommands share: their result, how a verb is added to the command line, and how to run a stage."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunConfig, build
+from pipeline.executor import Options
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A command's result: facts for --json, text for people, and the exit code."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    exit_code: int = 0
+
+
+def add_verb(verbs: Any, name: str, command: Any, summary: str, example: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    verb.set_defaults(command=command)
+    return verb
+
+
+def add_run_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    verb.add_argument("--redo", action="store_true", help="make again what other settings made, instead of refusing")
+    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument("--cluster", help="inline, local, or tcp://host:port of a Dask scheduler; overrides run.cluster")
+    verb.add_argument("--workers", type=int, help="processes for the local cluster; overrides run.workers")
+
+
+def run_options(params: dict[str, Any], arguments: argparse.Namespace) -> Options:
+    settings = build(RunConfig, params.get("run", {}), "params.yaml, section run")
+    if arguments.cluster:
+        settings = replace(settings, cluster=arguments.cluster)
+    if arguments.workers:
+        settings = replace(settings, workers=arguments.workers)
+    return Options(settings, redo=arguments.redo, plain=arguments.quiet)

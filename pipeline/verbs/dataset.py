@@ -1,0 +1,95 @@
+"""`pairloom run` and `pairloom stage`: one stage or all of them on a dataset folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import one_thread_a_worker
+from pipeline.config import build, read_params
+from pipeline.executor import Done, Options, run_stage
+from pipeline.stage import ORDER, load
+from pipeline.verbs.common import Outcome, add_run_options, add_verb, run_options
+
+
+def add(verbs: Any) -> None:
+    verb = add_verb(
+        verbs, "run", run, "every stage, from a URL list to shards", "pairloom run --urls my.csv --out my-data"
+    )
+    verb.add_argument("--urls", help="csv, tsv, jsonl, parquet or txt list (default: sample.urls of params.yaml)")
+    verb.add_argument("--out", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
+    add_run_options(verb)
+    verb = add_verb(verbs, "stage", stage, "one stage, on what its inputs hold", "pairloom stage tags --data data")
+    verb.add_argument("name", help="sample, download, curate, regions, tags, negatives or shards")
+    verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
+    verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for the counts (default: metrics)")
+    add_run_options(verb)
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """Every stage on one dataset folder, in order."""
+    params = read_params(arguments.params)
+    if arguments.urls:
+        params.setdefault("sample", {})["urls"] = arguments.urls
+    params.setdefault("download", {})["serve"] = str(arguments.out / "sample")  # the demo's pictures, if it is the demo
+    done = [_one(name, params, arguments.out, arguments, arguments.out / "metrics") for name in ("sample", *ORDER)]
+    text = "\n".join([*map(describe, done), f"shards: {arguments.out / 'shards'}"])
+    return Outcome({"stages": [facts(one) for one in done]}, text)
+
+
+def stage(arguments: argparse.Namespace) -> Outcome:
+    """One stage; what `dvc repro` calls."""
+    done = _one(arguments.name, read_params(arguments.params), arguments.data, arguments, arguments.metrics)
+    return Outcome(facts(done), describe(done))
+
+
+def _one(name: str, params: dict[str, Any], data: Path, arguments: argparse.Namespace, metrics: Path) -> Done:
+    one_thread_a_worker()  # before a stage loads torch or numba
+    options = run_options(params, arguments)
+    done = _sample(params, data, options) if name == "sample" else _stage(name, params, data, options)
+    metrics.mkdir(parents=True, exist_ok=True)
+    (metrics / f"{name}.json").write_text(json.dumps(facts(done), indent=1) + "\n", encoding="utf-8")
+    return done
+
+
+def _sample(params: dict[str, Any], data: Path, options: Options) -> Done:
+    from pipeline.listing import write_list
+    from stages import sample
+
+    config = build(sample.Config, params.get("sample", {}), "params.yaml, section sample")
+    start = time.monotonic()
+    rows = sample.rows(config, data / "sample")
+    return replace(write_list(rows, config, data, options.redo), seconds=time.monotonic() - start)
+
+
+def _stage(name: str, params: dict[str, Any], data: Path, options: Options) -> Done:
+    section = load(name).name
+    config = build(load(name).config_type, params.get(section, {}), f"params.yaml, section {section}")
+    return run_stage(name, config, data, options)
+
+
+def facts(done: Done) -> dict[str, Any]:
+    """A finished stage as plain values: the metrics file, and --json."""
+    return {
+        "stage": done.stage,
+        **asdict(done.counts),
+        "shards": done.shards,
+        "shards_made": done.made,
+        "seconds": round(done.seconds, 2),
+    }
+
+
+def describe(done: Done) -> str:
+    rejected = sum(done.counts.rejected.values())
+    reasons = ", ".join(f"{reason} {number}" for reason, number in done.counts.rejected.items())
+    tail = f", {rejected} in quarantine ({reasons})" if rejected else ""
+    work = (
+        f"{done.made} of {done.shards} shards made in {done.seconds:.1f} s"
+        if done.made
+        else f"{done.shards} shards, nothing due"
+    )
+    return f"{done.stage}: {done.counts.rows_in} rows in, {done.counts.rows_out} out{tail}; {work}"

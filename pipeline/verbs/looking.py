@@ -1,0 +1,83 @@
+"""`pairloom report`, `info`, `lint`, `preview` and `doctor`: they look at a dataset or the installation."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.verbs.common import Outcome, add_verb
+
+
+def add(verbs: Any) -> None:
+    verb = add_verb(verbs, "report", report, "one HTML page about a dataset", "pairloom report --data data")
+    verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
+    verb.add_argument("--out", type=Path, help="the page (default: DATA/report/index.html)")
+    verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder of metrics (default: metrics)")
+    verb.add_argument("--plots", type=Path, default=Path("plots"), help="folder of loss curves (default: plots)")
+    verb = add_verb(verbs, "info", info, "what a table or dataset holds and what made it", "pairloom info data/regions")
+    verb.add_argument("folder", type=Path)
+    verb = add_verb(
+        verbs,
+        "lint",
+        lint,
+        "every check of a table or dataset; exits 1 if anything is wrong",
+        "pairloom lint data",
+    )
+    verb.add_argument("folder", type=Path)
+    verb = add_verb(
+        verbs,
+        "preview",
+        preview,
+        "one row of a table",
+        "pairloom preview data/regions --row 00000:3 --out row.png",
+    )
+    verb.add_argument("folder", type=Path)
+    verb.add_argument("--row", required=True, help="start of an image_id in hex, a url, or SHARD:ROW")
+    verb.add_argument("--out", type=Path, help="write the picture with its boxes here")
+    add_verb(verbs, "doctor", doctor, "versions, devices, free disk, and what is missing", "pairloom doctor")
+
+
+def report(arguments: argparse.Namespace) -> Outcome:
+    """Write the HTML page about a dataset."""
+    from inspection.report import write_report
+
+    out = arguments.out or arguments.data / "report" / "index.html"
+    summary = write_report(arguments.data, out, arguments.metrics, arguments.plots)
+    return Outcome({"report": str(out), **summary}, f"report: {out}")
+
+
+def info(arguments: argparse.Namespace) -> Outcome:
+    """What a table or dataset holds."""
+    from inspection.info import info, info_text
+
+    found = info(arguments.folder)
+    return Outcome(found, info_text(found))
+
+
+def lint(arguments: argparse.Namespace) -> Outcome:
+    """Every check of a table or dataset."""
+    from inspection.lint import lint, lint_text
+
+    problems = lint(arguments.folder)
+    found = {"folder": str(arguments.folder), "problems": [problem.as_json() for problem in problems]}
+    return Outcome(found, lint_text(problems), exit_code=1 if problems else 0)
+
+
+def preview(arguments: argparse.Namespace) -> Outcome:
+    """One row of a table."""
+    from inspection.preview import preview
+
+    shown = preview(arguments.folder, arguments.row, arguments.out)
+    return Outcome(shown.facts, shown.text)
+
+
+def doctor(arguments: argparse.Namespace) -> Outcome:
+    """What is installed, what is there to compute on, and what is missing."""
+    from pipeline.doctor import report as examine
+    from pipeline.doctor import text
+
+    checks = examine()
+    missing = [check for check in checks if check.required and not check.ok]
+    return Outcome({"checks": [asdict(check) for check in checks]}, text(checks), exit_code=1 if missing else 0)
