@@ -51,5 +51,5 @@ report: $(INSTALLED) ## write the report again and say where it is
 	@$(BIN)/pairloom report
 
 clean: ## remove what runs and tools made; .venv stays
-	rm -rf data metrics models plots build .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf data metrics models plots dvc_plots build .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(wildcard $(LOOKED_AT)) -name __pycache__ -type d -prune -exec rm -rf {} +
