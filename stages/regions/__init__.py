@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,11 @@ from schemas.errors import ConfigError
 from schemas.regions import REGIONS
 from schemas.rejects import Reject, quarantine
 from stages.regions import catalogue
-from stages.regions.select import Policy
+from stages.regions.select import POLICIES, Policy
 
 if TYPE_CHECKING:  # torch and detectron2 take seconds to import: only `setup` and `process` do
-    from stages.regions.extract import Regions, Vocabulary
-    from stages.regions.model import C4Detector
+    from stages.regions.extract import Regions
+    from stages.regions.found import Network
 
 INPUTS = ("curate",)
 OUTPUT = REGIONS
@@ -32,33 +33,38 @@ class Config:
 
     detector: str = "starter"  # a file of stages/regions/detectors
     checkpoint: str | None = None  # the detector's weights; null is the file that comes with it
-    min_regions: int = 10  # kept even if their score is below min_score
-    max_regions: int = 36  # 1 to 100
-    min_score: float = 0.2  # detector confidence, 0 to 1
-    nms: float | None = None  # IoU above which the worse of two regions goes; null is the detector's own
+    min_regions: int | None = None  # kept even if their score is below min_score; null is the policy's own, as below
+    max_regions: int | None = None  # 1 to 100
+    min_score: float | None = None  # detector confidence, 0 to 1
+    nms: float | None = None  # IoU above which the worse of two regions goes
     device: str = "auto"  # cpu, cuda, cuda:1, …; auto is cuda where there is one
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_regions <= self.max_regions <= 100:
-            raise ConfigError(
-                f"regions.min_regions is {self.min_regions} and regions.max_regions is {self.max_regions}",
-                where="params.yaml",
-                fix="set 1 ≤ min_regions ≤ max_regions ≤ 100",
-            )
         for name, value in (("min_score", self.min_score), ("nms", self.nms)):
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"regions.{name} is {value}", where="params.yaml", fix="set it from 0 to 1")
-        catalogue.load(self.detector)
+        policy = self.policy()
+        if not 1 <= policy.min_regions <= policy.max_regions <= 100:
+            raise ConfigError(
+                f"regions.min_regions is {policy.min_regions} and regions.max_regions is {policy.max_regions}",
+                where="params.yaml",
+                fix="set 1 ≤ min_regions ≤ max_regions ≤ 100",
+            )
+
+    def policy(self) -> Policy:
+        """The detector's selection with what is set here in place of its own numbers."""
+        own = {name: getattr(self, name) for name in ("min_regions", "max_regions", "min_score", "nms")}
+        chosen = {name: value for name, value in own.items() if value is not None}
+        return replace(POLICIES[catalogue.load(self.detector).selection], **chosen)
 
 
 @dataclass(frozen=True)
 class Tools:
     """The loaded detector and what its shards say about themselves."""
 
-    model: C4Detector
-    spec: catalogue.Detector
-    words: Vocabulary
+    network: Network
     policy: Policy
+    prob_width: int
     metadata: Mapping[str, str]
 
 
@@ -69,31 +75,31 @@ def checkpoint_file(config: Config) -> Path:
     return Path(__file__).parent / catalogue.load(config.detector).checkpoint
 
 
-def resources(config: Config) -> tuple[Path, ...]:
-    """The files that decide the result: the detector's settings, its checkpoint, its backbone's ImageNet weights."""
-    from stages.regions.backbone import weights_file
+def family(config: Config) -> Any:
+    """The module that knows this detector's family (stages/regions/found.py)."""
+    return importlib.import_module(f"stages.regions.{catalogue.load(config.detector).family}")
 
-    return (catalogue.FOLDER / f"{config.detector}.yaml", checkpoint_file(config), weights_file())
+
+def resources(config: Config) -> tuple[Path, ...]:
+    """The files that decide the result: the detector's settings, its checkpoint, and what its family adds."""
+    spec = catalogue.load(config.detector)
+    return (catalogue.FOLDER / f"{spec.name}.yaml", *family(config).files(spec, checkpoint_file(config)))
 
 
 def setup(config: Config, folder: Path) -> Tools:
     """Load the detector. Raises InputError when its checkpoint is missing or does not fit."""
-    from stages.regions import checkpoint, extract
-
-    spec, path = catalogue.load(config.detector), checkpoint_file(config)
-    weights = checkpoint.read(path)
-    model = checkpoint.build(spec, weights, str(path)).to(device(config.device))
-    words = extract.vocabulary(weights.classes, weights.attributes)
-    nms = spec.nms if config.nms is None else config.nms
+    spec = catalogue.load(config.detector)
+    network: Network = family(config).load(spec, checkpoint_file(config))
+    network.place(device(config.device), "fp32")
     notes = {
         "detector": spec.name,
-        "checkpoint": weights.sha256,
-        "feature_width": str(spec.feature_width),
+        "checkpoint": network.sha256,
+        "feature_width": str(network.feature_width),
         "prob_width": str(spec.prob_width),
-        "classes": json.dumps(words.names),
-        "attributes": json.dumps(words.attributes),
+        "classes": json.dumps(network.classes),
+        "attributes": json.dumps(network.attributes),
     }
-    return Tools(model, spec, words, Policy(config.min_regions, config.max_regions, config.min_score, nms), notes)
+    return Tools(network, config.policy(), spec.prob_width, notes)
 
 
 def device(name: str) -> str:
@@ -124,7 +130,7 @@ def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
         except OSError as error:
             rejects.append(Reject(image_id.hex(), "damaged-image", str(error), pair))
             continue
-        regions = extract(picture, tools.model, tools.spec, tools.words, tools.policy)
+        regions = extract(picture, tools.network, tools.policy, tools.prob_width)
         problem = bad_value(regions)
         if problem:
             rejects.append(Reject(image_id.hex(), "bad-value", problem, pair))

@@ -18,6 +18,7 @@ class Detector:
     """One detector: how it sees a picture, proposes, pools and selects; units are in detectors/starter.yaml."""
 
     name: str
+    family: str  # the module of stages/regions that loads it
     architecture: str
     backbone: str
     checkpoint: str
@@ -39,7 +40,6 @@ class Detector:
     feature_width: int
     prob_width: int
     selection: str
-    nms: float
 
 
 def names() -> list[str]:

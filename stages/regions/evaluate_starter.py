@@ -42,7 +42,7 @@ def scene(seed: int) -> Scene:
 
 
 def detect(picture: Image.Image, tools: Tools) -> Regions:
-    return extract(picture, tools.model, tools.spec, tools.words, tools.policy)
+    return extract(picture, tools.network, tools.policy, tools.prob_width)
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ def score(scenes: list[Scene], results: list[Regions], tools: Tools, min_score: 
         counts[0] += len(free)
         for k in np.flatnonzero(regions.class_scores >= min_score):
             counts[1] += 1
-            name = tools.words.names[regions.class_ids[k]]
+            name = tools.network.classes[regions.class_ids[k]]
             overlap = {i: _iou(regions.boxes[k], one.things[i].box) for i in free if one.things[i].name == name}
             best = max(overlap, key=lambda i: overlap[i], default=None)
             if best is not None and overlap[best] >= 0.5:
                 free.remove(best)
                 words = one.things[best].attributes
-                said = tools.words.attributes[regions.attribute_ids[k]]
+                said = tools.network.attributes[regions.attribute_ids[k]]
                 counts[2:] += (1, bool(words), said in words)
     return Score(*(int(count) for count in counts))
 
@@ -132,7 +132,7 @@ def words_for(regions: Regions, tools: Tools) -> list[str]:
     """Attribute, class and score of the regions from min_score on."""
     rows = np.flatnonzero(regions.class_scores >= tools.policy.min_score)
     return [
-        f"{tools.words.attributes[regions.attribute_ids[k]]} {tools.words.names[regions.class_ids[k]]}"
+        f"{tools.network.attributes[regions.attribute_ids[k]]} {tools.network.classes[regions.class_ids[k]]}"
         f" {regions.class_scores[k]:.2f}"
         for k in rows
     ]

@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 class Policy:
     """How many regions are kept: those from `min_score` on, but at least and at most so many, as BUTD clamps."""
 
+    rule: str
     min_regions: int
     max_regions: int
     min_score: float
@@ -54,6 +55,12 @@ def butd(boxes_N4: Array, scores_NC: Array, policy: Policy) -> Selected:
 
 
 RULES: dict[str, Callable[[Array, Array, Policy], Selected]] = {"agnostic": agnostic, "butd": butd}
+POLICIES = {"starter": Policy("agnostic", 10, 36, 0.2, 0.5), "butd": Policy("butd", 10, 100, 0.2, 0.3)}
+
+
+def select(boxes_N4: Array, scores_NC: Array, policy: Policy) -> Selected:
+    """The regions that this policy keeps."""
+    return RULES[policy.rule](boxes_N4, scores_NC, policy)
 
 
 def clamp(classes_N: Array, confidence_N: Array, policy: Policy) -> Selected:

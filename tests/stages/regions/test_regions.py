@@ -18,6 +18,7 @@ from schemas.regions import REGIONS, REGIONS_METADATA
 from schemas.table import Blob, metadata
 from stages.regions import Config, Tools, bad_value, checkpoint_file, process, resources, setup
 from stages.regions.extract import extract
+from stages.regions.starter import StarterNetwork
 from tests.stages.regions.pictures import pairs_of, png
 
 
@@ -67,7 +68,7 @@ def test_no_rows_give_no_rows(tools: Tools) -> None:
 
 
 def test_values_that_float16_cannot_hold_are_named(tools: Tools, pictures: list[Image.Image]) -> None:
-    good = extract(pictures[0], tools.model, tools.spec, tools.words, tools.policy)
+    good = extract(pictures[0], tools.network, tools.policy, tools.prob_width)
     assert bad_value(good) is None
     for wrong, word in ((65520.0, "65520"), (np.nan, "NaN"), (-np.inf, "infinity")):
         features = good.features.copy()
@@ -77,8 +78,9 @@ def test_values_that_float16_cannot_hold_are_named(tools: Tools, pictures: list[
 
 def test_a_detector_that_sees_nan_leaves_the_row_out(bodies: list[bytes]) -> None:
     tools = setup(Config(device="cpu"), Path())
+    assert isinstance(tools.network, StarterNetwork)
     with torch.no_grad():
-        next(tools.model.roi_heads.tail.parameters()).fill_(torch.nan)
+        next(tools.network.model.roi_heads.tail.parameters()).fill_(torch.nan)
     table, rejects = process(pairs_of(bodies[:1]), tools)
     assert len(table) == 0
     assert rejects["reason"].to_pylist() == ["bad-value"]

@@ -32,7 +32,7 @@ def test_it_sees_colours_as_they_are(tools: Tools) -> None:
     for order in ("RGB", "BGR"):
         picture = Image.fromarray(np.ascontiguousarray(scene(1).image[..., :: 1 if order == "RGB" else -1]))
         regions = detect(picture, tools)
-        said[order] = [tools.words.attributes[i] for i in regions.attribute_ids[:3]]
+        said[order] = [tools.network.attributes[i] for i in regions.attribute_ids[:3]]
     assert said["RGB"] != said["BGR"]
 
 
