@@ -1,80 +1,130 @@
-"""From a stored picture to its regions: decode, resize, detect, select.
+"""The engine: pictures through the network in batches of one size, and their regions in the order of the input.
 
-Letters: N proposals, K kept regions, D feature width, A attributes.
+A batch is decided by the rows alone, in their order: never by time, threads or memory, but for the one exception that
+a GPU runs out of memory. The last bits of a float may depend on how large its batch was, so this is what makes the
+bytes of a shard the same for any number of workers. (When the executor runs part of a shard, to find a row that makes
+the stage fail, the part's batches are its own, and so may be the last bits of the rows that it keeps.)
 """
 
 from __future__ import annotations
 
-import io
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
 from stages.regions.found import Found, Network
-from stages.regions.select import Policy, select
+from stages.regions.pictures import Prepared, Unreadable, ahead, behind, prepare
+from stages.regions.select import Policy
+from stages.regions.stored import Regions, Storage, regions_of
 
-Array = npt.NDArray[Any]
+WAITING_BYTES = 256 << 20  # prepared pictures that wait for others of their size
 
 
 @dataclass(frozen=True)
-class Regions:
-    """One picture's regions, best first; shapes and units as in schemas/regions.py."""
+class Engine:
+    """A network, and how it is driven; all but `threads` may change the last bits."""
 
-    boxes: Array  # (K, 4)
-    class_ids: Array  # (K,)
-    class_scores: Array  # (K,)
-    attribute_ids: Array  # (K,)
-    attribute_scores: Array  # (K,)
-    features: Array  # (K, D)
-    prob_ids: Array  # (K, prob_width)
-    prob_values: Array  # (K, prob_width)
+    network: Network
+    policy: Policy
+    storage: Storage
+    device: str = "cpu"
+    batch: int = 1  # pictures of one size that are detected at once
+    threads: int = 1  # that decode and resize
 
 
-def decode(encoded: bytes) -> Image.Image:
-    """The picture as RGB: transparent parts on white, 16-bit grey scaled to 8. Raises OSError if it is damaged."""
-    picture = Image.open(io.BytesIO(encoded))
-    picture.load()
-    if picture.mode.startswith("I"):
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return picture.convert("RGB")
-
-
-def extract(picture: Image.Image, network: Network, policy: Policy, prob_width: int) -> Regions:
-    """The regions of one picture; it is detected alone, so no other picture can change them."""
+def extract(encoded: Sequence[bytes], engine: Engine) -> list[Regions | Unreadable]:
+    """What is seen in each of these pictures, in their order; one that cannot be read says why."""
+    network, results = engine.network, dict[int, Regions | Unreadable]()
+    readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(encoded), engine.threads), results)
+    batches = _detected(by_size(readable, engine.batch), engine)
     with torch.inference_mode():
-        (found,) = network.detect(network.prepare(picture)[None])
-        return regions_of(found, picture, network, policy, prob_width)
+        for regions in behind(lambda pair: _regions(*pair, engine), batches):
+            results |= regions
+    return [results[row] for row in range(len(encoded))]
 
 
-def regions_of(found: Found, picture: Image.Image, network: Network, policy: Policy, prob_width: int) -> Regions:
-    """The selected regions, with boxes in pixels of the picture."""
-    kept = select(found.boxes.cpu().numpy(), found.scores_NC.cpu().numpy(), policy)
-    rows = torch.from_numpy(kept.rows_K).to(found.boxes.device)
-    attributes_KA = found.attributes(rows, torch.from_numpy(kept.classes_K).to(rows.device))
-    attribute_scores, attribute_ids = attributes_KA.max(dim=1)
-    prob_values, prob_ids = found.probs_NC[rows].topk(prob_width, dim=1)
-    scale = network.scale((picture.height, picture.width), found.size)
-    return Regions(
-        boxes=in_picture(found.boxes[rows].cpu().numpy(), scale, picture.size),
-        class_ids=kept.classes_K,
-        class_scores=kept.scores_K,
-        attribute_ids=attribute_ids.cpu().numpy(),
-        attribute_scores=attribute_scores.cpu().numpy(),
-        features=found.features_ND[rows].cpu().numpy(),
-        prob_ids=prob_ids.cpu().numpy(),
-        prob_values=prob_values.cpu().numpy(),
-    )
+def _only_prepared(
+    pictures: Iterable[Prepared | Unreadable], results: dict[int, Regions | Unreadable]
+) -> Iterator[Prepared]:
+    for picture in pictures:
+        if isinstance(picture, Unreadable):
+            results[picture.row] = picture
+        else:
+            yield picture
 
 
-def in_picture(boxes_K4: Array, scale: tuple[float, float], size: tuple[int, int]) -> Array:
-    """Boxes of the resized picture in pixels of the stored one (width, height), never outside of it."""
-    inside: Array = np.clip(boxes_K4 * np.array(scale * 2, np.float32), 0, np.array(size * 2, np.float32))
-    return inside
+def by_size(pictures: Iterable[Prepared], batch: int, limit: int = WAITING_BYTES) -> Iterator[list[Prepared]]:
+    """Batches of one size each: as soon as one is full, or when more than `limit` bytes wait, the size met first.
+
+    Pictures of different sizes are never padded to one: a feature would then depend on its neighbours.
+    """
+    waiting: dict[torch.Size, list[Prepared]] = {}
+    held = 0
+    for picture in pictures:
+        shape = picture.image.shape
+        waiting.setdefault(shape, []).append(picture)
+        held += picture.image.nbytes
+        while waiting and (len(waiting.get(shape, ())) == batch or held > limit):
+            full = waiting.pop(shape if len(waiting.get(shape, ())) == batch else next(iter(waiting)))
+            held -= sum(one.image.nbytes for one in full)
+            yield full
+    yield from waiting.values()
+
+
+def _detected(batches: Iterable[list[Prepared]], engine: Engine) -> Iterator[tuple[list[Prepared], list[Found]]]:
+    """Each batch and its answers; a batch that the GPU cannot hold is halved, and so are those after it."""
+    most = engine.batch
+    for batch in batches:
+        rest = batch
+        while rest:
+            part = rest[:most]
+            found = _detect(part, engine)
+            if found is not None:
+                yield part, found
+                rest = rest[most:]
+                continue
+            most = len(part) // 2
+            print(f"regions: out of memory with {len(part)} pictures at once, going on with {most}", file=sys.stderr)
+
+
+def _detect(batch: list[Prepared], engine: Engine) -> list[Found] | None:
+    """The network's answers, or None if there is not the memory for so many pictures at once."""
+    images = torch.stack([picture.image for picture in batch])
+    if engine.device.startswith("cuda"):
+        images = images.pin_memory().to(engine.device, non_blocking=True)
+    try:
+        return engine.network.detect(images)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:  # the guard puts this picture in quarantine and goes on
+            raise
+    torch.cuda.empty_cache()  # outside of `except`, where the error's frames still hold what they had
+    return None
+
+
+def _regions(batch: list[Prepared], found: list[Found], engine: Engine) -> dict[int, Regions]:
+    """The stored regions of a batch, by row; on a GPU in a stream of its own, so that it waits for this batch only."""
+    with torch.inference_mode(), _own_stream(engine.device):
+        return {
+            picture.row: regions_of(one, picture.size, engine.network, engine.policy, engine.storage)
+            for picture, one in zip(batch, found, strict=True)
+        }
+
+
+def _own_stream(device: str) -> torch.cuda.StreamContext | nullcontext[None]:
+    if not device.startswith("cuda"):
+        return nullcontext()
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.default_stream(device))
+    return torch.cuda.stream(stream)
+
+
+def extract_one(picture: Image.Image, engine: Engine) -> Regions:
+    """The regions of one RGB picture in memory."""
+    prepared = Prepared(0, (picture.height, picture.width), engine.network.prepare(picture))
+    with torch.inference_mode():
+        ((batch, found),) = _detected([[prepared]], engine)
+        return _regions(batch, found, engine)[0]

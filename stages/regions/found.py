@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -39,6 +40,11 @@ class Found:
     attributes: Callable[[Tensor, Tensor], Tensor]
     # side G -> (G·G, D): the whole picture through the class head's layers, pooled to G × G cells row by row, if it can
     grid: Callable[[int], Tensor] | None = None
+
+
+def pooled_grid(map_1DHW: Tensor, side: int) -> Tensor:
+    """A map of a whole picture as side × side cells, each the mean of the pixels that it covers: (side², D)."""
+    return F.adaptive_avg_pool2d(map_1DHW, side)[0].flatten(1).T.float()
 
 
 class Network(Protocol):

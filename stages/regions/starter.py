@@ -17,7 +17,7 @@ from torchvision.models import EfficientNet_B0_Weights
 from stages.regions import backbone, checkpoint
 from stages.regions.catalogue import Detector
 from stages.regions.d2 import Instances
-from stages.regions.found import Found, Precision
+from stages.regions.found import Found, Precision, pooled_grid
 from stages.regions.model import C4Detector
 from stages.regions.precision import refuse_low
 
@@ -75,10 +75,13 @@ class StarterNetwork:
 
     def detect(self, images_N3HW: Tensor) -> list[Found]:
         """The heads ask one picture at a time: forty proposals fill no machine, and the picture is asked as a whole."""
-        answers = self.model.inference([{"image": image} for image in images_N3HW], do_postprocess=False)
-        return [self._named(answer) for answer in answers]
+        images = self.model.preprocess_image([{"image": image} for image in images_N3HW])
+        maps = self.model.backbone(images.tensor)
+        proposals, _ = self.model.proposal_generator(images, maps)
+        answers, _ = self.model.roi_heads(images, maps, proposals)
+        return [self._named(*pair) for pair in zip(answers, maps["c4"].split(1), strict=True)]
 
-    def _named(self, answer: Instances) -> Found:
+    def _named(self, answer: Instances, map_1CHW: Tensor) -> Found:
         """One picture's proposals in words of the combined vocabulary."""
         things_NV, others_NV = combined(answer.class_probs, answer.imagenet_probs, self.words)
         sure = others_NV >= self.spec.imagenet_score
@@ -95,6 +98,7 @@ class StarterNetwork:
             probs_NC=things_NV + others_NV,
             features_ND=answer.features,
             attributes=lambda rows_K, classes_K: attributes_NA[rows_K],  # asked for each proposal's best class already
+            grid=lambda side: pooled_grid(self.model.roi_heads.tail[:-2](self.model.roi_heads.middle(map_1CHW)), side),
         )
 
 

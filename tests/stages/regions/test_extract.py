@@ -10,13 +10,15 @@ import torch
 from PIL import Image
 
 from stages.regions import Tools
-from stages.regions.extract import Regions, decode, extract
+from stages.regions.extract import extract_one
+from stages.regions.pictures import decode
 from stages.regions.starter import combined, vocabulary
+from stages.regions.stored import Regions
 from tests.stages.regions.pictures import png
 
 
 def run(picture: Image.Image, tools: Tools) -> Regions:
-    return extract(picture, tools.network, tools.policy, tools.prob_width)
+    return extract_one(picture, tools.engine)
 
 
 def test_boxes_lie_inside_the_picture_and_are_best_first(tools: Tools, pictures: list[Image.Image]) -> None:
@@ -30,14 +32,14 @@ def test_boxes_lie_inside_the_picture_and_are_best_first(tools: Tools, pictures:
         assert (x1 < x2).all()
         assert (y1 < y2).all()
         assert (np.diff(regions.class_scores) <= 0).all()
-        assert tools.policy.min_regions <= len(regions.boxes) <= tools.policy.max_regions
+        assert tools.engine.policy.min_regions <= len(regions.boxes) <= tools.engine.policy.max_regions
 
 
 def test_stored_probabilities_are_the_largest_of_a_distribution(tools: Tools, pictures: list[Image.Image]) -> None:
     regions = run(pictures[0], tools)
     assert (np.diff(regions.prob_values, axis=1) <= 0).all()
     assert (regions.prob_values.sum(axis=1) <= 1 + 1e-5).all()
-    assert all(len(set(row)) == tools.prob_width for row in regions.prob_ids.tolist())
+    assert all(len(set(row)) == tools.engine.storage.prob_width for row in regions.prob_ids.tolist())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3000, 7), (33, 31)])
@@ -91,11 +93,11 @@ def test_the_shorter_side_is_resized_unless_the_longer_would_pass(
     tools: Tools, size: tuple[int, int], seen: tuple[int, int]
 ) -> None:
     # 400×300: 320/300 → 426.7×320. 6000×200: 512/6000 → 512×17.07. 200×640: 512/640 → 160×512.
-    assert tools.network.prepare(Image.new("RGB", size)).shape == (3, seen[1], seen[0])
+    assert tools.engine.network.prepare(Image.new("RGB", size)).shape == (3, seen[1], seen[0])
 
 
 def test_red_stays_the_first_channel(tools: Tools) -> None:
-    image = tools.network.prepare(Image.new("RGB", (320, 320), (255, 0, 9)))
+    image = tools.engine.network.prepare(Image.new("RGB", (320, 320), (255, 0, 9)))
     assert image[:, 5, 5].tolist() == [255, 0, 9]
 
 
