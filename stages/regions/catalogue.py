@@ -26,7 +26,8 @@ class Detector:
     """The starter: how it sees a picture, proposes, pools and selects; units are in detectors/starter.yaml."""
 
     name: str
-    architecture: Literal["starter"]
+    family: Literal["starter"]  # the module of stages/regions that loads it
+    architecture: str
     backbone: str
     checkpoint: str
     licence: str
@@ -47,11 +48,10 @@ class Detector:
     feature_width: int
     prob_width: int
     selection: str
-    nms: float
 
 
 Entry: TypeAlias = Detector | FasterRCNN
-ARCHITECTURES: dict[str, type[Detector] | type[FasterRCNN]] = {"starter": Detector, "faster-rcnn": FasterRCNN}
+FAMILIES: dict[str, type[Detector] | type[FasterRCNN]] = {"starter": Detector, "published": FasterRCNN}
 
 
 def names() -> list[str]:
@@ -59,29 +59,38 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def entry(name: str) -> Entry:
+def load(name: str) -> Entry:
     """The detector of this name; raises ConfigError when there is none or its file says something impossible."""
     if name.startswith(ZOO):
         from stages.regions.published.zoo import from_config  # detectron2 takes seconds to import
 
         return from_config(name, name.removeprefix(ZOO))
     values = {"name": Path(name).stem} | settings(name)
-    kind = ARCHITECTURES.get(str(values.get("architecture")))
+    kind = FAMILIES.get(str(values.get("family")))
     if kind is None:
         raise ConfigError(
-            f"detector {name} has the architecture {values.get('architecture')!r}",
+            f"detector {name} is of the family {values.get('family')!r}",
             where=str(file(name)),
-            fix=f"set one of {', '.join(ARCHITECTURES)}",
+            fix=f"set one of {', '.join(FAMILIES)}",
         )
     return build(kind, values, str(file(name)))
 
 
-def load(name: str) -> Detector:
-    """The starter's settings, or those of another detector of its architecture."""
-    found = entry(name)
-    if not isinstance(found, Detector):
-        raise ConfigError(f"detector {name} is a published one", where=str(file(name)), fix="choose starter")
+def starter() -> Detector:
+    """The settings of the detector that ships with the project."""
+    found = load("starter")
+    assert isinstance(found, Detector)
     return found
+
+
+def files(name: str) -> tuple[Path, ...]:
+    """The files that decide a detector's settings: its own, and those it is based on."""
+    if name.startswith(ZOO):
+        from stages.regions.published.zoo import config_file
+
+        return (config_file(name.removeprefix(ZOO)),)
+    base = yaml.safe_load(file(name).read_text(encoding="utf-8")).get("base")
+    return (file(name), *(files(str(base)) if base else ()))
 
 
 def file(name: str) -> Path:

@@ -36,6 +36,8 @@ def regions_table(images: list[list[Region]], **metadata: str) -> pa.Table:
         metadata=facts | metadata,
         image_id=[i.to_bytes(16, "big") for i in range(len(images))],
         num_regions=counts,
+        width=np.full(len(counts), 9, np.int32),
+        height=np.full(len(counts), 9, np.int32),
         boxes=[np.zeros(4 * n) for n in counts],
         class_ids=[np.array([region[0] for region in image]) for image in images],
         class_scores=[np.array([region[1] for region in image]) for image in images],

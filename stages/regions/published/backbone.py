@@ -111,6 +111,16 @@ def stage(settings: Backbone, index: int, blocks: int, stride: int, dilation: in
     return made
 
 
+def fold(module: nn.Module) -> None:
+    """Take each norm that follows a convolution into it, in place; for inference."""
+    for conv in module.modules():
+        if isinstance(conv, Conv2d) and isinstance(conv.norm, FrozenBatchNorm2d):
+            scale_C = conv.norm.weight * (conv.norm.running_var + conv.norm.eps).rsqrt()
+            conv.bias = nn.Parameter(conv.norm.bias - conv.norm.running_mean * scale_C, requires_grad=False)
+            conv.weight = nn.Parameter(conv.weight * scale_C[:, None, None, None], requires_grad=False)
+            conv.norm = None
+
+
 def build(settings: Backbone) -> nn.Module:
     """Picture (N, 3, H, W) → {"res4": map of stride 16}, or with a pyramid {"p2" … "p6": maps of stride 4 … 64}."""
     stages = [stage(settings, index, blocks, 1 if index == 0 else 2) for index, blocks in enumerate(settings.blocks)]

@@ -74,13 +74,15 @@ class Res5Head(nn.Module):
 
     def forward(self, pooled_RMSS: Tensor) -> tuple[Tensor, Tensor]:
         """(input of the class head, stored feature): twice the same (R, D)."""
-        if self.pre:
-            first = self.res5[0].after_activation(pooled_RMSS, pooled_RMSS)  # type: ignore[operator]
-            x = F.relu_(self.norm(self.res5[1:](first)))
-        else:
-            x = self.res5(pooled_RMSS)
-        features_RD = x.mean(dim=(2, 3))
+        features_RD = self.map(pooled_RMSS).mean(dim=(2, 3))
         return features_RD, features_RD
+
+    def map(self, x_NMHW: Tensor) -> Tensor:
+        """The last stage's map of regions, or of whole pictures."""
+        if not self.pre:
+            return self.res5(x_NMHW)  # type: ignore[no-any-return]
+        first = self.res5[0].after_activation(x_NMHW, x_NMHW)  # type: ignore[operator]
+        return F.relu_(self.norm(self.res5[1:](first)))
 
 
 class TwoLayerHead(nn.Module):

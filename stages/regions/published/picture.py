@@ -34,21 +34,20 @@ def normalised(images: Tensor, rules: Input) -> Tensor:
     return (images.float() - mean) / std
 
 
-def factor(size: Size, rules: Input) -> float:
-    """By how much a picture of this size (width, height) is enlarged, before sides are rounded."""
+def factor(size: tuple[int, int], rules: Input) -> float:
+    """By how much a picture of this size (height, width) is enlarged, before sides are rounded."""
     short, long = min(size), max(size)
     scale = rules.short_side / short
     too_long = np.round(scale * long) if rules.resize == "opencv" else scale * long
     return rules.long_side / long if too_long > rules.long_side else scale
 
 
-def scale_back(size: Size, prepared: tuple[int, int], rules: Input) -> tuple[float, float]:
-    """(sx, sy) that take a box of the prepared picture (height, width) to the stored one (width, height)."""
+def scale_back(size: tuple[int, int], prepared: tuple[int, int], rules: Input) -> tuple[float, float]:
+    """(sx, sy) that take a box of the prepared picture (height, width) to the stored one (height, width)."""
     if rules.resize == "opencv":  # one factor for both sides, whatever they were rounded to
         back = 1 / factor(size, rules)
         return back, back
-    height, width = prepared
-    return size[0] / width, size[1] / height
+    return size[1] / prepared[1], size[0] / prepared[0]
 
 
 def ordered(pixels_HW3: npt.NDArray[np.uint8], rules: Input) -> npt.NDArray[np.uint8]:

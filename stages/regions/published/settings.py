@@ -1,4 +1,4 @@
-"""The settings of a published Faster R-CNN: what a file of detectors/ with `architecture: faster-rcnn` may say.
+"""The settings of a published Faster R-CNN: what a file of detectors/ of the family `published` may say.
 
 Each setting is one way in which the published detectors differ; the published numbers are in the files.
 """
@@ -140,23 +140,11 @@ class Attributes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
-    """The published rule by which regions are kept, and its numbers; stages/regions/select.py has the rules."""
-
-    rule: str
-    nms: Suppression
-    pixels: Literal["stored", "resized"]  # in which picture the published code measures overlaps
-    min_score: float = 0.2
-    min_regions: int = 10
-    max_regions: int = 100
-
-
-@dataclass(frozen=True, kw_only=True)
 class FasterRCNN:
     """One published detector."""
 
     name: str
-    architecture: Literal["faster-rcnn"]
+    family: Literal["published"]  # the module of stages/regions that loads it
     about: str  # one line for `detector list`
     licence: str
     source: str  # the repository that published it
@@ -173,7 +161,8 @@ class FasterRCNN:
     box_weights: tuple[float, float, float, float]  # the deltas are divided by these
     boxes: Literal["proposals", "regressed"]  # what the published code stores
     attributes: Attributes | None = None
-    selection: Selection
+    selection: str  # a policy of stages/regions/select.py
+    prob_width: int = 64  # most probable classes that are stored, if the stage's settings do not say
 
     def __post_init__(self) -> None:
         stages, maps = len(self.backbone.blocks), len(self.proposals.anchors.sizes)

@@ -19,7 +19,6 @@ from stages.regions.published.settings import (
     Proposals,
     Published,
     Regions,
-    Selection,
     Suppression,
     Vocabulary,
 )
@@ -73,7 +72,7 @@ def from_config(name: str, config: str) -> FasterRCNN:
     blocks = DEPTHS[model.RESNETS.DEPTH]
     return FasterRCNN(
         name=name,
-        architecture="faster-rcnn",
+        family="published",
         about=f"detectron2's {path.stem}",
         licence="Apache-2.0 (detectron2 and its model zoo)",
         source="https://github.com/facebookresearch/detectron2",
@@ -97,14 +96,7 @@ def from_config(name: str, config: str) -> FasterRCNN:
         box_rule="continuous",
         box_weights=tuple(model.ROI_BOX_HEAD.BBOX_REG_WEIGHTS),
         boxes="regressed",
-        selection=Selection(
-            rule="detectron2",
-            nms=Suppression(iou=model.ROI_HEADS.NMS_THRESH_TEST),
-            pixels="resized",
-            min_score=model.ROI_HEADS.SCORE_THRESH_TEST,
-            min_regions=1,
-            max_regions=min(100, cfg.TEST.DETECTIONS_PER_IMAGE),
-        ),
+        selection="detectron2",
     )
 
 

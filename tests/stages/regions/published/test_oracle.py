@@ -13,8 +13,7 @@ from PIL import Image
 from stages.regions import catalogue
 from stages.regions.found import Found
 from stages.regions.importing import store
-from stages.regions.published.network import PublishedDetector
-from stages.regions.published.opening import open_published
+from stages.regions.published.opening import PublishedNetwork, open_published
 from stages.regions.published.settings import FasterRCNN
 from tests.stages.regions.published import checkpoints, oracle
 from tests.stages.regions.published.families import FAMILIES, Family, small
@@ -35,7 +34,7 @@ def pictures() -> list[Image.Image]:
 def settings(family: Family, folder: Path) -> FasterRCNN:
     file = folder / f"small-{family.detector}.yaml"
     file.write_text(yaml.safe_dump(small(family).overrides(family)), encoding="utf-8")
-    entry = catalogue.entry(str(file))
+    entry = catalogue.load(str(file))
     assert isinstance(entry, FasterRCNN)
     return entry
 
@@ -58,29 +57,29 @@ def weights(family: Family) -> checkpoints.Tensors:
 
 
 @pytest.fixture(scope="module")
-def network(family: Family, weights: checkpoints.Tensors, folder: Path) -> PublishedDetector:
+def network(family: Family, weights: checkpoints.Tensors, folder: Path) -> PublishedNetwork:
     """The detector as a user gets it: from the published file by `detector add`."""
     path = checkpoints.write(folder / f"{family.detector}.{family.container}", family, weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIRLOOM_DETECTORS", str(folder))
         entry = settings(family, folder)
         store.add(entry.name, entry, path)
-        return open_published(entry.name, entry).network
+        return open_published(entry, store.file(entry.name))
 
 
-def detect(network: PublishedDetector, picture: Image.Image) -> Found:
-    (found,) = network.detect(network.prepare(picture)[None], [picture.size])
+def detect(network: PublishedNetwork, picture: Image.Image) -> Found:
+    (found,) = network.detect(network.prepare(picture)[None], [(picture.height, picture.width)])
     return found
 
 
 @pytest.mark.parametrize("number", range(len(SIZES)))
 def test_a_detector_says_what_the_original_code_says(
-    network: PublishedDetector, family: Family, weights: checkpoints.Tensors, number: int
+    network: PublishedNetwork, family: Family, weights: checkpoints.Tensors, number: int
 ) -> None:
     picture = pictures()[number]
     seen, found = oracle.see(picture, family, small(family), weights), detect(network, picture)
     assert found.size == seen.size
-    assert network.scale(picture.size, found.size) == pytest.approx(seen.scale)
+    assert network.scale((picture.height, picture.width), found.size) == pytest.approx(seen.scale)
     assert np.allclose(found.proposals_N4, seen.proposals, atol=2e-3)  # pixels; equal boxes in equal order
     assert np.allclose(found.boxes, seen.boxes, atol=2e-3)
     assert np.array_equal(found.probs_NC.argmax(dim=1), seen.probs.argmax(axis=1))
