@@ -92,7 +92,8 @@ def checkpoint_file(config: Config) -> Path:
     """The weights that this configuration uses."""
     if config.checkpoint is not None:
         return Path(config.checkpoint)
-    return Path(__file__).parent / catalogue.load(config.detector).checkpoint
+    path: Path = family(config).checkpoint_file(catalogue.load(config.detector))
+    return path
 
 
 def family(config: Config) -> Any:
@@ -103,7 +104,7 @@ def family(config: Config) -> Any:
 def resources(config: Config) -> tuple[Path, ...]:
     """The files that decide the result: the detector's settings, its checkpoint, and what its family adds."""
     spec = catalogue.load(config.detector)
-    return (catalogue.FOLDER / f"{spec.name}.yaml", *family(config).files(spec, checkpoint_file(config)))
+    return (*catalogue.files(config.detector), *family(config).files(spec, checkpoint_file(config)))
 
 
 def setup(config: Config, folder: Path) -> Tools:

@@ -97,7 +97,7 @@ def _detect(batch: list[Prepared], engine: Engine) -> list[Found] | None:
     if engine.device.startswith("cuda"):
         images = images.pin_memory().to(engine.device, non_blocking=True)
     try:
-        return engine.network.detect(images)
+        return engine.network.detect(images, [picture.size for picture in batch])
     except torch.OutOfMemoryError:
         if len(batch) == 1:  # the guard puts this picture in quarantine and goes on
             raise

@@ -3,6 +3,7 @@
 A family is a module stages/regions/<family>.py with
 
     load(spec, path) -> Network                 the detector of the catalogue's entry `spec` with the weights at `path`
+    checkpoint_file(spec) -> Path               the weights that are used where none are named
     files(spec, path) -> tuple[Path, ...]       all files that decide what it says, for the fingerprint
 
 and the catalogue's entry names it (`family`). extract.py and the stage itself know no family.
@@ -12,7 +13,7 @@ Letters: N proposals, K chosen ones, C object classes without background, A attr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -64,5 +65,8 @@ class Network(Protocol):
     def scale(self, picture_size: tuple[int, int], prepared_size: tuple[int, int]) -> tuple[float, float]:
         """(sx, sy): factors from pixels of the resized picture (height, width) to the stored one's (height, width)."""
 
-    def detect(self, images_N3HW: Tensor) -> list[Found]:
-        """One answer a picture; all are of one size, on the network's device, as `prepare` made them."""
+    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
+        """One answer a picture; all are of one prepared size, on the network's device, as `prepare` made them.
+
+        picture_sizes: (height, width) of the stored pictures: caffe's least size of a proposal is in their pixels.
+        """

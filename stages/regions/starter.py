@@ -5,6 +5,7 @@ Letters: N proposals, V names in the combined vocabulary, K chosen proposals, A 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def load(spec: Detector, path: Path) -> StarterNetwork:
     """The detector on the CPU. Raises InputError when its checkpoint is missing or does not fit."""
     weights = checkpoint.read(path)
     return StarterNetwork(checkpoint.build(spec, weights, str(path)), spec, weights)
+
+
+def checkpoint_file(spec: Detector) -> Path:
+    """The trained tensors that come with the project."""
+    return Path(__file__).parent / spec.checkpoint
 
 
 def files(spec: Detector, path: Path) -> tuple[Path, ...]:
@@ -73,7 +79,7 @@ class StarterNetwork:
     def scale(self, picture_size: tuple[int, int], prepared_size: tuple[int, int]) -> tuple[float, float]:
         return picture_size[1] / prepared_size[1], picture_size[0] / prepared_size[0]
 
-    def detect(self, images_N3HW: Tensor) -> list[Found]:
+    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
         """The heads ask one picture at a time: forty proposals fill no machine, and the picture is asked as a whole."""
         images = self.model.preprocess_image([{"image": image} for image in images_N3HW])
         maps = self.model.backbone(images.tensor)

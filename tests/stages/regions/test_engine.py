@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -132,11 +133,11 @@ class Small:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
-    def detect(self, images: Tensor) -> list[Found]:
+    def detect(self, images: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
         self.asked.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return self.network.detect(images)
+        return self.network.detect(images, picture_sizes)
 
 
 def test_out_of_memory_halves_the_batch_says_so_and_loses_nothing(
@@ -233,7 +234,7 @@ def test_the_mean_of_a_grid_of_one_is_the_mean_of_all_cells(tools: Tools, crowd:
     """A 320 × 320 picture has a map of 10 × 10, which 5 × 5 cells share out evenly."""
     square = decode(crowd[0]).resize((320, 320))
     with torch.inference_mode():
-        (found,) = tools.engine.network.detect(tools.engine.network.prepare(square)[None])
+        (found,) = tools.engine.network.detect(tools.engine.network.prepare(square)[None], [(320, 320)])
         assert found.grid is not None
         assert torch.allclose(found.grid(5).mean(dim=0), found.grid(1)[0], atol=1e-4)
 

@@ -52,7 +52,7 @@ def test_overlaps_are_those_of_coco() -> None:
 
 def test_training_moves_the_trained_tensors_alone() -> None:
     torch.manual_seed(0)
-    model = C4Detector(catalogue.load("starter"), len(CLASSES), len(ATTRIBUTES)).train()
+    model = C4Detector(catalogue.starter(), len(CLASSES), len(ATTRIBUTES)).train()
     before = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.01)
     with EventStorage():
