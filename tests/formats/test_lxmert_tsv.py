@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.lxmert_tsv import FIELDS, read, write
@@ -110,6 +110,7 @@ def test_two_pictures_of_one_name_are_refused_and_nothing_is_left(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["regions"]
 
 
+@settings(deadline=None)
 @given(
     cells=st.lists(
         st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"]), max_size=8), max_size=12

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -81,6 +81,7 @@ def test_a_shard_has_the_same_bytes_whatever_the_threads(tools: Tools, crowd: li
 SHAPES = st.sampled_from([(3, 2, 2), (3, 2, 4), (3, 4, 2)])
 
 
+@settings(deadline=None)
 @given(shapes=st.lists(SHAPES, max_size=30), batch=st.integers(1, 5), limit=st.integers(0, 200))
 def test_batches_hold_each_picture_once_in_one_size_within_the_limit(
     shapes: list[tuple[int, ...]], batch: int, limit: int
@@ -105,6 +106,7 @@ def test_batches_hold_each_picture_once_in_one_size_within_the_limit(
     assert sorted(rows) == list(range(len(shapes)))
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, 30), threads=st.integers(1, 4))
 def test_work_ahead_and_behind_keeps_the_order(count: int, threads: int) -> None:
     assert list(ahead(lambda n: n * n, range(count), threads)) == [n * n for n in range(count)]
