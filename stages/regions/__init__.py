@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -159,13 +159,20 @@ def device(name: str) -> str:
 
 def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     """Each image's regions, in the order of the input; what cannot be read, found or stored is left out by name."""
+    rows = pairs.select(["image_id", "url", "source"]).to_pylist()
+    return look(rows, [image.as_py for image in pairs["image"]], tools)
+
+
+def look(
+    rows: Sequence[dict[str, Any]], bodies: Sequence[Callable[[], bytes]], tools: Tools
+) -> tuple[pa.Table, pa.Table]:
+    """Table and rejects for these rows (image_id, source), whose pictures' bytes `bodies` read or raise OSError."""
     from stages.regions.extract import extract
     from stages.regions.stored import as_columns
 
-    rows = pairs.select(["image_id", "url", "source"]).to_pylist()
     kept: list[tuple[dict[str, Any], Regions]] = []
     rejects: list[Reject] = []
-    for row, seen in zip(rows, extract(pairs["image"].to_pylist(), tools.engine), strict=True):
+    for row, seen in zip(rows, extract(bodies, tools.engine), strict=True):
         problem = why_not(seen, tools)
         if problem:
             rejects.append(Reject(row["image_id"].hex(), *problem, row))

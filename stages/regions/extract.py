@@ -9,7 +9,7 @@ the stage fail, the part's batches are its own, and so may be the last bits of t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -36,15 +36,15 @@ class Engine:
     threads: int = 1  # that decode and resize
 
 
-def extract(encoded: Sequence[bytes], engine: Engine) -> list[Regions | Unreadable]:
-    """What is seen in each of these pictures, in their order; one that cannot be read says why."""
+def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[Regions | Unreadable]:
+    """What is seen in each picture, in their order; `bodies` read their encoded bytes, one that cannot says why."""
     network, results = engine.network, dict[int, Regions | Unreadable]()
-    readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(encoded), engine.threads), results)
+    readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(bodies), engine.threads), results)
     batches = _detected(by_size(readable, engine.batch), engine)
     with torch.inference_mode():
         for regions in behind(lambda pair: _regions(*pair, engine), batches):
             results |= regions
-    return [results[row] for row in range(len(encoded))]
+    return [results[row] for row in range(len(bodies))]
 
 
 def _only_prepared(

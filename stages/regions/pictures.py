@@ -51,10 +51,10 @@ def decode(encoded: bytes) -> Image.Image:
     return picture.convert("RGB")
 
 
-def prepare(row: int, encoded: bytes, network: Network) -> Prepared | Unreadable:
+def prepare(row: int, read: Callable[[], bytes], network: Network) -> Prepared | Unreadable:
     """The picture as the network wants it; only that is kept, so that a huge picture is in memory once and briefly."""
     try:
-        picture = decode(encoded)
+        picture = decode(read())
     except Image.DecompressionBombError as error:
         return Unreadable(row, "pixel-limit", str(error))
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged files

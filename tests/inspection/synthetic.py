@@ -188,7 +188,8 @@ def _tags(row: Row) -> Row:
     classes = np.frombuffer(row["class_ids"], "<u2").tolist()
     scores = np.frombuffer(row["class_scores"], "<f4").tolist()
     tags = [
-        {"text": CLASSES[c], "region": i, "class_id": c, "attribute_id": None, "score": scores[i]}
+        {"text": CLASSES[c], "region": i, "class_id": c, "attribute_id": None, "score": scores[i], "count": 1}
+        | {"start": sum(len(CLASSES[before]) + 1 for before in classes[:i])}
         for i, c in enumerate(classes)
     ]
     return {"image_id": row["image_id"], "tags": tags}

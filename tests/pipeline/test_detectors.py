@@ -44,7 +44,9 @@ def run(*words: object) -> int:
 def golden_row(picture: Path, number: int) -> str:
     """What BUTD's script writes for a picture, by the oracle's network and its rule in plain loops."""
     sizes = small(BUTD)
-    seen = oracle.see(Image.open(picture).convert("RGB"), BUTD, sizes, checkpoints.tensors(BUTD, sizes))
+    with Image.open(picture) as opened:
+        pixels = opened.convert("RGB")
+    seen = oracle.see(pixels, BUTD, sizes, checkpoints.tensors(BUTD, sizes))
     boxes = seen.boxes * np.array([*seen.scale, *seen.scale])
     confidence = np.zeros(len(boxes))
     for scores in seen.probs.T:
@@ -57,9 +59,8 @@ def golden_row(picture: Path, number: int) -> str:
     rows = np.flatnonzero(confidence >= 0.2)
     if len(rows) < 10:
         rows = np.argsort(-confidence, kind="stable")[:10]
-    width, height = Image.open(picture).size
     blobs = [base64.b64encode(np.asarray(v[rows], "<f4").tobytes()).decode() for v in (boxes, seen.features)]
-    return "\t".join([str(number), str(width), str(height), str(len(rows)), *blobs])
+    return "\t".join([str(number), str(pixels.width), str(pixels.height), str(len(rows)), *blobs])
 
 
 def write_golden(folder: Path) -> Path:

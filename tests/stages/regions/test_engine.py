@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -21,9 +21,9 @@ from schemas.errors import ConfigError
 from schemas.regions import REGIONS
 from schemas.table import Array, Blob, metadata
 from stages.regions import Config, Tools, process, tools_of
-from stages.regions.extract import by_size, extract
+from stages.regions.extract import Engine, by_size, extract
 from stages.regions.found import Found
-from stages.regions.pictures import Prepared, ahead, behind, decode
+from stages.regions.pictures import Prepared, Unreadable, ahead, behind, decode
 from stages.regions.starter import StarterNetwork
 from stages.regions.stored import Regions
 from tests.stages.regions.pictures import pairs_of, png
@@ -32,6 +32,10 @@ from tests.stages.regions.pictures import pairs_of, png
 def configured(tools: Tools, **settings: Any) -> Tools:
     """The loaded starter with other settings."""
     return tools_of(tools.engine.network, "starter", Config(device="cpu", **settings), 16)
+
+
+def extracted(encoded: list[bytes], engine: Engine) -> list[Regions | Unreadable]:
+    return extract([lambda body=body: body for body in encoded], engine)  # type: ignore[misc]  # a lambda with a default
 
 
 def numbers(table: pa.Table, column: str) -> list[Array]:
@@ -49,7 +53,7 @@ def crowd(pictures: list[Image.Image]) -> list[bytes]:
 
 
 def test_a_batch_gives_what_single_pictures_give(tools: Tools, crowd: list[bytes]) -> None:
-    single, batched = extract(crowd, tools.engine), extract(crowd, configured(tools, batch=2).engine)
+    single, batched = extracted(crowd, tools.engine), extracted(crowd, configured(tools, batch=2).engine)
     for one, other in zip(single, batched, strict=True):
         assert isinstance(one, Regions)
         assert isinstance(other, Regions)
@@ -77,6 +81,7 @@ def test_a_shard_has_the_same_bytes_whatever_the_threads(tools: Tools, crowd: li
 SHAPES = st.sampled_from([(3, 2, 2), (3, 2, 4), (3, 4, 2)])
 
 
+@settings(deadline=None)
 @given(shapes=st.lists(SHAPES, max_size=30), batch=st.integers(1, 5), limit=st.integers(0, 200))
 def test_batches_hold_each_picture_once_in_one_size_within_the_limit(
     shapes: list[tuple[int, ...]], batch: int, limit: int
@@ -101,6 +106,7 @@ def test_batches_hold_each_picture_once_in_one_size_within_the_limit(
     assert sorted(rows) == list(range(len(shapes)))
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, 30), threads=st.integers(1, 4))
 def test_work_ahead_and_behind_keeps_the_order(count: int, threads: int) -> None:
     assert list(ahead(lambda n: n * n, range(count), threads)) == [n * n for n in range(count)]
@@ -143,10 +149,10 @@ def test_out_of_memory_halves_the_batch_says_so_and_loses_nothing(
     same_size = [crowd[i] for i in (0, 2, 3, 0, 2)]
     small = Small(tools.engine.network)
     engine = dataclasses.replace(tools.engine, network=small, batch=5)
-    found = extract(same_size, engine)
+    found = extracted(same_size, engine)
     assert small.asked == [5, 2, 2, 1]
     assert "5 pictures at once, going on with 2" in capsys.readouterr().err
-    for one, other in zip(extract(same_size[:3], tools.engine), found[:3], strict=True):
+    for one, other in zip(extracted(same_size[:3], tools.engine), found[:3], strict=True):
         assert isinstance(one, Regions)
         assert isinstance(other, Regions)
         assert np.allclose(one.features, other.features, atol=1e-3)
@@ -246,7 +252,7 @@ def test_memory_is_bounded_by_the_resized_picture(tools: Tools) -> None:
     for size in ((6000, 200), (1, 1), (1, 9000)):
         image = tools.engine.network.prepare(Image.new("RGB", size))
         assert image.nbytes <= 3 * 512 * 320
-        (regions,) = extract([png(Image.new("RGB", size))], tools.engine)
+        (regions,) = extracted([png(Image.new("RGB", size))], tools.engine)
         assert isinstance(regions, Regions)
         assert len(regions.boxes) >= 1
 

@@ -142,7 +142,6 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     "wrong",
     [
         {"detector": "none"},
-        {"min_regions": 0},
         {"max_regions": 101},
         {"min_regions": 20, "max_regions": 10},
         {"nms": 2.0},

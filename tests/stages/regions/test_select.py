@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torchvision.ops import batched_nms, nms
@@ -81,6 +81,7 @@ def as_lists(kept: Selected) -> tuple[list[int], list[int], list[float]]:
     return kept.rows_K.tolist(), kept.classes_K.tolist(), kept.scores_K.tolist()
 
 
+@settings(deadline=None)
 @given(found=detections(), policy=policies("butd", "fixed-36", "vmb-100", "vinvl-filter1"))
 def test_per_class_is_nms_a_class_then_the_best_surviving_class_then_the_clamp(
     found: tuple[Array, Array], policy: Policy
@@ -91,6 +92,7 @@ def test_per_class_is_nms_a_class_then_the_best_surviving_class_then_the_clamp(
     assert as_lists(select(*found, policy)) == wanted
 
 
+@settings(deadline=None)
 @given(found=detections(), policy=policies("butd", "fixed-36", "vmb-100", "vinvl-filter1", faithful=True))
 def test_faithful_keeps_the_proposals_order_and_the_class_of_all_scores(
     found: tuple[Array, Array], policy: Policy
@@ -104,6 +106,7 @@ def test_faithful_keeps_the_proposals_order_and_the_class_of_all_scores(
     assert as_lists(select(boxes, scores, policy)) == wanted
 
 
+@settings(deadline=None)
 @given(found=detections(), policy=policies("starter", "vinvl-filter2"))
 def test_agnostic_is_one_nms_over_best_classes_then_the_clamp(found: tuple[Array, Array], policy: Policy) -> None:
     boxes, scores = found
@@ -115,6 +118,7 @@ def test_agnostic_is_one_nms_over_best_classes_then_the_clamp(found: tuple[Array
     assert as_lists(select(boxes, scores, policy)) == wanted
 
 
+@settings(deadline=None)
 @given(found=detections(own_boxes=True), policy=policies("agnostic-stepped"), faithful=st.booleans())
 def test_stepped_raises_the_threshold_until_enough_survive(
     found: tuple[Array, Array], policy: Policy, faithful: bool
@@ -138,6 +142,7 @@ def test_stepped_raises_the_threshold_until_enough_survive(
     assert as_lists(select(boxes, scores, policy)) == (rows, classes[rows].tolist(), best[rows].tolist())
 
 
+@settings(deadline=None)
 @given(found=detections(own_boxes=True), policy=policies("detectron2"), low=st.integers(0, 3))
 def test_class_boxes_keeps_pairs_above_the_score_by_nms_in_each_class(
     found: tuple[Array, Array], policy: Policy, low: int
@@ -156,6 +161,7 @@ def test_class_boxes_keeps_pairs_above_the_score_by_nms_in_each_class(
     assert list(zip([-s for s in kept_scores], rows, classes, strict=True)) == wanted
 
 
+@settings(deadline=None)
 @given(found=detections(), name=st.sampled_from(sorted(POLICIES)), low=st.integers(1, 4))
 def test_confidence_falls_and_there_is_always_a_region(found: tuple[Array, Array], name: str, low: int) -> None:
     policy = replace(POLICIES[name], min_regions=low, max_regions=8)
@@ -166,6 +172,7 @@ def test_confidence_falls_and_there_is_always_a_region(found: tuple[Array, Array
     assert len(pairs) == len(kept.rows_K)
 
 
+@settings(deadline=None)
 @given(
     found=detections(), name=st.sampled_from(["butd", "vmb-100", "agnostic-stepped", "starter"]), n=st.integers(1, 6)
 )
