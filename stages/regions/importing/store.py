@@ -6,16 +6,17 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from schemas.errors import InputError
 from stages.regions.catalogue import ZOO
-from stages.regions.importing import containers, vocabulary
-from stages.regions.importing.convert import convert
+from stages.regions.importing import vocabulary
 from stages.regions.published.settings import FasterRCNN
+
+if TYPE_CHECKING:  # to list what is there should not take the seconds that torch does
+    from torch import Tensor
 
 FORM = "pairloom-detector-1"  # raise the number when the same name means other weights
 
@@ -45,13 +46,16 @@ def file(name: str) -> Path:
     return folder() / f"{stem}.safetensors"
 
 
-def add(
-    name: str, settings: FasterRCNN, source: Path, objects: Path | None = None, attributes: Path | None = None
-) -> Stored:
+def add(settings: FasterRCNN, source: Path, objects: Path | None = None, attributes: Path | None = None) -> Stored:
     """Convert a published checkpoint and put it into the folder, whole or not at all.
 
     Vocabularies not named are looked for beside the checkpoint under their published names.
     """
+    from safetensors.torch import save_file
+
+    from stages.regions.importing import containers
+    from stages.regions.importing.convert import convert
+
     converted = convert(containers.read(source), settings, str(source))
     names = _vocabularies(converted.settings, source, objects, attributes)
     notes = {
@@ -65,7 +69,7 @@ def add(
         "named": json.dumps(names["objects"][1]),
         "unused": json.dumps(list(converted.unused)),
     }
-    target = file(name)
+    target = file(settings.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -110,7 +114,7 @@ def read(path: Path, with_tensors: bool = True) -> Stored:
     if not path.is_file():
         raise InputError("the detector's checkpoint is not there", where=str(path), fix=cure)
     try:
-        with safe_open(path, framework="pt") as opened:
+        with safe_open(path, framework="pt" if with_tensors else "np") as opened:
             notes = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()} if with_tensors else {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

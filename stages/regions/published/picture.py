@@ -116,7 +116,9 @@ def _truncated(size: Size, rules: Input) -> Size:
     """Sides as maskrcnn-benchmark's Resize has them."""
     short, long, target = min(size), max(size), rules.short_side
     if long / short * target > rules.long_side:
-        target = max(1, round(rules.long_side * short / long))
+        target = round(rules.long_side * short / long)
+    if target == 0:  # where the published code fails
+        return (rules.long_side, 1) if size[0] == long else (1, rules.long_side)
     if short == target:
         return size
     width, height = (target if side == short else int(target * side / short) for side in size)

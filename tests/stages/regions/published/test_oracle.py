@@ -63,7 +63,7 @@ def network(family: Family, weights: checkpoints.Tensors, folder: Path) -> Publi
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIRLOOM_DETECTORS", str(folder))
         entry = settings(family, folder)
-        store.add(entry.name, entry, path)
+        store.add(entry, path)
         return open_published(entry, store.file(entry.name))
 
 
@@ -80,6 +80,7 @@ def test_a_detector_says_what_the_original_code_says(
     seen, found = oracle.see(picture, family, small(family), weights), detect(network, picture)
     assert found.size == seen.size
     assert network.scale((picture.height, picture.width), found.size) == pytest.approx(seen.scale)
+    assert len(found.proposals_N4) == len(seen.proposals) > 5
     assert np.allclose(found.proposals_N4, seen.proposals, atol=2e-3)  # pixels; equal boxes in equal order
     assert np.allclose(found.boxes, seen.boxes, atol=2e-3)
     assert np.array_equal(found.probs_NC.argmax(dim=1), seen.probs.argmax(axis=1))
