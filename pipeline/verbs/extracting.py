@@ -44,7 +44,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--redo", action="store_true", help="make again what other settings made, instead of refusing")
     verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
     verb.add_argument("--cluster", default="local", help="inline, local, or tcp://host:port of a Dask scheduler")
-    verb.add_argument("--workers", type=int, help="processes (default: one a core, or one a GPU)")
+    verb.add_argument(
+        "--workers", type=int, help="processes (default: one a core); with several GPUs one a card is best"
+    )
 
 
 def extract(arguments: argparse.Namespace) -> Outcome:

@@ -47,13 +47,15 @@ class Pool(nn.Module):
         return level_R.clamp(2, 5).long() - 2
 
     def _pool(self, map_NMHW: Tensor, rois_R5: Tensor, stride: int) -> Tensor:
-        rois_R5 = rois_R5.to(map_NMHW.dtype)
-        size, scale = self.rules.pool_size, 1 / stride
+        # In float32: bfloat16 counts pixels from 512 on by fours, and the CPU's kernels know no narrow type.
+        wide_NMHW, size, scale = map_NMHW.float(), self.rules.pool_size, 1 / stride
         if self.rules.pool == "roi-pool":
-            return roi_pool(map_NMHW, rois_R5, size, scale)  # type: ignore[no-any-return]
-        aligned = self.rules.pool == "roi-align"
-        # Zero samples: as many as the region has cells. torchvision takes -1 for that, as for 0.
-        return roi_align(map_NMHW, rois_R5, size, scale, self.rules.samples, aligned)  # type: ignore[no-any-return]
+            pooled = roi_pool(wide_NMHW, rois_R5, size, scale)
+        else:
+            # Zero samples: as many as the region has cells. torchvision takes -1 for that, as for 0.
+            pooled = roi_align(wide_NMHW, rois_R5, size, scale, self.rules.samples, self.rules.pool == "roi-align")
+        # Channels last, as the head's convolutions want it.
+        return pooled.to(map_NMHW.dtype, memory_format=torch.channels_last)  # type: ignore[no-any-return]
 
 
 class Res5Head(nn.Module):
