@@ -70,7 +70,7 @@ def plain(column: Column, row: Mapping[str, Any]) -> Any:
     """A value for a reader and for JSON: ids in hex, pictures and blobs by their size and first numbers."""
     value = row[column.name]
     if isinstance(column.type, Blob):
-        return _blob(column.type, value)
+        return None if value is None else _blob(column.type, value)
     if isinstance(value, bytes):
         return value.hex() if len(value) <= 64 else f"{len(value):,} bytes"
     if isinstance(value, list):

@@ -13,7 +13,7 @@ from schemas.quarantine import REASONS
 from schemas.regions import REGIONS_METADATA
 from schemas.table import Blob, Column, Table
 
-NAMES = ("urls", "pairs", "regions", "tags", "negatives", "shards", "quarantine", "truth")
+NAMES = ("urls", "pairs", "files", "regions", "tags", "negatives", "shards", "quarantine", "truth")
 PAGE = "docs/tables.md"
 
 HEAD = f"""# Tables

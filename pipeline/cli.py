@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from pipeline.verbs import dataset, looking, training
+from pipeline.verbs import dataset, detectors, extracting, looking, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
 
 EXAMPLES = """examples:
   pairloom run --urls my.csv --out my-data      every stage on your own list
   pairloom stage regions --redo                 one stage, shards of other settings made again
+  pairloom extract photos --out photo-regions   the regions of a folder of pictures
   pairloom train uniter --shards data/shards    a recipe on finished shards
   pairloom info data/regions                    what a table holds and what made it
   pairloom lint data                            every check; exits 1 if anything is wrong
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, training, looking):
+    for group in (dataset, detectors, extracting, training, looking):
         group.add(verbs)
     return root
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pipeline.config import RunConfig
@@ -108,7 +109,23 @@ def open_pool(run: RunConfig, most: int) -> Iterator[Pool]:
             ) as cluster,
             Client(cluster) as client,
         ):
+            if len(devices := gpus()) > 1:
+                client.run(lambda dask_worker: pick_gpu(int(dask_worker.name), devices))
             yield DaskPool(client)
+
+
+def gpus() -> list[str]:
+    """The numbers of the NVIDIA cards that this process may use, without loading torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [number for number in chosen.split(",") if number]
+    folder = Path("/proc/driver/nvidia/gpus")
+    return [str(number) for number in range(len(list(folder.iterdir())))] if folder.is_dir() else []
+
+
+def pick_gpu(rank: int, devices: Sequence[str]) -> None:
+    """Give this worker process one card, by its rank; before it loads torch. Not tried on a machine with two yet."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices[rank % len(devices)]
 
 
 def one_thread_a_worker() -> None:

@@ -16,6 +16,7 @@ from pipeline.fingerprints import refuse_mixture
 from pipeline.store import Writer, write_shard
 from schemas.errors import StoreError
 from schemas.folder import Header, is_table, open_folder
+from schemas.table import Table
 from schemas.urls import URLS
 from stages.contract import Counts
 
@@ -50,6 +51,21 @@ def write_list(rows: pa.Table, config: Any, data: Path, redo: bool) -> Done:
     writer.finish()
     counts = Counts(rows.num_rows, rows.num_rows, {})
     return Done("sample", counts, len(kept) + made, made, time.monotonic() - start)
+
+
+def write_table(rows: pa.Table, table: Table, data: Path, rows_per_shard: int) -> None:
+    """Write `rows` to data/<table> in shards; the first shards that hold the same rows as before stay as they are."""
+    target = data / table.name
+    header = Header(table.name, table.version, table.name, 1, {"rows_per_shard": rows_per_shard})
+    writer = Writer.open(target, header)
+    kept, first = _unchanged(target, rows) if _same_settings(target, header) else ([], 0)
+    if first == rows.num_rows and set(writer.done) == set(kept) and writer.complete:
+        return
+    writer.begin(kept)
+    for position in range(first, rows.num_rows, rows_per_shard):
+        name = f"{len(kept) + (position - first) // rows_per_shard:05d}"
+        writer.record(write_shard(target, name, rows.slice(position, rows_per_shard)))
+    writer.finish()
 
 
 def _same_settings(target: Path, header: Header) -> bool:

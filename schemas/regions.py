@@ -6,23 +6,60 @@ from schemas.table import Column, Table, blob
 
 REGIONS = Table(
     name="regions",
-    version=1,
+    version=2,
     row="one image; its regions best first, 1 to 100 of them; recipes read a prefix",
     columns=(
         Column("image_id", pa.binary(16), "as in pairs"),
+        Column("source", pa.string(), "as in pairs; after `pairloom extract` the picture's path in its folder", True),
+        Column("width", pa.int32(), "pixels of the stored image"),
+        Column("height", pa.int32(), "pixels of the stored image"),
         Column("num_regions", pa.uint8(), "1 to 100"),
         Column("boxes", blob("<f4", "num_regions", 4), "x1 y1 x2 y2, pixels of the stored image"),
         Column("class_ids", blob("<u2", "num_regions"), "index into the metadata's `classes`"),
-        Column("class_scores", blob("<f4", "num_regions"), "detector confidence of that class, 0 to 1, descending"),
+        Column(
+            "class_scores",
+            blob("<f4", "num_regions"),
+            "detector confidence of that class, 0 to 1; descending if the metadata's `order` is `score`",
+        ),
         Column("attribute_ids", blob("<u2", "num_regions"), "index into the metadata's `attributes`"),
         Column("attribute_scores", blob("<f4", "num_regions"), "confidence of that attribute, 0 to 1"),
-        Column("features", blob("<f2", "num_regions", "feature_width"), "input of the class head, one vector a region"),
+        Column(
+            "features",
+            blob("<f2", "num_regions", "feature_width", dtype_key="feature_dtype"),
+            "input of the class head, one vector a region",
+        ),
         Column("prob_ids", blob("<u2", "num_regions", "prob_width"), "the most probable classes, best first"),
         Column(
             "prob_values", blob("<f2", "num_regions", "prob_width"), "their probabilities; all others share the rest"
         ),
+        Column(
+            "prob_background",
+            blob("<f4", "num_regions"),
+            "probability of none of the classes; the classes not stored have 1 − this − the sum of prob_values",
+            nullable=True,
+        ),
+        Column("proposals", blob("<f4", "num_regions", 4), "what was pooled: boxes before regression", nullable=True),
+        Column(
+            "grid",
+            blob("<f2", "grid_side", "grid_side", "feature_width", dtype_key="feature_dtype"),
+            "the whole image through the layers of the class head, pooled to a grid of cells, row by row",
+            nullable=True,
+        ),
     ),
 )
 
-# Keys of the file metadata of every regions shard; classes and attributes are JSON lists of names.
-REGIONS_METADATA = ("detector", "checkpoint", "feature_width", "prob_width", "classes", "attributes")
+# Keys of the file metadata of every regions shard; classes and attributes are JSON lists of names. `order` is `score`
+# or, after a faithful selection, `published`; feature_dtype is <f2 or <f4; grid_side 0 stands for no grid.
+REGIONS_METADATA = (
+    "detector",
+    "checkpoint",
+    "selection",
+    "precision",
+    "order",
+    "feature_width",
+    "feature_dtype",
+    "prob_width",
+    "grid_side",
+    "classes",
+    "attributes",
+)

@@ -8,13 +8,16 @@ from schemas.regions import REGIONS
 from schemas.table import Column, Table
 from schemas.tags import TAGS
 
+LEFT_OUT = ("original_width", "original_height", "phash")
+TWICE = ("image_id", "width", "height", "source")  # regions repeat these of pairs
+
 SHARDS = Table(
     name="shards",
-    version=1,
+    version=2,
     row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
     columns=(
-        *(column for column in PAIRS.columns if column.name not in ("original_width", "original_height", "phash")),
-        *REGIONS.columns[1:],
+        *(column for column in PAIRS.columns if column.name not in LEFT_OUT),
+        *(column for column in REGIONS.columns if column.name not in TWICE),
         *TAGS.columns[1:],
         *NEGATIVES.columns[1:],
         Column("split", pa.string(), "train or val, by image"),

@@ -20,31 +20,40 @@ class Blob:
     """Little-endian numbers of one row packed into one binary value (DESIGN decision 1).
 
     dtype: numpy name such as "<f2". shape: one entry a dimension; a number, the name of a column that
-    holds the length, or the name of a key of the file's metadata that does.
+    holds the length, or the name of a key of the file's metadata that does. dtype_key: a key of the file's metadata
+    that says another dtype, if it is there.
     """
 
     dtype: str
     shape: tuple[int | str, ...]
+    dtype_key: str = ""
 
     @property
     def type(self) -> pa.DataType:
         return pa.large_binary()
 
-    def pack(self, rows: list[Array]) -> pa.Array:
-        """One blob a row from arrays of any dtype; the caller has checked that the values fit."""
-        return pa.array([np.ascontiguousarray(row, dtype=self.dtype).tobytes() for row in rows], self.type)
+    def number(self, metadata: Mapping[str, str] | None) -> np.dtype[Any]:
+        """The numbers' type in a file of this metadata."""
+        return np.dtype((metadata or {}).get(self.dtype_key, self.dtype))
 
-    def unpack(self, column: pa.ChunkedArray | pa.Array) -> list[Array]:
-        """Flat, read-only views of each row's numbers; reshape by the row's count."""
-        return [np.frombuffer(value.as_buffer(), dtype=self.dtype) for value in column]
+    def pack(self, rows: list[Array], metadata: Mapping[str, str] | None = None) -> pa.Array:
+        """One blob a row from arrays of any dtype; the caller has checked that the values fit."""
+        dtype = self.number(metadata)
+        return pa.array([np.ascontiguousarray(row, dtype=dtype).tobytes() for row in rows], self.type)
+
+    def unpack(self, column: pa.ChunkedArray | pa.Array, metadata: Mapping[str, str] | None = None) -> list[Array]:
+        """Flat, read-only views of each row's numbers; reshape by the row's count. A null is an empty one."""
+        dtype, none = self.number(metadata), pa.py_buffer(b"")
+        return [np.frombuffer(value.as_buffer() or none, dtype=dtype) for value in column]
 
     def describe(self) -> str:
-        return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
+        dtype = f"{self.dtype_key} or {self.dtype}" if self.dtype_key else self.dtype
+        return f"{dtype} [{', '.join(map(str, self.shape))}]"
 
 
-def blob(dtype: str, *shape: int | str) -> Blob:
+def blob(dtype: str, *shape: int | str, dtype_key: str = "") -> Blob:
     """A column of packed numbers: `blob("<f4", "num_regions", 4)`."""
-    return Blob(dtype, shape)
+    return Blob(dtype, shape, dtype_key)
 
 
 @dataclass(frozen=True)
@@ -91,20 +100,22 @@ class Table:
                 fix="pass every column of the schema by its name",
             )
         length = len(next(iter(columns.values())))
-        arrays = [self._array(column, columns.get(column.name), length) for column in self.columns]
+        arrays = [self._array(column, columns.get(column.name), length, metadata) for column in self.columns]
         schema = self.schema()
         if metadata:
             schema = schema.with_metadata(dict(metadata))
         return self.check(pa.Table.from_arrays(arrays, schema=schema), where=f"schemas/{self.name}.py")
 
-    def _array(self, column: Column, values: Any, length: int) -> pa.Array | pa.ChunkedArray:
+    def _array(
+        self, column: Column, values: Any, length: int, metadata: Mapping[str, str] | None
+    ) -> pa.Array | pa.ChunkedArray:
         kind = column.field().type
         if values is None:
             return pa.nulls(length, kind)
         if isinstance(values, pa.Array | pa.ChunkedArray):
             return values if values.type.equals(kind) else values.cast(kind)
         if isinstance(column.type, Blob) and len(values) and not isinstance(values[0], bytes | None):
-            return column.type.pack(values)
+            return column.type.pack(values, metadata)
         return pa.array(values, kind)
 
     def empty(self) -> pa.Table:

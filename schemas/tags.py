@@ -11,15 +11,17 @@ TAG = pa.struct(
         pa.field("class_id", pa.uint16(), nullable=False),
         pa.field("attribute_id", pa.uint16()),  # null if the tag is the class name alone
         pa.field("score", pa.float32(), nullable=False),  # detector confidence of the class, 0 to 1
+        pa.field("count", pa.uint8(), nullable=False),  # regions that give this text; 1 if doubles are kept
+        pa.field("start", pa.int32(), nullable=False),  # of the text, in characters, when all are joined by spaces
     ]
 )
 
 TAGS = Table(
     name="tags",
-    version=1,
+    version=2,
     row="one image and its object tags, best first; the list may be empty",
     columns=(
         Column("image_id", pa.binary(16), "as in pairs"),
-        Column("tags", pa.list_(TAG), "text, region, class_id, attribute_id, score"),
+        Column("tags", pa.list_(TAG), "text, region, class_id, attribute_id, score, count, start"),
     ),
 )

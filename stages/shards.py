@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from schemas.errors import ConfigError
 from schemas.rejects import Reject, quarantine
 from schemas.shards import SHARDS
-from schemas.table import Blob
+from schemas.table import Blob, metadata
 from stages.contract import Corpus, Planned
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
-VERSION = 1
+VERSION = 2
 SCOPE = "all"
 SPLITS = ("train", "val")
 
@@ -121,25 +121,21 @@ def process(
     return whole.filter(finite), quarantine("shards", rejects)
 
 
-def _join(
-    curate: pa.Table, parts: dict[str, pa.Table], metadata: dict[bytes, bytes] | None, config: Config
-) -> pa.Table:
-    columns = {name: table[name] for table in (curate, *parts.values()) for name in table.column_names}
+def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: dict[bytes, bytes] | None, config: Config) -> pa.Table:
+    columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
     columns["split"] = pa.array(
         [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
     )
-    kept = {
-        key.decode(): value.decode() for key, value in (metadata or {}).items() if key not in (b"pairloom", b"shard")
-    }
+    kept = {key.decode(): value.decode() for key, value in (notes or {}).items() if key not in (b"pairloom", b"shard")}
     return SHARDS.table(metadata=kept, **{column.name: columns[column.name] for column in SHARDS.columns})
 
 
 def _not_finite(table: pa.Table) -> npt.NDArray[np.bool_]:
     """Rows with a NaN or an infinity in a packed float column."""
-    bad = np.zeros(table.num_rows, dtype=np.bool_)
+    bad, notes = np.zeros(table.num_rows, dtype=np.bool_), metadata(table)
     for column in SHARDS.columns:
         if isinstance(column.type, Blob) and np.dtype(column.type.dtype).kind == "f":
-            bad |= [not np.isfinite(values).all() for values in column.type.unpack(table[column.name])]
+            bad |= [not np.isfinite(values).all() for values in column.type.unpack(table[column.name], notes)]
     return bad
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
 
 from schemas.errors import ConfigError, SchemaError
 from schemas.regions import REGIONS
@@ -19,47 +22,108 @@ Ints = npt.NDArray[np.int64]
 
 INPUTS = ("regions",)
 OUTPUT = TAGS
-VERSION = 1
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a system makes its tags; each number is Config's where that is not null."""
+
+    min_score: float
+    with_attributes: bool
+    min_attribute_score: float
+    dedupe: bool
+    max_tags: int
+
+
+RECIPES = {
+    "attribute+class": Recipe(0.2, True, 0.3, True, 50),
+    # Oscar's loader joins the class names in the file's order, which is by score: all of them, doubles too.
+    "oscar": Recipe(0.0, False, 0.0, False, 100),
+    "vinvl": Recipe(0.2, False, 0.0, False, 100),  # as Oscar, on what VinVL's detector keeps
+    "unimo": Recipe(0.35, False, 0.0, False, 100),  # its tag files are named after 0.35; at most 100
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `tags` of params.yaml."""
+    """Section `tags` of params.yaml; what is null is the recipe's own."""
 
-    min_score: float = 0.2  # a region below this detector confidence of its class gives no tag; 0 to 1
-    with_attributes: bool = True  # "red ball" instead of "ball" where the attribute is confident enough
-    min_attribute_score: float = 0.3  # 0 to 1
-    dedupe: bool = True  # a text that several regions give is kept once, for the best of them
-    max_tags: int = 50  # the best ones of an image
+    recipe: str = "attribute+class"  # a name in RECIPES
+    min_score: float | None = None  # a region below this detector confidence of its class gives no tag; 0 to 1
+    with_attributes: bool | None = None  # "red ball" instead of "ball" where the attribute is confident enough
+    min_attribute_score: float | None = None  # 0 to 1
+    dedupe: bool | None = None  # a text that several regions give is kept once, for the best of them, and counted
+    max_tags: int | None = None  # the best ones of an image
+    mapping: str | None = None  # YAML or JSON: {classes: {name: word}, attributes: {…}}; an empty word gives no tag
 
     def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise ConfigError(f"tags.recipe is {self.recipe!r}", "params.yaml", f"name one of {', '.join(RECIPES)}")
+        rules = self.rules()
         for name in ("min_score", "min_attribute_score"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"tags.{name} is {getattr(self, name)}", "params.yaml", "set it from 0 to 1")
-        if self.max_tags < 1:
-            raise ConfigError(f"tags.max_tags is {self.max_tags}", "params.yaml", "set 1 or more")
+            if not 0 <= getattr(rules, name) <= 1:
+                raise ConfigError(f"tags.{name} is {getattr(rules, name)}", "params.yaml", "set it from 0 to 1")
+        if rules.max_tags < 1:
+            raise ConfigError(f"tags.max_tags is {rules.max_tags}", "params.yaml", "set 1 or more")
+
+    def rules(self) -> Recipe:
+        """The recipe with what is set here."""
+        own = {item.name: getattr(self, item.name) for item in fields(Recipe)}
+        return replace(RECIPES[self.recipe], **{name: value for name, value in own.items() if value is not None})
 
 
-def setup(config: Config, folder: Path) -> Config:
-    """The vocabularies come with each regions shard, so that the settings are all there is to load."""
-    return config
+@dataclass(frozen=True)
+class Tools:
+    """The rules, and other words for the detector's names."""
+
+    rules: Recipe
+    classes: Mapping[str, str]
+    attributes: Mapping[str, str]
 
 
-def process(regions: pa.Table, tools: Config) -> pa.Table:
+def resources(config: Config) -> tuple[Path, ...]:
+    """The mapping file, if there is one."""
+    return (Path(config.mapping),) if config.mapping else ()
+
+
+def setup(config: Config, folder: Path) -> Tools:
+    """Read the mapping; the vocabularies come with each regions shard. Raises ConfigError if it is not as in Config."""
+    if config.mapping is None:
+        return Tools(config.rules(), {}, {})
+    try:
+        content = yaml.safe_load(Path(config.mapping).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"tags.mapping cannot be read: {error}", config.mapping, "see stages/tags.py") from error
+    parts = content if isinstance(content, dict) else {"": content}
+    words = [parts.get(name) or {} for name in ("classes", "attributes")]
+    texts = all(isinstance(part, dict) and all(isinstance(x, str) for x in (*part, *part.values())) for part in words)
+    if set(parts) - {"classes", "attributes"} or not texts:
+        raise ConfigError(
+            "tags.mapping does not map names to words", config.mapping, "write {classes: {name: word}, attributes: {…}}"
+        )
+    return Tools(config.rules(), *words)
+
+
+def process(regions: pa.Table, tools: Tools) -> pa.Table:
     """The tags of each image, best first; an image whose regions are all below `min_score` has none.
 
-    Best first means by class score, equal scores by region. Classes and attributes with an empty name give no word.
+    Best first means by class score, equal scores by region. Of a name with synonyms, "stop sign,stopsign", the first
+    is the word. Classes and attributes with an empty word give none.
     """
-    words = Words.of(regions)
-    seen = Seen.of(regions, tools, words)
-    kept = seen.best(tools)
+    words = Words.of(regions, tools)
+    seen = Seen.of(regions, tools.rules, words)
+    kept, counts = seen.best(tools.rules)
+    texts = words.texts(seen.text_ids[kept])
     tags = pa.StructArray.from_arrays(
         [
-            words.texts(seen.text_ids[kept]),
+            texts,
             pa.array(seen.region[kept].astype(np.uint8)),
             pa.array(seen.class_ids[kept].astype(np.uint16)),
             pa.array(seen.attribute_ids[kept].astype(np.uint16), mask=seen.attribute_ids[kept] < 0),
             pa.array(seen.scores[kept]),
+            pa.array(counts.astype(np.uint8)),
+            pa.array(starts(texts, seen.image[kept])),
         ],
         fields=list(TAG),
     )
@@ -67,15 +131,24 @@ def process(regions: pa.Table, tools: Config) -> pa.Table:
     return TAGS.table(image_id=regions["image_id"], tags=pa.ListArray.from_arrays(offsets.astype(np.int32), tags))
 
 
+def starts(texts: pa.Array, image: Ints) -> npt.NDArray[np.int32]:
+    """Where each text begins when those of an image are joined by spaces, in characters."""
+    lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    inside: npt.NDArray[np.int32] = (begins - begins[np.searchsorted(image, image)]).astype(np.int32)
+    return inside
+
+
 @dataclass(frozen=True)
 class Words:
-    """The detector's vocabularies, from the metadata of the regions table."""
+    """The words for the detector's classes and attributes, from the metadata of the regions table."""
 
     classes: list[str]
     attributes: list[str]
 
     @classmethod
-    def of(cls, regions: pa.Table) -> Words:
+    def of(cls, regions: pa.Table, tools: Tools) -> Words:
         facts = metadata(regions)
         if regions.num_rows and ("classes" not in facts or "attributes" not in facts):
             raise SchemaError(
@@ -83,7 +156,8 @@ class Words:
                 where=f"its metadata has only {sorted(facts)}",
                 fix="re-run the stage regions",
             )
-        return cls(json.loads(facts.get("classes", "[]")), json.loads(facts.get("attributes", "[]")))
+        classes, attributes = (json.loads(facts.get(name, "[]")) for name in ("classes", "attributes"))
+        return cls([word(n, tools.classes) for n in classes], [word(n, tools.attributes) for n in attributes])
 
     def text_ids(self, class_ids: Ints, attribute_ids: Ints) -> Ints:
         """One number a pair of words; -1 as attribute stands for none."""
@@ -106,6 +180,11 @@ class Words:
         return np.array(merged, dtype=np.int64)[position]
 
 
+def word(name: str, mapping: Mapping[str, str]) -> str:
+    """What a name is called in a tag."""
+    return mapping.get(name, name.partition(",")[0]).strip()
+
+
 @dataclass(frozen=True)
 class Seen:
     """One entry a region that gives a tag, best first within its image; all arrays in parallel."""
@@ -118,7 +197,7 @@ class Seen:
     text_ids: Ints
 
     @classmethod
-    def of(cls, regions: pa.Table, config: Config, words: Words) -> Seen:
+    def of(cls, regions: pa.Table, config: Recipe, words: Words) -> Seen:
         counts = regions["num_regions"].to_numpy().astype(np.int64)
         image = np.repeat(np.arange(regions.num_rows), counts)
         region = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -131,16 +210,18 @@ class Seen:
         text_ids = words.same_text(words.text_ids(class_ids[order], attribute_ids[order]))
         return cls(image[order], region[order], class_ids[order], attribute_ids[order], scores[order], text_ids)
 
-    def best(self, config: Config) -> Ints:
-        """Positions of the entries that become tags, in order."""
+    def best(self, config: Recipe) -> tuple[Ints, Ints]:
+        """Positions of the entries that become tags, in order, and how many entries each stands for."""
         kept = np.arange(len(self.image))
+        counts = np.ones_like(kept)
         if config.dedupe and len(kept):
             width = int(self.text_ids.max()) + 1
-            _, first = np.unique(self.image * width + self.text_ids, return_index=True)
-            kept = np.sort(first)
+            _, first, numbers = np.unique(self.image * width + self.text_ids, return_index=True, return_counts=True)
+            order = np.argsort(first)
+            kept, counts = first[order], numbers[order]
         image = self.image[kept]
         rank = np.arange(len(kept)) - np.searchsorted(image, image)
-        return kept[rank < config.max_tags]
+        return kept[rank < config.max_tags], counts[rank < config.max_tags]
 
 
 def _flat(regions: pa.Table, column: str, total: int) -> npt.NDArray[np.generic]:
@@ -159,7 +240,7 @@ def _known(ids: npt.NDArray[np.generic], names: list[str], what: str) -> Ints:
     return ids.astype(np.int64)
 
 
-def _attributes(regions: pa.Table, config: Config, words: Words, total: int) -> Ints:
+def _attributes(regions: pa.Table, config: Recipe, words: Words, total: int) -> Ints:
     """The attribute of each region, -1 where it is too unsure, has no name, or is not wanted."""
     if not config.with_attributes or not words.attributes:
         return np.full(total, -1)

@@ -36,7 +36,7 @@ class OpenShard:
         """A blob as an array of its shape, read-only, not copied."""
         blob = SHARDS.column(column).type
         assert isinstance(blob, Blob)
-        flat = np.frombuffer(self.table[column][row].as_buffer(), dtype=blob.dtype)
+        flat = np.frombuffer(self.table[column][row].as_buffer(), dtype=blob.number(self.metadata))
         return flat.reshape([self._length(size, row) for size in blob.shape])
 
     def _length(self, size: int | str, row: int) -> int:

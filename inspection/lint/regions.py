@@ -19,7 +19,8 @@ def check_regions(shard: Shard) -> None:
     shard.in_range("num_regions", numbers, np.arange(len(numbers)), 1, 100)
     scores = flat_blob(shard.table["class_scores"], "<f4")
     shard.in_range("class_scores", scores, rows, 0, 1)
-    shard.descending("class_scores", scores, rows, rows)
+    if shard.metadata.get("order", "score") == "score":
+        shard.descending("class_scores", scores, rows, rows)
     shard.in_range("attribute_scores", flat_blob(shard.table["attribute_scores"], "<f4"), rows, 0, 1)
     width = int(shard.metadata["prob_width"])
     values = flat_blob(shard.table["prob_values"], "<f2").astype("f4")

@@ -2,63 +2,89 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigError
 from schemas.regions import REGIONS
 from schemas.rejects import Reject, quarantine
 from stages.regions import catalogue
-from stages.regions.select import Policy
+from stages.regions.select import POLICIES, Policy
 
 if TYPE_CHECKING:  # torch and detectron2 take seconds to import: only `setup` and `process` do
-    from stages.regions.extract import Regions, Vocabulary
-    from stages.regions.model import C4Detector
+    from stages.regions.extract import Engine
+    from stages.regions.found import Network
+    from stages.regions.pictures import Unreadable
+    from stages.regions.stored import Regions
 
 INPUTS = ("curate",)
 OUTPUT = REGIONS
-VERSION = 2
+VERSION = 3
+DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `regions` of params.yaml."""
+    """Section `regions` of params.yaml; docs/regions.md says what each choice costs."""
 
     detector: str = "starter"  # a file of stages/regions/detectors
     checkpoint: str | None = None  # the detector's weights; null is the file that comes with it
-    min_regions: int = 10  # kept even if their score is below min_score
-    max_regions: int = 36  # 1 to 100
-    min_score: float = 0.2  # detector confidence, 0 to 1
-    nms: float | None = None  # IoU above which the worse of two regions goes; null is the detector's own
+    selection: str | None = None  # a policy of stages/regions/select.py; null is the detector's own
+    faithful: bool = False  # keep the published code's oddities of that policy
+    min_regions: int | None = None  # kept even if their score is below min_score; null is the policy's own, as below
+    max_regions: int | None = None  # 1 to 100
+    min_score: float | None = None  # detector confidence, 0 to 1
+    nms: float | None = None  # IoU above which the worse of two regions goes
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    feature_dtype: Literal["float16", "float32"] = "float16"
+    class_probs: int | Literal["full", "none"] | None = None  # most probable classes kept; null is the detector's own
+    proposals: bool = False  # keep the boxes that were pooled, before regression
+    grid_side: int = 0  # cells a side of the grid features of the whole image; 0 for none
+    batch: int | None = None  # pictures of one size detected at once; null is 1 on a CPU, 4 on a GPU
+    threads: int = field(default=2, metadata={"affects_output": False})  # that decode and resize
     device: str = "auto"  # cpu, cuda, cuda:1, …; auto is cuda where there is one
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_regions <= self.max_regions <= 100:
-            raise ConfigError(
-                f"regions.min_regions is {self.min_regions} and regions.max_regions is {self.max_regions}",
-                where="params.yaml",
-                fix="set 1 ≤ min_regions ≤ max_regions ≤ 100",
-            )
         for name, value in (("min_score", self.min_score), ("nms", self.nms)):
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"regions.{name} is {value}", where="params.yaml", fix="set it from 0 to 1")
-        catalogue.load(self.detector)
+        policy = self.policy()
+        if not 0 <= policy.min_regions <= policy.max_regions <= 100 or policy.max_regions < 1:
+            raise ConfigError(
+                f"regions.min_regions is {policy.min_regions} and regions.max_regions is {policy.max_regions}",
+                where="params.yaml",
+                fix="set 0 ≤ min_regions ≤ max_regions ≤ 100, and max_regions to 1 or more",
+            )
+        for name, number, low, high in (
+            ("class_probs", self.class_probs, 1, 65535),
+            ("grid_side", self.grid_side, 0, 64),
+            ("batch", self.batch, 1, 1024),
+            ("threads", self.threads, 1, 256),
+        ):
+            if isinstance(number, int) and not low <= number <= high:
+                raise ConfigError(f"regions.{name} is {number}", "params.yaml", f"set it from {low} to {high}")
+
+    def policy(self) -> Policy:
+        """The selection, with what is set here in place of its own numbers."""
+        name = self.selection or catalogue.load(self.detector).selection
+        if name not in POLICIES:
+            raise ConfigError(f"there is no selection {name!r}", "regions.selection", f"name one of {list(POLICIES)}")
+        own = {key: getattr(self, key) for key in ("min_regions", "max_regions", "min_score", "nms")}
+        chosen = {key: value for key, value in own.items() if value is not None}
+        return replace(POLICIES[name], faithful=self.faithful, **chosen)
 
 
 @dataclass(frozen=True)
 class Tools:
     """The loaded detector and what its shards say about themselves."""
 
-    model: C4Detector
-    spec: catalogue.Detector
-    words: Vocabulary
-    policy: Policy
+    engine: Engine
     metadata: Mapping[str, str]
 
 
@@ -66,34 +92,54 @@ def checkpoint_file(config: Config) -> Path:
     """The weights that this configuration uses."""
     if config.checkpoint is not None:
         return Path(config.checkpoint)
-    return Path(__file__).parent / catalogue.load(config.detector).checkpoint
+    path: Path = family(config).checkpoint_file(catalogue.load(config.detector))
+    return path
+
+
+def family(config: Config) -> Any:
+    """The module that knows this detector's family (stages/regions/found.py)."""
+    return importlib.import_module(f"stages.regions.{catalogue.load(config.detector).family}")
 
 
 def resources(config: Config) -> tuple[Path, ...]:
-    """The files that decide the result: the detector's settings, its checkpoint, its backbone's ImageNet weights."""
-    from stages.regions.backbone import weights_file
-
-    return (catalogue.FOLDER / f"{config.detector}.yaml", checkpoint_file(config), weights_file())
+    """The files that decide the result: the detector's settings, its checkpoint, and what its family adds."""
+    spec = catalogue.load(config.detector)
+    return (*catalogue.files(config.detector), *family(config).files(spec, checkpoint_file(config)))
 
 
 def setup(config: Config, folder: Path) -> Tools:
     """Load the detector. Raises InputError when its checkpoint is missing or does not fit."""
-    from stages.regions import checkpoint, extract
+    spec = catalogue.load(config.detector)
+    network: Network = family(config).load(spec, checkpoint_file(config))
+    return tools_of(network, spec.name, config, spec.prob_width)
 
-    spec, path = catalogue.load(config.detector), checkpoint_file(config)
-    weights = checkpoint.read(path)
-    model = checkpoint.build(spec, weights, str(path)).to(device(config.device))
-    words = extract.vocabulary(weights.classes, weights.attributes)
-    nms = spec.nms if config.nms is None else config.nms
+
+def tools_of(network: Network, name: str, config: Config, prob_width: int) -> Tools:
+    """The tools around a loaded network; `prob_width` is what class_probs null stands for."""
+    from stages.regions.extract import Engine
+    from stages.regions.stored import Storage
+
+    placed = device(config.device)
+    network.place(placed, config.precision)
+    chosen = prob_width if config.class_probs is None else config.class_probs
+    widths = {"full": len(network.classes), "none": 0}
+    width = min(widths[chosen] if isinstance(chosen, str) else chosen, len(network.classes))
+    storage = Storage(width, DTYPES[config.feature_dtype], config.proposals, config.grid_side)
+    policy, batch = config.policy(), config.batch or (4 if placed.startswith("cuda") else 1)
     notes = {
-        "detector": spec.name,
-        "checkpoint": weights.sha256,
-        "feature_width": str(spec.feature_width),
-        "prob_width": str(spec.prob_width),
-        "classes": json.dumps(words.names),
-        "attributes": json.dumps(words.attributes),
+        "detector": name,
+        "checkpoint": network.sha256,
+        "selection": config.selection or catalogue.load(config.detector).selection,
+        "precision": config.precision,
+        "order": "published" if policy.faithful and policy.rule == "per-class" else "score",
+        "feature_width": str(network.feature_width),
+        "feature_dtype": storage.feature_dtype,
+        "prob_width": str(width),
+        "grid_side": str(config.grid_side),
+        "classes": json.dumps(network.classes),
+        "attributes": json.dumps(network.attributes),
     }
-    return Tools(model, spec, words, Policy(config.min_regions, config.max_regions, config.min_score, nms), notes)
+    return Tools(Engine(network, policy, storage, placed, batch, config.threads), notes)
 
 
 def device(name: str) -> str:
@@ -112,47 +158,39 @@ def device(name: str) -> str:
 
 
 def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
-    """Each image's regions, one image at a time; a damaged picture or a value that does not fit is left out."""
-    from stages.regions.extract import decode, extract
+    """Each image's regions, in the order of the input; what cannot be read, found or stored is left out by name."""
+    rows = pairs.select(["image_id", "url", "source"]).to_pylist()
+    return look(rows, [image.as_py for image in pairs["image"]], tools)
 
-    kept: list[tuple[bytes, Regions]] = []
+
+def look(
+    rows: Sequence[dict[str, Any]], bodies: Sequence[Callable[[], bytes]], tools: Tools
+) -> tuple[pa.Table, pa.Table]:
+    """Table and rejects for these rows (image_id, source), whose pictures' bytes `bodies` read or raise OSError."""
+    from stages.regions.extract import extract
+    from stages.regions.stored import as_columns
+
+    kept: list[tuple[dict[str, Any], Regions]] = []
     rejects: list[Reject] = []
-    for pair in pairs.select(["image_id", "url", "image"]).to_pylist():
-        image_id = pair["image_id"]
-        try:
-            picture = decode(pair["image"])
-        except OSError as error:
-            rejects.append(Reject(image_id.hex(), "damaged-image", str(error), pair))
-            continue
-        regions = extract(picture, tools.model, tools.spec, tools.words, tools.policy)
-        problem = bad_value(regions)
+    for row, seen in zip(rows, extract(bodies, tools.engine), strict=True):
+        problem = why_not(seen, tools)
         if problem:
-            rejects.append(Reject(image_id.hex(), "bad-value", problem, pair))
+            rejects.append(Reject(row["image_id"].hex(), *problem, row))
         else:
-            kept.append((image_id, regions))
-    return as_table(kept, tools.metadata), quarantine("regions", rejects)
+            kept.append((row, seen))  # type: ignore[arg-type]  # what is unreadable has a problem
+    columns = as_columns([regions for _, regions in kept])
+    own = {name: [row[name] for row, _ in kept] for name in ("image_id", "source")}
+    return REGIONS.table(metadata=tools.metadata, **own, **columns), quarantine("regions", rejects)
 
 
-def bad_value(regions: Regions) -> str | None:
-    """Which value is NaN, infinite or beyond its column, if any is."""
-    for name in ("boxes", "class_scores", "attribute_scores", "features", "prob_values"):
-        values = np.asarray(getattr(regions, name))
-        if not np.isfinite(values).all():
-            return f"{name} has NaN or infinity"
-        if name in ("features", "prob_values") and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-            return f"{name} reaches {np.abs(values).max():g}, more than float16 holds"
-    return None
+def why_not(seen: Regions | Unreadable, tools: Tools) -> tuple[str, str] | None:
+    """(reason, detail) for the quarantine, if this picture's row cannot be stored."""
+    from stages.regions.pictures import Unreadable
+    from stages.regions.stored import bad_value
 
-
-def as_table(kept: list[tuple[bytes, Regions]], metadata: Mapping[str, str]) -> pa.Table:
-    blobs = {name: [getattr(regions, name) for _, regions in kept] for name in REGIONS_BLOBS}
-    counts = [len(regions.boxes) for _, regions in kept]
-    return REGIONS.table(
-        metadata=metadata,
-        image_id=[image_id for image_id, _ in kept],
-        num_regions=pa.array(counts, pa.uint8()),
-        **blobs,
-    )
-
-
-REGIONS_BLOBS = tuple(column.name for column in REGIONS.columns[2:])
+    if isinstance(seen, Unreadable):
+        return seen.reason, seen.detail
+    if not len(seen.boxes):
+        return "no-regions", f"none of the proposals passes selection {tools.metadata['selection']}"
+    problem = bad_value(seen, tools.engine.storage.feature_dtype)
+    return ("bad-value", problem) if problem else None

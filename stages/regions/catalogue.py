@@ -1,23 +1,32 @@
-"""The catalogue of detectors: one file of settings each in detectors/, checked and turned into a dataclass."""
+"""The catalogue of detectors: one file of settings each in detectors/, checked and turned into a dataclass.
+
+A detector's name is that of a file in detectors/, the path of a user's own file of the same form (ending in .yaml), or
+`detectron2:CONFIG`, a config of detectron2's model zoo or the path of one. A file may start from another one with
+`base: NAME` and give only what differs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
 from schemas.errors import ConfigError
+from schemas.typed import build
+from stages.regions.published.settings import FasterRCNN
 
 FOLDER = Path(__file__).parent / "detectors"
+ZOO = "detectron2:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
-    """One detector: how it sees a picture, proposes, pools and selects; units are in detectors/starter.yaml."""
+    """The starter: how it sees a picture, proposes, pools and selects; units are in detectors/starter.yaml."""
 
     name: str
+    family: Literal["starter"]  # the module of stages/regions that loads it
     architecture: str
     backbone: str
     checkpoint: str
@@ -39,28 +48,84 @@ class Detector:
     feature_width: int
     prob_width: int
     selection: str
-    nms: float
+
+
+Entry: TypeAlias = Detector | FasterRCNN
+FAMILIES: dict[str, type[Detector] | type[FasterRCNN]] = {"starter": Detector, "published": FasterRCNN}
 
 
 def names() -> list[str]:
-    """The detectors that can be chosen."""
+    """The detectors that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load(name: str) -> Detector:
-    """The detector of this name; raises ConfigError when there is none or its file has wrong keys."""
-    path = FOLDER / f"{name}.yaml"
-    if name not in names():
+def load(name: str) -> Entry:
+    """The detector of this name; raises ConfigError when there is none or its file says something impossible."""
+    if name.startswith(ZOO):
+        from stages.regions.published.zoo import from_config  # detectron2 takes seconds to import
+
+        return from_config(name, name.removeprefix(ZOO))
+    values = {"name": Path(name).stem} | settings(name)
+    kind = FAMILIES.get(str(values.get("family")))
+    if kind is None:
         raise ConfigError(
-            f"there is no detector {name!r}", where="regions.detector in params.yaml", fix=f"choose one of {names()}"
+            f"detector {name} is of the family {values.get('family')!r}",
+            where=str(file(name)),
+            fix=f"set one of {', '.join(FAMILIES)}",
         )
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) | {"name": name}
-    wanted = {field.name for field in fields(Detector)}
-    if set(values) != wanted:
+    return build(kind, values, str(file(name)))
+
+
+def starter() -> Detector:
+    """The settings of the detector that ships with the project."""
+    found = load("starter")
+    assert isinstance(found, Detector)
+    return found
+
+
+def files(name: str) -> tuple[Path, ...]:
+    """The files that decide a detector's settings: its own, and those it is based on."""
+    if name.startswith(ZOO):
+        from stages.regions.published.zoo import config_file
+
+        return (config_file(name.removeprefix(ZOO)),)
+    base = yaml.safe_load(file(name).read_text(encoding="utf-8")).get("base")
+    return (file(name), *(files(str(base)) if base else ()))
+
+
+def file(name: str) -> Path:
+    """The file of this detector's settings; raises ConfigError when there is none."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file() or (path.parent == FOLDER and path.stem not in names()):
         raise ConfigError(
-            f"detector {name} has unknown keys {sorted(set(values) - wanted)}, misses {sorted(wanted - set(values))}",
-            where=str(path),
-            fix="give it the keys of stages.regions.catalogue.Detector",
+            f"there is no detector {name!r}",
+            where="regions.detector in params.yaml",
+            fix=f"choose one of {names()}, a .yaml file of your own, or {ZOO}CONFIG",
         )
-    frozen: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Detector(**frozen)
+    return path
+
+
+def settings(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The plain values of a detector's file, laid over those of the file it is based on."""
+    path = file(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"it is not valid YAML: {error}", where=str(path), fix="mend the line it names") from error
+    if not isinstance(values, dict):
+        raise ConfigError("it is not a mapping", where=str(path), fix="see the files of stages/regions/detectors")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if base in (name, *above):
+        raise ConfigError("it is based on itself", where=str(path), fix="name another detector as `base`")
+    return merged(settings(str(base), (name, *above)), values)
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Mappings one in another are merged, anything else is replaced."""
+    both = {
+        key: merged(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return below | both

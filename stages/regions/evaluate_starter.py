@@ -24,8 +24,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from stages.regions import Config, Tools, setup
-from stages.regions.extract import Regions, decode, extract
+from stages.regions.extract import extract_one
+from stages.regions.pictures import decode
 from stages.regions.select import iou
+from stages.regions.stored import Regions
 from stages.sample.backdrops import PACKAGES, SAMPLE, backgrounds
 from stages.sample.scenes import Scene, compose
 from stages.sample.things import CLASSES, glyphs
@@ -42,7 +44,7 @@ def scene(seed: int) -> Scene:
 
 
 def detect(picture: Image.Image, tools: Tools) -> Regions:
-    return extract(picture, tools.model, tools.spec, tools.words, tools.policy)
+    return extract_one(picture, tools.engine)
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ def score(scenes: list[Scene], results: list[Regions], tools: Tools, min_score: 
         counts[0] += len(free)
         for k in np.flatnonzero(regions.class_scores >= min_score):
             counts[1] += 1
-            name = tools.words.names[regions.class_ids[k]]
+            name = tools.engine.network.classes[regions.class_ids[k]]
             overlap = {i: _iou(regions.boxes[k], one.things[i].box) for i in free if one.things[i].name == name}
             best = max(overlap, key=lambda i: overlap[i], default=None)
             if best is not None and overlap[best] >= 0.5:
                 free.remove(best)
                 words = one.things[best].attributes
-                said = tools.words.attributes[regions.attribute_ids[k]]
+                said = tools.engine.network.attributes[regions.attribute_ids[k]]
                 counts[2:] += (1, bool(words), said in words)
     return Score(*(int(count) for count in counts))
 
@@ -130,9 +132,10 @@ def photographs() -> list[Path]:
 
 def words_for(regions: Regions, tools: Tools) -> list[str]:
     """Attribute, class and score of the regions from min_score on."""
-    rows = np.flatnonzero(regions.class_scores >= tools.policy.min_score)
+    network = tools.engine.network
+    rows = np.flatnonzero(regions.class_scores >= tools.engine.policy.min_score)
     return [
-        f"{tools.words.attributes[regions.attribute_ids[k]]} {tools.words.names[regions.class_ids[k]]}"
+        f"{network.attributes[regions.attribute_ids[k]]} {network.classes[regions.class_ids[k]]}"
         f" {regions.class_scores[k]:.2f}"
         for k in rows
     ]
@@ -146,7 +149,7 @@ def evaluate(tools: Tools, count: int) -> dict[str, Any]:
     milliseconds = 1000 * (time.perf_counter() - start) / count
     figures: dict[str, Any] = {"scenes": count, "things": sum(len(one.things) for one in scenes)}
     figures |= average_precision(scenes, results)
-    for limit in (tools.policy.min_score, 0.5):
+    for limit in (tools.engine.policy.min_score, 0.5):
         figures[f"score ≥ {limit}"] = score(scenes, results, tools, limit).figures()
     return figures | {"milliseconds a picture": round(milliseconds, 1), "threads": torch.get_num_threads()}
 

@@ -1,130 +1,130 @@
-"""From a stored picture to its regions: decode, resize, detect, name, select.
+"""The engine: pictures through the network in batches of one size, and their regions in the order of the input.
 
-Letters: N proposals, K kept regions, V names in the combined vocabulary, D feature width, A attributes.
+A batch is decided by the rows alone, in their order: never by time, threads or memory, but for the one exception that
+a GPU runs out of memory. The last bits of a float may depend on how large its batch was, so this is what makes the
+bytes of a shard the same for any number of workers. (When the executor runs part of a shard, to find a row that makes
+the stage fail, the part's batches are its own, and so may be the last bits of the rows that it keeps.)
 """
 
 from __future__ import annotations
 
-import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
-from torchvision.models import EfficientNet_B0_Weights
 
-from stages.regions.catalogue import Detector
-from stages.regions.d2 import Instances
-from stages.regions.model import C4Detector
-from stages.regions.select import RULES, Policy
+from stages.regions.found import Found, Network
+from stages.regions.pictures import Prepared, Unreadable, ahead, behind, prepare
+from stages.regions.select import Policy
+from stages.regions.stored import Regions, Storage, regions_of
 
-Array = npt.NDArray[Any]
+WAITING_BYTES = 256 << 20  # prepared pictures that wait for others of their size
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """The names that a region may get: the detector's own classes, then the ImageNet names that are not among them."""
+class Engine:
+    """A network, and how it is driven; all but `threads` may change the last bits."""
 
-    names: tuple[str, ...]
-    num_things: int  # the detector's own classes are the first so many
-    imagenet: Tensor  # for each of the 1000 ImageNet classes its index in `names`
-    attributes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """One picture's regions, best first; shapes and units as in schemas/regions.py."""
-
-    boxes: Array  # (K, 4)
-    class_ids: Array  # (K,)
-    class_scores: Array  # (K,)
-    attribute_ids: Array  # (K,)
-    attribute_scores: Array  # (K,)
-    features: Array  # (K, D)
-    prob_ids: Array  # (K, prob_width)
-    prob_values: Array  # (K, prob_width)
+    network: Network
+    policy: Policy
+    storage: Storage
+    device: str = "cpu"
+    batch: int = 1  # pictures of one size that are detected at once
+    threads: int = 1  # that decode and resize
 
 
-def vocabulary(classes: tuple[str, ...], attributes: tuple[str, ...]) -> Vocabulary:
-    """The combined vocabulary; an ImageNet name that the detector knows too, or that comes twice, is one name."""
-    imagenet = EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
-    names = tuple(dict.fromkeys((*classes, *imagenet)))
-    place = {name: i for i, name in enumerate(names)}
-    return Vocabulary(names, len(classes), torch.tensor([place[name] for name in imagenet]), attributes)
-
-
-def decode(encoded: bytes) -> Image.Image:
-    """The picture as RGB: transparent parts on white, 16-bit grey scaled to 8. Raises OSError if it is damaged."""
-    picture = Image.open(io.BytesIO(encoded))
-    picture.load()
-    if picture.mode.startswith("I"):
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return picture.convert("RGB")
-
-
-def resized(picture: Image.Image, spec: Detector) -> Tensor:
-    """The picture at the detector's size, uint8 (3, H, W): unless the longer passes, the shorter is `short_side`."""
-    scale = min(spec.short_side / min(picture.size), spec.long_side / max(picture.size))
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    pixels = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def extract(picture: Image.Image, model: C4Detector, spec: Detector, words: Vocabulary, policy: Policy) -> Regions:
-    """The regions of one picture; it is detected alone, so no other picture can change them."""
-    image = resized(picture, spec)
+def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[Regions | Unreadable]:
+    """What is seen in each picture, in their order; `bodies` read their encoded bytes, one that cannot says why."""
+    network, results = engine.network, dict[int, Regions | Unreadable]()
+    readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(bodies), engine.threads), results)
+    batches = _detected(by_size(readable, engine.batch), engine)
     with torch.inference_mode():
-        (found,) = model.inference([{"image": image}], do_postprocess=False)
-        return select(found, picture.size, spec, words, policy)
+        for regions in behind(lambda pair: _regions(*pair, engine), batches):
+            results |= regions
+    return [results[row] for row in range(len(bodies))]
 
 
-def select(found: Instances, size: tuple[int, int], spec: Detector, words: Vocabulary, policy: Policy) -> Regions:
-    """Name each proposal, keep the best, and give their boxes in pixels of the picture of this size (width, height)."""
-    things_NV, others_NV = combined(found.class_probs, found.imagenet_probs, words)
-    probs_NV = things_NV + others_NV
-    scores_NV = things_NV + torch.where(others_NV < spec.imagenet_score, others_NV / 4, others_NV)
-    best_N1 = scores_NV.argmax(dim=1, keepdim=True)
-    thing_N = (things_NV >= scores_NV / 2).gather(1, best_N1)[:, 0]  # most of its score is from the own classes
-    # The box head has learned the detector's own classes alone, so any other thing keeps its proposal's box.
-    boxes_N4 = torch.where(thing_N[:, None], found.pred_boxes.tensor, found.proposal_boxes.tensor)
-    attributes_NA = torch.where(thing_N[:, None], found.thing_attributes, found.other_attributes)
-    kept = RULES[spec.selection](boxes_N4.cpu().numpy(), scores_NV.cpu().numpy(), policy)
-    rows = torch.from_numpy(kept.rows_K).to(probs_NV.device)
-    attribute_scores, attribute_ids = attributes_NA[rows].max(dim=1)
-    prob_values, prob_ids = probs_NV[rows].topk(spec.prob_width, dim=1)
-    return Regions(
-        boxes=_in_picture(boxes_N4[rows].cpu().numpy(), found.image_size, size),
-        class_ids=kept.classes_K,
-        class_scores=kept.scores_K,
-        attribute_ids=attribute_ids.cpu().numpy(),
-        attribute_scores=attribute_scores.cpu().numpy(),
-        features=found.features[rows].cpu().numpy(),
-        prob_ids=prob_ids.cpu().numpy(),
-        prob_values=prob_values.cpu().numpy(),
-    )
+def _only_prepared(
+    pictures: Iterable[Prepared | Unreadable], results: dict[int, Regions | Unreadable]
+) -> Iterator[Prepared]:
+    for picture in pictures:
+        if isinstance(picture, Unreadable):
+            results[picture.row] = picture
+        else:
+            yield picture
 
 
-def combined(things_NC1: Tensor, imagenet_N1000: Tensor, words: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Probabilities over the combined vocabulary (N, V) by the own classes and by ImageNet's: together at most 1.
+def by_size(pictures: Iterable[Prepared], batch: int, limit: int = WAITING_BYTES) -> Iterator[list[Prepared]]:
+    """Batches of one size each: as soon as one is full, or when more than `limit` bytes wait, the size met first.
 
-    What the detector's own classes leave (its background) is shared out as ImageNet's head says. A proposal that
-    head was not asked about, all zeros here, leaves it open.
+    Pictures of different sizes are never padded to one: a feature would then depend on its neighbours.
     """
-    things_NV = things_NC1.new_zeros(len(things_NC1), len(words.names))
-    others_NV = things_NV.clone()
-    things_NV[:, : words.num_things] = things_NC1[:, :-1]
-    return things_NV, others_NV.index_add_(1, words.imagenet.to(others_NV.device), things_NC1[:, -1:] * imagenet_N1000)
+    waiting: dict[torch.Size, list[Prepared]] = {}
+    held = 0
+    for picture in pictures:
+        shape = picture.image.shape
+        waiting.setdefault(shape, []).append(picture)
+        held += picture.image.nbytes
+        while waiting and (len(waiting.get(shape, ())) == batch or held > limit):
+            full = waiting.pop(shape if len(waiting.get(shape, ())) == batch else next(iter(waiting)))
+            held -= sum(one.image.nbytes for one in full)
+            yield full
+    yield from waiting.values()
 
 
-def _in_picture(boxes_K4: Array, seen: tuple[int, int], size: tuple[int, int]) -> Array:
-    """Boxes of the resized picture (H, W) in pixels of the stored one (width, height), never outside of it."""
-    scale = np.array([size[0] / seen[1], size[1] / seen[0]] * 2, np.float32)
-    limits = np.array([*size, *size], np.float32)
-    return np.clip(boxes_K4 * scale, 0, limits)
+def _detected(batches: Iterable[list[Prepared]], engine: Engine) -> Iterator[tuple[list[Prepared], list[Found]]]:
+    """Each batch and its answers; a batch that the GPU cannot hold is halved, and so are those after it."""
+    most = engine.batch
+    for batch in batches:
+        rest = batch
+        while rest:
+            part = rest[:most]
+            found = _detect(part, engine)
+            if found is not None:
+                yield part, found
+                rest = rest[most:]
+                continue
+            most = len(part) // 2
+            print(f"regions: out of memory with {len(part)} pictures at once, going on with {most}", file=sys.stderr)
+
+
+def _detect(batch: list[Prepared], engine: Engine) -> list[Found] | None:
+    """The network's answers, or None if there is not the memory for so many pictures at once."""
+    images = torch.stack([picture.image for picture in batch])
+    if engine.device.startswith("cuda"):
+        images = images.pin_memory().to(engine.device, non_blocking=True)
+    try:
+        return engine.network.detect(images, [picture.size for picture in batch])
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:  # the guard puts this picture in quarantine and goes on
+            raise
+    torch.cuda.empty_cache()  # outside of `except`, where the error's frames still hold what they had
+    return None
+
+
+def _regions(batch: list[Prepared], found: list[Found], engine: Engine) -> dict[int, Regions]:
+    """The stored regions of a batch, by row; on a GPU in a stream of its own, so that it waits for this batch only."""
+    with torch.inference_mode(), _own_stream(engine.device):
+        return {
+            picture.row: regions_of(one, picture.size, engine.network, engine.policy, engine.storage)
+            for picture, one in zip(batch, found, strict=True)
+        }
+
+
+def _own_stream(device: str) -> torch.cuda.StreamContext | nullcontext[None]:
+    if not device.startswith("cuda"):
+        return nullcontext()
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.default_stream(device))
+    return torch.cuda.stream(stream)
+
+
+def extract_one(picture: Image.Image, engine: Engine) -> Regions:
+    """The regions of one RGB picture in memory."""
+    prepared = Prepared(0, (picture.height, picture.width), engine.network.prepare(picture))
+    with torch.inference_mode():
+        ((batch, found),) = _detected([[prepared]], engine)
+        return _regions(batch, found, engine)[0]

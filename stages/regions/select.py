@@ -1,13 +1,27 @@
-"""Which of a picture's regions are kept, and in which order: pure functions on arrays.
+"""Which of a picture's regions are kept, in which order and under which class: pure functions on arrays.
 
-Letters: N regions, C object classes, K kept regions.
+Where the published code has an oddity, the default here is what was meant, and `faithful` is what was done:
+
+| policy | as in | oddity that `faithful` keeps |
+|---|---|---|
+| butd | BUTD, MILVLG | proposals' order unless a clamp fires; the class is argmax of all scores, survived or not |
+| fixed-36 | BUTD's 36 boxes: LXMERT, InterBERT | both, as above |
+| vmb-100 | ViLBERT 12-in-1, MMF | the class, as above |
+| agnostic-stepped | airsplay, Hugging Face | fewer than `min_regions` when the last step leaves fewer |
+| vinvl-filter1 | VinVL | the class, as above |
+| vinvl-filter2, starter | VinVL's faster filter | none |
+| detectron2 | FastRCNNOutputLayers | none |
+
+Equal scores go to the earlier proposal everywhere; the published code leaves their order to its sorting routine.
+
+Letters: N proposals, C object classes, E (proposal, class) pairs, K kept regions, R classes in play, W bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,41 +33,183 @@ Array = npt.NDArray[Any]
 class Policy:
     """How many regions are kept: those from `min_score` on, but at least and at most so many, as BUTD clamps."""
 
+    rule: Literal["per-class", "agnostic", "stepped", "class-boxes"]
     min_regions: int
     max_regions: int
     min_score: float
-    nms: float  # a region that overlaps a better one by more than this IoU has confidence 0
+    nms: float  # a region that overlaps a better one by more than this IoU is suppressed
+    last_nms: float = 0.9  # rule stepped: `nms` rises by tenths to this, until enough are left
+    box_pixel: float = 0.0  # 1 where a box is taken to contain its last pixel, so that its width is x2 − x1 + 1
+    stored_pixels: bool = False  # IoU in pixels of the stored picture; with box_pixel 1 the scale matters
+    keeps_order: bool = False  # faithful: the proposals' order unless a clamp fires
+    faithful: bool = False
+
+
+BUTD = Policy("per-class", 10, 100, 0.2, 0.3, box_pixel=1.0, stored_pixels=True, keeps_order=True)
+POLICIES = {
+    "butd": BUTD,
+    "fixed-36": replace(BUTD, min_regions=36, max_regions=36),
+    "vmb-100": Policy("per-class", 100, 100, 0.0, 0.5, box_pixel=1.0, stored_pixels=True),
+    "agnostic-stepped": Policy("stepped", 36, 36, 0.0, 0.3),
+    "vinvl-filter1": Policy("per-class", 10, 100, 0.2, 0.3, box_pixel=1.0),
+    "vinvl-filter2": Policy("agnostic", 10, 100, 0.2, 0.5, box_pixel=1.0),
+    "detectron2": Policy("class-boxes", 0, 100, 0.05, 0.5),
+    "starter": Policy("agnostic", 10, 36, 0.2, 0.5),
+}
 
 
 @dataclass(frozen=True)
 class Selected:
-    """The kept regions, best first: their rows, their classes, and their confidences, descending."""
+    """The kept regions, best first (but see `faithful`): their rows, their classes, and their confidences."""
 
     rows_K: Array
     classes_K: Array
     scores_K: Array
 
 
-def agnostic(boxes_N4: Array, scores_NC: Array, policy: Policy) -> Selected:
-    """Each region by its best class, one NMS over all of them (VinVL's second filter)."""
+def select(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
+    """The regions that the policy keeps of these proposals.
+
+    boxes: (N, 4), or (N, C, 4) where each class has its own; a rule that needs one box a proposal takes that of its
+    best class. N may be 0.
+    """
+    if not len(scores_NC):
+        none = np.zeros(0, np.int64)
+        return Selected(none, none, np.zeros(0, np.float32))
+    return RULES[policy.rule](boxes, scores_NC, policy)
+
+
+def agnostic(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
+    """Each region by its best class, one NMS over all of them; the suppressed have confidence 0."""
     classes_N, best_N = scores_NC.argmax(axis=1), scores_NC.max(axis=1)
-    kept_N = survives(boxes_N4, best_N[:, None], policy.nms)[:, 0]
+    kept_N = survivors(overlaps(single(boxes, classes_N), policy.nms, policy.box_pixel), best_N)
     return clamp(classes_N, np.where(kept_N, best_N, 0), policy)
 
 
-def butd(boxes_N4: Array, scores_NC: Array, policy: Policy) -> Selected:
-    """NMS in each class, then each region by the best class in which it survived (arXiv:1707.07998).
+def stepped(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
+    """As `agnostic`, with a threshold that rises by tenths until `min_regions` survive; below `min_score` none does.
 
-    The published code stores argmax of all scores as the class, which need not be the class that set the
-    confidence, and leaves 10 to 100 regions in the proposals' order; here the class is that one, and best is first.
+    Where even the last step leaves fewer, the best of the suppressed ones join them. (Hugging Face's code returns the
+    picture before this one in that case, or raises.)
     """
-    alive_NC = np.where(survives(boxes_N4, scores_NC, policy.nms), scores_NC, 0)
-    best_N = alive_NC.max(axis=1)
-    classes_N = np.where(best_N > 0, alive_NC.argmax(axis=1), scores_NC.argmax(axis=1))
-    return clamp(classes_N, best_N, policy)
+    classes_N, best_N = scores_NC.argmax(axis=1), scores_NC.max(axis=1)
+    boxes_N4, good_N = single(boxes, classes_N), best_N >= policy.min_score
+    threshold = policy.nms
+    while True:
+        kept_N = good_N & survivors(overlaps(boxes_N4, threshold, policy.box_pixel), best_N)
+        if kept_N.sum() >= policy.min_regions or threshold > policy.last_nms - 0.05:
+            break
+        threshold += 0.1
+    order = np.argsort(-best_N, kind="stable")
+    first = [*order[kept_N[order]]]
+    if not policy.faithful:
+        first += [*order[~kept_N[order]]][: max(policy.min_regions - len(first), 0)]
+    rows_K = np.array(first[: policy.max_regions], np.int64)
+    rows_K = rows_K[np.lexsort((rows_K, -best_N[rows_K]))]
+    return Selected(rows_K, classes_N[rows_K], best_N[rows_K])
 
 
-RULES: dict[str, Callable[[Array, Array, Policy], Selected]] = {"agnostic": agnostic, "butd": butd}
+def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
+    """NMS in each class, then each region by the best class in which it survived (arXiv:1707.07998)."""
+    over_NN = overlaps(single(boxes, scores_NC.argmax(axis=1)), policy.nms, policy.box_pixel)
+    confidence_N, classes_N = confidences(over_NN, scores_NC, policy)
+    if not policy.faithful:
+        return clamp(classes_N, confidence_N, policy)
+    kept = clamp(scores_NC.argmax(axis=1), confidence_N, policy)
+    in_order = policy.keeps_order and policy.min_regions <= int((confidence_N >= policy.min_score).sum()) <= (
+        policy.max_regions
+    )
+    rows_K = np.sort(kept.rows_K) if in_order else kept.rows_K
+    return Selected(rows_K, scores_NC.argmax(axis=1)[rows_K], scores_NC.max(axis=1)[rows_K])
+
+
+def confidences(over_NN: Array, scores_NC: Array, policy: Policy) -> tuple[Array, Array]:
+    """(N,) confidence and class of each region: its best score among the classes whose NMS it survives, else 0.
+
+    Exact for every region that the policy may keep; a lower one may be 0. NMS looks downwards only, so that scores
+    below a floor change nothing above it: the floor starts high, where few classes play, and sinks until enough
+    regions stand above it.
+    """
+    floor = max(policy.min_score, 0.125)
+    while True:
+        alive_NC, classes_R = survivors_by_class(over_NN, scores_NC, floor)
+        confidence_N = alive_NC.max(axis=1, initial=0)
+        known = int((confidence_N >= floor).sum())
+        above = known if floor <= policy.min_score else policy.max_regions
+        if floor == 0 or known >= max(policy.min_regions, min(policy.max_regions, above)):
+            break
+        floor = floor / 8 if floor > 1e-5 else 0.0
+    if not len(classes_R):
+        return confidence_N, scores_NC.argmax(axis=1)
+    best_N = classes_R[alive_NC.argmax(axis=1)]
+    return confidence_N, np.where(confidence_N > 0, best_N, scores_NC.argmax(axis=1))
+
+
+def survivors_by_class(over_NN: Array, scores_NC: Array, floor: float) -> tuple[Array, Array]:
+    """(N, R) scores ≥ floor that greedy NMS keeps in their class, else 0, and the R classes in play, ascending.
+
+    All classes at once, rank by rank: the r-th best region of each class is kept unless a kept one covers it. Which
+    regions are covered is a row of bits a class.
+    """
+    classes_R = np.flatnonzero(scores_NC.max(axis=0) >= floor)
+    scores_RN = np.ascontiguousarray(scores_NC[:, classes_R].T)
+    count_R = (scores_RN >= floor).sum(axis=1)
+    by_count = np.argsort(-count_R, kind="stable")  # so that the classes that still have a region are a prefix
+    scores_RN, count_R = scores_RN[by_count], count_R[by_count]
+    order_RN = np.argsort(-scores_RN, axis=1, kind="stable")[:, : count_R.max(initial=0)]
+    bits_NW = np.packbits(over_NN, axis=1, bitorder="little")
+    covered_RW = np.zeros((len(classes_R), bits_NW.shape[1]), np.uint8)
+    alive_RN = np.zeros_like(scores_RN)
+    every = np.arange(len(classes_R))
+    for rank, length in enumerate((count_R[:, None] > np.arange(order_RN.shape[1])).sum(axis=0)):
+        row = order_RN[:length, rank]
+        free = (covered_RW[every[:length], row >> 3] >> (row & 7).astype(np.uint8)) & 1 == 0
+        kept, row = every[:length][free], row[free]
+        alive_RN[kept, row] = scores_RN[kept, row]
+        covered_RW[kept] |= bits_NW[row]
+    alive_NR = np.empty((len(scores_NC), len(classes_R)), scores_NC.dtype)
+    alive_NR[:, by_count] = alive_RN.T
+    return alive_NR, classes_R
+
+
+def class_boxes(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
+    """detectron2's own: pairs of region and class above `min_score`, NMS in each class on its boxes, the best of all.
+
+    A region may be kept under several classes. Fewer than `min_regions` are filled up with the next best pairs.
+    """
+    rows_E, classes_E = np.nonzero(scores_NC > policy.min_score)
+    if len(rows_E) < policy.min_regions:
+        rows_E, classes_E = (each.ravel() for each in np.indices(scores_NC.shape))
+    scores_E = scores_NC[rows_E, classes_E]
+    order = np.argsort(-scores_E, kind="stable")
+    rows_E, classes_E, scores_E = rows_E[order], classes_E[order], scores_E[order]
+    boxes_E4 = boxes[rows_E] if boxes.ndim == 2 else boxes[rows_E, classes_E]
+    kept_E = survivors_on_own_boxes(boxes_E4, classes_E, policy)
+    count = max(int((scores_E[kept_E] > policy.min_score).sum()), policy.min_regions)
+    kept = np.flatnonzero(kept_E)[: min(count, policy.max_regions)]
+    return Selected(rows_E[kept], classes_E[kept], scores_E[kept])
+
+
+def survivors_on_own_boxes(boxes_E4: Array, classes_E: Array, policy: Policy) -> Array:
+    """Which pairs, best first, greedy NMS keeps in their class (E,): each round keeps the best left of every class."""
+    kept_E, left = np.zeros(len(classes_E), bool), np.arange(len(classes_E))
+    while len(left):
+        _, first, group = np.unique(classes_E[left], return_index=True, return_inverse=True)
+        kept_E[left[first]] = True
+        over = paired_iou(boxes_E4[left], boxes_E4[left[first]][group], policy.box_pixel) > policy.nms
+        over[first] = True
+        left = left[~over]
+    return kept_E
+
+
+def survivors(over_NN: Array, scores_N: Array) -> Array:
+    """Which regions greedy NMS keeps (N,): best first, of equal scores the first, each if no kept one overlaps it."""
+    kept_N, gone_N = np.zeros(len(scores_N), bool), np.zeros(len(scores_N), bool)
+    for row in np.argsort(-scores_N, kind="stable"):
+        if not gone_N[row]:
+            kept_N[row] = True
+            gone_N |= over_NN[row]
+    return kept_N
 
 
 def clamp(classes_N: Array, confidence_N: Array, policy: Policy) -> Selected:
@@ -64,29 +220,36 @@ def clamp(classes_N: Array, confidence_N: Array, policy: Policy) -> Selected:
     return Selected(rows_K, classes_N[rows_K], confidence_N[rows_K])
 
 
-def survives(boxes_N4: Array, scores_NC: Array, threshold: float) -> Array:
-    """Which regions greedy NMS keeps in each class (N, C): all classes at once, rank by rank.
-
-    Of equal scores the first region goes first; a region goes when a kept one overlaps it by more than `threshold`.
-    """
-    overlaps_NN = iou(boxes_N4) > threshold
-    order_NC = np.argsort(-scores_NC, axis=0, kind="stable")
-    every_C = np.arange(scores_NC.shape[1])
-    gone_NC = np.zeros(scores_NC.shape, bool)
-    kept_NC = np.zeros(scores_NC.shape, bool)
-    for row_C in order_NC:
-        kept_C = ~gone_NC[row_C, every_C]
-        kept_NC[row_C, every_C] = kept_C
-        gone_NC |= overlaps_NN[row_C].T & kept_C
-    return kept_NC
+def single(boxes: Array, classes_N: Array) -> Array:
+    """One box a proposal: the only one, or that of its class."""
+    return boxes if boxes.ndim == 2 else boxes[np.arange(len(boxes)), classes_N]
 
 
-def iou(boxes_N4: Array) -> Array:
+def overlaps(boxes_N4: Array, threshold: float, box_pixel: float = 0.0) -> Array:
+    """Which pairs overlap by more than this IoU (N, N)."""
+    return iou(boxes_N4, box_pixel) > threshold
+
+
+def iou(boxes_N4: Array, box_pixel: float = 0.0) -> Array:
     """Intersection over union of all pairs (N, N), float64; 0 where both boxes are empty."""
-    boxes = boxes_N4.astype(np.float64)
-    low, high = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
-    shared_NN = (high - low).clip(min=0).prod(axis=2)
-    area_N = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    union_NN = area_N[:, None] + area_N - shared_NN
-    ratio_NN: Array = np.divide(shared_NN, union_NN, out=np.zeros_like(shared_NN), where=union_NN > 0)
-    return ratio_NN
+    return paired_iou(boxes_N4[:, None], boxes_N4[None], box_pixel)
+
+
+def paired_iou(some: Array, others: Array, box_pixel: float = 0.0) -> Array:
+    """Intersection over union of boxes (…, 4) with boxes (…, 4), float64."""
+    x1, y1, x2, y2 = np.moveaxis(some.astype(np.float64), -1, 0)
+    u1, v1, u2, v2 = np.moveaxis(others.astype(np.float64), -1, 0)
+    width = (np.minimum(x2, u2) - np.maximum(x1, u1) + box_pixel).clip(min=0)
+    shared = width * (np.minimum(y2, v2) - np.maximum(y1, v1) + box_pixel).clip(min=0)
+    area = (x2 - x1 + box_pixel) * (y2 - y1 + box_pixel)
+    union = area + (u2 - u1 + box_pixel) * (v2 - v1 + box_pixel) - shared
+    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ratio
+
+
+RULES: dict[str, Callable[[Array, Array, Policy], Selected]] = {
+    "per-class": per_class,
+    "agnostic": agnostic,
+    "stepped": stepped,
+    "class-boxes": class_boxes,
+}

@@ -132,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    model = C4Detector(catalogue.load("starter"), len(CLASSES), len(ATTRIBUTES))
+    model = C4Detector(catalogue.starter(), len(CLASSES), len(ATTRIBUTES))
     if options.start:
         model.load_state_dict(read(options.start).tensors, strict=False)
     fold(model.backbone)

@@ -177,16 +177,19 @@ def _regions(row: Row) -> Row:
         "features": (random.normal(size=(count, WIDTH)), "<f2"),
         "prob_ids": ([[c, (c + 1) % 6, (c + 2) % 6] for c in row["classes"]], "<u2"),
         "prob_values": ([[0.8, 0.1, 0.05]] * count, "<f2"),
+        "prob_background": ([0.05] * count, "<f4"),
     }
     packed = {name: np.asarray(values, dtype).tobytes() for name, (values, dtype) in blobs.items()}
-    return {"image_id": row["image_id"], "num_regions": count, **packed}
+    image = {key: row[key] for key in ("image_id", "width", "height")}
+    return image | {"source": None, "num_regions": count, "proposals": None, "grid": None, **packed}
 
 
 def _tags(row: Row) -> Row:
     classes = np.frombuffer(row["class_ids"], "<u2").tolist()
     scores = np.frombuffer(row["class_scores"], "<f4").tolist()
     tags = [
-        {"text": CLASSES[c], "region": i, "class_id": c, "attribute_id": None, "score": scores[i]}
+        {"text": CLASSES[c], "region": i, "class_id": c, "attribute_id": None, "score": scores[i], "count": 1}
+        | {"start": sum(len(CLASSES[before]) + 1 for before in classes[:i])}
         for i, c in enumerate(classes)
     ]
     return {"image_id": row["image_id"], "tags": tags}

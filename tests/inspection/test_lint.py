@@ -115,7 +115,7 @@ def _manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
         ("checksum", lambda manifest: manifest["shards"][0].update(sha256="0" * 64)),
         ("version", lambda manifest: manifest.update(table_version=99)),
         ("schema", lambda manifest: manifest.update(table="nonsense")),
-        ("schema", lambda manifest: manifest.update(table="tags", table_version=1)),
+        ("schema", lambda manifest: manifest.update(table="tags", table_version=2)),
         ("provenance", lambda manifest: manifest["config"].update(top_k=4)),
         ("provenance", lambda manifest: manifest.update(stage_version=7)),
     ],

@@ -66,8 +66,9 @@ def tables(numbers: list[int], feature: float = 1.0) -> tuple[pa.Table, pa.Table
         captions=[[{"text": "a", "original": "a", "lang": None}]] * count, extra=[{}] * count,
     )  # fmt: skip
     regions = REGIONS.table(
-        image_id=ids, num_regions=one, boxes=[np.ones((1, 4))] * count, class_ids=ones, class_scores=ones,
-        attribute_ids=ones, attribute_scores=ones, features=[np.full(2, feature)] * count, prob_ids=ones,
+        image_id=ids, width=one, height=one, num_regions=one, boxes=[np.ones((1, 4))] * count,
+        class_ids=ones, class_scores=ones, attribute_ids=ones, attribute_scores=ones,
+        features=[np.full(2, feature)] * count, prob_ids=ones,
         prob_values=ones, metadata={"feature_width": "2"},
     )  # fmt: skip
     tags = TAGS.table(image_id=ids, tags=[[]] * count)

@@ -10,12 +10,15 @@ import torch
 from PIL import Image
 
 from stages.regions import Tools
-from stages.regions.extract import Regions, combined, decode, extract, resized, vocabulary
+from stages.regions.extract import extract_one
+from stages.regions.pictures import decode
+from stages.regions.starter import combined, vocabulary
+from stages.regions.stored import Regions
 from tests.stages.regions.pictures import png
 
 
 def run(picture: Image.Image, tools: Tools) -> Regions:
-    return extract(picture, tools.model, tools.spec, tools.words, tools.policy)
+    return extract_one(picture, tools.engine)
 
 
 def test_boxes_lie_inside_the_picture_and_are_best_first(tools: Tools, pictures: list[Image.Image]) -> None:
@@ -29,14 +32,14 @@ def test_boxes_lie_inside_the_picture_and_are_best_first(tools: Tools, pictures:
         assert (x1 < x2).all()
         assert (y1 < y2).all()
         assert (np.diff(regions.class_scores) <= 0).all()
-        assert tools.policy.min_regions <= len(regions.boxes) <= tools.policy.max_regions
+        assert tools.engine.policy.min_regions <= len(regions.boxes) <= tools.engine.policy.max_regions
 
 
 def test_stored_probabilities_are_the_largest_of_a_distribution(tools: Tools, pictures: list[Image.Image]) -> None:
     regions = run(pictures[0], tools)
     assert (np.diff(regions.prob_values, axis=1) <= 0).all()
     assert (regions.prob_values.sum(axis=1) <= 1 + 1e-5).all()
-    assert all(len(set(row)) == tools.spec.prob_width for row in regions.prob_ids.tolist())
+    assert all(len(set(row)) == tools.engine.storage.prob_width for row in regions.prob_ids.tolist())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3000, 7), (33, 31)])
@@ -90,16 +93,16 @@ def test_the_shorter_side_is_resized_unless_the_longer_would_pass(
     tools: Tools, size: tuple[int, int], seen: tuple[int, int]
 ) -> None:
     # 400×300: 320/300 → 426.7×320. 6000×200: 512/6000 → 512×17.07. 200×640: 512/640 → 160×512.
-    assert resized(Image.new("RGB", size), tools.spec).shape == (3, seen[1], seen[0])
+    assert tools.engine.network.prepare(Image.new("RGB", size)).shape == (3, seen[1], seen[0])
 
 
 def test_red_stays_the_first_channel(tools: Tools) -> None:
-    image = resized(Image.new("RGB", (320, 320), (255, 0, 9)), tools.spec)
+    image = tools.engine.network.prepare(Image.new("RGB", (320, 320), (255, 0, 9)))
     assert image[:, 5, 5].tolist() == [255, 0, 9]
 
 
 def test_the_vocabulary_has_each_name_once_own_classes_first() -> None:
-    words = vocabulary(("banana", "kite flyer"), ("red",))
+    words = vocabulary(("banana", "kite flyer"))
     assert words.names[:2] == ("banana", "kite flyer")
     assert len(set(words.names)) == len(words.names)
     assert words.imagenet[954] == 0  # ImageNet's banana is the detector's
@@ -108,7 +111,7 @@ def test_the_vocabulary_has_each_name_once_own_classes_first() -> None:
 
 
 def test_imagenet_shares_out_what_the_own_classes_leave() -> None:
-    words = vocabulary(("banana", "kite flyer"), ("red",))
+    words = vocabulary(("banana", "kite flyer"))
     imagenet = torch.zeros(2, 1000)
     imagenet[0, 954], imagenet[0, 281] = 0.25, 0.75
     things, others = combined(torch.tensor([[0.1, 0.5, 0.4], [0.1, 0.5, 0.4]]), imagenet, words)

@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from torchvision.ops import nms
+from torchvision.ops import batched_nms, nms
 
-from stages.regions.select import Array, Policy, agnostic, butd, iou, survives
+from stages.regions.select import POLICIES, Array, Policy, Selected, iou, overlaps, select, survivors_by_class
 
 # Few different coordinates and scores, so that equal boxes, empty boxes and ties are common.
 SIDES = st.integers(0, 6)
-BOXES = st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES), min_size=1, max_size=12).map(
-    lambda rows: np.array([(x, y, x + w, y + h) for x, y, w, h in rows], np.float32)
-)
-POLICIES = st.builds(
-    Policy,
-    min_regions=st.integers(1, 4),
-    max_regions=st.integers(4, 8),
-    min_score=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
-    nms=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
-)
+BOX = st.tuples(SIDES, SIDES, SIDES, SIDES).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
+SCORES = st.sampled_from([0.0, 0.001, 0.0625, 0.125, 0.2, 0.25, 0.5, 0.75, 1.0])
+
+
+def policies(*names: str, faithful: bool = False) -> st.SearchStrategy[Policy]:
+    """The named ones with smaller numbers, since the examples are small."""
+    return st.builds(
+        lambda name, low, more, score, threshold: replace(
+            POLICIES[name], min_regions=low, max_regions=low + more, min_score=score, nms=threshold, faithful=faithful
+        ),
+        st.sampled_from(names),
+        st.integers(1, 4),
+        st.integers(0, 4),
+        st.sampled_from([0.0, 0.05, 0.25, 0.5, 1.0]),
+        st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+    )
 
 
 @st.composite
-def detections(draw: st.DrawFn) -> tuple[Array, Array]:
-    boxes = draw(BOXES)
-    shape = (len(boxes), draw(st.integers(1, 4)))
-    scores = draw(arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 1.0])))
-    return boxes, scores
+def detections(draw: st.DrawFn, own_boxes: bool = False) -> tuple[Array, Array]:
+    count, classes = draw(st.integers(1, 12)), draw(st.integers(1, 4))
+    boxes = draw(st.lists(BOX, min_size=count * (classes if own_boxes else 1), max_size=count * classes))
+    shape = (count, classes, 4) if own_boxes else (count, 4)
+    scores = draw(arrays(np.float32, (count, classes), elements=SCORES.map(lambda x: float(np.float32(x)))))
+    return np.array(boxes, np.float32)[: int(np.prod(shape[:-1]))].reshape(shape), scores
 
 
-def overlap(one: Array, other: Array) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+def overlap(one: Array, other: Array, pixel: float) -> float:
+    one, other = one.astype(np.float64), other.astype(np.float64)  # 6/20 is more than 0.3 in float32
+    width = min(one[2], other[2]) - max(one[0], other[0]) + pixel
+    height = min(one[3], other[3]) - max(one[1], other[1]) + pixel
     shared = max(width, 0) * max(height, 0)
-    union = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1]) - shared
+    areas = [(b[2] - b[0] + pixel) * (b[3] - b[1] + pixel) for b in (one, other)]
+    union = sum(areas) - shared
     return float(shared / union) if union > 0 else 0.0
 
 
-def greedy(boxes: Array, scores: Array, threshold: float) -> list[int]:
+def greedy(boxes: Array, scores: Array, threshold: float, pixel: float) -> list[int]:
     kept: list[int] = []
     for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
-        if all(overlap(boxes[i], boxes[j]) <= threshold for j in kept):
+        if all(overlap(boxes[i], boxes[j], pixel) <= threshold for j in kept):
             kept.append(i)
     return kept
 
@@ -52,53 +64,170 @@ def greedy(boxes: Array, scores: Array, threshold: float) -> list[int]:
 def clamped(confidence: list[float], policy: Policy) -> list[int]:
     above = sum(value >= policy.min_score for value in confidence)
     order = sorted(range(len(confidence)), key=lambda i: (-confidence[i], i))
-    return order[: min(max(above, policy.min_regions), max(policy.max_regions, policy.min_regions))]
+    return order[: min(max(above, policy.min_regions), policy.max_regions)]
 
 
-@given(found=detections(), policy=POLICIES)
-def test_butd_is_nms_a_class_then_the_best_surviving_class_then_the_clamp(
+def max_conf(boxes: Array, scores: Array, policy: Policy) -> tuple[list[float], list[int]]:
+    """BUTD's loop over classes: max_conf[keep] = max(max_conf[keep], scores[keep]), and the class that set it."""
+    confidence, classes = [0.0] * len(boxes), scores.argmax(axis=1).tolist()
+    for c in range(scores.shape[1]):
+        for i in greedy(boxes, scores[:, c], policy.nms, policy.box_pixel):
+            if scores[i, c] > confidence[i]:
+                confidence[i], classes[i] = float(scores[i, c]), c
+    return confidence, classes
+
+
+def as_lists(kept: Selected) -> tuple[list[int], list[int], list[float]]:
+    return kept.rows_K.tolist(), kept.classes_K.tolist(), kept.scores_K.tolist()
+
+
+@settings(deadline=None)
+@given(found=detections(), policy=policies("butd", "fixed-36", "vmb-100", "vinvl-filter1"))
+def test_per_class_is_nms_a_class_then_the_best_surviving_class_then_the_clamp(
+    found: tuple[Array, Array], policy: Policy
+) -> None:
+    confidence, classes = max_conf(*found, policy)
+    rows = clamped(confidence, policy)
+    wanted = rows, [classes[i] for i in rows], [confidence[i] for i in rows]
+    assert as_lists(select(*found, policy)) == wanted
+
+
+@settings(deadline=None)
+@given(found=detections(), policy=policies("butd", "fixed-36", "vmb-100", "vinvl-filter1", faithful=True))
+def test_faithful_keeps_the_proposals_order_and_the_class_of_all_scores(
     found: tuple[Array, Array], policy: Policy
 ) -> None:
     boxes, scores = found
-    confidence, classes = [0.0] * len(boxes), scores.argmax(axis=1).tolist()
-    for c in range(scores.shape[1]):
-        for i in greedy(boxes, scores[:, c], policy.nms):
-            if scores[i, c] > confidence[i]:
-                confidence[i], classes[i] = float(scores[i, c]), c
-    rows = clamped(confidence, policy)
-    kept = butd(boxes, scores, policy)
-    assert kept.rows_K.tolist() == rows
-    assert kept.classes_K.tolist() == [classes[i] for i in rows]
-    assert kept.scores_K.tolist() == [confidence[i] for i in rows]
+    confidence, _ = max_conf(boxes, scores, policy)
+    rows = [i for i, value in enumerate(confidence) if value >= policy.min_score]
+    if not policy.min_regions <= len(rows) <= policy.max_regions or not policy.keeps_order:
+        rows = clamped(confidence, policy)
+    wanted = rows, [int(scores[i].argmax()) for i in rows], [float(scores[i].max()) for i in rows]
+    assert as_lists(select(boxes, scores, policy)) == wanted
 
 
-@given(found=detections(), policy=POLICIES)
+@settings(deadline=None)
+@given(found=detections(), policy=policies("starter", "vinvl-filter2"))
 def test_agnostic_is_one_nms_over_best_classes_then_the_clamp(found: tuple[Array, Array], policy: Policy) -> None:
     boxes, scores = found
     best = scores.max(axis=1)
-    alive = greedy(boxes, best, policy.nms)
+    alive = greedy(boxes, best, policy.nms, policy.box_pixel)
     confidence = [float(best[i]) if i in alive else 0.0 for i in range(len(boxes))]
-    kept = agnostic(boxes, scores, policy)
-    assert kept.rows_K.tolist() == clamped(confidence, policy)
-    assert kept.scores_K.tolist() == [confidence[i] for i in kept.rows_K]
-    assert kept.classes_K.tolist() == [int(scores[i].argmax()) for i in kept.rows_K]
+    rows = clamped(confidence, policy)
+    wanted = rows, [int(scores[i].argmax()) for i in rows], [confidence[i] for i in rows]
+    assert as_lists(select(boxes, scores, policy)) == wanted
 
 
-@given(found=detections(), policy=POLICIES)
-def test_confidence_falls_and_there_is_always_a_region(found: tuple[Array, Array], policy: Policy) -> None:
-    for rule in (agnostic, butd):
-        kept = rule(*found, policy)
-        assert (np.diff(kept.scores_K) <= 0).all()
-        assert min(len(found[0]), policy.min_regions) <= len(kept.rows_K) <= policy.max_regions
-        assert len(set(kept.rows_K.tolist())) == len(kept.rows_K)
+@settings(deadline=None)
+@given(found=detections(own_boxes=True), policy=policies("agnostic-stepped"), faithful=st.booleans())
+def test_stepped_raises_the_threshold_until_enough_survive(
+    found: tuple[Array, Array], policy: Policy, faithful: bool
+) -> None:
+    boxes, scores = found
+    policy = replace(policy, faithful=faithful)
+    best, classes = scores.max(axis=1), scores.argmax(axis=1)
+    own = np.array([boxes[i, c] for i, c in enumerate(classes)])
+    rows: list[int] = []
+    for step in range(10):
+        threshold = policy.nms + 0.1 * step
+        if step and threshold > 0.9 + 1e-6:
+            break
+        rows = [i for i in greedy(own, best, threshold, 0) if best[i] >= policy.min_score]
+        if len(rows) >= policy.min_regions:
+            break
+    order = sorted(range(len(best)), key=lambda i: (-best[i], i))
+    if not faithful:
+        rows += [i for i in order if i not in rows][: max(policy.min_regions - len(rows), 0)]
+    rows = sorted(rows[: policy.max_regions], key=lambda i: (-best[i], i))
+    assert as_lists(select(boxes, scores, policy)) == (rows, classes[rows].tolist(), best[rows].tolist())
+
+
+@settings(deadline=None)
+@given(found=detections(own_boxes=True), policy=policies("detectron2"), low=st.integers(0, 3))
+def test_class_boxes_keeps_pairs_above_the_score_by_nms_in_each_class(
+    found: tuple[Array, Array], policy: Policy, low: int
+) -> None:
+    boxes, scores = found
+    policy = replace(policy, min_regions=low, max_regions=max(policy.max_regions, low))
+    alive = [
+        (-float(scores[i, c]), i, c)
+        for c in range(scores.shape[1])
+        for i in greedy(boxes[:, c], scores[:, c], policy.nms, 0)
+    ]
+    good = [pair for pair in alive if -pair[0] > policy.min_score]
+    wanted = sorted(good if len(good) >= low else alive)[: policy.max_regions]
+    wanted = wanted if len(good) >= low else wanted[:low]
+    rows, classes, kept_scores = as_lists(select(boxes, scores, policy))
+    assert list(zip([-s for s in kept_scores], rows, classes, strict=True)) == wanted
+
+
+@settings(deadline=None)
+@given(found=detections(), name=st.sampled_from(sorted(POLICIES)), low=st.integers(1, 4))
+def test_confidence_falls_and_there_is_always_a_region(found: tuple[Array, Array], name: str, low: int) -> None:
+    policy = replace(POLICIES[name], min_regions=low, max_regions=8)
+    kept = select(*found, policy)
+    assert (np.diff(kept.scores_K) <= 0).all()
+    assert min(len(found[0]), 1) <= len(kept.rows_K) <= policy.max_regions
+    pairs = set(zip(kept.rows_K.tolist(), kept.classes_K.tolist(), strict=True))
+    assert len(pairs) == len(kept.rows_K)
+
+
+@settings(deadline=None)
+@given(
+    found=detections(), name=st.sampled_from(["butd", "vmb-100", "agnostic-stepped", "starter"]), n=st.integers(1, 6)
+)
+def test_a_shorter_fixed_selection_is_a_prefix_of_a_longer_one(found: tuple[Array, Array], name: str, n: int) -> None:
+    """With 36 for 36 as published: stepped may stop at a lower threshold, so there it holds for one step only."""
+    one_step = replace(POLICIES[name], last_nms=POLICIES[name].nms)
+    short = select(*found, replace(one_step, min_regions=n, max_regions=n))
+    long = select(*found, replace(one_step, min_regions=min(n, 10), max_regions=100, min_score=0.0))
+    assert as_lists(short) == tuple(each[:n] for each in as_lists(long))
+
+
+def detections_at_size(seed: int, peaked: float, count: int = 300, classes: int = 1600) -> tuple[Array, Array]:
+    """Boxes and class probabilities as a detector's; the larger `peaked`, the surer."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 600, (count, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(8, 300, (count, 2))], axis=1).astype(np.float32)
+    logits = torch.from_numpy(rng.normal(0, peaked, (count, classes)).astype(np.float32))
+    return boxes, logits.softmax(dim=1).numpy()
+
+
+@pytest.mark.parametrize(("name", "peaked"), [("butd", 3.0), ("vmb-100", 0.1)])
+def test_sixteen_hundred_classes_come_out_as_from_as_many_calls_of_torchvision(name: str, peaked: float) -> None:
+    boxes, scores = detections_at_size(1, peaked)
+    policy = replace(POLICIES[name], box_pixel=0.0)  # as torchvision takes a box
+    confidence = np.zeros(len(boxes), np.float32)
+    for c in range(scores.shape[1]):
+        kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores[:, c].copy()), policy.nms).numpy()
+        confidence[kept] = np.maximum(confidence[kept], scores[kept, c])
+    rows = clamped(confidence.tolist(), policy)
+    found = select(boxes, scores, policy)
+    assert found.rows_K.tolist() == rows
+    assert found.scores_K.tolist() == confidence[rows].tolist()
+    assert (scores[found.rows_K, found.classes_K] == found.scores_K)[found.scores_K > 0].all()
+
+
+def test_detectron2s_rule_keeps_what_batched_nms_keeps() -> None:
+    boxes, scores = detections_at_size(2, 3.0, count=200, classes=80)
+    rows, classes = np.nonzero(scores > 0.05)
+    values = torch.from_numpy(scores[rows, classes])
+    kept = batched_nms(torch.from_numpy(boxes[rows]).double(), values.double(), torch.from_numpy(classes), 0.5)[:100]
+    found = select(boxes, scores, POLICIES["detectron2"])
+    assert found.rows_K.tolist() == rows[kept].tolist()
+    assert found.classes_K.tolist() == classes[kept].tolist()
+
+
+def test_no_proposals_give_no_regions() -> None:
+    for policy in POLICIES.values():
+        kept = select(np.zeros((0, 4), np.float32), np.zeros((0, 7), np.float32), policy)
+        assert as_lists(kept) == ([], [], [])
 
 
 def test_survivors_are_those_of_torchvision() -> None:
-    rng = np.random.default_rng(5)
-    corners = rng.uniform(0, 60, (80, 2))
-    boxes = np.concatenate([corners, corners + rng.uniform(1, 40, (80, 2))], axis=1).astype(np.float32)
-    scores = rng.permutation(400).reshape(80, 5).astype(np.float32)
-    kept = survives(boxes, scores, 0.4)
+    boxes, scores = detections_at_size(5, 1.0, count=80, classes=5)
+    kept, classes = survivors_by_class(overlaps(boxes, 0.4), scores, 0.0)
+    assert classes.tolist() == [0, 1, 2, 3, 4]
     for c in range(5):
         expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores[:, c].copy()), 0.4)
         assert np.flatnonzero(kept[:, c]).tolist() == sorted(expected.tolist())
@@ -108,3 +237,5 @@ def test_iou_of_a_quarter_overlap_by_hand() -> None:
     # 2×2 and 2×2 share 1×1: 1 / (4 + 4 − 1); an empty box shares nothing, even with itself.
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 5, 5]], np.float32)
     assert np.allclose(iou(boxes), np.array([[1, 1 / 7, 0], [1 / 7, 1, 0], [0, 0, 0]]))
+    # with the last pixel inside: 3×3 and 3×3 share 2×2, and the last box is one pixel
+    assert np.allclose(iou(boxes, 1.0), np.array([[1, 4 / 14, 0], [4 / 14, 1, 0], [0, 0, 1]]))

@@ -11,8 +11,8 @@ from pycocotools import mask
 from stages.regions import Tools, catalogue
 from stages.regions.d2 import EventStorage
 from stages.regions.evaluate_starter import detect, evaluate, photographs, scene, words_for
-from stages.regions.extract import decode
 from stages.regions.model import C4Detector
+from stages.regions.pictures import decode
 from stages.regions.select import iou
 from stages.regions.train_starter import BATCH, TrainingScenes, as_input
 from stages.sample.scenes import ATTRIBUTES
@@ -32,7 +32,7 @@ def test_it_sees_colours_as_they_are(tools: Tools) -> None:
     for order in ("RGB", "BGR"):
         picture = Image.fromarray(np.ascontiguousarray(scene(1).image[..., :: 1 if order == "RGB" else -1]))
         regions = detect(picture, tools)
-        said[order] = [tools.words.attributes[i] for i in regions.attribute_ids[:3]]
+        said[order] = [tools.engine.network.attributes[i] for i in regions.attribute_ids[:3]]
     assert said["RGB"] != said["BGR"]
 
 
@@ -52,7 +52,7 @@ def test_overlaps_are_those_of_coco() -> None:
 
 def test_training_moves_the_trained_tensors_alone() -> None:
     torch.manual_seed(0)
-    model = C4Detector(catalogue.load("starter"), len(CLASSES), len(ATTRIBUTES)).train()
+    model = C4Detector(catalogue.starter(), len(CLASSES), len(ATTRIBUTES)).train()
     before = {name: value.detach().clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.01)
     with EventStorage():

@@ -1,0 +1,123 @@
+"""LXMERT's TSV of region features, written from a regions table and read back.
+
+One picture a line, tab-separated, no header; arrays are base64 of little-endian bytes (airsplay/lxmert, utils.py):
+img_id, img_h, img_w, objects_id <i8 [n], objects_conf <f4 [n], attrs_id <i8 [n], attrs_conf <f4 [n], num_boxes,
+boxes <f4 [n, 4] in pixels of the picture, features <f4 [n, d]. Ids count without background, from 0.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.errors import InputError
+from schemas.folder import open_folder
+from schemas.regions import REGIONS
+from schemas.table import Blob, metadata
+
+Array = npt.NDArray[Any]
+FIELDS = (
+    "img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes",
+    "boxes", "features",
+)  # fmt: skip
+ARRAYS = {
+    "objects_id": ("class_ids", "<i8"),
+    "objects_conf": ("class_scores", "<f4"),
+    "attrs_id": ("attribute_ids", "<i8"),
+    "attrs_conf": ("attribute_scores", "<f4"),
+    "boxes": ("boxes", "<f4"),
+    "features": ("features", "<f4"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One picture of a TSV; arrays have n rows."""
+
+    img_id: str
+    img_h: int
+    img_w: int
+    objects_id: Array
+    objects_conf: Array
+    attrs_id: Array
+    attrs_conf: Array
+    boxes: Array  # (n, 4)
+    features: Array  # (n, d)
+
+    @property
+    def num_boxes(self) -> int:
+        return len(self.objects_id)
+
+
+def write(regions: Path, target: Path) -> int:
+    """Write a finished regions table as TSV, whole or not at all; returns its lines.
+
+    img_id is the picture's path without its ending, or its image_id in hex where the table knows no path. Raises
+    InputError if two pictures would have one img_id, since readers look pictures up by it.
+    """
+    temporary, first = target.with_name(f".{target.name}.tmp"), dict[str, str]()
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for _, table in open_folder(regions).tables():
+            for name, source in _write_table(table, file):
+                if name in first:
+                    temporary.unlink()
+                    raise InputError(
+                        f"{source} and {first[name]} would both be {name!r} in the TSV", str(regions), "rename one"
+                    )
+                first[name] = source
+    temporary.replace(target)
+    return len(first)
+
+
+def _write_table(table: pa.Table, file: TextIO) -> Iterator[tuple[str, str]]:
+    """Write a line a row; (img_id, source or image_id) of each."""
+    facts = table.select(["image_id", "source", "width", "height", "num_regions"]).to_pylist()
+    arrays = {name: _numbers(table, column, dtype) for name, (column, dtype) in ARRAYS.items()}
+    for row, fact in enumerate(facts):
+        source = fact["source"] or fact["image_id"].hex()
+        name = source[: source.rfind(".")] if fact["source"] and "." in source else source
+        values = {"img_id": name, "img_h": fact["height"], "img_w": fact["width"], "num_boxes": fact["num_regions"]}
+        values |= {key: base64.b64encode(rows[row].tobytes()).decode() for key, rows in arrays.items()}
+        file.write("\t".join(str(values[field]) for field in FIELDS) + "\n")
+        yield name, source
+
+
+def _numbers(table: pa.Table, column: str, dtype: str) -> list[Array]:
+    kind = REGIONS.column(column).type
+    assert isinstance(kind, Blob)
+    return [values.astype(dtype) for values in kind.unpack(table[column], metadata(table))]
+
+
+def read(path: Path) -> Iterator[Line]:
+    """The pictures of a TSV, one at a time. Raises InputError with the line's number where it is not as above."""
+    with path.open(encoding="utf-8") as file:
+        for number, text in enumerate(file, start=1):
+            try:
+                yield _parse(text.rstrip("\r\n").split("\t"))
+            except (ValueError, binascii.Error) as error:
+                raise InputError(
+                    f"this is no line of LXMERT's TSV: {error}", f"{path}, line {number}", "see formats/lxmert_tsv.py"
+                ) from error
+
+
+def _parse(cells: list[str]) -> Line:
+    if len(cells) != len(FIELDS):
+        raise ValueError(f"{len(cells)} fields, not {len(FIELDS)}")
+    values: dict[str, Any] = dict(zip(FIELDS, cells, strict=True))
+    count = int(values.pop("num_boxes"))
+    for name, (_, dtype) in ARRAYS.items():
+        numbers = np.frombuffer(base64.b64decode(values[name], validate=True), dtype)
+        values[name] = numbers.reshape(count, -1) if name in ("boxes", "features") else numbers
+        if len(values[name]) != count:
+            raise ValueError(f"{name} has {len(values[name])} entries, num_boxes is {count}")
+    if values["boxes"].shape[1] != 4:
+        raise ValueError(f"boxes have {values['boxes'].shape[1]} numbers each")
+    return Line(**values | {"img_h": int(values["img_h"]), "img_w": int(values["img_w"])})

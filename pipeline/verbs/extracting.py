@@ -1,0 +1,101 @@
+"""`pairloom extract`: a folder of pictures to a regions table, without a URL list or params.yaml."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import one_thread_a_worker
+from pipeline.config import RunConfig, build
+from pipeline.executor import Options, run_stage
+from pipeline.progress import Progress
+from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.dataset import describe, facts
+from schemas.errors import RunError
+
+ROWS_PER_SHARD = 64
+SETTINGS = ("detector", "checkpoint", "selection", "max_regions", "precision", "feature_dtype", "device", "batch")
+
+
+def add(verbs: Any) -> None:
+    verb = add_verb(
+        verbs,
+        "extract",
+        extract,
+        "a folder of pictures to their regions",
+        "pairloom extract photos --detector starter --out photo-regions --format lxmert-tsv",
+    )
+    verb.add_argument("folder", type=Path, help="read with all folders below it")
+    verb.add_argument("--out", type=Path, required=True, help="gets the table regions; the same command goes on there")
+    verb.add_argument("--detector", default="starter", help="a name in stages/regions/detectors (default: starter)")
+    verb.add_argument("--checkpoint", help="the detector's weights (default: those that were added for it)")
+    verb.add_argument("--selection", help="butd, fixed-36, vmb-100, … (default: the detector's own)")
+    verb.add_argument("--faithful", action="store_true", help="keep the oddities of the published selection")
+    verb.add_argument("--max-regions", type=int, help="at most so many an image (default: the selection's)")
+    verb.add_argument("--class-probs", help="how many class probabilities a region: a number, full or none")
+    verb.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32")
+    verb.add_argument("--feature-dtype", choices=("float16", "float32"), default="float16")
+    verb.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
+    verb.add_argument("--batch", type=int, help="pictures of one size at once (default: 1 on a CPU, 4 on a GPU)")
+    verb.add_argument(
+        "--format", choices=("parquet", "lxmert-tsv"), default="parquet", help="lxmert-tsv also writes OUT/regions.tsv"
+    )
+    verb.add_argument("--redo", action="store_true", help="make again what other settings made, instead of refusing")
+    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument("--cluster", default="local", help="inline, local, or tcp://host:port of a Dask scheduler")
+    verb.add_argument(
+        "--workers", type=int, help="processes (default: one a core); with several GPUs one a card is best"
+    )
+
+
+def extract(arguments: argparse.Namespace) -> Outcome:
+    """List the folder, run the stage on what is new, and write the format asked for."""
+    one_thread_a_worker()  # before torch starts its threads
+    from stages.folder import regions as stage
+
+    section = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
+    if arguments.class_probs is not None:
+        section["class_probs"] = (
+            int(arguments.class_probs) if arguments.class_probs.isdigit() else arguments.class_probs
+        )
+    section |= {"faithful": arguments.faithful, "folder": str(arguments.folder.resolve())}
+    config = build(stage.Config, section, "the command line")
+    run = build(RunConfig, {"cluster": arguments.cluster, "workers": arguments.workers}, "the command line")
+    write_files(arguments.folder, arguments.out, arguments.quiet)
+    done = run_stage("stages.folder.regions", config, arguments.out, Options(run, arguments.redo, arguments.quiet))
+    if not done.counts.rows_out:
+        raise RunError(
+            f"no picture of {done.counts.rows_in} has regions: {dict(done.counts.rejected)}",
+            where=str(arguments.out / "quarantine" / "regions"),
+            fix="see why with `pairloom preview`; are these pictures, and is this the detector's checkpoint?",
+        )
+    made = {"regions": str(arguments.out / "regions")}
+    if arguments.format == "lxmert-tsv":
+        from formats.lxmert_tsv import write
+
+        made["tsv"] = str(arguments.out / "regions.tsv")
+        write(arguments.out / "regions", Path(made["tsv"]))
+    text = "\n".join([describe(done), *(f"{name}: {path}" for name, path in made.items())])
+    return Outcome(facts(done) | made, text)
+
+
+def write_files(folder: Path, out: Path, quiet: bool) -> None:
+    """Bring table `files` up to date: new pictures are appended, a changed one remakes its shard and those after."""
+    from pipeline.listing import write_table
+    from schemas.files import FILES
+    from schemas.folder import is_table, open_folder
+    from stages.folder.files import list_pictures
+
+    known: list[str] = []
+    if is_table(out / FILES.name):
+        tables = open_folder(out / FILES.name).tables(["source"])
+        known = [source for _, table in tables for source in table["source"].to_pylist()]
+    with Progress("files", 0, "files", plain=quiet) as progress:
+
+        def read(done: int, total: int) -> None:
+            progress.total = total
+            progress.advance(1)
+
+        rows = list_pictures(folder, known, read)
+    write_table(rows, FILES, out, ROWS_PER_SHARD)

@@ -1,0 +1,109 @@
+"""A published detector: its parts put together by its settings, and the way of a batch of pictures through them.
+
+Letters: N pictures of a batch, R regions of all of them, C classes, A attributes, D feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.regions.found import Found, Precision, pooled_grid
+from stages.regions.precision import cast
+from stages.regions.published import backbone, boxes, picture
+from stages.regions.published.heads import AttributeHead, Pool, Predictor, Res5Head, TwoLayerHead
+from stages.regions.published.rpn import ProposalNetwork
+from stages.regions.published.settings import FasterRCNN
+
+
+class PublishedDetector(nn.Module):
+    """The model of any entry of the catalogue of the family `published`."""
+
+    def __init__(self, settings: FasterRCNN) -> None:
+        super().__init__()
+        self.settings = settings
+        self.dtype = torch.float32
+        self.regions_at_once = 300  # memory of the head's activations: about 5 MB a region with a dilated res5
+        self.backbone = backbone.build(settings.backbone)
+        self.rpn = ProposalNetwork(settings)
+        self.pool = Pool(settings)
+        self.head = (Res5Head if settings.regions.head == "res5" else TwoLayerHead)(settings)
+        self.predictor = Predictor(settings)
+        self.attributes = None
+        if settings.attributes is not None:
+            self.attributes = AttributeHead(settings.attributes, settings.classes, settings.feature_width)
+
+    def place(self, device: str, precision: Precision) -> None:
+        """Convolutions and hidden layers in this precision; anchors, class scores, boxes and attributes in float32."""
+        self.to(device)
+        for part in (self.backbone, self.rpn.head, self.head):
+            self.dtype = cast(part, device, precision)
+
+    def maps(self, images_N3HW: Tensor) -> list[Tensor]:
+        """The feature maps of prepared pictures, finest first; one of stride 16 without a pyramid."""
+        x = picture.normalised(images_N3HW, self.settings.input)
+        pad_H, pad_W = (-side % self.settings.input.divisible for side in x.shape[-2:])
+        x = F.pad(x, (0, pad_W, 0, pad_H)).to(self.dtype)
+        return [self.head.enter(each) for each in self.backbone(x).values()]
+
+    @torch.inference_mode()
+    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
+        """What is in prepared pictures of one size; picture_sizes: (height, width) of the stored pictures."""
+        height, width = images_N3HW.shape[-2:]
+        maps = self.maps(images_N3HW)
+        scales = [picture.factor(size, self.settings.input) for size in picture_sizes]
+        proposals = self.rpn(maps, [(height, width)] * len(scales), scales)
+        heads, features = self._features(maps, proposals)
+        counts = [len(each) for each in proposals]
+        parts = zip(proposals, heads.split(counts), features.split(counts), strict=True)
+        found = [self._found((height, width), *each) for each in parts]
+        if isinstance(self.head, TwoLayerHead):
+            return found  # its layers know one size of region only
+        return [replace(one, grid=partial(self._grid, each)) for one, each in zip(found, maps[0].split(1), strict=True)]
+
+    @torch.inference_mode()
+    def _grid(self, map_1CHW: Tensor, side: int) -> Tensor:
+        assert isinstance(self.head, Res5Head)
+        return pooled_grid(self.head.map(map_1CHW), side)
+
+    def _features(self, maps: Sequence[Tensor], proposals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """(input of the class head, stored feature) of all proposals, a few regions at a time."""
+        rois_R5 = torch.cat([F.pad(each, (1, 0), value=n) for n, each in enumerate(proposals)])
+        parts = [self.head(self.pool(maps, some)) for some in rois_R5.split(self.regions_at_once)]
+        return torch.cat([part[0] for part in parts]).float(), torch.cat([part[1] for part in parts]).float()
+
+    def _found(self, size: tuple[int, int], proposals_R4: Tensor, head_RD: Tensor, features_RD: Tensor) -> Found:
+        settings = self.settings
+        logits_RC1 = self.predictor.cls_score(head_RD).float()
+        probs_RC = logits_RC1.softmax(dim=1)[:, :-1]
+        regions = proposals_R4
+        if settings.boxes == "regressed":
+            moved = self.predictor.boxes(head_RD, proposals_R4, settings)
+            regions = boxes.clip(moved, size, settings.box_rule)
+        return Found(
+            size=size,
+            proposals_N4=proposals_R4,
+            boxes=regions,
+            scores_NC=probs_RC,
+            probs_NC=probs_RC,
+            features_ND=features_RD,
+            attributes=self._attributes(head_RD, logits_RC1.argmax(dim=1)),
+        )
+
+    def _attributes(self, head_RD: Tensor, argmax_R: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """Attribute probabilities of some regions, given the classes that selection gave them."""
+        head, rules = self.attributes, self.settings.attributes
+
+        @torch.inference_mode()
+        def probabilities(rows_K: Tensor, classes_K: Tensor) -> Tensor:
+            if head is None or rules is None:
+                return head_RD.new_zeros(len(rows_K), 0)
+            class_K = classes_K if rules.of == "detected" else argmax_R[rows_K]
+            return head(head_RD[rows_K], class_K)  # type: ignore[no-any-return]
+
+        return probabilities

@@ -1,0 +1,136 @@
+"""What is stored of a picture's regions: selection applied to a network's answer, and the table's columns.
+
+Letters: N proposals, K kept regions, C classes, D feature width, G cells a side of the grid, P stored probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from schemas.errors import ConfigError
+from stages.regions.found import Found, Network
+from stages.regions.select import Policy, select
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How much of each region is kept."""
+
+    prob_width: int  # most probable classes, 0 for none
+    feature_dtype: str = "<f2"  # or <f4
+    proposals: bool = False
+    grid_side: int = 0  # 0: no grid features
+
+
+@dataclass(frozen=True)
+class Regions:
+    """One picture's regions, best first; shapes and units as in schemas/regions.py."""
+
+    size: tuple[int, int]  # (height, width) of the stored picture
+    boxes: Array  # (K, 4)
+    class_ids: Array  # (K,)
+    class_scores: Array  # (K,)
+    attribute_ids: Array  # (K,)
+    attribute_scores: Array  # (K,)
+    features: Array  # (K, D)
+    prob_ids: Array  # (K, P)
+    prob_values: Array  # (K, P)
+    prob_background: Array | None  # (K,)
+    proposals: Array | None  # (K, 4)
+    grid: Array | None  # (G·G, D)
+
+
+FLOATS = (
+    "boxes",
+    "class_scores",
+    "attribute_scores",
+    "features",
+    "prob_values",
+    "prob_background",
+    "proposals",
+    "grid",
+)
+
+
+def regions_of(found: Found, size: tuple[int, int], network: Network, policy: Policy, storage: Storage) -> Regions:
+    """The regions that the policy keeps, with boxes in pixels of the stored picture of this size (height, width)."""
+    scale = np.array(network.scale(size, found.size) * 2, np.float32)
+    boxes = on_host(found.boxes)
+    kept = select(boxes * scale if policy.stored_pixels else boxes, on_host(found.scores_NC), policy)
+    rows, classes = torch.from_numpy(kept.rows_K), torch.from_numpy(kept.classes_K)
+    rows, classes = rows.to(found.boxes.device), classes.to(found.boxes.device)
+    own = found.boxes[rows] if found.boxes.ndim == 2 else found.boxes[rows, classes]
+    attribute_ids, attribute_scores = best_attribute(found.attributes(rows, classes))
+    prob_values, prob_ids = found.probs_NC[rows].topk(min(storage.prob_width, found.probs_NC.shape[1]), dim=1)
+    background = 1 - found.probs_NC[rows].sum(dim=1)
+    return Regions(
+        size=size,
+        boxes=in_picture(on_host(own) * scale, size),
+        class_ids=kept.classes_K,
+        class_scores=kept.scores_K,
+        attribute_ids=on_host(attribute_ids),
+        attribute_scores=on_host(attribute_scores),
+        features=on_host(found.features_ND[rows]),
+        prob_ids=on_host(prob_ids),
+        prob_values=on_host(prob_values),
+        prob_background=on_host(background.clamp(min=0)) if storage.prob_width else None,
+        proposals=in_picture(on_host(found.proposals_N4[rows]) * scale, size) if storage.proposals else None,
+        grid=grid_features(found, storage.grid_side) if storage.grid_side else None,
+    )
+
+
+def grid_features(found: Found, side: int) -> Array:
+    if found.grid is None:
+        raise ConfigError("this detector has no grid features", "regions.grid_side", "set it to 0")
+    return on_host(found.grid(side))
+
+
+def best_attribute(probs_KA: Tensor) -> tuple[Tensor, Tensor]:
+    """(id, score) of each region's best attribute; 0 and 0 where the detector has none."""
+    if not probs_KA.shape[1]:
+        return probs_KA.new_zeros(len(probs_KA), dtype=torch.int64), probs_KA.new_zeros(len(probs_KA))
+    scores_K, ids_K = probs_KA.max(dim=1)
+    return ids_K, scores_K
+
+
+def in_picture(boxes_K4: Array, size: tuple[int, int]) -> Array:
+    """Boxes cut to a picture of this size (height, width)."""
+    inside: Array = np.clip(boxes_K4, 0, np.array(size[::-1] * 2, np.float32))
+    return inside
+
+
+def on_host(tensor: Tensor) -> Array:
+    array: Array = tensor.cpu().numpy()
+    return array
+
+
+def bad_value(regions: Regions, feature_dtype: str = "<f2") -> str | None:
+    """Which value is NaN, infinite or beyond its column, if any is."""
+    for name in FLOATS:
+        values = getattr(regions, name)
+        if values is None:
+            continue
+        if not np.isfinite(values).all():
+            return f"{name} has NaN or infinity"
+        dtype = feature_dtype if name in ("features", "grid") else "<f4"
+        if np.abs(values).max(initial=0) > np.finfo(dtype).max:
+            return f"{name} reaches {np.abs(values).max():g}, more than {np.dtype(dtype).name} holds"
+    return None
+
+
+def as_columns(kept: list[Regions]) -> Mapping[str, Any]:
+    """The columns of the regions table that say what was seen."""
+    blobs = {name: [getattr(regions, name) for regions in kept] for name in ("class_ids", "attribute_ids", "prob_ids")}
+    blobs |= {name: [getattr(regions, name) for regions in kept] for name in FLOATS}
+    counts = np.array([len(regions.boxes) for regions in kept], np.uint8)
+    height, width = np.array([regions.size for regions in kept], np.int32).reshape(-1, 2).T
+    return {"num_regions": counts, "height": height, "width": width, **blobs}

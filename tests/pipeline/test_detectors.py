@@ -1,0 +1,150 @@
+"""`pairloom detector`: from a published file to a check against what the original code wrote."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pipeline.cli import main
+from schemas.folder import open_folder
+from tests.stages.regions.published import checkpoints, oracle
+from tests.stages.regions.published.families import BUTD, small
+
+SIZES = ((150, 100), (96, 128))
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a catalogue file, a caffemodel, vocabularies and pictures."""
+    torch.set_num_threads(1)
+    monkeypatch.setenv("PAIRLOOM_DETECTORS", str(tmp_path / "store"))
+    sizes = small(BUTD)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(sizes.overrides(BUTD)))
+    checkpoints.write(tmp_path / "net.caffemodel", BUTD, checkpoints.tensors(BUTD, sizes))
+    (tmp_path / "objects_vocab.txt").write_text("\n".join(f"thing {i}" for i in range(sizes.classes)))
+    (tmp_path / "attributes_vocab.txt").write_text("\n".join(f"kind {i}" for i in range(sizes.attributes)))
+    (tmp_path / "pictures").mkdir()
+    for number, size in enumerate(SIZES):
+        coarse = np.random.default_rng(number).integers(0, 256, (6, 7, 3), np.uint8)
+        picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        picture.save(tmp_path / "pictures" / f"COCO_val2014_{number:012}.png")
+    return tmp_path
+
+
+def run(*words: object) -> int:
+    return main(["detector", *map(str, words)])
+
+
+def golden_row(picture: Path, number: int) -> str:
+    """What BUTD's script writes for a picture, by the oracle's network and its rule in plain loops."""
+    sizes = small(BUTD)
+    with Image.open(picture) as opened:
+        pixels = opened.convert("RGB")
+    seen = oracle.see(pixels, BUTD, sizes, checkpoints.tensors(BUTD, sizes))
+    boxes = seen.boxes * np.array([*seen.scale, *seen.scale])
+    confidence = np.zeros(len(boxes))
+    for scores in seen.probs.T:
+        order = np.argsort(-scores, kind="stable")
+        kept: list[int] = []
+        for row in order:
+            if all(oracle.overlap(boxes[row], boxes[better], 1) <= 0.3 for better in kept):
+                kept.append(int(row))
+                confidence[row] = max(confidence[row], scores[row])
+    rows = np.flatnonzero(confidence >= 0.2)
+    if len(rows) < 10:
+        rows = np.argsort(-confidence, kind="stable")[:10]
+    blobs = [base64.b64encode(np.asarray(v[rows], "<f4").tobytes()).decode() for v in (boxes, seen.features)]
+    return "\t".join([str(number), str(pixels.width), str(pixels.height), str(len(rows)), *blobs])
+
+
+def write_golden(folder: Path) -> Path:
+    pictures = sorted((folder / "pictures").iterdir())
+    (folder / "golden").mkdir(exist_ok=True)
+    rows = [golden_row(path, number) for number, path in enumerate(pictures)]
+    (folder / "golden" / "karpathy.tsv").write_text("\n".join(rows) + "\n")
+    return folder / "golden"
+
+
+def test_the_original_codes_regions_are_found_again(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("add", user / "tiny.yaml", user / "net.caffemodel", "--json") == 0
+    added = json.loads(capsys.readouterr().out)
+    assert added["named"]
+    assert added["layout"] == "caffe"
+    assert run("verify", user / "tiny.yaml") == 0
+    capsys.readouterr()
+    golden = write_golden(user)
+    assert run("verify", user / "tiny.yaml", "--golden", golden, "--pictures", user / "pictures", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["agrees"]
+    assert found["matched"] == found["regions"] >= 20
+    assert {each["name"]: each["equal"] for each in found["columns"]} == {"rows": 1, "boxes": 1, "features": 1}
+    assert all(each["largest"] < 1e-2 for each in found["columns"])
+
+
+def test_two_commands_lead_from_a_caffemodel_to_the_regions_of_a_folder(user: Path) -> None:
+    tiny = user / "tiny.yaml"
+    assert run("add", tiny, user / "net.caffemodel") == 0
+    out = user / "regions"
+    words = ["extract", str(user / "pictures"), "--detector", str(tiny), "--out", str(out), "--cluster", "inline"]
+    assert main([*words, "--quiet", "--device", "cpu"]) == 0
+    table = open_folder(out / "regions")
+    notes = table.metadata(table.shards[0].name)
+    assert table.rows == len(SIZES)
+    assert json.loads(notes["classes"])[:2] == ["thing 0", "thing 1"]
+    assert json.loads(notes["attributes"])[-1] == "kind 4"
+    assert notes["checkpoint"] == hashlib.sha256((user / "net.caffemodel").read_bytes()).hexdigest()
+    assert {"tiny.yaml", "butd-r101.yaml", "tiny.safetensors"} <= {Path(name).name for name in table.header.resources}
+
+
+@pytest.mark.parametrize(
+    "flipped",
+    [
+        {"input": {"colours": "rgb"}},
+        {"input": {"mean": [122.7717, 115.9465, 102.9801]}},
+        {"input": {"short_side": 128}},
+        {"regions": {"dilation": 1}},
+        {"box_rule": "continuous"},
+    ],
+    ids=["colours", "means", "scale", "dilation", "boxes"],
+)
+def test_a_rule_turned_round_does_not_agree(
+    user: Path, flipped: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = write_golden(user)
+    (user / "flipped.yaml").write_text(yaml.safe_dump({"base": str(user / "tiny.yaml"), **flipped}))
+    assert run("add", user / "flipped.yaml", user / "net.caffemodel") == 0
+    assert run("verify", user / "flipped.yaml", "--golden", golden, "--pictures", user / "pictures") == 1
+    assert "does not agree" in capsys.readouterr().out
+
+
+def test_list_and_show_say_what_is_there(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--json") == 0
+    listed = {each["name"]: each["ready"] for each in json.loads(capsys.readouterr().out)["detectors"]}
+    assert listed["starter"]
+    assert not listed["butd-r101"]
+    assert run("show", "butd-r101") == 0
+    assert "resnet101_faster_rcnn_final.caffemodel" in capsys.readouterr().out
+    assert run("add", user / "tiny.yaml", user / "net.caffemodel") == 0
+    assert run("show", user / "tiny.yaml", "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[-1])["weights"]["source"] == "net.caffemodel"
+
+
+def test_what_cannot_be_done_says_so(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in {
+        ("add", "nothing", user / "net.caffemodel"): "there is no detector 'nothing'",
+        ("add", "starter", user / "net.caffemodel"): "brings its own weights",
+        ("add", "butd-r101", user / "none"): "does not exist",
+        ("add", "butd-r101", user / "net.caffemodel"): "does not fit detector butd-r101",
+        ("verify", user / "tiny.yaml"): "is not there",
+    }.items():
+        assert run(*words) == 1
+        assert message in capsys.readouterr().err
