@@ -13,6 +13,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "connect": ("no connection, or it broke", True),
     "tls": ("the server's certificate could not be verified", False),
     "timeout": ("headers or body did not arrive within the deadline", True),
+    "host-down": ("the host gave no answer many times in a row, so it was not asked for this row", True),
     "http-4xx": ("the server refused: a 4xx status other than 404, 410 and 429", False),
     "not-found": ("status 404 or 410", False),
     "rate-limited": ("status 429", True),
@@ -49,7 +50,7 @@ QUARANTINE = Table(
         Column("key", pa.string(), "the url (sample, download) or the image_id in hex (every later stage)"),
         Column("reason", pa.string(), "a word of schemas.quarantine.REASONS"),
         Column("detail", pa.string(), "what exactly: the status, the error, the other row's key"),
-        Column("attempts", pa.int32(), "how often it was tried, ≥ 1"),
+        Column("attempts", pa.int32(), "how often it was tried, ≥ 1; for host-down, how often its host was"),
         Column("row", pa.string(), "the input row as JSON, without its blobs"),
     ),
 )

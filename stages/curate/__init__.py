@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def dropped_captions(row: dict[str, Any], verdict: Verdict) -> list[Reject]:
     ]
 
 
-def check(counts: Counts, config: Config) -> None:
+def check(counts: Counts, config: Config, rejects: Iterable[pa.Table] = ()) -> None:
     """Raise RunError if there were rows and none is left."""
     if counts.rows_in and not counts.rows_out:
         reasons = ", ".join(f"{rows} {reason}" for reason, rows in sorted(counts.rejected.items()))
