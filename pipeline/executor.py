@@ -87,7 +87,7 @@ def _run_stage(stage: LoadedStage, config: Any, places: Places, options: Options
     due = set(fingerprints.due(writers[0].done, wanted, target))
     kept = [task.name for task in tasks if task.name not in due]
     if due or set(writers[0].done) != set(wanted) or not writers[0].complete:
-        _begin(writers, kept)
+        begin(writers, kept)
         if due:
             build_index(stage, config, inputs, tasks[0].folder)
             _run_due(stage, [task for task in tasks if task.name in due], inputs, writers, options)
@@ -159,7 +159,8 @@ def make_tasks(
     return [task(name, sources) for name, sources in fingerprints.scoped_sources(folders, stage.scope).items()]
 
 
-def _begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
+def begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
+    """Take all shards but those in `kept` off the manifests of a table and its quarantine."""
     table, rejects = writers
     rejects.begin(name for name in kept if name in rejects.done)
     table.begin(kept)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -18,7 +17,7 @@ from schemas.rejects import Reject, quarantine
 from schemas.table import metadata
 from stages.contract import PARTIAL, Counts
 from stages.download import pictures
-from stages.download.address import without_credentials
+from stages.download.address import host_of, without_credentials
 from stages.download.decoders import Decoding
 from stages.download.engine import Engine, Persistence
 from stages.download.fetch import Manners
@@ -231,7 +230,7 @@ def check(counts: Counts, config: Config, rejects: Iterable[pa.Table] = ()) -> N
         return
     reasons = sorted(counts.rejected.items(), key=lambda item: (-item[1], item[0]))
     hosts = Counter(
-        (urlsplit(key).hostname or "no host", reason)
+        (host_of(key), reason)
         for table in rejects
         for key, reason in zip(table["key"].to_pylist(), table["reason"].to_pylist(), strict=True)
     )
