@@ -110,5 +110,4 @@ async def serve(port: int, drip: int, hang: int, tls: ssl.SSLContext | None = No
 
 
 if __name__ == "__main__":
-    arguments = [int(word) for word in sys.argv[1:4]]
-    asyncio.run(serve(*arguments))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

@@ -36,7 +36,8 @@ def files(config: Config) -> list[Path]:
 
 def read(config: Config) -> Excluded:
     """The hashes behind `exclude`. Raises InputError."""
-    tables, images = [], []
+    tables: list[Path] = []
+    images: list[Path] = []
     for file in (file for name in config.exclude for file in _files(Path(name))):
         (tables if file.suffix == ".parquet" else images).append(file)
     phashes = [_phash(file) for file in images]

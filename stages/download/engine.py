@@ -55,7 +55,7 @@ class Engine:
 
         folder: where what is finished is noted row by row, and found again after a crash. Raises RunError in an outage.
         """
-        shard = _Shard(Spool(folder))
+        shard = Shard(Spool(folder))
         for url, checksum in dict.fromkeys(rows):
             shard.plan(url, checksum)
         if shard.jobs:
@@ -111,7 +111,7 @@ async def _call(make: Callable[[], _Traffic]) -> _Traffic:
 
 
 @dataclass(eq=False)
-class _Shard:
+class Shard:
     """The rows of one shard that are still to be done."""
 
     spool: Spool
@@ -126,34 +126,28 @@ class _Shard:
         key = key_of(url, checksum)
         try:
             if key not in self.spool:
-                self.jobs.append(Job(parse(url), key, checksum, self.tell))
+                self.jobs.append(Job(parse(url), key, checksum, self))
                 self.open += 1
             elif self.came is None and self.spool.stored(key):
                 self.came = parse(url)
         except Failure as failure:
             self.spool.add(key, outcome_of(failure))
 
-    def tell(self, key: bytes, outcome: Outcome, picture: bytes = b"", sure: bool = True) -> None:
-        """Note a row's outcome; the last one finishes the shard."""
+    def note(self, key: bytes, outcome: Outcome, picture: bytes = b"") -> None:
         if self.finished.done():
             return
         try:
-            if sure:
-                self.spool.add(key, outcome, picture)
-            else:
-                self.unsure.append((key, outcome))
-            self.open -= 1
-            if not self.open:
-                self.settle()
-                self.finished.set_result(None)
+            self.spool.add(key, outcome, picture)
         except StoreError as error:
             self.finished.set_exception(error)
 
     def settle(self) -> None:
-        """There is no outage: what failed has failed."""
-        for key, outcome in self.unsure:
-            self.spool.add(key, outcome)
-        self.unsure.clear()
+        """There is no outage: what failed has failed. A shard with no open row is finished."""
+        unsure, self.unsure = self.unsure, []
+        for key, outcome in unsure:
+            self.note(key, outcome)
+        if not self.open and not self.finished.done():
+            self.finished.set_result(None)
 
 
 def outcome_of(failure: Failure) -> Outcome:
@@ -172,7 +166,7 @@ class _Traffic:
         self.loop = asyncio.get_running_loop()
         self.active = 0
         self.undecoded = 0  # bytes
-        self.shards: list[_Shard] = []
+        self.shards: list[Shard] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.timer: asyncio.TimerHandle | None = None
         self.outage = _Outage(self)
@@ -184,7 +178,7 @@ class _Traffic:
         self.decoders.close()
         await self.fetcher.close()
 
-    def begin(self, shard: _Shard) -> None:
+    def begin(self, shard: Shard) -> None:
         self.shards.append(shard)
         self.outage.canary = self.outage.canary or shard.came
         shard.finished.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._forget, shard))
@@ -192,13 +186,13 @@ class _Traffic:
             self._wait(job)
         self._pump()
 
-    def abandon(self, shard: _Shard) -> None:
+    def abandon(self, shard: Shard) -> None:
         self._forget(shard)
-        self.hosts.drop(lambda job: job.told == shard.tell)
+        self.hosts.drop(lambda job: job.shard is shard)
         shard.finished.cancel()  # so that nothing more is noted
         shard.spool.close()
 
-    def _forget(self, shard: _Shard) -> None:
+    def _forget(self, shard: Shard) -> None:
         if shard in self.shards:
             self.shards.remove(shard)
 
@@ -260,7 +254,8 @@ class _Traffic:
             found, picture = await self.decoders.outcome(fetched.body, fetched.kind, job.checksum)
         finally:
             self.undecoded -= len(fetched.body)
-        job.told(job.key, {**found, "attempts": job.attempts}, picture)
+        job.shard.note(job.key, {**found, "attempts": job.attempts}, picture)
+        self._close(job.shard)
         self._pump()
 
     def _failed(self, job: Job, host: Host, failure: Failure) -> None:
@@ -275,7 +270,7 @@ class _Traffic:
             self.outage.suspect(failure)
         else:
             self.outage.over(None)
-        job.told(job.key, outcome_of(failure), sure=not failure.silent)
+        self._end(job, failure, sure=not failure.silent)
 
     def _again(self, job: Job, host: Host, failure: Failure) -> bool:
         """Let the job wait for another attempt, unless its server wants to be left alone for too long."""
@@ -296,7 +291,21 @@ class _Traffic:
     def _give_up(self, job: Job) -> None:
         times = self.hosts.courtesy.given_up_after
         detail = f"{job.target.host} gave no answer {times} times in a row; this row's picture was not asked for"
-        job.told(job.key, outcome_of(Failure("host-down", detail, times)), sure=False)
+        self._end(job, Failure("host-down", detail, times), sure=False)
+
+    def _end(self, job: Job, failure: Failure, sure: bool) -> None:
+        """A row has failed; if no host answered, that is noted only when it is known that there is no outage."""
+        if sure:
+            job.shard.note(job.key, outcome_of(failure))
+        else:
+            job.shard.unsure.append((job.key, outcome_of(failure)))
+        self._close(job.shard)
+
+    def _close(self, shard: Shard) -> None:
+        """One row less is open; the last one finishes the shard, unless an outage may be the reason."""
+        shard.open -= 1
+        if not shard.open and not (shard.unsure and self.outage.testing):
+            shard.settle()
 
 
 class _Outage:

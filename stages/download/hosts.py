@@ -10,6 +10,7 @@ import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from stages.download.address import Target
 
@@ -33,7 +34,7 @@ class Job:
     target: Target
     key: bytes
     checksum: str | None
-    told: Callable[..., None]  # what wants to know the outcome
+    shard: Any  # what it is a row of: the engine's to know
     attempts: int = 0
 
 
