@@ -9,12 +9,15 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from pipeline.verbs import dataset, detectors, extracting, looking, training
+from pipeline.verbs import dataset, detectors, extracting, looking, pairs, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
 
 EXAMPLES = """examples:
   pairloom run --urls my.csv --out my-data      every stage on your own list
+  pairloom download my.csv --out pairs          the pictures of a list, nothing else
+  pairloom retry pairs --reason dns,timeout     fetch again what failed for these reasons
+  pairloom curate pairs --out clean --profile align    clean captions, rules by name
   pairloom stage regions --redo                 one stage, shards of other settings made again
   pairloom extract photos --out photo-regions   the regions of a folder of pictures
   pairloom train uniter --shards data/shards    a recipe on finished shards
@@ -69,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, detectors, extracting, training, looking):
+    for group in (dataset, pairs, detectors, extracting, training, looking):
         group.add(verbs)
     return root
 

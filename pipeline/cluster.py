@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from pipeline.config import RunConfig
@@ -29,20 +33,54 @@ class Pool(Protocol):
     def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Died]]:
         """(task, its result) as they finish, in any order."""
 
+    def workers(self) -> int:
+        """How many processes there are."""
+
 
 class Inline:
-    """One task after the other in this process; a task that kills its process kills us."""
+    """Tasks in this process, one after the other or a few in threads; a task that kills its process kills us."""
+
+    def __init__(self, overlap: int = 1) -> None:
+        self.overlap = overlap
 
     def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Died]]:
-        for task in tasks:
-            yield task, function(task)
+        if self.overlap == 1:
+            for task in tasks:
+                yield task, function(task)
+            return
+        waiting, ended = iter(tasks), SimpleQueue[tuple[T, Callable[[], R]]]()
+        # Daemons, so that Ctrl-C need not wait for what they wait for.
+        running = sum(_start(function, task, ended) for task in islice(waiting, self.overlap))
+        while running:
+            task, result = ended.get()
+            running += sum(_start(function, following, ended) for following in islice(waiting, 1)) - 1
+            yield task, result()
+
+    def workers(self) -> int:
+        return 1
+
+
+def _start(function: Callable[[T], R], task: T, ended: SimpleQueue[tuple[T, Callable[[], R]]]) -> int:
+    """Run a task in a thread; what it returns or raises comes out of the callable that is put into the queue."""
+    future: Future[R] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(task))
+        except BaseException as error:  # noqa: BLE001  # raised again where the result is asked for
+            future.set_exception(error)
+        ended.put((task, future.result))
+
+    threading.Thread(target=work, daemon=True).start()
+    return 1
 
 
 class DaskPool:
     """Tasks on the workers of a Dask client, as many at a time as there are workers."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, overlap: int = 1) -> None:
         self.client = client
+        self.overlap = overlap
 
     def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R | Died]]:
         from distributed import as_completed
@@ -69,7 +107,15 @@ class DaskPool:
 
     def _width(self) -> int:
         # No queue at the workers: when one dies, Dask blames all tasks that wait there too.
-        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        threads = [min(self.overlap, int(worker["nthreads"])) for worker in self._workers().values()]
+        return max(1, sum(threads))
+
+    def workers(self) -> int:
+        return max(1, len(self._workers()))
+
+    def _workers(self) -> dict[str, Any]:
+        known: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        return known
 
 
 def _result(future: Any) -> Any:
@@ -82,11 +128,14 @@ def _result(future: Any) -> Any:
 
 
 @contextmanager
-def open_pool(run: RunConfig, most: int) -> Iterator[Pool]:
-    """The pool that section `run` asks for; `most` is how many tasks there will be at all."""
+def open_pool(run: RunConfig, most: int, overlap: int = 1) -> Iterator[Pool]:
+    """The pool that section `run` asks for; `most` is how many tasks there will be at all.
+
+    overlap: tasks that a process may have in work at once, in threads.
+    """
     one_thread_a_worker()
     if run.cluster == "inline":
-        yield Inline()
+        yield Inline(overlap)
         return
     import dask
     from distributed import Client, LocalCluster
@@ -95,13 +144,13 @@ def open_pool(run: RunConfig, most: int) -> Iterator[Pool]:
     with dask.config.set(quiet):
         if run.cluster != "local":
             with Client(run.cluster, timeout="30s") as client:
-                yield DaskPool(client)
+                yield DaskPool(client, overlap)
             return
         workers = min(run.workers or os.cpu_count() or 1, most)
         with (
             LocalCluster(
                 n_workers=workers,
-                threads_per_worker=1,
+                threads_per_worker=overlap,
                 host="127.0.0.1",
                 dashboard_address=None,
                 memory_limit=0,  # stages bound their own memory; Dask's limit would kill a worker on a large shard
@@ -111,7 +160,7 @@ def open_pool(run: RunConfig, most: int) -> Iterator[Pool]:
         ):
             if len(devices := gpus()) > 1:
                 client.run(lambda dask_worker: pick_gpu(int(dask_worker.name), devices))
-            yield DaskPool(client)
+            yield DaskPool(client, overlap)
 
 
 def gpus() -> list[str]:

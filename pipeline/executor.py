@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pipeline.config import RunConfig, as_json
 from pipeline.progress import Progress
 from pipeline.stage import LoadedStage, load
 from pipeline.store import Writer, only_writer
-from pipeline.task import Task, probe, run_task
+from pipeline.task import Places, Task, probe, run_task
 from schemas.errors import StoreError
 from schemas.folder import Entry, Folder, Header, is_table, open_folder
 from schemas.quarantine import QUARANTINE
@@ -60,38 +60,41 @@ class CorpusOnDisk:
         return next(entry.bytes for entry in self.inputs[stage].shards if entry.name == name)
 
 
-def run_stage(name: str, config: Any, data: Path, options: Options) -> Done:
+def run_stage(name: str, config: Any, data: Path, options: Options, places: Places | None = None) -> Done:
     """Make all due shards of stage `name` under `data` and finish its table.
 
-    Raises PairloomError if an input is missing or unfinished, the table was made with other settings (unless
-    `redo`), or the stage kept too little. Interrupted at any point, the same call goes on where it was.
+    places: where its tables lie, if not under the stages' names. Raises PairloomError if an input is missing or
+    unfinished, the table was made with other settings (unless `redo`), or the stage kept too little. Interrupted at any
+    point, the same call goes on where it was.
     """
-    with only_writer(data, load(name).name):
-        return _run_stage(load(name), config, data, options)
+    stage = load(name)
+    places = places or Places.of(stage, data)
+    with only_writer(places.data, stage.name):
+        return _run_stage(stage, config, places, options)
 
 
-def _run_stage(stage: LoadedStage, config: Any, data: Path, options: Options) -> Done:
+def _run_stage(stage: LoadedStage, config: Any, places: Places, options: Options) -> Done:
     start = time.monotonic()
-    inputs = {needed: open_finished(data / needed) for needed in stage.inputs}
+    inputs = {needed: open_finished(folder) for needed, folder in places.inputs.items()}
     refuse_misaligned(inputs)
     header = make_header(stage, config)
-    target = data / stage.name
+    target = places.table
     if is_table(target) and not options.redo:
         fingerprints.refuse_mixture(open_folder(target).header, header, target)
-    tasks = make_tasks(stage, config, header, data, inputs)
-    writers = Writer.open(target, header), Writer.open(data / "quarantine" / stage.name, _of_quarantine(header))
+    tasks = make_tasks(stage, config, header, places, inputs)
+    writers = Writer.open(target, header), Writer.open(places.quarantine, _of_quarantine(header))
     wanted = {task.name: task.fingerprint for task in tasks}
     due = set(fingerprints.due(writers[0].done, wanted, target))
     kept = [task.name for task in tasks if task.name not in due]
     if due or set(writers[0].done) != set(wanted) or not writers[0].complete:
-        _begin(writers, kept)
+        begin(writers, kept)
         if due:
-            _build_index(stage, config, header, inputs, tasks[0].folder)
-            _run_due([task for task in tasks if task.name in due], inputs, writers, options)
+            build_index(stage, config, inputs, tasks[0].folder)
+            _run_due(stage, [task for task in tasks if task.name in due], inputs, writers, options)
     for writer in reversed(writers):
         writer.finish()
     counts = count(open_folder(target))
-    stage.check(counts, config)
+    stage.check(counts, config, (table for _, table in open_folder(places.quarantine).tables()))
     return Done(stage.name, counts, len(tasks), len(due), time.monotonic() - start)
 
 
@@ -136,18 +139,19 @@ def _of_quarantine(header: Header) -> Header:
     return replace(header, table=QUARANTINE.name, table_version=QUARANTINE.version)
 
 
-def make_tasks(stage: LoadedStage, config: Any, header: Header, data: Path, inputs: dict[str, Folder]) -> list[Task]:
+def make_tasks(
+    stage: LoadedStage, config: Any, header: Header, places: Places, inputs: dict[str, Folder]
+) -> list[Task]:
     """One task for each output shard, due or not, in order."""
     folders = list(inputs.values())
     corpus = [[entry.sha256 for entry in folder.shards] for folder in folders]
     index = fingerprints.shard_fingerprint(header, corpus)
-    folder = data / ".index" / stage.name / index[:16]
+    folder = places.data / ".index" / stage.name / index[:16]
 
     def task(name: str, sources: Any, planned: pa.Table | None = None) -> Task:
         wanted = fingerprints.shard_fingerprint(header, sources)
-        return Task(
-            data, stage.module, config, header, folder, name, wanted, {"sources": fingerprints.digest(sources)}, planned
-        )
+        made_from = {"sources": fingerprints.digest(sources)}
+        return Task(places, stage.module, config, header, folder, name, wanted, made_from, planned)
 
     if stage.plan:
         plans = stage.plan(CorpusOnDisk(inputs), config)
@@ -155,13 +159,14 @@ def make_tasks(stage: LoadedStage, config: Any, header: Header, data: Path, inpu
     return [task(name, sources) for name, sources in fingerprints.scoped_sources(folders, stage.scope).items()]
 
 
-def _begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
+def begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
+    """Take all shards but those in `kept` off the manifests of a table and its quarantine."""
     table, rejects = writers
     rejects.begin(name for name in kept if name in rejects.done)
     table.begin(kept)
 
 
-def _build_index(stage: LoadedStage, config: Any, header: Header, inputs: dict[str, Folder], folder: Path) -> None:
+def build_index(stage: LoadedStage, config: Any, inputs: dict[str, Folder], folder: Path) -> None:
     """Let the stage read the whole corpus once; what it wrote is kept for a run that goes on later."""
     if folder.exists():
         return
@@ -174,11 +179,17 @@ def _build_index(stage: LoadedStage, config: Any, header: Header, inputs: dict[s
     temporary.replace(folder)
 
 
-def _run_due(tasks: list[Task], inputs: dict[str, Folder], writers: tuple[Writer, Writer], options: Options) -> None:
+def _run_due(
+    stage: LoadedStage,
+    tasks: list[Task],
+    inputs: dict[str, Folder],
+    writers: tuple[Writer, Writer],
+    options: Options,
+) -> None:
     sizes = {entry.name: entry.rows for entry in next(iter(inputs.values())).shards}
     total = sum(task.planned.num_rows if task.planned is not None else sizes[task.name] for task in tasks)
     with (
-        open_pool(options.run, len(tasks)) as pool,
+        open_pool(options.run, len(tasks), stage.overlap) as pool,
         Progress(tasks[0].header.stage, total, plain=options.plain) as progress,
     ):
 
@@ -189,6 +200,7 @@ def _run_due(tasks: list[Task], inputs: dict[str, Folder], writers: tuple[Writer
             writers[0].record(table)
             progress.advance(table.rows_in)
 
+        tasks = [_told_workers(task, pool.workers()) for task in tasks]
         suspects = []
         for task, result in pool.run(run_task, tasks):
             if isinstance(result, Died):
@@ -200,6 +212,13 @@ def _run_due(tasks: list[Task], inputs: dict[str, Folder], writers: tuple[Writer
             record(_run_suspect(pool, task, rows))
 
 
+def _told_workers(task: Task, workers: int) -> Task:
+    """The task with a Config that knows how many processes share its limits, if it has a field for that."""
+    if any(item.name == "workers" for item in fields(task.config)):
+        return replace(task, config=replace(task.config, workers=workers))
+    return task
+
+
 def _run_suspect(pool: Pool, task: Task, rows: int) -> tuple[Entry, Entry]:
     """Find the rows that kill their worker by halving, leave them out, and make the shard from the others."""
     killers = find_killers(lambda span: _survives(pool, replace(task, span=span)), rows)
@@ -207,7 +226,7 @@ def _run_suspect(pool: Pool, task: Task, rows: int) -> tuple[Entry, Entry]:
     if isinstance(result, Died):
         raise StoreError(
             f"shard {task.name} kills its worker although no single row of it does: {result.detail}",
-            where=str(task.data / task.header.stage),
+            where=str(task.places.table),
             fix="give the workers more memory, or make the shards smaller (sample.rows_per_shard)",
         )
     return result

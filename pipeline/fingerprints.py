@@ -24,7 +24,8 @@ def resource_hashes(files: Sequence[Path]) -> dict[str, str]:
     for file in files:
         if not file.is_file():
             raise ConfigError("this file is missing", str(file), "put it there, or name another in params.yaml")
-    return {file.name: sha256_file(file) for file in files}
+    names = [file.name for file in files]
+    return {(file.name if names.count(file.name) == 1 else str(file)): sha256_file(file) for file in files}
 
 
 def shard_fingerprint(header: Header, sources: Any) -> str:

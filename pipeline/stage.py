@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from schemas.errors import ConfigError
 from schemas.table import Table
@@ -31,7 +33,8 @@ class LoadedStage:
     index: Callable[[Corpus, Any, Path], None] | None
     plan: Callable[[Corpus, Any], Sequence[Planned]] | None
     resources: Callable[[Any], Sequence[Path]]
-    check: Callable[[Counts, Any], None]
+    check: Callable[[Counts, Any, Iterable[pa.Table]], None]
+    overlap: int
 
 
 def load(name: str) -> LoadedStage:
@@ -56,5 +59,6 @@ def load(name: str) -> LoadedStage:
         index=getattr(module, "index", None),
         plan=getattr(module, "plan", None),
         resources=getattr(module, "resources", lambda config: ()),
-        check=getattr(module, "check", lambda counts, config: None),
+        check=getattr(module, "check", lambda counts, config, rejects: None),
+        overlap=getattr(module, "OVERLAP", 1),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,13 +21,32 @@ from pipeline.stage import LoadedStage, load
 from pipeline.store import write_shard
 from schemas.errors import RunError
 from schemas.folder import Entry, Header, read_shard
+from stages.contract import PARTIAL
+
+_OPENING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a stage's tables: those of its inputs by stage, its own, and its quarantine."""
+
+    inputs: Mapping[str, Path]
+    table: Path
+    quarantine: Path
+    data: Path  # of the dataset: locks and indexes lie there
+
+    @classmethod
+    def of(cls, stage: LoadedStage, data: Path) -> Places:
+        """Where they lie in a dataset: under the stages' names."""
+        inputs = {name: data / name for name in stage.inputs}
+        return cls(inputs, data / stage.name, data / "quarantine" / stage.name, data)
 
 
 @dataclass(frozen=True)
 class Task:
     """One output shard to make; small, so that it can travel to any worker."""
 
-    data: Path
+    places: Places
     stage: str  # the stage's module
     config: Any  # the stage's own Config
     header: Header
@@ -48,8 +69,9 @@ def run_task(task: Task) -> tuple[Entry, Entry]:
     output, rejects = run_guarded(stage, tables, open_tools(stage.module, task.config, task.folder))
     rejects = pa.concat_tables([rejects, died])
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
-    quarantined = write_rejects(task.data, stage.name, task.name, rejects)
-    written = write_shard(task.data / stage.name, task.name, _with_provenance(output, task))
+    quarantined = write_rejects(task.places.quarantine, task.name, rejects)
+    written = write_shard(task.places.table, task.name, _with_provenance(output, task))
+    shutil.rmtree(task.folder / PARTIAL / task.name, ignore_errors=True)
     made = {"fingerprint": task.fingerprint, "rows_in": rows_in}
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
     return replace(written, rejected=reasons, **made), replace(quarantined, **made)
@@ -65,15 +87,20 @@ def probe(task: Task) -> None:
     run_guarded(stage, tables, open_tools(stage.module, task.config, task.folder))
 
 
-@functools.lru_cache(maxsize=1)
 def open_tools(stage: str, config: Any, folder: Path) -> Any:
     """The stage's tools, loaded once a worker process."""
+    with _OPENING:  # several shards may start at once, in threads
+        return _open_tools(stage, config, folder)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_tools(stage: str, config: Any, folder: Path) -> Any:
     return load(stage).setup(config, folder)
 
 
 def read_inputs(stage: LoadedStage, task: Task) -> list[pa.Table]:
     """One table for each of the stage's inputs: the shard of the same name (in its metadata), or the planned rows."""
-    folders = [task.data / name for name in stage.inputs]
+    folders = [task.places.inputs[name] for name in stage.inputs]
     if task.planned is None:
         return [_named(read_shard(folder / f"{task.name}.parquet"), task.name) for folder in folders]
     names = sorted(set(task.planned["shard"].to_pylist()))
@@ -121,9 +148,8 @@ def _refuse_loss(stage: LoadedStage, name: str, rows_in: int, accounted: int) ->
         )
 
 
-def write_rejects(data: Path, stage: str, name: str, rejects: pa.Table) -> Entry:
+def write_rejects(folder: Path, name: str, rejects: pa.Table) -> Entry:
     """Write the quarantine shard, or remove it if there is nothing in it (most shards have none)."""
-    folder = data / "quarantine" / stage
     if rejects.num_rows:
         return write_shard(folder, name, rejects)
     (folder / f"{name}.parquet").unlink(missing_ok=True)

@@ -16,8 +16,10 @@ T = TypeVar("T")
 def build(kind: type[T], section: Mapping[str, Any], where: str) -> T:
     """An instance of the dataclass `kind`; every key must be one of its fields and of its field's type.
 
+    A class with a static method `expanded` completes the section first (curate's profiles).
     where: for messages, such as "params.yaml, section tags". Raises ConfigError naming key, value and cure.
     """
+    section = getattr(kind, "expanded", dict)(section)
     hints = typing.get_type_hints(kind)
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]  # kind is a dataclass
     for key in section:

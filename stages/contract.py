@@ -17,7 +17,14 @@ and, where it needs them:
     index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`
     plan(corpus, config)        -> for a stage that cuts shards anew: rows of the input for each output shard
     resources(config)           -> files outside the tables that decide the result, such as a checkpoint
-    check(counts, config)       raises RunError when a finished stage kept too little
+    check(counts, config, rejects)    raises RunError when a finished stage kept too little; rejects: its quarantine
+                                tables, read one by one as they are asked for
+    OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
+                                that waits more than it computes
+
+A Config with a field `workers` is told by the executor over how many processes the work is spread. A stage may keep
+what it has finished of a shard, so that a killed run need not do it again, in folder/PARTIAL/<shard>; the executor
+deletes that when the shard is on disk.
 
 `process` knows nothing of files, Dask, DVC or retries. It must depend on its rows alone: the executor may run
 it on any part of a shard to find a row that makes it fail, and puts that row in the quarantine table. Input
@@ -33,6 +40,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from schemas.table import Table
+
+PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
 
 Scope = Literal["shard", "before", "all"]
 Result: TypeAlias = pa.Table | tuple[pa.Table, pa.Table]

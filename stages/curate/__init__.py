@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from schemas.pairs import CAPTION, PAIRS
 from schemas.rejects import Reject, quarantine
 from schemas.table import metadata
 from stages.contract import Corpus, Counts
-from stages.curate.decisions import NOTHING, Decisions, decide, keys
-from stages.curate.rules import Config, Verdict, judge
+from stages.curate import exclude
+from stages.curate.config import Config
+from stages.curate.decisions import NOTHING, Decisions, decide, image_sizes, keys
+from stages.curate.rules import Verdict, judge
 
-__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "check", "index", "process", "setup"]
+__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "check", "index", "process", "resources", "setup"]
 
 INPUTS = ("download",)
 OUTPUT = PAIRS
-VERSION = 1
+VERSION = 2
 SCOPE = "before"
 
 
@@ -37,6 +40,11 @@ def index(corpus: Corpus, config: Config, folder: Path) -> None:
     decide(corpus, config, folder)
 
 
+def resources(config: Config) -> list[Path]:
+    """The files of `exclude` and `blocked_words`."""
+    return exclude.files(config)
+
+
 def setup(config: Config, folder: Path) -> Tools:
     return Tools(config, Decisions.open(folder))
 
@@ -47,14 +55,17 @@ def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     pairs: rows of one shard, whose name is in the metadata `shard`. A caption equal to another of its image (same text
     and language) is left out without a reject, since nothing is lost.
     """
-    decisions = tools.decisions.of(metadata(pairs)["shard"])
+    shard = metadata(pairs)["shard"]
+    decisions = tools.decisions.of(shard)
     rows = pairs.drop_columns(["image"]).to_pylist()
     kept: list[int] = []
     captions: list[list[dict[str, Any]]] = []
     rejects: list[Reject] = []
-    for position, (key, row) in enumerate(zip(keys(rows), rows, strict=True)):
+    sizes = image_sizes(pairs, tools.config)
+    for position, (key, row, size) in enumerate(zip(keys(rows), rows, sizes, strict=True)):
         decision = decisions.get(key, NOTHING)
-        verdict = judge(row["width"], row["height"], [*row["captions"], *decision.captions], tools.config)
+        facts = tools.decisions.facts(row, shard, tools.config, size)
+        verdict = judge(facts, [*row["captions"], *decision.captions], tools.config)
         reason, detail = (verdict.reason, verdict.detail) if verdict.reason else (decision.reason, decision.detail)
         if reason:
             rejects.append(Reject(row["image_id"].hex(), reason, detail, row))
@@ -76,7 +87,7 @@ def dropped_captions(row: dict[str, Any], verdict: Verdict) -> list[Reject]:
     ]
 
 
-def check(counts: Counts, config: Config) -> None:
+def check(counts: Counts, config: Config, rejects: Iterable[pa.Table] = ()) -> None:
     """Raise RunError if there were rows and none is left."""
     if counts.rows_in and not counts.rows_out:
         reasons = ", ".join(f"{rows} {reason}" for reason, rows in sorted(counts.rejected.items()))

@@ -1,8 +1,8 @@
-"""Which rows of the whole corpus repeat an earlier one: decided once over all shards, looked up shard by shard.
+"""What only the whole corpus can say: which rows repeat an earlier one or an excluded image, which captions are many.
 
-The earliest row in list order that passes the rules stays. Captions of an exact duplicate are added to the row that
-stays if both lie in the same shard. Across shards they stay with the duplicate, in the quarantine table, so that lines
-added to the list later change no shard that is done.
+Decided once over all shards, looked up shard by shard. The earliest row in list order that passes the rules stays.
+Captions of an exact duplicate are added to the row that stays if both lie in the same shard. Across shards they stay
+with the duplicate, in the quarantine table, so that lines added to the list later change no shard that is done.
 """
 
 from __future__ import annotations
@@ -23,18 +23,30 @@ import pyarrow.parquet as pq
 
 from schemas.pairs import CAPTION
 from stages.contract import Corpus
-from stages.curate.rules import Config, judge
+from stages.curate import exclude, repeats
+from stages.curate.config import Config
+from stages.curate.rules import Facts, judge
+from stages.curate.text import clean
 
 FILE = "decisions.parquet"
-COLUMNS = ("image_id", "phash", "width", "height", "url", "captions")
+SHARDS = "shards.parquet"  # what is known of each shard as a whole
+IMAGES = "images.parquet"  # of images with many captions
+COLUMNS = ("image_id", "sha256", "phash", "width", "height", "url", "captions", "extra")
 SCHEMA = pa.schema(
     [
         pa.field("shard", pa.string(), nullable=False),
         pa.field("row", pa.binary(16), nullable=False),  # `row_key`: what the row holds
         pa.field("occurrence", pa.int32(), nullable=False),  # 0 for the shard's first row that holds this, 1 …
-        pa.field("reason", pa.string()),  # duplicate or near-duplicate; null: it stays
+        pa.field("reason", pa.string()),  # duplicate, near-duplicate or excluded; null: it stays
         pa.field("detail", pa.string(), nullable=False),
         pa.field("captions", pa.list_(CAPTION), nullable=False),  # of its duplicates in the same shard, as downloaded
+    ]
+)
+OF_A_SHARD = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("repeated", pa.list_(pa.uint64()), nullable=False),  # hashes of captions that too many images have
+        pa.field("score_floor", pa.float32()),
     ]
 )
 Key = tuple[bytes, int]  # row_key, occurrence
@@ -70,66 +82,194 @@ def keys(rows: list[dict[str, Any]]) -> list[Key]:
 
 
 @dataclass(frozen=True)
+class OfShard:
+    """What counts for all rows of one shard."""
+
+    repeated: frozenset[int] = frozenset()
+    score_floor: float | None = None
+
+
+@dataclass(frozen=True)
 class Decisions:
     """The decisions of all shards, as `decide` wrote them."""
 
     table: pa.Table
+    shards: dict[str, OfShard]
+    crowded: frozenset[tuple[str, bytes]]  # (shard, image_id) of images with too many captions
 
     @classmethod
     def open(cls, folder: Path) -> Decisions:
-        return cls(pq.read_table(folder / FILE))
+        shards = {
+            row["shard"]: OfShard(frozenset(row["repeated"]), row["score_floor"])
+            for row in pq.read_table(folder / SHARDS).to_pylist()
+        }
+        crowded = pq.read_table(folder / IMAGES)
+        pairs = zip(crowded["shard"].to_pylist(), crowded["image_id"].to_pylist(), strict=True)
+        return cls(pq.read_table(folder / FILE), shards, frozenset(pairs))
 
     def of(self, shard: str) -> dict[Key, Decision]:
         """Those of one shard; a row that is not among them stays as it is."""
         found = self.table.filter(pc.equal(self.table["shard"], shard)).to_pylist()
         return {(r["row"], r["occurrence"]): Decision(r["reason"], r["detail"], r["captions"]) for r in found}
 
+    def facts(self, row: Mapping[str, Any], shard: str, config: Config, size: int) -> Facts:
+        """What the rules know of a row of this shard; size: bytes of its image."""
+        known = self.shards.get(shard, OfShard())
+        crowded = (shard, row["image_id"]) in self.crowded
+        return Facts(
+            width=row["width"],
+            height=row["height"],
+            bytes=size,
+            captions=(config.max_image_captions or 0) + 1 if crowded else 0,
+            score=score_of(row, config),
+            score_floor=known.score_floor,
+            repeated=known.repeated,
+        )
+
+
+def score_of(row: Mapping[str, Any], config: Config) -> float | None:
+    """The number in the row's score column, if there is one."""
+    if config.score_column is None:
+        return None
+    try:
+        value = float(np.float32(dict(row["extra"]).get(config.score_column, "nan")))
+    except ValueError:
+        return None
+    return None if np.isnan(value) else value
+
 
 @dataclass
 class _Survivors:
-    """The rows that pass the rules by themselves, over all shards, in list order."""
+    """The rows that pass the rules by themselves, over all shards, in list order; about 150 bytes each."""
 
-    shards: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)  # positions in `names`
     keys: list[Key] = field(default_factory=list)
     image_ids: list[bytes] = field(default_factory=list)
     phashes: list[int] = field(default_factory=list)
-    captions: list[list[dict[str, Any]]] = field(default_factory=list)
+    excluded: list[bool] = field(default_factory=list)  # by their bytes
+    captions: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # of those that are twice in their shard
 
-    def add(self, shard: str, key: Key, row: dict[str, Any]) -> None:
-        self.shards.append(shard)
+    def add(self, key: Key, row: dict[str, Any], excluded: bool) -> None:
+        self.shards.append(len(self.names) - 1)
         self.keys.append(key)
         self.image_ids.append(row["image_id"])
         self.phashes.append(row["phash"])
-        self.captions.append(row["captions"])
+        self.excluded.append(excluded)
+
+    def name(self, here: int) -> str:
+        return self.names[self.shards[here]]
 
 
 def decide(corpus: Corpus, config: Config, folder: Path) -> None:
-    """Read all of download once and write FILE into the folder."""
+    """Read all of download (twice, if captions or scores are to be counted) and write what `Decisions` opens."""
+    _write_shards(corpus, config, folder)
+    _write_crowded(corpus, config, folder)
+    pq.write_table(SCHEMA.empty_table(), folder / FILE)
+    known = Decisions.open(folder)
+    avoided = exclude.read(config)
+    columns = (*COLUMNS, "image") if config.min_bytes else COLUMNS
     rows = _Survivors()
-    for shard, table in corpus.tables("download", COLUMNS):
-        listed = table.to_pylist()
-        for key, row in zip(keys(listed), listed, strict=True):
-            if judge(row["width"], row["height"], row["captions"], config).reason is None:
-                rows.add(shard, key, row)
-    pq.write_table(pa.Table.from_pylist(list(_decisions(rows, config)), SCHEMA), folder / FILE)
+    for shard, table in corpus.tables("download", columns):
+        listed = table.drop_columns(["image"] if config.min_bytes else []).to_pylist()
+        rows.names.append(shard)
+        twice = Counter(row["image_id"] for row in listed)
+        for key, row, size in zip(keys(listed), listed, image_sizes(table, config), strict=True):
+            if judge(known.facts(row, shard, config, size), row["captions"], config).reason is None:
+                rows.add(key, row, not avoided.ids.isdisjoint((row["image_id"], row["sha256"])))
+                if twice[row["image_id"]] > 1:
+                    rows.captions[len(rows.keys) - 1] = row["captions"]
+    table = pa.Table.from_pylist(list(_decisions(rows, config, avoided.phashes)), SCHEMA)
+    pq.write_table(table, folder / FILE)
 
 
-def _decisions(rows: _Survivors, config: Config) -> Iterator[dict[str, Any]]:
-    stays = kept_positions(np.array(rows.image_ids, "V16"), np.array(rows.phashes, np.uint64), config.max_distance)
+def image_sizes(pairs: pa.Table, config: Config) -> list[int]:
+    """Bytes of each stored image, if a rule asks for them."""
+    if not config.min_bytes:
+        return [0] * pairs.num_rows
+    sizes: list[int] = pc.binary_length(pairs["image"]).to_pylist()
+    return sizes
+
+
+def _write_shards(corpus: Corpus, config: Config, folder: Path) -> None:
+    names: list[str] = []
+    hashes: list[npt.NDArray[np.uint64]] = []
+    scores: list[npt.NDArray[np.float32]] = []
+    counting = config.max_repeats is not None or config.max_repeat_share is not None
+    images: list[int] = []
+    if counting or config.top_share is not None:
+        for shard, table in corpus.tables("download", ("captions", "extra")):
+            names.append(shard)
+            images.append(table.num_rows)
+            rows = table.to_pylist()
+            if counting:
+                texts = ({clean(caption["text"]) for caption in row["captions"]} for row in rows)
+                hashes.append(np.array([repeats.text_hash(text) for row in texts for text in row if text], np.uint64))
+            values = [score_of(row, config) for row in rows]
+            scores.append(np.array([np.nan if value is None else value for value in values], np.float32))
+    none: list[set[int]] = [set() for _ in names]
+    repeated = (
+        repeats.repeated(hashes, images, config.max_repeats, config.max_repeat_share) if counting and names else none
+    )
+    floors = repeats.floors(scores, config.top_share) if config.top_share is not None else [None] * len(names)
+    content = {"shard": names, "repeated": [sorted(found) for found in repeated], "score_floor": floors}
+    pq.write_table(pa.table(content, OF_A_SHARD), folder / SHARDS)
+
+
+def _write_crowded(corpus: Corpus, config: Config, folder: Path) -> None:
+    """Images that have too many captions by the end of a shard in which they are."""
+    found: list[tuple[str, bytes]] = []
+    if config.max_image_captions is not None:
+        counts: Counter[bytes] = Counter()
+        for shard, table in corpus.tables("download", ("image_id", "captions")):
+            sizes = pc.list_value_length(table["captions"]).to_pylist()
+            here = table["image_id"].to_pylist()
+            for image_id, captions in zip(here, sizes, strict=True):
+                counts[image_id] += captions
+            found += [(shard, one) for one in dict.fromkeys(here) if counts[one] > config.max_image_captions]
+    content = {"shard": [shard for shard, _ in found], "image_id": [one for _, one in found]}
+    schema = pa.schema([pa.field("shard", pa.string()), pa.field("image_id", pa.binary(16))])
+    pq.write_table(pa.table(content, schema), folder / IMAGES)
+
+
+def _decisions(rows: _Survivors, config: Config, avoided: npt.NDArray[np.uint64]) -> Iterator[dict[str, Any]]:
+    excluded = np.array(rows.excluded, bool) | near_excluded(
+        np.array(rows.phashes, np.uint64), avoided, config.exclude_distance
+    )
+    left = np.flatnonzero(~excluded)
+    stays = np.arange(len(excluded))
+    stays[left] = left[_kept(rows, left, config)]
     united: dict[int, list[dict[str, Any]]] = {}
-    for here, there in enumerate(stays):
+    for here, there in enumerate(stays.tolist()):
         if _unites(rows, here, there):
-            united.setdefault(int(there), []).extend(rows.captions[here])
-    for here, there in enumerate(stays):
-        if here != there or here in united:
+            united.setdefault(there, []).extend(rows.captions[here])
+    for here, there in enumerate(stays.tolist()):
+        if here != there or here in united or excluded[here]:
             key, occurrence = rows.keys[here]
-            yield {
-                "shard": rows.shards[here],
-                "row": key,
-                "occurrence": occurrence,
-                **_verdict(rows, here, int(there)),
-                "captions": united.get(here, []),
-            }
+            verdict = EXCLUDED if excluded[here] else _verdict(rows, here, there)
+            captions = united.get(here, [])
+            yield {"shard": rows.name(here), "row": key, "occurrence": occurrence, **verdict, "captions": captions}
+
+
+EXCLUDED = {"reason": "excluded", "detail": "it is on a list of images to keep away from (curate.exclude)"}
+
+
+def near_excluded(
+    phashes: npt.NDArray[np.uint64], avoided: npt.NDArray[np.uint64], distance: int
+) -> npt.NDArray[np.bool_]:
+    """Which images are within `distance` bits of one that is to be kept away from."""
+    if not len(avoided):
+        return np.zeros(len(phashes), bool)
+    from stages.curate.duplicates import near_any
+
+    return near_any(phashes, avoided, distance)
+
+
+def _kept(rows: _Survivors, left: npt.NDArray[np.int64], config: Config) -> npt.NDArray[np.int64]:
+    if not config.unite_duplicates:
+        return np.arange(len(left))
+    ids = np.array([rows.image_ids[here] for here in left], "V16")
+    return kept_positions(ids, np.array(rows.phashes, np.uint64)[left], config.max_distance)
 
 
 def _unites(rows: _Survivors, here: int, there: int) -> bool:
@@ -145,7 +285,7 @@ def _verdict(rows: _Survivors, here: int, there: int) -> dict[str, Any]:
         distance = (rows.phashes[here] ^ rows.phashes[there]).bit_count()
         return {"reason": "near-duplicate", "detail": f"of {kept}, {distance} bits apart"}
     united = _unites(rows, here, there)
-    place = "which has its captions too" if united else f"in shard {rows.shards[there]}; its captions are only here"
+    place = "which has its captions too" if united else f"in shard {rows.name(there)}; its captions are only here"
     return {"reason": "duplicate", "detail": f"of {kept}, {place}"}
 
 

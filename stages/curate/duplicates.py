@@ -23,14 +23,30 @@ def near_kept(phashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray
     Images are kept or left out in order; one that is left out hides no other. No pair is missed: hashes that differ
     in at most d bits agree in one of d + 1 bands entirely, and all kept hashes that share a band are compared.
     """
+    found: npt.NDArray[np.int64] = _scan(
+        np.ascontiguousarray(phashes), *_bands(max_distance, len(phashes)), max_distance
+    )
+    return found
+
+
+def near_any(
+    phashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], max_distance: int
+) -> npt.NDArray[np.bool_]:
+    """Which images are within `max_distance` bits of one of `others`; no pair is missed."""
+    bands = _bands(max_distance, len(others))
+    found: npt.NDArray[np.bool_] = _scan_others(
+        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *bands, max_distance
+    )
+    return found
+
+
+def _bands(max_distance: int, hashes: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], int]:
+    """Where each band begins, its mask, and how many bits of a band's value choose its slot."""
     bands = max_distance + 1
     edges = [BITS * band // bands for band in range(bands + 1)]
-    shifts = np.array(edges[:-1], np.uint64)
     widths = np.diff(edges)
     masks = np.array([(1 << int(width)) - 1 for width in widths], np.uint64)
-    slot_bits = int(min(widths.max(), max(8, len(phashes).bit_length()), 24))
-    found: npt.NDArray[np.int64] = _scan(np.ascontiguousarray(phashes), shifts, masks, slot_bits, max_distance)
-    return found
+    return np.array(edges[:-1], np.uint64), masks, int(min(widths.max(), max(8, hashes.bit_length()), 24))
 
 
 @numba.njit(cache=True)
@@ -61,6 +77,34 @@ def _scan(
                 before[band, here] = heads[band, slots[band]]
                 heads[band, slots[band]] = here
     return kept_by
+
+
+@numba.njit(cache=True)
+def _scan_others(
+    phashes: npt.NDArray[np.uint64],
+    others: npt.NDArray[np.uint64],
+    shifts: npt.NDArray[np.uint64],
+    masks: npt.NDArray[np.uint64],
+    slot_bits: int,
+    max_distance: int,
+) -> npt.NDArray[np.bool_]:
+    heads = np.full((len(shifts), 1 << slot_bits), -1, np.int64)
+    before = np.full((len(shifts), len(others)), -1, np.int64)
+    down = np.uint64(64 - slot_bits)
+    for there in range(len(others)):
+        for band in range(len(shifts)):
+            slot = np.int64((((others[there] >> shifts[band]) & masks[band]) * np.uint64(GOLDEN)) >> down)
+            before[band, there] = heads[band, slot]
+            heads[band, slot] = there
+    near = np.zeros(len(phashes), np.bool_)
+    for here in range(len(phashes)):
+        for band in range(len(shifts)):
+            slot = np.int64((((phashes[here] >> shifts[band]) & masks[band]) * np.uint64(GOLDEN)) >> down)
+            there = heads[band, slot]
+            while there >= 0 and not near[here]:
+                near[here] = _ones(phashes[here] ^ others[there]) <= max_distance
+                there = before[band, there]
+    return near
 
 
 @numba.njit(cache=True)

@@ -1,39 +1,42 @@
-"""The rules that look at one row alone: sides and aspect of the image, cleaning and length of its captions."""
+"""The rules that look at one row: of the image, and of each caption. Each has a name, a threshold and a reason.
+
+A rule says what is wrong, or None. `IMAGE_RULES` and `CAPTION_RULES` give their order and the reason in the quarantine
+table; the first one that objects counts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from schemas.errors import ConfigError
+from stages.curate.config import Config
+from stages.curate.repeats import text_hash
 from stages.curate.text import clean, count_words
 
 Caption = Mapping[str, Any]  # text, original, lang
 
+LINK = re.compile(
+    r"https?://|www\.|\b[\w-]+\.(?:com|org|net|jpe?g|png|gif|html?|php)\b|[\w.+-]+@[\w-]+\.\w", re.IGNORECASE
+)
+MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|[{}\[\]|\\]|&\w+;|%[0-9a-fA-F]{2}")
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Section `curate` of params.yaml."""
 
-    min_side: int = 64  # pixels of the shorter side of the stored image
-    max_aspect: float = 4.0  # longer side / shorter side
-    min_chars: int = 1  # of a cleaned caption; "猫" is one
-    max_chars: int = 1000
-    min_words: int = 1  # runs of letters and digits; each character in Chinese, Japanese and Thai
-    max_words: int = 256
-    max_distance: int | None = 4  # bits of 64 by which perceptual hashes of near duplicates differ; null: no such rule
+@dataclass(frozen=True)
+class Facts:
+    """What the rules know of a row beside its captions."""
 
-    def __post_init__(self) -> None:
-        self._check("min_side", self.min_side >= 1, "1 or more")
-        self._check("max_aspect", self.max_aspect >= 1, "1 or more")
-        self._check("min_chars", 1 <= self.min_chars <= self.max_chars, "from 1 to max_chars")
-        self._check("min_words", 0 <= self.min_words <= self.max_words, "from 0 to max_words")
-        self._check("max_distance", self.max_distance is None or 0 <= self.max_distance <= 16, "from 0 to 16, or null")
-
-    def _check(self, name: str, good: bool, wanted: str) -> None:
-        if not good:
-            raise ConfigError(f"curate.{name} is {getattr(self, name)!r}", "params.yaml", f"set it to {wanted}")
+    width: int
+    height: int
+    bytes: int = 0  # of the stored image, if a rule asks for it
+    captions: int = 0  # of all rows so far with these bytes
+    score: float | None = None  # in Config.score_column
+    score_floor: float | None = None  # what top_share comes to
+    repeated: AbstractSet[int] = field(default_factory=frozenset)  # hashes of captions that too many images have
 
 
 @dataclass(frozen=True)
@@ -46,42 +49,152 @@ class Verdict:
     detail: str = ""
 
 
-def judge(width: int, height: int, captions: Iterable[Caption], config: Config) -> Verdict:
+def judge(facts: Facts, captions: Iterable[Caption], config: Config) -> Verdict:
     """Apply all rules to one row; with a reason the row goes, else `captions` has at least one."""
-    kept, dropped = curated(captions, config)
-    shorter, longer = sorted((width, height))
-    if shorter < config.min_side:
-        return Verdict(kept, dropped, "image-size", f"{width} × {height}, a side is below {config.min_side}")
-    if longer > config.max_aspect * shorter:
-        return Verdict(kept, dropped, "image-aspect", f"{width} × {height}, more than {config.max_aspect:g} to 1")
+    kept, dropped = curated(captions, facts, config)
+    left_out = [(caption, why) for caption, _, why in dropped]
+    for reason, rule in IMAGE_RULES:
+        if why := rule(facts, config):
+            return Verdict(kept, left_out, reason, why)
     if not kept:
-        reason = "caption-length" if any(why != EMPTY for _, why in dropped) else "no-caption"
-        return Verdict(kept, dropped, reason, "; ".join(why for _, why in dropped) or "the list gives none")
-    return Verdict(kept, dropped)
+        reason = next((reason for _, reason, _ in dropped if reason != EMPTY), EMPTY)
+        return Verdict(kept, left_out, reason, "; ".join(why for _, why in left_out) or "the list gives none")
+    return Verdict(kept, left_out)
 
 
-EMPTY = "nothing is left of it"
-
-
-def curated(captions: Iterable[Caption], config: Config) -> tuple[list[dict[str, Any]], list[tuple[Caption, str]]]:
-    """Cleaned captions within the limits, without repetitions (same text and language); and the others with the why."""
+def curated(
+    captions: Iterable[Caption], facts: Facts, config: Config
+) -> tuple[list[dict[str, Any]], list[tuple[Caption, str, str]]]:
+    """Cleaned captions that pass, each text and language once; and (caption, reason, why) of the others."""
     kept: dict[tuple[str, str | None], dict[str, Any]] = {}
     dropped = []
     for caption in captions:
         text = clean(caption["text"])
-        if why := _too_short_or_long(text, config):
-            dropped.append((caption, why))
+        if objection := _objection(text, caption["lang"], facts, config):
+            dropped.append((caption, *objection))
         else:
             kept.setdefault((text, caption["lang"]), {**caption, "text": text})
     return list(kept.values()), dropped
 
 
-def _too_short_or_long(text: str, config: Config) -> str | None:
+def _objection(text: str, lang: str | None, facts: Facts, config: Config) -> tuple[str, str] | None:
     if not text:
-        return EMPTY
-    if not config.min_chars <= len(text) <= config.max_chars:
-        return f"{len(text)} characters, not {config.min_chars} to {config.max_chars}"
-    words = count_words(text)
-    if not config.min_words <= words <= config.max_words:
-        return f"{words} words, not {config.min_words} to {config.max_words}"
+        return EMPTY, "nothing is left of it"
+    for reason, rule in CAPTION_RULES:
+        if why := rule(text, lang, config):
+            return reason, why
+    if facts.repeated and text_hash(text) in facts.repeated:
+        return "caption-repeated", "too many images have it"
     return None
+
+
+EMPTY = "no-caption"
+
+
+def image_bytes(facts: Facts, config: Config) -> str | None:
+    return f"{facts.bytes} bytes, below {config.min_bytes}" if facts.bytes < config.min_bytes else None
+
+
+def image_size(facts: Facts, config: Config) -> str | None:
+    if min(facts.width, facts.height) >= config.min_side:
+        return None
+    return f"{facts.width} × {facts.height}, a side is below {config.min_side}"
+
+
+def image_aspect(facts: Facts, config: Config) -> str | None:
+    shorter, longer = sorted((facts.width, facts.height))
+    if longer <= config.max_aspect * shorter:
+        return None
+    return f"{facts.width} × {facts.height}, more than {config.max_aspect:g} to 1"
+
+
+def image_captions(facts: Facts, config: Config) -> str | None:
+    if config.max_image_captions is None or facts.captions <= config.max_image_captions:
+        return None
+    return f"more than {config.max_image_captions} captions"
+
+
+def score(facts: Facts, config: Config) -> str | None:
+    if config.score_column is None:
+        return None
+    if facts.score is None:
+        return f"no number in column {config.score_column}"
+    floors = [floor for floor in (config.min_score, facts.score_floor) if floor is not None]
+    floor = max(floors, default=facts.score)
+    return f"{config.score_column} is {facts.score:g}, below {floor:g}" if facts.score < floor else None
+
+
+IMAGE_RULES: tuple[tuple[str, Callable[[Facts, Config], str | None]], ...] = (
+    ("image-bytes", image_bytes),
+    ("image-size", image_size),
+    ("image-aspect", image_aspect),
+    ("image-captions", image_captions),
+    ("low-score", score),
+)
+
+
+def characters(text: str, lang: str | None, config: Config) -> str | None:
+    if config.min_chars <= len(text) <= config.max_chars:
+        return None
+    return f"{len(text)} characters, not {config.min_chars} to {config.max_chars}"
+
+
+def words(text: str, lang: str | None, config: Config) -> str | None:
+    found = count_words(text)
+    if config.min_words <= found <= config.max_words:
+        return None
+    return f"{found} words, not {config.min_words} to {config.max_words}"
+
+
+def letters(text: str, lang: str | None, config: Config) -> str | None:
+    if not config.min_letters:
+        return None
+    seen = [character for character in text if not character.isspace()]
+    share = sum(map(str.isalpha, seen)) / len(seen)
+    return f"{share:.0%} letters, below {config.min_letters:.0%}" if share < config.min_letters else None
+
+
+def markup(text: str, lang: str | None, config: Config) -> str | None:
+    if config.allow_markup:
+        return None
+    found = LINK.search(text) or MARKUP.search(text)
+    return f"it has {found[0]!r}" if found else None
+
+
+def blocked(text: str, lang: str | None, config: Config) -> str | None:
+    if config.blocked_words is None:
+        return None
+    found = blocked_pattern(config.blocked_words).search(text.casefold())
+    return "it has a blocked word" if found else None
+
+
+def language(text: str, lang: str | None, config: Config) -> str | None:
+    if not config.languages:
+        return None
+    found = lang.partition("-")[0].lower() if lang else detected(text)
+    return None if found in config.languages else f"language {found}, not {', '.join(config.languages)}"
+
+
+CAPTION_RULES: tuple[tuple[str, Callable[[str, str | None, Config], str | None]], ...] = (
+    ("caption-length", characters),
+    ("caption-length", words),
+    ("caption-letters", letters),
+    ("caption-markup", markup),
+    ("caption-blocked", blocked),
+    ("caption-language", language),
+)
+
+
+@functools.lru_cache(maxsize=4)
+def blocked_pattern(file: str) -> re.Pattern[str]:
+    """Matches case-folded text that has one of the file's words or phrases as a whole."""
+    lines = Path(file).read_text(encoding="utf-8").casefold().splitlines()
+    listed = [r"\s+".join(map(re.escape, line.split())) for line in lines if line.strip() and not line.startswith("#")]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(listed)})(?!\w)" if listed else r"(?!)")
+
+
+def detected(text: str) -> str:
+    """The language of a text by py3langid, whose model of 97 languages comes in its package."""
+    from py3langid.langid import classify  # here: the model takes a second to load
+
+    return str(classify(text)[0])

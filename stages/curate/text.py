@@ -36,6 +36,7 @@ UNSEEN = re.compile(
 # The joiners shape letters in Persian and Indic scripts and make up emoji; next to Latin text, a space or an end they
 # do nothing that can be seen.
 JOINER = re.compile("(?<![^\x00-\u024f\\s])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u024f\\s])")
+PLAIN = re.compile("[\t\n\r !-%'-;=?-~]*")  # ASCII without &, < and controls: nothing can be wrong but the spaces
 WORD = re.compile(
     "[\u0e00-\u0e7f\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
     "|[^\\W\u0e00-\u0e7f\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
@@ -48,6 +49,8 @@ def clean(text: str) -> str:
     HTML tags by their names ("I <3 you" and "<person>" stay), comments, scripts, entities, mojibake, controls and
     zero-width characters go; every run of white space becomes one space.
     """
+    if PLAIN.fullmatch(text):
+        return " ".join(text.split())
     for _ in range(ROUNDS):
         before, text = text, _once(text)
         if text == before:

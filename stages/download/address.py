@@ -50,6 +50,14 @@ def without_credentials(url: str) -> str:
     return CREDENTIALS.sub("//***@", url)
 
 
+def host_of(url: str) -> str:
+    """The host a URL names, for messages."""
+    try:
+        return urlsplit(url).hostname or "no host"
+    except ValueError:
+        return "no host"
+
+
 def parse(url: str) -> Target:
     """Take a URL apart; non-ASCII hosts become IDNA and non-ASCII paths percent-encoded UTF-8.
 

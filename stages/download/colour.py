@@ -50,12 +50,12 @@ def _split(pixels: Image.Image, transparent: bool) -> tuple[Image.Image, Image.I
     if mode in ("RGBA", "RGBa", "PA") or (transparent and mode in ("1", "L", "P", "RGB")):
         red, green, blue, alpha = pixels.convert("RGBA").split()
         return (red if mode in ("1", "L") else Image.merge("RGB", (red, green, blue))), alpha
-    if mode in ("1", "L"):
-        return pixels.convert("L"), None
-    if mode in ("P", "RGB", "RGBX", "YCbCr"):
-        return pixels.convert("RGB"), None
-    if mode == "CMYK":
+    if mode in ("L", "RGB", "CMYK"):
         return pixels, None
+    if mode == "1":
+        return pixels.convert("L"), None
+    if mode in ("P", "RGBX", "YCbCr"):
+        return pixels.convert("RGB"), None
     raise Failure("not-an-image", f"pixels of mode {mode} have no defined range")
 
 

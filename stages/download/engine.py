@@ -1,216 +1,371 @@
-"""img2dataset's download loop with our own fetching, decoding and collecting in place of its own.
+"""Runs many fetches at once on one event loop, decodes in processes, and tries again what may yet come through.
 
-`img2dataset.downloader.Downloader` (1.47) brings the thread pool, the loop over a feather shard, the bound on
-bodies in memory, and the call of a resizer and a writer. It prints and forgets rows whose handler raises, writes
-statistics that count them as neither done nor failed, and hangs in its pool when interrupted. So its loop runs with
-names of ours for its globals, in a thread of its own, and every row must come back.
+The loop lives in a thread of its own as long as the worker does, so that several shards can be in work at once: while
+one waits for its last slow servers, the next ones use the connections. What hosts, names and robots.txt have said is
+remembered from shard to shard.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
-import sys
+import asyncio
+import contextlib
+import resource
 import threading
-import uuid
-import warnings
-from collections.abc import Callable, Sequence
+import weakref
+import zlib
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from io import BytesIO
-from multiprocessing.pool import ThreadPool
-from types import FunctionType, ModuleType, SimpleNamespace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+from schemas.errors import RunError, StoreError
+from stages.download.address import Target, parse
+from stages.download.decoders import Decoders, Decoding
+from stages.download.failure import SILENT, Failure
+from stages.download.fetch import Fetched, Fetcher, Manners
+from stages.download.hosts import Courtesy, Host, Hosts, Job
+from stages.download.spool import Outcome, Spool, key_of
 
-from stages.download.failure import Failure
-from stages.download.fetch import Fetched, Fetcher
-from stages.download.pictures import Picture
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A row that was downloaded."""
-
-    picture: Picture
-    sha256: bytes  # of the body as fetched
+WAITING_BYTES = 96 << 20  # of bodies that wait to be decoded; beyond that nothing more is fetched
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Persistence:
+    """How often and how long a row is tried."""
+
+    retries: int = 2  # after the first attempt
+    backoff_s: float = 0.5  # pause before the first retry, doubled before each further one
+    max_wait_s: float = 60.0  # the longest pause that a server may ask for; who asks for more is not asked again
+    outage_after: int | None = 1000  # rows in a row that no host answered, after which the network is tested
+
+
 class Engine:
-    """Downloads lists of URLs; `normalise` turns a fetched body into a picture or raises Failure."""
+    """Downloads shards; `run` may be called from several threads."""
 
-    fetcher: Fetcher
-    normalise: Callable[[Fetched], Picture]
-    threads: int
+    def __init__(self, manners: Manners, courtesy: Courtesy, persistence: Persistence, decoding: Decoding) -> None:
+        self.manners, self.courtesy, self.persistence, self.decoding = manners, courtesy, persistence, decoding
+        self._lock = threading.Lock()
+        self._running: _Running | None = None
 
-    def run(self, urls: Sequence[str], checksums: Sequence[str | None]) -> list[Stored | Failure]:
-        """What became of each URL, in order. Raises the first error that is no Failure."""
-        if not urls:
-            return []
-        shard = _Shard(self, checksums)
-        thread = threading.Thread(target=shard.run, args=[urls], daemon=True)
-        thread.start()
-        try:
-            thread.join()
-        except BaseException:  # Ctrl-C: nothing new is begun, and threads that wait for a server die with the process
-            self.fetcher.stop.set()
-            shard.abandon()
-            raise
-        return shard.results(len(urls))
+    def run(self, rows: Sequence[tuple[str, str | None]], folder: Path | None) -> Spool:
+        """What became of each (url, checksum), by `spool.key_of`; to be closed by the caller.
 
-
-class _Body(BytesIO):
-    """A fetched body as img2dataset passes it from fetching to decoding."""
-
-    def __init__(self, key: int, fetched: Fetched) -> None:
-        super().__init__()  # empty: the bytes are in `fetched`
-        self.key = key
-        self.fetched = fetched
-
-
-@dataclass
-class _Shard:
-    """One run of img2dataset's loop; what comes out of it, by row."""
-
-    engine: Engine
-    checksums: Sequence[str | None]
-    stored: dict[int, Stored] = field(default_factory=dict)
-    failed: dict[int, Failure] = field(default_factory=dict)
-    errors: list[BaseException] = field(default_factory=list)
-    pools: list[ThreadPool] = field(default_factory=list)
-
-    def run(self, urls: Sequence[str]) -> None:
-        with _Keeping(self.errors):
-            path = _feather(urls)
-            names = {
-                "download_image_with_retry": self.fetch,
-                "ThreadPool": self.make_pool,
-                "write_stats": _nothing,
-                "print": _nothing,
-                "traceback": SimpleNamespace(print_exc=self.keep_error),
-            }
-            _with_names(names)(_settings(self, len(urls)), (0, path))
-
-    def make_pool(self, threads: int) -> ThreadPool:
-        self.pools.append(ThreadPool(threads))
-        return self.pools[-1]
-
-    def abandon(self) -> None:
-        """Let the process end without waiting for the pool, which waits for servers."""
-        for pool in self.pools:
-            pool._terminate.cancel()  # type: ignore[attr-defined]  # what would run, and hang, at exit
-
-    def fetch(self, row: tuple[int, str], **_: Any) -> tuple[int, _Body | None, str | None]:
-        """In place of img2dataset's function of the same arguments; must not raise, or its pool hangs."""
-        key, url = row
-        with _Keeping(self.errors):
+        folder: where what is finished is noted row by row, and found again after a crash. Raises RunError in an outage.
+        """
+        shard = Shard(Spool(folder))
+        for url, checksum in dict.fromkeys(rows):
+            shard.plan(url, checksum)
+        if shard.jobs:
+            running = self._started()
+            running.loop.call_soon_threadsafe(running.traffic.begin, shard)
             try:
-                return key, _Body(key, self.engine.fetcher.fetch(url, self.checksums[key])), None
-            except Failure as failure:
-                self.failed[key] = failure
-                return key, None, failure.reason
-        return key, None, "error"
+                shard.finished.result()
+            except BaseException:  # Ctrl-C, an outage, a full disk: the process may go on with something else
+                running.loop.call_soon_threadsafe(running.traffic.abandon, shard)
+                raise
+        return shard.spool
 
-    def resize(self, body: _Body, boxes: Any) -> tuple[Any, ...]:
-        """In place of img2dataset's resizer: (picture, its sizes, None), or an error at the end."""
+    def close(self) -> None:
+        """Stop the loop and the decoding processes, which otherwise happens when nobody holds the engine any more."""
+        with self._lock:
+            if self._running is not None:
+                self._running.stop()
+                self._running = None
+
+    def _started(self) -> _Running:
+        with self._lock:
+            if self._running is None:
+                allow_connections(2 * self.manners.connections + 256)
+                self._running = _Running(self)
+                weakref.finalize(self, self._running.stop)
+            return self._running
+
+
+class _Running:
+    """The loop, its thread, and what goes on there."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="download")
+        self.thread.start()
+        made = partial(_Traffic, engine.manners, engine.courtesy, engine.persistence, engine.decoding)
+        self.traffic = asyncio.run_coroutine_threadsafe(_call(made), self.loop).result()
+
+    def stop(self) -> None:
+        if self.loop.is_closed():
+            return
+        with contextlib.suppress(TimeoutError):  # at exit; the thread is a daemon
+            asyncio.run_coroutine_threadsafe(self.traffic.close(), self.loop).result(timeout=5)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(timeout=5)
+        if not self.thread.is_alive():
+            self.loop.close()
+
+
+async def _call(make: Callable[[], _Traffic]) -> _Traffic:
+    """Run on the loop what needs to find it running."""
+    return make()
+
+
+@dataclass(eq=False)
+class Shard:
+    """The rows of one shard that are still to be done."""
+
+    spool: Spool
+    jobs: list[Job] = field(default_factory=list)
+    open: int = 0
+    came: Target | None = None  # one that was stored before
+    unsure: list[tuple[bytes, Outcome]] = field(default_factory=list)  # failures that an outage would explain
+    finished: Future[None] = field(default_factory=Future)
+
+    def plan(self, url: str, checksum: str | None) -> None:
+        """Make a job of a row that is not done yet."""
+        key = key_of(url, checksum)
         try:
-            picture = self.engine.normalise(body.fetched)
+            if key not in self.spool:
+                self.jobs.append(Job(parse(url), key, checksum, self))
+                self.open += 1
+            elif self.came is None and self.spool.stored(key):
+                self.came = parse(url)
         except Failure as failure:
-            failure.attempts = body.fetched.attempts
-            self.failed[body.key] = failure
-            return None, None, None, None, None, failure.reason
-        sizes = (picture.width, picture.height, picture.original_width, picture.original_height)
-        self.stored[body.key] = Stored(picture, body.fetched.sha256)
-        return picture, *sizes, None
+            self.spool.add(key, outcome_of(failure))
 
-    def keep_error(self) -> None:
-        error = sys.exception()
-        if error is not None:
-            self.errors.append(error)
+    def note(self, key: bytes, outcome: Outcome, picture: bytes = b"") -> None:
+        if self.finished.done():
+            return
+        try:
+            self.spool.add(key, outcome, picture)
+        except StoreError as error:
+            self.finished.set_exception(error)
 
-    def results(self, rows: int) -> list[Stored | Failure]:
-        if self.errors:
-            raise self.errors[0]
-        done: dict[int, Stored | Failure] = {**self.stored, **self.failed}
-        lost = sorted(set(range(rows)) - set(done))
-        assert not lost, f"img2dataset's loop lost the rows {lost}"
-        assert len(self.stored) + len(self.failed) == rows, "a row both failed and was stored"
-        return [done[key] for key in range(rows)]
+    def settle(self) -> None:
+        """There is no outage: what failed has failed. A shard with no open row is finished."""
+        unsure, self.unsure = self.unsure, []
+        for key, outcome in unsure:
+            self.note(key, outcome)
+        if not self.open and not self.finished.done():
+            self.finished.set_result(None)
 
 
-class _Writer:
-    """In place of img2dataset's writers of files; the rows are in `_Shard` already."""
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def write(self, *_: Any) -> None: ...
-
-    def close(self) -> None: ...
+def outcome_of(failure: Failure) -> Outcome:
+    return {"reason": failure.reason, "detail": failure.detail, "attempts": failure.attempts}
 
 
-class _Keeping:
-    """Keeps an error for the thread that waits for us, instead of letting img2dataset's loop lose it."""
+class _Traffic:
+    """All that happens on the loop: who is asked next, what is tried again, when to stop."""
 
-    def __init__(self, errors: list[BaseException]) -> None:
-        self.errors = errors
+    def __init__(self, manners: Manners, courtesy: Courtesy, persistence: Persistence, decoding: Decoding) -> None:
+        self.persistence = persistence
+        self.connections = manners.connections
+        self.fetcher = Fetcher(manners)
+        self.decoders = Decoders(decoding)
+        self.hosts = Hosts(courtesy)
+        self.loop = asyncio.get_running_loop()
+        self.active = 0
+        self.undecoded = 0  # bytes
+        self.shards: list[Shard] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.timer: asyncio.TimerHandle | None = None
+        self.outage = _Outage(self)
 
-    def __enter__(self) -> None: ...
+    async def close(self) -> None:
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.decoders.close()
+        await self.fetcher.close()
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if error is not None:
-            self.errors.append(error)
+    def begin(self, shard: Shard) -> None:
+        self.shards.append(shard)
+        self.outage.canary = self.outage.canary or shard.came
+        shard.finished.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._forget, shard))
+        for job in shard.jobs:
+            self._wait(job)
+        self._pump()
+
+    def abandon(self, shard: Shard) -> None:
+        self._forget(shard)
+        self.hosts.drop(lambda job: job.shard is shard)
+        shard.finished.cancel()  # so that nothing more is noted
+        shard.spool.close()
+
+    def _forget(self, shard: Shard) -> None:
+        if shard in self.shards:
+            self.shards.remove(shard)
+
+    def _wait(self, job: Job) -> None:
+        if given_up := self.hosts.add(job, self.loop.time()):
+            self._give_up(given_up)
+
+    def _pump(self) -> None:
+        """Start as many fetches as there are free connections and hosts that may be asked."""
+        while self.active < self.connections:
+            # A host set aside costs a connection and hardly any work: it may be tried while decoding is behind.
+            job = self.hosts.take(self.loop.time(), only_aside=self.undecoded > WAITING_BYTES)
+            if job is None:
+                break
+            self.active += 1
+            self.spawn(self._fetch(job))
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if (moment := self.hosts.next_time()) is not None and self.active < self.connections:
+            self.timer = self.loop.call_at(moment, self._pump)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """An error that is no Failure is a bug or a full disk: it ends every shard in work."""
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.stop(error)
+
+    def stop(self, error: BaseException) -> None:
+        for shard in list(self.shards):
+            if not shard.finished.done():
+                shard.finished.set_exception(error)
+
+    async def _fetch(self, job: Job) -> None:
+        host = self.hosts.of(job)
+        job.attempts += 1
+        try:
+            fetched, rules = await self.fetcher.attempt(job.target)
+        except Failure as failure:
+            failure.attempts = job.attempts
+            self._failed(job, host, failure)
+        else:
+            self.hosts.answer(host, rules.pause_s)
+            self.outage.over(job.target)
+            self.undecoded += len(fetched.body)
+            self.spawn(self._decode(job, fetched))
+        finally:
+            self.active -= 1
+            self.hosts.done(host, self.loop.time())
+            self._pump()
+
+    async def _decode(self, job: Job, fetched: Fetched) -> None:
+        try:
+            found, picture = await self.decoders.outcome(fetched.body, fetched.kind, job.checksum)
+        finally:
+            self.undecoded -= len(fetched.body)
+        job.shard.note(job.key, {**found, "attempts": job.attempts}, picture)
+        self._close(job.shard)
+        self._pump()
+
+    def _failed(self, job: Job, host: Host, failure: Failure) -> None:
+        if failure.silent:
+            for waiting in self.hosts.silence(host, self.loop.time()):
+                self._give_up(waiting)
+        else:
+            self.hosts.answer(host)
+        if failure.temporary and job.attempts <= self.persistence.retries and self._again(job, host, failure):
+            return
+        if failure.silent:
+            self.outage.suspect(failure)
+        else:
+            self.outage.over(None)
+        self._end(job, failure, sure=not failure.silent)
+
+    def _again(self, job: Job, host: Host, failure: Failure) -> bool:
+        """Let the job wait for another attempt, unless its server wants to be left alone for too long."""
+        asked = failure.retry_after_s or 0.0
+        if asked > self.persistence.max_wait_s:
+            return False
+        now = self.loop.time()
+        if asked:
+            self.hosts.hold(host, now + asked)
+        pause = self.persistence.backoff_s * 2 ** (job.attempts - 1) * jitter(job.key, job.attempts)
+        self.loop.call_later(max(pause, asked), self._try_again, job)
         return True
 
+    def _try_again(self, job: Job) -> None:
+        self._wait(job)
+        self._pump()
 
-def _nothing(*_: Any, **__: Any) -> None: ...
+    def _give_up(self, job: Job) -> None:
+        times = self.hosts.courtesy.given_up_after
+        detail = f"{job.target.host} gave no answer {times} times in a row; this row's picture was not asked for"
+        self._end(job, Failure("host-down", detail, times), sure=False)
 
+    def _end(self, job: Job, failure: Failure, sure: bool) -> None:
+        """A row has failed; if no host answered, that is noted only when it is known that there is no outage."""
+        if sure:
+            job.shard.note(job.key, outcome_of(failure))
+        else:
+            job.shard.unsure.append((job.key, outcome_of(failure)))
+        self._close(job.shard)
 
-def _feather(urls: Sequence[str]) -> str:
-    """The URLs as the Arrow file that Downloader reads and removes, in memory."""
-    import fsspec  # type: ignore[import-untyped]  # it has no types
-
-    path = f"memory://pairloom/{uuid.uuid4().hex}.feather"
-    table = pa.table({"url": pa.array(urls, pa.string())})
-    with fsspec.open(path, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-    return path
-
-
-def _with_names(names: dict[str, Any]) -> Callable[..., None]:
-    """Downloader.download_shard with these names in place of its module's; the module itself stays as it is."""
-    downloader = _img2dataset()
-    return FunctionType(downloader.Downloader.download_shard.__code__, {**vars(downloader), **names})
-
-
-@functools.cache
-def _img2dataset() -> Any:
-    """The module img2dataset.downloader; imported late, since that takes 3 s."""
-    if importlib.util.find_spec("imghdr") is None:
-        # Python 3.13 has no imghdr any more; img2dataset imports it for its Resizer, which is not used here.
-        sys.modules["imghdr"] = ModuleType("imghdr")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what it imports, about what will be removed some day
-        return importlib.import_module("img2dataset.downloader")
+    def _close(self, shard: Shard) -> None:
+        """One row less is open; the last one finishes the shard, unless an outage may be the reason."""
+        shard.open -= 1
+        if not shard.open and not (shard.unsure and self.outage.testing):
+            shard.settle()
 
 
-def _settings(shard: _Shard, rows: int) -> Any:
-    return _img2dataset().Downloader(
-        sample_writer_class=_Writer,
-        resizer=shard.resize,
-        thread_count=min(shard.engine.threads, rows),
-        save_caption=False,
-        extract_exif=False,
-        output_folder="",
-        column_list=["url"],
-        timeout=None,  # the fetcher's own settings count, not these
-        number_sample_per_shard=rows,
-        oom_shard_count=1,
-        compute_hash=None,
-        verify_hash_type=None,
-        encode_format="jpg",
-        retries=0,
-        user_agent_token=None,
-        disallowed_header_directives=None,
-    )
+class _Outage:
+    """Tells an outage here from dead hosts there: after many silent rows it asks for a picture that came before."""
+
+    def __init__(self, traffic: _Traffic) -> None:
+        self.traffic = traffic
+        self.silent: Counter[str] = Counter()  # reasons of the rows in a row
+        self.canary: Target | None = None
+        self.testing = False
+
+    def over(self, target: Target | None) -> None:
+        """A host answered."""
+        self.canary = target or self.canary
+        if self.silent:
+            self.silent.clear()
+            for shard in self.traffic.shards:
+                shard.settle()
+
+    def suspect(self, failure: Failure) -> None:
+        """A row ended without an answer."""
+        self.silent[failure.reason] += 1
+        after = self.traffic.persistence.outage_after
+        if after is not None and self.silent.total() >= after and not self.testing:
+            self.testing = True
+            self.traffic.spawn(self._test())
+
+    async def _test(self) -> None:
+        try:
+            if self.canary is not None:
+                await self.traffic.fetcher.attempt(self.canary)
+        except Failure as failure:
+            if failure.reason in SILENT:
+                raise self._error() from failure
+        else:
+            if self.canary is None:
+                raise self._error()
+        finally:
+            self.testing = False
+        self.over(None)
+
+    def _error(self) -> RunError:
+        reasons = ", ".join(f"{rows} {reason}" for reason, rows in self.silent.most_common())
+        known = f", nor does {self.canary.host}, which answered before" if self.canary else ""
+        return RunError(
+            f"the network seems to be down: no host answers any more ({reasons}){known}",
+            "stage download",
+            "mend the network or the name server and run the same command again: finished rows are kept; "
+            "if these hosts are really gone, set download.outage_after to null",
+        )
+
+
+def jitter(key: bytes, attempt: int) -> float:
+    """A factor from 0.5 to 1.5 that spreads the retries of many rows; the same for the same row and attempt."""
+    return 0.5 + zlib.crc32(key + bytes([attempt & 255])) / 2**32
+
+
+def allow_connections(wanted: int) -> None:
+    """Raise this process's limit of open files as far as it may be; many systems start with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

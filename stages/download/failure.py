@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from schemas.quarantine import REASONS
 
+SILENT = frozenset({"dns", "connect", "timeout"})  # the host, or the way to it, gave no answer at all
+
 
 class Failure(Exception):  # noqa: N818  what became of a row, no error of the program
     """A word of the vocabulary in schemas/quarantine.py and what exactly happened; never holds credentials."""
 
-    def __init__(self, reason: str, detail: str, attempts: int = 1) -> None:
+    def __init__(self, reason: str, detail: str, attempts: int = 1, retry_after_s: float | None = None) -> None:
         assert reason in REASONS, f"{reason} is not in schemas.quarantine.REASONS"
         super().__init__(reason, detail, attempts)
         self.reason = reason
         self.detail = detail
         self.attempts = attempts
+        self.retry_after_s = retry_after_s  # how long the server asked us to wait
+        self.redirected = False  # whether it is that of a redirect's goal
+
+    @property
+    def silent(self) -> bool:
+        """Whether the URL's own host gave no answer at all."""
+        return self.reason in SILENT and not self.redirected
 
     @property
     def temporary(self) -> bool:

@@ -1,104 +1,153 @@
-"""Fetch one URL under all guards: redirects, retries, opt-outs, limits and checksum."""
+"""Fetch one URL once under all guards: redirects, opt-outs, limits; whether to try again is the engine's to say."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import threading
+import asyncio
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
-from stages.download.address import Target, follow, parse
+import aiohttp
+
+from stages.download.address import Target, follow
 from stages.download.failure import Failure
-from stages.download.pictures import sniff
-from stages.download.wire import Deadline, Doors, ask
+from stages.download.kinds import sniff
+from stages.download.names import Doors
+from stages.download.optout import DIRECTIVES, Robots, Rules, opt_out, reserved
+from stages.download.wire import Wire, explained
 
-CHUNK = 1 << 16
 UNPACKED = 1 << 20
 HEAD = 32  # bytes that suffice to tell the kind of a picture
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex", "noml", "none"})  # none: noindex and nofollow
-# Directives of X-Robots-Tag with a colon of their own; before any other colon stands the name of a robot.
-WITH_VALUE = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+NO_RULES = Rules(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manners:
+    """The rules of fetching."""
+
+    doors: Doors
+    timeout_s: float  # for one attempt: look-up, connections, redirects and body together
+    header_timeout_s: float  # until the headers of one hop are there
+    max_redirects: int
+    max_bytes: int  # of the decompressed body
+    user_agent: str
+    robots: bool = True  # heed robots.txt
+    directives: tuple[str, ...] = DIRECTIVES  # of X-Robots-Tag that count
+    tdm: bool = True  # heed TDM-Reservation
+    held_bytes: int = 512 << 20  # of bodies in work, over all connections of the process
+    connections: int = 256
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A body that is a picture by its first bytes, decompressed, with its checksum verified if there was one."""
+    """A body that is a picture by its first bytes, decompressed."""
 
     body: bytes
-    kind: str  # as pictures.sniff names it
-    sha256: bytes
-    attempts: int
+    kind: str  # as kinds.sniff names it
 
 
-@dataclass(frozen=True)
 class Fetcher:
-    """The rules of fetching; may be used from many threads."""
+    """Makes attempts; belongs to the event loop it is made on."""
 
-    doors: Doors
-    timeout_s: float  # for one attempt: look-up, connections, redirects and body together
-    retries: int
-    backoff_s: float  # pause before the first retry; each further one is twice as long
-    max_redirects: int
-    max_bytes: int  # of the decompressed body
-    user_agent: str
-    stop: threading.Event = field(default_factory=threading.Event)  # set: nothing new is begun
+    def __init__(self, manners: Manners) -> None:
+        self.manners = manners
+        self.wire = Wire(manners.doors, manners.user_agent)
+        self.robots = Robots(self._robots_txt, manners.user_agent)
+        self._held = 0  # bytes of bodies that are being read
 
-    def fetch(self, url: str, checksum: str | None) -> Fetched:
-        """The picture behind `url`. Raises Failure with the number of attempts made."""
-        target = parse(url)
-        for attempt in range(1, self.retries + 2):
-            if self.stop.is_set():
-                break
-            try:
-                body, kind = self._attempt(target)
-                return Fetched(body, kind, verified(body, checksum), attempt)
-            except Failure as failure:
-                failure.attempts = attempt
-                if not failure.temporary or attempt > self.retries:
-                    raise
-            self.stop.wait(self.backoff_s * 2 ** (attempt - 1))
-        raise Failure("connect", "the run was stopped", attempt)
+    async def close(self) -> None:
+        await self.wire.close()
 
-    def _attempt(self, target: Target) -> tuple[bytes, str]:
-        deadline = Deadline(self.timeout_s)
-        headers = {
-            "User-Agent": self.user_agent,
-            "Accept": "image/*",
-            "Accept-Encoding": "identity",  # pictures are compressed already
-            "Connection": "close",
-        }
-        for hop in range(self.max_redirects + 1):
-            with redirected(hop), ask(target, self.doors, headers, deadline) as response:
-                location = response.headers["Location"]
-                if response.status not in REDIRECTS or not location:
-                    return self._accept(response)
+    async def attempt(self, target: Target) -> tuple[Fetched, Rules]:
+        """The picture behind `target`, and what its host's robots.txt says. Raises Failure.
+
+        robots.txt has a deadline of its own, since all pictures of a host wait for it.
+        """
+        rules = await self._allowed(target)
+        try:
+            async with (
+                asyncio.timeout(self.manners.timeout_s),
+                self._followed(target, "image/*", check=True) as response,
+            ):
+                self._refuse(response)
+                return await self._body(response), rules
+        except TimeoutError as error:
+            raise Failure("timeout", f"not done within {self.manners.timeout_s:g} s") from error
+
+    async def _allowed(self, target: Target) -> Rules:
+        if not self.manners.robots:
+            return NO_RULES
+        self.manners.doors.admit_literal(target)
+        rules = await self.robots.rules(target)
+        rules.refuse(target, self.manners.user_agent)
+        return rules
+
+    async def _robots_txt(self, target: Target) -> tuple[int, bytes]:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.manners.timeout_s), self._followed(target, "text/plain") as response:
+                if 200 <= response.status < 300:
+                    async for chunk in plain_chunks(response):
+                        body += chunk
+                        if len(body) > UNPACKED:
+                            break
+                return response.status, bytes(body)
+        except TimeoutError as error:
+            raise Failure("timeout", f"not done within {self.manners.timeout_s:g} s") from error
+
+    @asynccontextmanager
+    async def _followed(
+        self, target: Target, accept: str, check: bool = False
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The first response that is no redirect; every hop's host is checked again, and its robots.txt if `check`."""
+        for hop in range(self.manners.max_redirects + 1):
+            with redirected(hop):
+                if hop and check:
+                    await self._allowed(target)
+                async with self.wire.get(target, accept, self.manners.header_timeout_s) as response:
+                    location = response.headers.get("Location")
+                    if response.status not in REDIRECTS or not location:
+                        yield response
+                        return
             with redirected(hop + 1):
                 target = follow(target, location)
-        raise Failure("redirect-limit", f"more than {self.max_redirects} redirects")
+        raise Failure("redirect-limit", f"more than {self.manners.max_redirects} redirects")
 
-    def _accept(self, response: http.client.HTTPResponse) -> tuple[bytes, str]:
-        refuse_status(response.status)
-        if word := opt_out(response.headers.get_all("X-Robots-Tag", []), self.user_agent):
+    def _refuse(self, response: aiohttp.ClientResponse) -> None:
+        refuse_status(response.status, response.headers.get("Retry-After"))
+        tags = response.headers.getall("X-Robots-Tag", [])
+        if word := opt_out(tags, self.manners.user_agent, self.manners.directives):
             raise Failure("opt-out", f"X-Robots-Tag: {word}")
-        return self._body(response)
+        if self.manners.tdm and reserved(response.headers.get("TDM-Reservation")):
+            raise Failure("opt-out", "TDM-Reservation: 1")
 
-    def _body(self, response: http.client.HTTPResponse) -> tuple[bytes, str]:
-        if (response.length or 0) > self.max_bytes:
-            raise Failure("body-limit", f"{response.length} bytes are announced, {self.max_bytes} allowed")
-        body, kind = bytearray(), None
-        for chunk in plain_chunks(response):
-            body += chunk
-            if len(body) > self.max_bytes:
-                raise Failure("body-limit", f"more than {self.max_bytes} bytes")
-            if kind is None and len(body) >= HEAD:
-                kind = kind_of(bytes(body[:HEAD]), response)  # the rest of a web page need not be read
-        if response.length:
-            raise Failure("connect", f"the connection ended {response.length} bytes early")
-        return bytes(body), kind or kind_of(bytes(body[:HEAD]), response)
+    async def _body(self, response: aiohttp.ClientResponse) -> Fetched:
+        most = self.manners.max_bytes
+        if (response.content_length or 0) > most:
+            raise Failure("body-limit", f"{response.content_length} bytes are announced, {most} allowed")
+        body, kind, counted = bytearray(), None, 0
+        try:
+            async for chunk in plain_chunks(response):
+                body += chunk
+                if len(body) > most:
+                    raise Failure("body-limit", f"more than {most} bytes")
+                if kind is None and len(body) >= HEAD:
+                    kind = kind_of(bytes(body[:HEAD]), response)  # the rest of a web page need not be read
+                self._held, counted = self._held + len(body) - counted, len(body)
+                await self._wait_for_memory(counted)
+        finally:
+            self._held -= counted
+        return Fetched(bytes(body), kind or kind_of(bytes(body[:HEAD]), response))
+
+    async def _wait_for_memory(self, mine: int) -> None:
+        """Let a body larger than its fair share wait while all bodies together are too many; its deadline runs on."""
+        fair = self.manners.held_bytes // self.manners.connections
+        while self._held > self.manners.held_bytes and mine > fair:
+            await asyncio.sleep(0.02)
 
 
 @contextmanager
@@ -107,71 +156,57 @@ def redirected(hops: int) -> Iterator[None]:
     try:
         yield
     except Failure as failure:
-        if hops:
-            failure.detail = f"redirected: {failure.detail}"
+        if hops and not failure.redirected:
+            failure.redirected, failure.detail = True, f"redirected: {failure.detail}"
         raise
 
 
-def kind_of(head: bytes, response: http.client.HTTPResponse) -> str:
+def kind_of(head: bytes, response: aiohttp.ClientResponse) -> str:
     """The picture's kind by its first bytes, whatever Content-Type says. Raises Failure not-an-image."""
     kind = sniff(head)
     if kind is None:
-        said = response.headers.get_content_type() if response.headers["Content-Type"] else "nothing"
+        said = response.headers.get("Content-Type", "nothing").partition(";")[0]
         raise Failure("not-an-image", f"it starts with {head[:12]!r}; Content-Type says {said[:60]}")
     return kind
 
 
-def plain_chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body in pieces of at most 1 MiB, undone of gzip and deflate (which may be bombs)."""
-    packed = (response.headers["Content-Encoding"] or "").strip().lower() in ("gzip", "x-gzip", "deflate")
+async def plain_chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body in pieces, undone of gzip and deflate (which may be bombs) at most 1 MiB at a time."""
+    packed = response.headers.get("Content-Encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
     unpacker = zlib.decompressobj(wbits=47)  # gzip or zlib, by its header
-    while chunk := response.read(CHUNK):
-        while packed and chunk:
-            try:
-                yield unpacker.decompress(chunk, UNPACKED)
-            except zlib.error as error:
-                raise Failure("damaged-image", "the body is not the gzip that its header says") from error
-            chunk = unpacker.unconsumed_tail
-        if not packed:
-            yield chunk
+    with explained("reading the body"):
+        async for chunk in response.content.iter_any():
+            if not packed:
+                yield chunk
+            while packed and chunk:
+                try:
+                    yield unpacker.decompress(chunk, UNPACKED)
+                except zlib.error as error:
+                    raise Failure("damaged-image", "the body is not the gzip that its header says") from error
+                chunk = unpacker.unconsumed_tail
     if packed:
         yield unpacker.flush()
         if not unpacker.eof:
             raise Failure("connect", "the gzip body ended early")
 
 
-def refuse_status(status: int) -> None:
+def refuse_status(status: int, retry_after: str | None = None) -> None:
     """Raise the Failure that belongs to an HTTP status other than 2xx."""
     if 200 <= status < 300:
         return
     named = {404: "not-found", 410: "not-found", 429: "rate-limited"}
     reason = named.get(status, "http-5xx" if status >= 500 else "http-4xx")
-    raise Failure(reason, f"status {status}")
+    raise Failure(reason, f"status {status}", retry_after_s=seconds(retry_after))
 
 
-def opt_out(values: list[str], user_agent: str) -> str | None:
-    """The directive of X-Robots-Tag headers by which all robots, or this one, are asked to leave the picture alone."""
-    robot = user_agent.split("/")[0].strip().lower()
-    for value in values:
-        addressed = True
-        for part in value.lower().split(","):
-            name, colon, rest = part.strip().partition(":")
-            if colon and name.strip() not in WITH_VALUE:
-                addressed = name.strip() in (robot, "*")
-                name = rest
-            if addressed and name.strip() in OPT_OUTS:
-                return name.strip()
-    return None
-
-
-def verified(body: bytes, checksum: str | None) -> bytes:
-    """The body's SHA-256. Raises Failure checksum if `checksum` (md5:HEX or sha256:HEX) says another."""
-    digest = hashlib.sha256(body)
-    if checksum:
-        name, _, wanted = checksum.strip().lower().partition(":")
-        if name not in ("md5", "sha256"):
-            raise Failure("checksum", f"the list gives {checksum[:80]!r}, which is neither md5:… nor sha256:…")
-        found = digest.hexdigest() if name == "sha256" else hashlib.md5(body, usedforsecurity=False).hexdigest()
-        if found != wanted:
-            raise Failure("checksum", f"{name} is {found}, the list says {wanted}")
-    return digest.digest()
+def seconds(retry_after: str | None) -> float | None:
+    """Retry-After as seconds from now: a number or an HTTP date (RFC 9110, 10.2.3); None if it says nothing."""
+    value = (retry_after or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -1,16 +1,18 @@
-"""From the bytes of a body to the picture as stored: checked, upright, plain RGB or grey, not too large.
+"""From the bytes of a body to the picture as stored: checked, upright, plain RGB or grey, of the size asked for.
 
 What is stored, by what came:
-- a JPEG, PNG or WebP that is upright, 8-bit RGB or grey, in sRGB, one frame and within `max_side`: its own bytes;
-- everything else is re-encoded once, as a JPEG of `quality`: rotated or mirrored by EXIF, larger than `max_side`
-  (Lanczos, never enlarged), GIF, BMP, TIFF, AVIF, animated (the first frame), palette, 1-bit, 16-bit (the high byte),
-  CMYK, alpha (over white), or with an ICC profile other than sRGB (see colour.py).
+- a JPEG, PNG or WebP that is upright, 8-bit RGB or grey, in sRGB, one frame and of the right size: its own bytes;
+- everything else is encoded once more, as a JPEG of `quality`: rotated or mirrored by EXIF, of another size than asked
+  for (Lanczos; a JPEG is first decoded at the reduced size that its DCT blocks give), GIF, BMP, TIFF, AVIF, animated
+  (the first frame), palette, 1-bit, 16-bit (the high byte), CMYK, alpha (over white), or with an ICC profile other than
+  sRGB (see colour.py).
 SVG and every other kind is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import warnings
 import zlib
@@ -19,11 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from typing import Literal
 
 from PIL import Image
 
 from stages.download import colour
 from stages.download.failure import Failure
+from stages.download.kinds import promise
 from stages.download.phash import phash
 
 Transpose = Image.Transpose
@@ -39,7 +43,6 @@ UPRIGHT = {
 }
 ORIENTATION = 0x0112
 STORED_AS_IS = frozenset({"jpeg", "png", "webp"})
-AVIF_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
 # All that Pillow's decoders raise on damaged files; UnidentifiedImageError is an OSError.
 DAMAGE = (
     OSError,
@@ -56,13 +59,41 @@ DAMAGE = (
 )
 
 
+Resize = Literal["none", "longest", "shortest", "area"]
+LONGEST_JPEG = 65_500  # pixels of a side that libjpeg writes
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a picture may be, and how it is stored."""
 
     max_pixels: int  # width × height that the header may promise
-    max_side: int  # pixels of the longer side as stored
+    max_side: int  # pixels: of the longer side, the shorter one, or the side of a square of the same area, by `resize`
     quality: int  # of re-encoded JPEGs
+    resize: Resize = "longest"
+    upscale: bool = False  # whether smaller pictures are enlarged
+    max_dimension: int = LONGEST_JPEG  # pixels of a side that the header may promise
+    max_frames: int = 1000  # that the header may promise; the first one is stored
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """The size at which a picture of this size is stored. Raises Failure pixel-limit if it would be too large."""
+        measure = {"none": 0.0, "longest": max(width, height), "shortest": min(width, height)}
+        side = measure.get(self.resize, math.sqrt(width * height))
+        if side == 0 or side == self.max_side or (side < self.max_side and not self.upscale):
+            return width, height
+        scaled = max(1, round(width * self.max_side / side)), max(1, round(height * self.max_side / side))
+        if max(scaled) > LONGEST_JPEG or scaled[0] * scaled[1] > self.max_pixels:
+            raise Failure("pixel-limit", f"{width} × {height} would become {scaled[0]} × {scaled[1]}")
+        return scaled
+
+    def check(self, width: int, height: int, frames: int) -> None:
+        """Raises Failure pixel-limit."""
+        if width * height > self.max_pixels:
+            raise Failure("pixel-limit", f"{width} × {height} pixels, {self.max_pixels} allowed")
+        if max(width, height) > self.max_dimension:
+            raise Failure("pixel-limit", f"{width} × {height}, a side above {self.max_dimension}")
+        if frames > self.max_frames:
+            raise Failure("pixel-limit", f"more than {self.max_frames} frames")
 
 
 @dataclass(frozen=True)
@@ -83,56 +114,54 @@ class Picture:
         return hashlib.sha256(self.image).digest()[:16]
 
 
-def sniff(head: bytes) -> str | None:
-    """The kind of a picture by its first 12 bytes or more: jpeg, png, webp, gif, bmp, tiff, avif; else None."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp"
-    if head[:6] in (b"GIF87a", b"GIF89a"):
-        return "gif"
-    if head[:2] == b"BM":
-        return "bmp"
-    if head[:4] in (b"II*\0", b"MM\0*"):
-        return "tiff"
-    if head[4:8] == b"ftyp" and head[8:12] in AVIF_BRANDS:
-        return "avif"
-    return None
-
-
 def normalise(body: bytes, kind: str, limits: Limits) -> Picture:
-    """The stored form of a body that `sniff` calls `kind`.
+    """The stored form of a body that `kinds.sniff` calls `kind`.
 
     Raises Failure pixel-limit (before decoding), damaged-image or not-an-image (a pixel mode without a meaning).
     """
-    opened, pixels = _decode(body, kind, limits)
-    orientation = 1 if kind == "tiff" else _orientation(opened)  # Pillow turns TIFFs by itself
+    opened, width, height = _open(body, kind, limits)
+    pixels = _decode(opened, kind, limits)  # before all else: asking a PNG for its EXIF decodes it, and forgets damage
+    if kind == "tiff":  # Pillow turns TIFFs by itself
+        orientation, (width, height) = 1, pixels.size
+    else:
+        orientation = _orientation(opened)
+    if orientation >= 5 and orientation in UPRIGHT:
+        width, height = height, width
+    size = limits.size(width, height)
     plain, recoloured = colour.plain(opened, pixels)
     if orientation in UPRIGHT:
         plain = plain.transpose(UPRIGHT[orientation])
-    width, height = plain.size
-    small = _fit(plain, limits.max_side)
     keep = (
         kind in STORED_AS_IS
         and orientation not in UPRIGHT
         and not recoloured
-        and small is plain
+        and size == (width, height)
         and not _hides_more(opened, body, kind)
     )
-    stored, shown = (body, plain) if keep else _encode(small, limits.quality)
+    if not keep and plain.size != size:
+        plain = plain.resize(size, Image.Resampling.LANCZOS)
+    stored, shown = (body, plain) if keep else _encode(plain, limits.quality)
     return Picture(stored, kind if keep else "jpeg", *shown.size, width, height, phash(shown))
 
 
-def _decode(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, Image.Image]:
-    """The opened file (for what its header says) and its first frame's pixels."""
+def _open(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, int, int]:
+    """The opened file and its size; nothing is decoded before its header has been held against the limits."""
+    promised = promise(body, kind, limits.max_frames)
+    limits.check(promised.width, promised.height, promised.frames)
     with _damage_explained():
         opened = Image.open(BytesIO(body), formats=[kind.upper()])
-        if opened.width * opened.height > limits.max_pixels:
-            raise Failure("pixel-limit", f"{opened.width} × {opened.height} pixels, {limits.max_pixels} allowed")
+        limits.check(*opened.size, getattr(opened, "n_frames", 1) if kind == "avif" else 1)
+        return opened, *opened.size
+
+
+def _decode(opened: Image.Image, kind: str, limits: Limits) -> Image.Image:
+    """The first frame's pixels; of a JPEG no more than needed, in steps of 1/2, 1/4 and 1/8."""
+    with _damage_explained():
+        size = limits.size(*opened.size)
+        if kind == "jpeg" and size != opened.size:
+            opened.draft(None, size)  # None keeps the mode
         opened.load()
-        return opened, opened.copy()
+        return opened.copy()  # what is still tied to the file may decode again, and fail again
 
 
 def _orientation(opened: Image.Image) -> int:
@@ -148,14 +177,6 @@ def _hides_more(opened: Image.Image, body: bytes, kind: str) -> bool:
     """Whether the file holds more than the 8-bit still picture that Pillow shows, so other readers may differ."""
     sixteen_bits = kind == "png" and body[24] == 16  # bit depth in IHDR
     return sixteen_bits or (kind != "jpeg" and getattr(opened, "is_animated", False))
-
-
-def _fit(image: Image.Image, max_side: int) -> Image.Image:
-    longest = max(image.size)
-    if longest <= max_side:
-        return image
-    width, height = (max(1, round(side * max_side / longest)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _encode(image: Image.Image, quality: int) -> tuple[bytes, Image.Image]:

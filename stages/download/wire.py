@@ -1,89 +1,24 @@
-"""One HTTP exchange under one deadline: look the host up once, check, connect to that very address, ask."""
+"""One HTTP exchange: an aiohttp session that connects to checked addresses only, and every error as a Failure."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import http.client
-import io
-import queue
-import socket
+import os
 import ssl
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+import aiohttp
 import certifi
+from yarl import URL
 
-from stages.download.address import Target, objection
+from stages.download.address import Target
 from stages.download.failure import Failure
+from stages.download.names import Doors, Names
 
-
-class Deadline:
-    """The moment by which one attempt must be over, whatever the server does."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.end = time.monotonic() + seconds
-
-    def left(self, doing: str) -> float:
-        """Seconds left, more than 0. Raises Failure timeout."""
-        left = self.end - time.monotonic()
-        if left <= 0:
-            raise self.missed(doing)
-        return left
-
-    def missed(self, doing: str) -> Failure:
-        return Failure("timeout", f"not done within {self.seconds:g} s, while {doing}")
-
-
-@dataclass(frozen=True)
-class Doors:
-    """Where requests may go: public addresses, hosts that are allowed by name, and hosts that are mapped.
-
-    allowed: HOST or HOST:PORT, exempt from the address check. mapped: host -> (address, port) to connect to instead.
-    """
-
-    allowed: frozenset[str] = frozenset()
-    mapped: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-
-    def addresses(self, target: Target, deadline: Deadline) -> list[tuple[str, int]]:
-        """The checked (address, port) pairs behind a target. Raises Failure dns or address-refused."""
-        if target.host in self.mapped:
-            return [self.mapped[target.host]]
-        found = look_up(target, deadline)
-        if not {target.host, f"{target.host}:{target.port}"} & self.allowed:
-            for address in found:
-                if problem := objection(address):
-                    name = "" if target.host == address else f"{target.host} is "
-                    raise Failure("address-refused", f"{name}{address}, {problem}")
-        return [(address, target.port) for address in found]
-
-
-def look_up(target: Target, deadline: Deadline) -> list[str]:
-    """All addresses of the host, in the resolver's order. Raises Failure dns or timeout."""
-    answer: queue.SimpleQueue[list[str] | Failure] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-            answer.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
-        except OSError as error:
-            answer.put(Failure("dns", str(error.strerror)))
-        except UnicodeError:  # an empty or overlong label
-            answer.put(Failure("dns", "not a possible host name"))
-
-    # getaddrinfo cannot be given a time limit, so it runs aside and is left behind when it takes too long.
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        found = answer.get(timeout=deadline.left("looking up the host"))
-    except queue.Empty:
-        raise deadline.missed("looking up the host") from None
-    if isinstance(found, Failure):
-        raise found
-    return found
+READ_AHEAD = 1 << 17  # bytes of a body that aiohttp takes in before we ask for more
 
 
 @functools.cache
@@ -94,94 +29,86 @@ def tls() -> ssl.SSLContext:
     return context
 
 
-@contextmanager
-def ask(
-    target: Target, doors: Doors, headers: Mapping[str, str], deadline: Deadline
-) -> Iterator[http.client.HTTPResponse]:
-    """The response to one GET, headers read and body not yet. Raises Failure for all that goes wrong on the way."""
-    with _explained(deadline, "looking up the host"):
-        addresses = doors.addresses(target, deadline)
-    with _explained(deadline, "connecting"):
-        plain = _connect(addresses, deadline)
-    with plain:
-        with _explained(deadline, "agreeing on TLS"):
-            plain.settimeout(deadline.left("agreeing on TLS"))
-            sock = plain if target.scheme == "http" else tls().wrap_socket(plain, server_hostname=target.host)
-        with sock:
-            with _explained(deadline, "waiting for the headers"):
-                response = _request(sock, target, headers, deadline)
-            with _explained(deadline, "reading the body"):
-                yield response
+@dataclass(frozen=True)
+class Times:
+    """The deadlines of one attempt: until the headers of each hop are there, and for everything together."""
+
+    header_s: float
+    total_s: float
 
 
-def _connect(addresses: Sequence[tuple[str, int]], deadline: Deadline) -> socket.socket:
-    """A connection to the first address that answers; each has a fair share of the time left."""
-    for tried, address in enumerate(addresses):
-        share = deadline.left("connecting") / (len(addresses) - tried)
+class Wire:
+    """Sends requests; belongs to the event loop it is made on."""
+
+    def __init__(self, doors: Doors, user_agent: str) -> None:
+        self.doors = doors
+        connector = aiohttp.TCPConnector(
+            resolver=Names(doors),
+            use_dns_cache=False,  # ours remembers, and checks what it remembers
+            socket_factory=doors.open_socket,
+            limit=0,  # the engine counts
+            keepalive_timeout=5,
+        )
+        self.session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # a bomb is unpacked bit by bit, see fetch.py
+            read_bufsize=READ_AHEAD,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},  # pictures are compressed already
+        )
+
+    @asynccontextmanager
+    async def get(self, target: Target, accept: str, header_s: float) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response to one GET, headers read and body not yet; redirects are not followed.
+
+        Raises Failure for all that goes wrong until the context ends. Leaving it early closes the connection.
+        """
+        self.doors.admit_literal(target)
+        with explained("waiting for the headers"):
+            try:
+                async with asyncio.timeout(header_s):
+                    response = await self.session.get(
+                        URL(target.url, encoded=True),
+                        headers={"Accept": accept, "Host": target.authority},
+                        ssl=tls(),
+                        allow_redirects=False,
+                    )
+            except TimeoutError as error:
+                raise Failure("timeout", f"no headers within {header_s:g} s") from error
         try:
-            return socket.create_connection(address, timeout=share)
-        except OSError:
-            if tried == len(addresses) - 1:
-                raise
-    raise Failure("dns", "the host name has no address")
+            with explained("reading the body"):
+                yield response
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+
+    async def close(self) -> None:
+        await self.session.close()
 
 
-def _request(
-    sock: socket.socket, target: Target, headers: Mapping[str, str], deadline: Deadline
-) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(target.host, target.port)
-    connection.sock = _TimedSocket(sock, deadline)  # all of a socket that http.client uses
-    connection.putrequest("GET", target.path, skip_host=True, skip_accept_encoding=True)
-    for name, value in {"Host": target.authority, **headers}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    return connection.getresponse()
+class explained:  # noqa: N801  # used as `with explained(...)`
+    """Turns what aiohttp, sockets and TLS raise into a Failure without ports or addresses, which change every time."""
 
+    def __init__(self, doing: str) -> None:
+        self.doing = doing
 
-class _TimedSocket:
-    """A socket for http.client whose every read is bounded by the deadline, so that a slow drip ends too."""
+    def __enter__(self) -> None: ...
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self.sock = sock
-        self.deadline = deadline
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, aiohttp.ClientError | ssl.SSLError | ConnectionError):
+            raise self._failure(error) from error
 
-    def sendall(self, data: bytes) -> None:
-        self.sock.settimeout(self.deadline.left("sending the request"))
-        self.sock.sendall(data)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self.sock, self.deadline), 1 << 16)
-
-    def close(self) -> None:
-        """http.client closes its side before the body is read; `ask` closes the real one."""
-
-
-class _TimedReader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        super().__init__()
-        self.sock = sock
-        self.deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self.sock.settimeout(self.deadline.left("reading"))
-        return self.sock.recv_into(buffer)
-
-
-@contextmanager
-def _explained(deadline: Deadline, doing: str) -> Iterator[None]:
-    """Turns what sockets, TLS and http.client raise into a Failure."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise deadline.missed(doing) from error
-    except ssl.SSLEOFError as error:
-        raise Failure("connect", f"the connection ended while {doing}") from error
-    except ssl.SSLError as error:
-        raise Failure("tls", str(getattr(error, "verify_message", "") or error.reason or "handshake failed")) from error
-    except http.client.HTTPException as error:  # before OSError: RemoteDisconnected is both
-        raise Failure("connect", f"not an HTTP answer ({type(error).__name__}) while {doing}") from error
-    except OSError as error:
-        raise Failure("connect", f"{error.strerror or type(error).__name__} while {doing}") from error
+    def _failure(self, error: BaseException) -> Failure:
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+        if isinstance(inner, ssl.SSLEOFError):
+            return Failure("connect", f"the connection ended while {self.doing}")
+        if isinstance(inner, ssl.SSLError) or isinstance(error, aiohttp.ClientSSLError):
+            said = getattr(inner, "verify_message", "") or getattr(inner, "reason", None) or "handshake failed"
+            return Failure("tls", str(said))
+        if isinstance(error, aiohttp.InvalidURL):
+            return Failure("dns", "not a possible host name")
+        if isinstance(inner, OSError) and inner.errno:
+            return Failure("connect", f"{os.strerror(inner.errno)} while {self.doing}")
+        if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
+            return Failure("connect", f"the connection ended or broke while {self.doing}")
+        return Failure("connect", f"not an HTTP answer ({type(error).__name__}) while {self.doing}")

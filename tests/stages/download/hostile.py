@@ -19,7 +19,7 @@ class HostileServer:
     """Answers each connection by `answers[path]`; counts the requests for each path."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Answer] = {"/robots.txt": reply(status=404)}
         self.requests: list[str] = []
         self.heads: list[bytes] = []
         self.closing = threading.Event()

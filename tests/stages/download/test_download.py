@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from schemas.quarantine import QUARANTINE
 from schemas.urls import URLS
 from stages import download
 from stages.contract import Counts
+from stages.download.decoders import Decoders
 from stages.download.engine import Engine
+from stages.download.spool import key_of
 from tests.stages.download.hostile import jpeg
 
 ONE, TWO = jpeg(seed=1), jpeg(640, 480, seed=2)
@@ -65,9 +68,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tools(folder: Path) -> Iterator[download.Tools]:
-    made = download.setup(download.Config(serve=str(folder), backoff_s=0.001, max_side=256, threads=4), folder)
+    made = download.setup(download.Config(serve=str(folder), backoff_s=0.001, max_side=256), None)
     assert made.server is not None
     yield made
+    made.engine.close()
     made.server.close()
 
 
@@ -132,59 +136,44 @@ def test_every_row_is_stored_or_rejected_exactly_once_and_in_order(
     assert [CASES[cases[row]] == "stored" for row in kept] == [True] * len(kept)
 
 
-@pytest.mark.parametrize("threads", [1, 7])
-def test_bytes_do_not_depend_on_threads_or_on_how_the_shard_is_cut(
-    folder: Path, tools: download.Tools, threads: int
-) -> None:
+@pytest.mark.parametrize("connections", [1, 7])
+def test_bytes_do_not_depend_on_connections_or_on_how_the_shard_is_cut(tools: download.Tools, connections: int) -> None:
     rows = listed(list(CASES) * 2)
     whole = download.process(rows, tools)
-    other = download.Tools(Engine(tools.engine.fetcher, tools.engine.normalise, threads), None)
+    engine = tools.engine
+    few = Engine(replace(engine.manners, connections=connections), engine.courtesy, engine.persistence, engine.decoding)
+    other = replace(tools, engine=few)
     parts = [download.process(rows.slice(start, 5), other) for start in range(0, rows.num_rows, 5)]
+    few.close()
     for found, together in zip(zip(*parts, strict=True), whole, strict=True):
         assert pa.concat_tables(found).combine_chunks().equals(together.combine_chunks())
 
 
-def test_an_unexpected_error_is_raised_and_not_lost_by_img2dataset(
-    tools: download.Tools, capfd: pytest.CaptureFixture[str]
+def test_an_unexpected_error_ends_the_shard_and_not_the_engine(
+    tools: download.Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class BugError(RuntimeError):
         pass
 
-    def broken(fetched: Any) -> Any:
-        if fetched.body == TWO:
-            raise BugError("in decoding")
-        return tools.engine.normalise(fetched)
+    async def broken(*_: Any) -> Any:
+        raise BugError("in decoding")
 
-    engine = Engine(tools.engine.fetcher, broken, 4)
-    urls = [BASE + "one.jpg", BASE + "two.jpg", BASE + "one.jpg"]
-    with pytest.raises(BugError, match="decoding"):
-        engine.run(urls, [None] * 3)
-    with pytest.raises(AttributeError):  # a bug in fetching, in one of the pool's threads
-        engine.run([*urls[:1], None], [None] * 2)  # type: ignore[list-item]  # on purpose
-    assert capfd.readouterr().out == ""
-    assert len(engine.run(urls[::2], [None] * 2)) == 2
-
-
-def test_img2dataset_itself_is_left_as_it_was(tools: download.Tools) -> None:
-    from img2dataset import downloader
-
-    before = dict(vars(downloader))
-    download.process(listed([(BASE + "one.jpg", None)]), tools)
-    assert vars(downloader) == before
+    row = (BASE + "one.jpg", None)
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoders, "outcome", broken)
+        with pytest.raises(BugError, match="decoding"):
+            tools.engine.run([row], None)
+    with tools.engine.run([row], None) as spool:
+        assert spool.stored(key_of(*row))
 
 
 INTERRUPTED = """
-import signal, sys, threading, time
+import sys
 from stages import download
-from stages.download.wire import Doors
-from dataclasses import replace
 
-tools = download.setup(download.Config(timeout_s=30.0, threads=2), None)
-fetcher = replace(tools.engine.fetcher, doors=Doors(mapped={"hang.invalid": ("127.0.0.1", int(sys.argv[1]))}))
-engine = replace(tools.engine, fetcher=fetcher)
-import img2dataset
+tools = download.setup(download.Config(timeout_s=30.0, allow_hosts=("127.0.0.1",), robots=False), None)
 print("ready", flush=True)
-engine.run(["http://hang.invalid/x"] * 50, [None] * 50)
+tools.engine.run([(f"http://127.0.0.1:{sys.argv[1]}/x", str(row)) for row in range(50)], None)
 """
 
 
@@ -225,11 +214,12 @@ def test_too_few_downloads_end_the_run_with_the_reasons() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"timeout_s": 0.0}, {"retries": -1}, {"max_pixels": 10**9}, {"max_side": 0}, {"quality": 101}, {"threads": 0},
+    [{"timeout_s": 0.0}, {"retries": -1}, {"max_pixels": 10**9}, {"max_side": 0}, {"quality": 101}, {"connections": 0},
+     {"per_host_rate": 0.0}, {"decoders": 0}, {"outage_after": 0}, {"contact": "a\nb"}, {"resize": "crop"},
      {"user_agent": "a\r\nX-Injected: b"}, {"min_success_rate": 1.5}],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_refused_by_name(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=rf"download\.{next(iter(wrong))}"):
+    with pytest.raises(ConfigError, match=rf"{next(iter(wrong))}"):
         build(download.Config, wrong, "params.yaml, section download")
 
 

@@ -15,7 +15,8 @@ from hypothesis.strategies import integers
 from PIL import Image, ImageCms, ImageOps
 
 from stages.download.failure import Failure
-from stages.download.pictures import Limits, Picture, normalise, sniff
+from stages.download.kinds import sniff
+from stages.download.pictures import Limits, Picture, normalise
 from tests.stages.download.hostile import encoded, jpeg, scene
 
 LIMITS = Limits(max_pixels=1_000_000, max_side=256, quality=95)

@@ -1,0 +1,77 @@
+"""Try failed rows of a finished download again: only they are fetched, and their shards come out as if made at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.executor import Done, Options, begin, build_index, make_header, make_tasks, open_finished, run_stage
+from pipeline.fingerprints import refuse_mixture
+from pipeline.stage import load
+from pipeline.store import Writer, only_writer
+from pipeline.task import Places, Task
+from schemas.errors import StoreError
+from schemas.folder import Folder, is_table, open_folder
+from stages.contract import PARTIAL
+from stages.download import finished
+from stages.download.spool import Spool
+
+
+@dataclass(frozen=True)
+class Retried:
+    """The finished stage, and how many rows were asked for again."""
+
+    done: Done
+    rows: int
+
+
+def retry(config: Any, places: Places, reasons: Collection[str], options: Options) -> Retried:
+    """Fetch the rows again that were left out for one of these reasons; all other rows come from the tables.
+
+    What is known of their shards is written where the stage looks for finished rows, and the shards are taken off the
+    manifest; then the stage runs as after a crash. Raises PairloomError as the stage does.
+    """
+    stage = load("download")
+    with only_writer(places.data, stage.name):
+        urls, pairs = open_finished(places.inputs["urls"]), open_finished(places.table)
+        rejects = open_folder(places.quarantine)
+        wanted = [name for name in _names(rejects) if _has(rejects.read(name, ["reason"]), reasons)]
+        header = make_header(stage, config)
+        refuse_mixture(pairs.header, header, places.table)
+        tasks = {task.name: task for task in make_tasks(stage, config, header, places, {"urls": urls})}
+        rows = 0
+        if wanted:
+            build_index(stage, config, {"urls": urls}, tasks[wanted[0]].folder)
+            rows = sum(_spool(tasks[name], urls, pairs, rejects, reasons) for name in wanted)
+            writers = Writer.open(places.table, header), Writer.open(places.quarantine, rejects.header)
+            begin(writers, [entry.name for entry in pairs.shards if entry.name not in wanted])
+    return Retried(run_stage("download", config, places.data, options, places), rows)
+
+
+def _names(folder: Folder) -> list[str]:
+    return [entry.name for entry in folder.shards if entry.rows and is_table(folder.path)]
+
+
+def _has(rejects: pa.Table, reasons: Collection[str]) -> bool:
+    return not set(reasons).isdisjoint(rejects["reason"].to_pylist())
+
+
+def _spool(task: Task, urls: Folder, pairs: Folder, rejects: Folder, reasons: Collection[str]) -> int:
+    """Note all rows of a shard as finished but those to try again; returns how many these are."""
+    name = task.name
+    left_out = rejects.read(name).to_pylist()
+    known = finished.outcomes(urls.read(name), pairs.read(name), left_out)
+    if known is None:
+        raise StoreError(
+            f"shard {name} does not hold the rows of its list",
+            str(pairs.path),
+            "run `pairloom stage download --redo`, or `pairloom download` again, to make it anew",
+        )
+    with Spool(task.folder / PARTIAL / name) as spool:
+        for key, (outcome, picture) in known.items():
+            if outcome.get("reason") not in reasons:
+                spool.add(key, outcome, picture)
+    return sum(row["reason"] in reasons for row in left_out)

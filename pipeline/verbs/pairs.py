@@ -1,0 +1,167 @@
+"""`pairloom download`, `retry` and `curate`: pairs by themselves, without the rest of the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import one_thread_a_worker
+from pipeline.config import RunConfig, build, read_params
+from pipeline.executor import Done, Options, run_stage
+from pipeline.stage import load
+from pipeline.task import Places
+from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.dataset import describe, facts
+from schemas.errors import ConfigError, StoreError
+from schemas.folder import is_table, open_folder
+from schemas.quarantine import REASONS
+
+SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them
+ROWS_PER_SHARD = 1000
+
+
+def add(verbs: Any) -> None:
+    _add_download(verbs)
+    _add_retry(verbs)
+    _add_curate(verbs)
+
+
+def _add_download(verbs: Any) -> None:
+    verb = add_verb(
+        verbs,
+        "download",
+        download,
+        "fetch the pictures of a list, under guard",
+        "pairloom download cc12m.tsv --out cc12m --caption-col caption --contact me@example.org",
+    )
+    verb.add_argument("list", metavar="LIST", help="csv, tsv, txt, json, jsonl or parquet, or a folder of them")
+    verb.add_argument("--out", type=Path, required=True, help="folder for pairs, quarantine and the list in shards")
+    verb.add_argument("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="may be a local address")
+    verb.add_argument("--contact", help="who may be written to about this; part of the User-Agent")
+    verb.add_argument("--url-col", help="the list's column of URLs (default: url)")
+    verb.add_argument("--caption-col", help="the list's column of captions, or none (default: caption)")
+    verb.add_argument("--rows-per-shard", type=int, help=f"rows of the list a shard (default: {ROWS_PER_SHARD})")
+    verb.add_argument("--resize", choices=("none", "longest", "shortest", "area"), help="what --max-side is of")
+    verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
+    _add_common(verb)
+
+
+def _add_retry(verbs: Any) -> None:
+    verb = add_verb(
+        verbs,
+        "retry",
+        retry,
+        "fetch again what failed for some reasons, and nothing else",
+        "pairloom retry cc12m --reason dns,timeout,5xx",
+    )
+    verb.add_argument("folder", type=Path, nargs="?", default=Path("data"), help="an --out of download, or data")
+    verb.add_argument("--reason", required=True, help="reasons of the quarantine table, with commas; 5xx is http-5xx")
+    _add_common(verb)
+
+
+def _add_curate(verbs: Any) -> None:
+    verb = add_verb(
+        verbs,
+        "curate",
+        curate,
+        "clean captions and leave out what the rules of a profile refuse",
+        "pairloom curate cc12m --out cc12m-clean --profile align",
+    )
+    verb.add_argument("folder", type=Path, help="an --out of download, or a table of pairs")
+    verb.add_argument("--out", type=Path, required=True, help="folder for pairs and quarantine")
+    verb.add_argument("--profile", help="rules by name: stages/curate/profiles (default: none)")
+    _add_common(verb)
+
+
+def _add_common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--params", type=Path, help="settings, in sections as in params.yaml (default: none)")
+    verb.add_argument("--redo", action="store_true", help="make again what other settings made, instead of refusing")
+    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument("--cluster", default="local", help="inline, local (the default), or tcp://host:port of Dask")
+    verb.add_argument("--workers", type=int, help="processes of the local cluster (default: one a core)")
+
+
+def download(arguments: argparse.Namespace) -> Outcome:
+    """The list into OUT/urls, what came through into OUT/pairs, the rest into OUT/quarantine."""
+    from pipeline.listing import write_list
+    from stages import sample
+
+    one_thread_a_worker()
+    params, options = _settings(arguments)
+    listed = {"rows_per_shard": ROWS_PER_SHARD, **params.get("sample", {}), "urls": arguments.list}
+    listed |= _given(arguments, url_col="url_column", caption_col="caption_column", rows_per_shard="rows_per_shard")
+    if listed.get("caption_column") == "none":
+        listed["caption_column"] = None
+    section = params.get("download", {}) | _given(arguments, contact="contact", resize="resize", max_side="max_side")
+    section["allow_hosts"] = [*section.get("allow_hosts", []), *arguments.allow_host]
+    config = _build("download", section, arguments)
+    if config.contact is None:
+        print("no --contact: servers' owners cannot tell whom to write to", file=sys.stderr)
+    settings = build(sample.Config, listed, "section sample")
+    write_list(sample.rows(settings, arguments.out / ".sample"), settings, arguments.out, options.redo)
+    return _outcome(run_stage("download", config, arguments.out, options, _downloaded(arguments.out)), arguments.out)
+
+
+def retry(arguments: argparse.Namespace) -> Outcome:
+    """Only rows of these reasons are fetched; their shards are written anew, the others stay."""
+    from pipeline.retry import retry as try_again
+
+    one_thread_a_worker()
+    params, options = _settings(arguments)
+    reasons = {SHORT.get(word, word) for word in arguments.reason.replace(" ", "").split(",") if word}
+    if unknown := sorted(reasons - set(REASONS)):
+        raise ConfigError(f"there is no reason {unknown[0]!r}", "--reason", f"name some of {', '.join(REASONS)}")
+    places = _downloaded(arguments.folder)
+    if not is_table(places.table):
+        places = Places.of(load("download"), arguments.folder)
+    made_with = open_folder(places.table).header.config
+    config = _build("download", params.get("download", {}) | dict(made_with), arguments)
+    result = try_again(config, places, reasons, options)
+    outcome = _outcome(result.done, arguments.folder)
+    return replace(
+        outcome, facts=outcome.facts | {"retried": result.rows}, text=f"tried again: {result.rows} rows\n{outcome.text}"
+    )
+
+
+def curate(arguments: argparse.Namespace) -> Outcome:
+    """The pairs of a folder into OUT/pairs, what the rules leave out into OUT/quarantine."""
+    one_thread_a_worker()
+    params, options = _settings(arguments)
+    config = _build("curate", params.get("curate", {}) | _given(arguments, profile="profile"), arguments)
+    places = (arguments.folder, arguments.folder / "pairs", arguments.folder / "download")
+    source = next((path for path in places if is_table(path)), None)
+    if source is None:
+        raise StoreError("there is no table of pairs here", str(arguments.folder), "name an --out of pairloom download")
+    out = arguments.out
+    if (out / "pairs").resolve() == source.resolve():
+        raise ConfigError("--out holds the pairs that are to be curated", str(out), "name another folder")
+    target = Places({"download": source}, out / "pairs", out / "quarantine", out)
+    return _outcome(run_stage("curate", config, out, options, target), out)
+
+
+def _downloaded(out: Path) -> Places:
+    return Places({"urls": out / "urls"}, out / "pairs", out / "quarantine", out)
+
+
+def _settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], Options]:
+    params = read_params(arguments.params) if arguments.params else {}
+    run = RunConfig(cluster=arguments.cluster, workers=arguments.workers)
+    return params, Options(run, redo=arguments.redo, plain=arguments.quiet)
+
+
+def _given(arguments: argparse.Namespace, **names: str) -> dict[str, Any]:
+    """Options that were given, by the setting that they stand for."""
+    values = {setting: getattr(arguments, option) for option, setting in names.items()}
+    return {setting: value for setting, value in values.items() if value is not None}
+
+
+def _build(stage: str, section: dict[str, Any], arguments: argparse.Namespace) -> Any:
+    where = f"{arguments.params}, section {stage}" if arguments.params else "the command line"
+    return build(load(stage).config_type, section, where)
+
+
+def _outcome(done: Done, out: Path) -> Outcome:
+    return Outcome(facts(done), f"{describe(done)}\npairs: {out}")

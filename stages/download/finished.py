@@ -1,0 +1,46 @@
+"""What the tables of a finished shard say of each of its rows, in the form in which the engine notes finished rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from stages.download.address import without_credentials
+from stages.download.spool import Outcome, key_of
+
+Known = dict[bytes, tuple[Outcome, bytes]]
+SIZES = ("format", "width", "height", "original_width", "original_height", "phash")
+
+
+def outcomes(urls: pa.Table, pairs: pa.Table, rejects: Sequence[Mapping[str, Any]]) -> Known | None:
+    """Outcome and picture of each row by `spool.key_of`; None if the tables do not belong together.
+
+    urls: the shard of the list; pairs and rejects: what became of it, both in its order.
+    """
+    failed = {_of_reject(reject): reject for reject in rejects}
+    stored, position = pairs.to_pylist(), 0
+    known: Known = {}
+    for url, checksum in zip(urls["url"].to_pylist(), urls["checksum"].to_pylist(), strict=True):
+        reject = failed.get((without_credentials(url), checksum))
+        if reject is not None:
+            outcome = {name: reject[name] for name in ("reason", "detail", "attempts")}
+            known[key_of(url, checksum)] = outcome, b""
+            continue
+        if position == len(stored) or stored[position]["url"] != url:
+            return None
+        known[key_of(url, checksum)] = _of_pair(stored[position])
+        position += 1
+    return known if position == len(stored) else None
+
+
+def _of_reject(reject: Mapping[str, Any]) -> tuple[str, str | None]:
+    row = json.loads(reject["row"])
+    return row["url"], row["checksum"]
+
+
+def _of_pair(row: Mapping[str, Any]) -> tuple[Outcome, bytes]:
+    found = {"image_id": row["image_id"].hex(), "sha256": row["sha256"].hex(), "attempts": 1}
+    return found | {name: row[name] for name in SIZES}, row["image"]
