@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from pipeline.verbs import dataset, looking, training
+from pipeline.verbs import dataset, looking, negatives, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
 
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   pairloom run --urls my.csv --out my-data      every stage on your own list
   pairloom stage regions --redo                 one stage, shards of other settings made again
   pairloom train uniter --shards data/shards    a recipe on finished shards
+  pairloom negatives captions.csv --out mined   hard negatives of plain captions
   pairloom info data/regions                    what a table holds and what made it
   pairloom lint data                            every check; exits 1 if anything is wrong
   pairloom preview data/regions --row 3f9a      one row, with a picture of its boxes
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, training, looking):
+    for group in (dataset, negatives, training, looking):
         group.add(verbs)
     return root
 

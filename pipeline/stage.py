@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.table import Table
-from stages.contract import Corpus, Counts, Planned, Result, Scope
+from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
 
 ORDER = ("download", "curate", "regions", "tags", "negatives", "shards")  # of `pairloom run`; dvc.yaml has the same
 
@@ -29,8 +29,10 @@ class LoadedStage:
     setup: Callable[..., Any]
     process: Callable[..., Result]
     index: Callable[[Corpus, Any, Path], None] | None
+    grow: Callable[[Corpus, Any, Path, Before], bool] | None
     plan: Callable[[Corpus, Any], Sequence[Planned]] | None
     resources: Callable[[Any], Sequence[Path]]
+    summary: Callable[[Corpus], dict[str, Any]]
     check: Callable[[Counts, Any], None]
 
 
@@ -54,7 +56,9 @@ def load(name: str) -> LoadedStage:
         setup=module.setup,
         process=module.process,
         index=getattr(module, "index", None),
+        grow=getattr(module, "grow", None),
         plan=getattr(module, "plan", None),
         resources=getattr(module, "resources", lambda config: ()),
+        summary=getattr(module, "summary", lambda corpus: {}),
         check=getattr(module, "check", lambda counts, config: None),
     )
