@@ -18,7 +18,7 @@ from pipeline.store import write_shard
 from pipeline.verbs.common import Outcome, add_verb
 from schemas.errors import StoreError
 
-SUMMARY = "summary.json"  # written last: a folder without it is unfinished
+SUMMARY = "_summary.json"  # written last: a folder without it is unfinished; readers of Parquet folders skip the _
 
 
 def add(verbs: Any) -> None:

@@ -171,7 +171,7 @@ def _search_block(
     goal = _goal(queries, query, heaps, limits[0]) * (1 - MARGIN) - margin
     mask, waiting = np.uint64(0), 0
     for at in range(first, last):
-        if prepared.lengths[at] * longest < goal:
+        if prepared.lengths[at] * longest < goal or prepared.lengths[at] == 0:
             break
         if mask:
             scratch.sums[prepared.slots[at]] -= prepared.parts[at]
