@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import build
 from pipeline.progress import Progress
 from pipeline.store import write_shard
 from pipeline.verbs.common import Outcome, add_verb
 from schemas.errors import StoreError
+from schemas.folder import open_folder
 
 SUMMARY = "_summary.json"  # written last: a folder without it is unfinished; readers of Parquet folders skip the _
 
@@ -39,6 +41,9 @@ def add(verbs: Any) -> None:
     verb.add_argument("--max-df", type=_number, help="leave out terms of more captions; whole number or share")
     verb.add_argument("--ngrams", type=int, nargs=2, metavar=("FROM", "TO"), help="runs of words (default: 1 1)")
     verb.add_argument("--unspaced", help="scripts without spaces: bigrams (default) or words")
+    verb.add_argument(
+        "--images", action="store_true", help="CAPTIONS is a table of tags: for each image the closest ones"
+    )
     verb.add_argument("--image-column", default="image_id")
     verb.add_argument("--caption-column", default="caption")
     verb.add_argument("--lang-column", default="lang")
@@ -64,6 +69,8 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     config = build(Config, given, "pairloom negatives")
     start = time.monotonic()
     _clear(arguments.out, arguments.redo)
+    if arguments.images:
+        return _hard_images(arguments, build(Config, {"ceiling": 2.0} | given, "pairloom negatives"))
     columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
     listed = read_captions(arguments.captions, columns)
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
@@ -74,6 +81,24 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
     text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
     return Outcome(facts, f"{text}: {arguments.out}")
+
+
+def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:
+    """For each image of a table of tags the images whose tags are closest without being equal."""
+    from stages.negatives.hard_images import hard_images
+
+    tags = [table.select(["image_id", "tags"]) for _, table in open_folder(arguments.captions).tables()]
+    with Progress("negatives", sum(map(len, tags)), "images", plain=arguments.quiet) as progress:
+        found = hard_images(pa.concat_tables(tags), config, max(arguments.threads, 1))
+        write_shard(arguments.out, "00000", found)
+        progress.advance(len(found))
+    facts = {
+        "out": str(arguments.out),
+        "images": len(found),
+        "short": pc.sum(pc.greater(found["short"], 0)).as_py() or 0,
+    }
+    (arguments.out / SUMMARY).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return Outcome(facts, f"{facts['images']} images, {facts['short']} of them short: {arguments.out}")
 
 
 def _clear(out: Path, redo: bool) -> None:

@@ -7,7 +7,7 @@ than one where the index would be too large for a worker's memory, and where cap
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from stages.negatives.tokens import Tokens, tokenise
 from stages.negatives.vectors import Statistics, Tally, measure, tally, vectorise
 
 Array = npt.NDArray[Any]
+Cut = Callable[[pa.Array, Config], Tokens]
 PART = 1 << 22  # captions: about 1.5 GB
 TABLE, NAMES, TOTALS, RANKS = "captions.arrow", "terms.arrow", "totals.json", "ranks"
 
@@ -57,9 +58,9 @@ class Index:
         return [sum(sizes[:number]) for number in range(len(sizes))]
 
 
-def build(captions: pa.Table, config: Config, part: int = PART, block: int = BLOCK) -> Index:
+def build(captions: pa.Table, config: Config, part: int = PART, block: int = BLOCK, cut: Cut = tokenise) -> Index:
     """Index these captions, all of one language, in memory; part (captions) and block (documents) change no result."""
-    ready = read(captions, config, part)
+    ready = read(captions, config, part, cut=cut)
     return assemble(tuple(finish(ready, config, block)), ready.statistics, config)
 
 
@@ -72,13 +73,15 @@ class Ready:
     statistics: Statistics
 
 
-def read(captions: pa.Table, config: Config, part: int = PART, known: Statistics | None = None) -> Ready:
-    """Sort, cut and count; known: statistics to weigh by instead of those of these captions."""
+def read(
+    captions: pa.Table, config: Config, part: int = PART, known: Statistics | None = None, cut: Cut = tokenise
+) -> Ready:
+    """Sort, cut and count; known: statistics to weigh by instead of those of these captions; cut: texts into terms."""
     ordered = in_order(captions)
     arranged = [arrange(piece) for piece in _pieces(ordered, part)]
-    tokens = [tokenise(texts, config) for _, texts in arranged]
+    tokens = [cut(texts, config) for _, texts in arranged]
     if known is None:
-        tallies: list[Tally] = [tally(cut, own.copies) for cut, (own, _) in zip(tokens, arranged, strict=True)]
+        tallies: list[Tally] = [tally(terms, own.copies) for terms, (own, _) in zip(tokens, arranged, strict=True)]
         known = measure(tallies, config)
     return Ready(arranged, tokens, known)
 
