@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from pipeline.verbs import dataset, detectors, extracting, looking, pairs, training
+from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
 
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   pairloom stage regions --redo                 one stage, shards of other settings made again
   pairloom extract photos --out photo-regions   the regions of a folder of pictures
   pairloom train uniter --shards data/shards    a recipe on finished shards
+  pairloom negatives captions.csv --out mined   hard negatives of plain captions
   pairloom info data/regions                    what a table holds and what made it
   pairloom lint data                            every check; exits 1 if anything is wrong
   pairloom preview data/regions --row 3f9a      one row, with a picture of its boxes
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, pairs, detectors, extracting, training, looking):
+    for group in (dataset, pairs, detectors, extracting, negatives, training, looking):
         group.add(verbs)
     return root
 

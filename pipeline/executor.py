@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +19,14 @@ from pipeline.cluster import Died, Pool, open_pool
 from pipeline.config import RunConfig, as_json
 from pipeline.progress import Progress
 from pipeline.stage import LoadedStage, load
-from pipeline.store import Writer, only_writer
+from pipeline.store import Writer, only_writer, sha256_file
 from pipeline.task import Places, Task, probe, run_task
 from schemas.errors import StoreError
-from schemas.folder import Entry, Folder, Header, is_table, open_folder
+from schemas.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
 from schemas.quarantine import QUARANTINE
-from stages.contract import Counts
+from stages.contract import Before, Counts
+
+MADE = "made.sha256"  # in an index: hash of the manifest of the table that was finished with it
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Done:
     shards: int
     made: int
     seconds: float
+    summary: Mapping[str, Any] = field(default_factory=dict)  # what the stage says of its table
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,19 @@ def _run_stage(stage: LoadedStage, config: Any, places: Places, options: Options
     due = set(fingerprints.due(writers[0].done, wanted, target))
     kept = [task.name for task in tasks if task.name not in due]
     if due or set(writers[0].done) != set(wanted) or not writers[0].complete:
+        if due:
+            build_index(stage, config, header, inputs, tasks[0].folder, target)
         begin(writers, kept)
         if due:
-            build_index(stage, config, inputs, tasks[0].folder)
             _run_due(stage, [task for task in tasks if task.name in due], inputs, writers, options)
     for writer in reversed(writers):
         writer.finish()
+    if tasks and tasks[0].folder.exists():
+        (tasks[0].folder / MADE).write_text(sha256_file(target / MANIFEST), encoding="utf-8")
     counts = count(open_folder(target))
     stage.check(counts, config, (table for _, table in open_folder(places.quarantine).tables()))
-    return Done(stage.name, counts, len(tasks), len(due), time.monotonic() - start)
+    summary = stage.summary(CorpusOnDisk({stage.name: open_folder(target)}))
+    return Done(stage.name, counts, len(tasks), len(due), time.monotonic() - start, summary)
 
 
 def open_finished(path: Path) -> Folder:
@@ -166,17 +173,38 @@ def begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
     table.begin(kept)
 
 
-def build_index(stage: LoadedStage, config: Any, inputs: dict[str, Folder], folder: Path) -> None:
-    """Let the stage read the whole corpus once; what it wrote is kept for a run that goes on later."""
+def build_index(
+    stage: LoadedStage, config: Any, header: Header, inputs: dict[str, Folder], folder: Path, target: Path
+) -> None:
+    """Let the stage read the whole corpus once; what it wrote is kept for a run that goes on later, or has more."""
     if folder.exists():
         return
-    shutil.rmtree(folder.parent, ignore_errors=True)  # an index of other inputs or settings
     temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    others = [path for path in folder.parent.iterdir() if path != temporary]  # of other inputs or settings
+    corpus = CorpusOnDisk(inputs)
     if stage.index:
         print(f"{stage.name}: reading the whole corpus", file=sys.stderr, flush=True)
-        stage.index(CorpusOnDisk(inputs), config, temporary)
+        before = _finished_before(header, target, others)
+        if not (stage.grow and before and stage.grow(corpus, config, temporary, before)):
+            stage.index(corpus, config, temporary)
+    for other in others:
+        shutil.rmtree(other, ignore_errors=True)
     temporary.replace(folder)
+
+
+def _finished_before(header: Header, target: Path, indexes: Sequence[Path]) -> Before | None:
+    """The index that the table at `target` was made with, if that is finished and had the same settings."""
+    if not is_table(target):
+        return None
+    table = open_folder(target)
+    if not table.complete or replace(table.header, pairloom=header.pairloom) != header:
+        return None
+    made = sha256_file(target / MANIFEST)
+    marks = {path: path / MADE for path in indexes}
+    found = [path for path, mark in marks.items() if mark.exists() and mark.read_text(encoding="utf-8") == made]
+    return Before(found[0], target) if found else None
 
 
 def _run_due(

@@ -44,7 +44,7 @@ def retry(config: Any, places: Places, reasons: Collection[str], options: Option
         tasks = {task.name: task for task in make_tasks(stage, config, header, places, {"urls": urls})}
         rows = 0
         if wanted:
-            build_index(stage, config, {"urls": urls}, tasks[wanted[0]].folder)
+            build_index(stage, config, header, {"urls": urls}, tasks[wanted[0]].folder, places.table)
             rows = sum(_spool(tasks[name], urls, pairs, rejects, reasons) for name in wanted)
             writers = Writer.open(places.table, header), Writer.open(places.quarantine, rejects.header)
             begin(writers, [entry.name for entry in pairs.shards if entry.name not in wanted])

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas.errors import ConfigError
 from schemas.table import Table
-from stages.contract import Corpus, Counts, Planned, Result, Scope
+from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
 
 ORDER = ("download", "curate", "regions", "tags", "negatives", "shards")  # of `pairloom run`; dvc.yaml has the same
 
@@ -31,8 +31,10 @@ class LoadedStage:
     setup: Callable[..., Any]
     process: Callable[..., Result]
     index: Callable[[Corpus, Any, Path], None] | None
+    grow: Callable[[Corpus, Any, Path, Before], bool] | None
     plan: Callable[[Corpus, Any], Sequence[Planned]] | None
     resources: Callable[[Any], Sequence[Path]]
+    summary: Callable[[Corpus], dict[str, Any]]
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
     overlap: int
 
@@ -57,8 +59,10 @@ def load(name: str) -> LoadedStage:
         setup=module.setup,
         process=module.process,
         index=getattr(module, "index", None),
+        grow=getattr(module, "grow", None),
         plan=getattr(module, "plan", None),
         resources=getattr(module, "resources", lambda config: ()),
+        summary=getattr(module, "summary", lambda corpus: {}),
         check=getattr(module, "check", lambda counts, config, rejects: None),
         overlap=getattr(module, "OVERLAP", 1),
     )

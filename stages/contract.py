@@ -15,8 +15,12 @@ and, where it needs them:
     SCOPE                       which input shards shard N depends on: "shard" (N alone; the default),
                                 "before" (all up to N) or "all"
     index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`
+    grow(corpus, config, folder, before)    -> whether it did the same from what it wrote before, having found that the
+                                corpus has only grown; asked before `index`
     plan(corpus, config)        -> for a stage that cuts shards anew: rows of the input for each output shard
     resources(config)           -> files outside the tables that decide the result, such as a checkpoint
+    summary(corpus)             -> plain facts of the finished table (the corpus has it under the stage's own name), for
+                                the metrics
     check(counts, config, rejects)    raises RunError when a finished stage kept too little; rejects: its quarantine
                                 tables, read one by one as they are asked for
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
@@ -35,6 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
@@ -55,6 +60,14 @@ class Corpus(Protocol):
 
     def bytes(self, stage: str, name: str) -> int:
         """Size on disk of one input shard."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The last finished run of a stage with the same settings, for `grow`; the files are replaced, never changed."""
+
+    index: Path  # the folder that `index` or `grow` wrote
+    table: Path  # the folder of the table that was made with it
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def facts(done: Done) -> dict[str, Any]:
         "shards": done.shards,
         "shards_made": done.made,
         "seconds": round(done.seconds, 2),
+        **({"summary": dict(done.summary)} if done.summary else {}),
     }
 
 

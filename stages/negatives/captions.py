@@ -14,24 +14,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import InputError
-from stages.negatives.words import normalise
+from stages.negatives.text import normalised
 
 Array = npt.NDArray[Any]
-
-# What `captions_of` returns and everything here starts from: one row a caption, image_id of any sortable type.
-COLUMNS = ("image_id", "caption_index", "text", "lang")
+ORDER = [("image_id", "ascending"), ("caption_index", "ascending")]
 
 
 @dataclass(frozen=True)
 class Captions:
-    """The captions of one language, sorted by image_id and caption_index; a caption's number is its position."""
+    """Captions of one language, sorted by image_id and caption_index; a caption's number is its position.
 
-    table: pa.Table  # columns image_id, caption_index (uint16), text; one chunk
+    Near-duplicate images are one image here: their captions are never each other's negatives.
+    """
+
+    table: (
+        pa.Table
+    )  # columns image_id, caption_index (uint16), text, and looks_like where near duplicates are told; one chunk
     images: Array  # int32 (C,): number of the caption's image, in the order of the ids
     documents: Array  # int32 (C,): number of its normalised text, in the order of first appearance
     starts: Array  # int64 (D + 1,): document d is the text of the captions members[starts[d]:starts[d + 1]]
     members: Array  # int32 (C,): ascending within a document
+    sole: Array  # int32 (D,): the image that all captions of the document are of, or -1
     texts_of_image: Array  # int32 (I,): distinct texts of the image
+    shared_of_image: Array  # int32 (I,): those of them that other images have too
 
     @property
     def copies(self) -> Array:
@@ -40,23 +45,24 @@ class Captions:
 
 
 def captions_of(pairs: pa.Table) -> pa.Table:
-    """One row a caption from one row an image (columns image_id, captions)."""
+    """One row a caption from one row an image (columns image_id, captions, and looks_like where it is)."""
     captions = pairs["captions"].combine_chunks()
     rows = pc.list_parent_indices(captions)
-    return table_of(
-        pairs["image_id"].take(rows),
-        positions(rows.to_numpy()),
-        *(pc.struct_field(pc.list_flatten(captions), name) for name in ("text", "lang")),
-    )
+    parts = (pc.struct_field(pc.list_flatten(captions), name) for name in ("text", "lang"))
+    table = table_of(pairs["image_id"].take(rows), positions(rows.to_numpy()), *parts)
+    if "looks_like" in pairs.column_names:
+        table = table.append_column("looks_like", pairs["looks_like"].take(rows))
+    return table
 
 
 def table_of(image_ids: Any, indexes: Array, texts: Any, langs: Any) -> pa.Table:
+    """One row a caption: image_id of any sortable type, caption_index, text and lang (null if unknown)."""
     return pa.table(
         {
             "image_id": image_ids,
             "caption_index": pa.array(indexes).cast(pa.uint16()),
             "text": pa.array(texts, pa.large_string()) if isinstance(texts, list) else texts.cast(pa.large_string()),
-            "lang": pa.array(langs, pa.string()) if isinstance(langs, list) else langs,
+            "lang": pa.array(langs, pa.string()) if isinstance(langs, list) else langs.cast(pa.string()),
         }
     )
 
@@ -80,44 +86,56 @@ def of_language(captions: pa.Table, lang: str | None) -> Array:
     return rows
 
 
-def arrange(captions: pa.Table) -> Captions:
-    """Sort and number the captions of one language. Raises InputError if an image_id has a caption index twice."""
-    table = captions.select(["image_id", "caption_index", "text"])
-    table = table.sort_by([("image_id", "ascending"), ("caption_index", "ascending")]).combine_chunks()
-    images = _runs(table["image_id"])
-    _refuse_repeated(table, images)
-    normalised = pa.array((normalise(text) for text in table["text"].to_pylist()), pa.large_string(), size=len(table))
-    documents = normalised.dictionary_encode().indices.to_numpy()
+def in_order(captions: pa.Table) -> pa.Table:
+    """The captions sorted by image_id and caption_index, in one chunk."""
+    return captions.take(pc.sort_indices(captions, sort_keys=ORDER)).combine_chunks()
+
+
+def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
+    """Number captions that are `in_order`, all of one language; and the normalised text of each document.
+
+    Raises InputError if an image_id has a caption index twice.
+    """
+    table = captions.select([name for name in captions.column_names if name != "lang"])
+    _refuse_repeated(table)
+    images = _numbers(table["looks_like" if "looks_like" in table.column_names else "image_id"])
+    encoded = normalised(one_chunk(table["text"])).dictionary_encode()
+    documents, texts = encoded.indices.to_numpy().astype(np.int32), encoded.dictionary
     members = np.argsort(documents, kind="stable").astype(np.int32)
-    num_documents = int(documents.max()) + 1 if len(documents) else 0
-    starts = np.searchsorted(documents[members], np.arange(num_documents + 1))
-    pairs = np.unique(images.astype(np.int64) * max(num_documents, 1) + documents)
-    texts_of_image = np.bincount(pairs // max(num_documents, 1)).astype(np.int32)
-    return Captions(table, images, documents.astype(np.int32), starts.astype(np.int64), members, texts_of_image)
+    starts = np.searchsorted(documents[members], np.arange(len(texts) + 1)).astype(np.int64)
+    pairs = np.unique(images.astype(np.int64) * max(len(texts), 1) + documents)
+    image, document = np.divmod(pairs, max(len(texts), 1))
+    alone = np.bincount(document, minlength=len(texts)) == 1
+    sole = np.full(len(texts), -1, np.int32)
+    sole[document] = np.where(alone[document], image, -1)
+    of_image = np.bincount(image).astype(np.int32)
+    shared = np.bincount(image, weights=~alone[document]).astype(np.int32)
+    return Captions(table, images, documents, starts, members, sole, of_image, shared), texts
 
 
-def distinct_texts(captions: Captions) -> list[str]:
-    """The normalised text of each document."""
-    first = captions.members[captions.starts[:-1]]
-    return [normalise(text) for text in captions.table["text"].take(pa.array(first)).to_pylist()]
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array, copied only if it is in several."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _runs(ids: pa.ChunkedArray) -> Array:
-    """Number the runs of equal ids."""
+def _numbers(ids: pa.ChunkedArray) -> Array:
+    """The rank of each id among the distinct ones, int32."""
     if len(ids) == 0:
         return np.empty(0, np.int32)
-    ids = ids.combine_chunks()
-    changed = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.cumsum(changed)]).astype(np.int32)
+    numbers: Array = pc.rank(ids, tiebreaker="dense").to_numpy().astype(np.int32) - 1
+    return numbers
 
 
-def _refuse_repeated(table: pa.Table, images: Array) -> None:
-    indexes = table["caption_index"].to_numpy()
-    repeated = np.flatnonzero((np.diff(images) == 0) & (np.diff(indexes.astype(np.int64)) == 0))
-    if len(repeated):
-        image_id = table["image_id"][int(repeated[0])].as_py()
+def _refuse_repeated(table: pa.Table) -> None:
+    ids, indexes = one_chunk(table["image_id"]), one_chunk(table["caption_index"])
+    if len(table) < 2:
+        return
+    same = pc.and_(pc.equal(ids[1:], ids[:-1]), pc.equal(indexes[1:], indexes[:-1]))
+    row = same.index(True).as_py()
+    if row >= 0:
+        image_id = ids[row].as_py()
         raise InputError(
             f"image {image_id.hex() if isinstance(image_id, bytes) else image_id} is there more than once",
-            where=f"caption {indexes[repeated[0]]} of {len(table)} captions read",
+            where=f"its caption {indexes[row].as_py()}, of {len(table)} captions read",
             fix="give each image one row with all its captions (the stage curate merges equal images)",
         )

@@ -1,7 +1,13 @@
-"""The index of one language: captions, vectors and postings, in memory or as memory-mapped files."""
+"""The index of one language: captions, vectors and postings in parts, in memory or as memory-mapped files.
+
+A part is a range of captions that is searched by itself; what is found in several is merged, exactly. There is more
+than one where the index would be too large for a worker's memory, and where captions came later.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,82 +15,202 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from stages.negatives.captions import Captions, arrange, distinct_texts
-from stages.negatives.kernel import Postings
+from stages.negatives import vectors
+from stages.negatives.captions import ORDER, Captions, arrange, in_order
+from stages.negatives.matching import text_hashes
+from stages.negatives.postings import BLOCK, Postings, invert
 from stages.negatives.rule import Config
-from stages.negatives.vectors import Vectors, vectorise
+from stages.negatives.tokens import Tokens, tokenise
+from stages.negatives.vectors import Statistics, Tally, measure, tally, vectorise
 
 Array = npt.NDArray[Any]
-TABLE = "captions.arrow"
+Cut = Callable[[pa.Array, Config], Tokens]
+PART = 1 << 22  # captions: about 1.5 GB
+TABLE, NAMES, TOTALS, RANKS = "captions.arrow", "terms.arrow", "totals.json", "ranks"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Captions that are searched together."""
+
+    captions: Captions
+    postings: Postings
+    query_weights: Array  # float64 (P,), beside the postings' weights
+    hashes: Array  # uint64 (D,), ascending: of the normalised texts
+    by_hash: Array  # int32 (D,): the document of each
 
 
 @dataclass(frozen=True)
 class Index:
-    """All that is needed to mine one language."""
+    """All that is needed to mine one language. A caption's place is its number, counted through all parts."""
 
-    captions: Captions
-    postings: Postings
+    parts: tuple[Part, ...]
+    statistics: Statistics
+    scales: Array  # float64 (2, V), of vectors.scales
+    ranks: Array  # int64 (captions,): of each place in the order of image_id and caption_index
 
-
-def build(captions: pa.Table, config: Config) -> Index:
-    """Index these captions, all of one language, in memory."""
-    arranged = arrange(captions)
-    vectors = vectorise(distinct_texts(arranged), arranged.copies, config)
-    return Index(_frozen(arranged), invert(vectors))
-
-
-def invert(vectors: Vectors) -> Postings:
-    """The vectors and, for each term, the documents that have it."""
-    order = np.argsort(vectors.terms, kind="stable")
-    starts = np.searchsorted(vectors.terms[order], np.arange(vectors.num_terms + 1))
-    largest = np.zeros(vectors.num_terms)
-    np.maximum.at(largest, vectors.terms, vectors.weights)
-    arrays = (
-        vectors.starts,
-        vectors.terms,
-        vectors.weights,
-        vectors.query_weights,
-        starts.astype(np.int64),
-        vectors.documents[order].astype(np.int32),
-        vectors.weights[order],
-        largest,
-    )
-    for array in arrays:
-        array.flags.writeable = False  # as they are when memory-mapped: the kernel is compiled for one kind only
-    return Postings(*arrays, prunable=not bool((vectors.weights < 0).any()))
+    @property
+    def bases(self) -> list[int]:
+        """The place of each part's first caption."""
+        sizes = [len(part.captions.images) for part in self.parts]
+        return [sum(sizes[:number]) for number in range(len(sizes))]
 
 
-def _frozen(captions: Captions) -> Captions:
-    for field in fields(Captions)[1:]:
-        getattr(captions, field.name).flags.writeable = False
-    return captions
+def build(captions: pa.Table, config: Config, part: int = PART, block: int = BLOCK, cut: Cut = tokenise) -> Index:
+    """Index these captions, all of one language, in memory; part (captions) and block (documents) change no result."""
+    ready = read(captions, config, part, cut=cut)
+    return assemble(tuple(finish(ready, config, block)), ready.statistics, config)
 
 
-def save(index: Index, folder: Path) -> None:
-    """Write the index as one .npy file an array and one Arrow file for the texts."""
+@dataclass(frozen=True)
+class Ready:
+    """Captions that were read and counted, not yet weighed."""
+
+    arranged: list[tuple[Captions, pa.Array]]
+    tokens: list[Tokens]
+    statistics: Statistics
+
+
+def read(
+    captions: pa.Table, config: Config, part: int = PART, known: Statistics | None = None, cut: Cut = tokenise
+) -> Ready:
+    """Sort, cut and count; known: statistics to weigh by instead of those of these captions; cut: texts into terms."""
+    ordered = in_order(captions)
+    arranged = [arrange(piece) for piece in _pieces(ordered, part)]
+    tokens = [cut(texts, config) for _, texts in arranged]
+    if known is None:
+        tallies: list[Tally] = [tally(terms, own.copies) for terms, (own, _) in zip(tokens, arranged, strict=True)]
+        known = measure(tallies, config)
+    return Ready(arranged, tokens, known)
+
+
+def _pieces(ordered: pa.Table, most: int) -> Iterator[pa.Table]:
+    """Slices of about `most` captions; an image's captions stay together."""
+    ids, low = ordered["image_id"], 0
+    while low < len(ordered) or low == 0:
+        high = min(low + most, len(ordered))
+        while 0 < high < len(ordered) and ids[high] == ids[high - 1]:
+            high += 1
+        yield ordered.slice(low, high - low)
+        if high == len(ordered):
+            return
+        low = high
+
+
+def finish(ready: Ready, config: Config, block: int = BLOCK) -> Iterator[Part]:
+    """Each part with its vectors and postings."""
+    scale, usual = vectors.scales(ready.statistics, config)
+    for (captions, texts), tokens in zip(ready.arranged, ready.tokens, strict=True):
+        weighed = vectorise(tokens, ready.statistics, config)
+        postings = invert(weighed.starts, weighed.terms, weighed.weights, scale, usual, block)
+        queries = postings.weights if weighed.query_weights is weighed.weights else weighed.query_weights
+        hashes = text_hashes(texts)
+        order = np.argsort(hashes, kind="stable").astype(np.int32)
+        yield _frozen(Part(captions, postings, queries, hashes[order], order))
+
+
+def assemble(parts: tuple[Part, ...], statistics: Statistics, config: Config, ranks: Array | None = None) -> Index:
+    if ranks is None:
+        ranks = rank([part.captions.table for part in parts])
+    return Index(parts, statistics, vectors.scales(statistics, config), ranks)
+
+
+def rank(tables: list[pa.Table]) -> Array:
+    """Where each caption of these tables comes in the order of image_id and caption_index."""
+    if len(tables) == 1:
+        return np.arange(len(tables[0]))
+    together = pa.concat_tables([table.select(["image_id", "caption_index"]) for table in tables])
+    order = pc.sort_indices(together, sort_keys=ORDER).to_numpy()
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks
+
+
+def _frozen(part: Part) -> Part:
+    """With arrays that cannot be written, as they are when memory-mapped: the kernel is compiled for one kind only."""
+    for array in arrays_of(part).values():
+        array.flags.writeable = False
+    return part
+
+
+def arrays_of(part: Part) -> dict[str, Array]:
+    """Every array of the part under the name of its file."""
+    captions = {field.name: getattr(part.captions, field.name) for field in fields(Captions)[1:]}
+    postings = {f"postings-{name}": value for name, value in part.postings._asdict().items()}
+    own = {"hashes": part.hashes, "by_hash": part.by_hash}
+    if part.query_weights is not part.postings.weights:
+        own["query_weights"] = part.query_weights
+    return captions | postings | own
+
+
+def save_part(part: Part, folder: Path) -> None:
+    """Write the part as one .npy file an array and one Arrow file for the texts."""
     folder.mkdir(parents=True)
-    table = index.captions.table
-    with pa.OSFile(str(folder / TABLE), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-    for name, array in _arrays(index).items():
+    _save_table(part.captions.table, folder / TABLE)
+    for name, array in arrays_of(part).items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
-def open_index(folder: Path) -> Index:
-    """Map the files of `save` into memory: processes of one machine share them, and only what is used is read."""
-    table = pa.ipc.open_file(pa.memory_map(str(folder / TABLE))).read_all()
+def open_part(folder: Path) -> Part:
+    """Map the files of `save_part` into memory: processes of one machine share them, and only what is used is read."""
     captions = [_map(folder, field.name) for field in fields(Captions)[1:]]
-    postings = [_map(folder, f"postings-{name}") for name in Postings._fields[:-1]]
-    prunable = bool(_map(folder, "postings-prunable"))
-    return Index(Captions(table, *captions), Postings._make([*postings, prunable]))
+    postings = Postings(*(_map(folder, f"postings-{name}") for name in Postings._fields))
+    separate = (folder / "query_weights.npy").exists()
+    queries = _map(folder, "query_weights") if separate else postings.weights
+    table = _open_table(folder / TABLE)
+    return Part(Captions(table, *captions), postings, queries, _map(folder, "hashes"), _map(folder, "by_hash"))
+
+
+def save(folder: Path, statistics: Statistics, parts: Iterator[Part], earlier: list[pa.Table]) -> None:
+    """Write statistics and parts, numbered after those of the `earlier` tables.
+
+    Those lie in the folder already, with the same statistics; as their files may be links, none is written to.
+    """
+    if not earlier:
+        save_statistics(statistics, folder)
+    tables = list(earlier)
+    for part in parts:
+        save_part(part, folder / str(len(tables)))
+        tables.append(open_part(folder / str(len(tables))).captions.table)
+    (folder / f"{RANKS}.npy").unlink(missing_ok=True)
+    np.save(folder / f"{RANKS}.npy", rank(tables))
+
+
+def open_index(folder: Path, config: Config) -> Index:
+    """Map what `save` wrote into memory."""
+    numbers = sorted(int(path.name) for path in folder.iterdir() if path.is_dir())
+    parts = tuple(open_part(folder / str(number)) for number in numbers)
+    return assemble(parts, open_statistics(folder), config, _map(folder, RANKS))
+
+
+def save_statistics(statistics: Statistics, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_table(pa.table({"name": statistics.names, "captions": statistics.captions}), folder / NAMES)
+    totals = {"captions": statistics.total, "terms": statistics.length}
+    (folder / TOTALS).write_text(json.dumps(totals), encoding="utf-8")
+
+
+def open_statistics(folder: Path) -> Statistics:
+    table, totals = _open_table(folder / NAMES), json.loads((folder / TOTALS).read_text(encoding="utf-8"))
+    names = table["name"].combine_chunks()
+    return Statistics(names, table["captions"].to_numpy(), totals["captions"], totals["terms"])
+
+
+def _save_table(table: pa.Table, file: Path) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+
+
+def _open_table(file: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
 def _map(folder: Path, name: str) -> Array:
-    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))  # the kernel knows no memmap
-
-
-def _arrays(index: Index) -> dict[str, Array]:
-    """Every array of the index under the name of its file."""
-    captions = {field.name: getattr(index.captions, field.name) for field in fields(Captions)[1:]}
-    return captions | {f"postings-{name}": np.asarray(value) for name, value in index.postings._asdict().items()}
+    file = folder / f"{name}.npy"
+    if file.stat().st_size <= 4096:  # an empty array cannot be mapped, a small one need not be
+        small: Array = np.load(file, allow_pickle=False)
+        small.flags.writeable = False
+        return small
+    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))  # the kernel knows no memmap

@@ -1,313 +1,295 @@
 """The compiled search: for each query the best documents between floor and ceiling, exactly.
 
-Documents are taken in blocks whose sums fit the processor's L2 cache, and all queries of a call pass over a block
-before the next one is taken, so that its postings stay in cache as well. The terms of a query come rarest first.
+Queries and documents are sparse vectors whose terms come rarest first. Say a query and a document share terms, and t is
+the rarest of them. By the inequality of Cauchy and Schwarz their similarity is at most
 
-Pruning, and why it is exact: once a query has as many candidates as it needs, the last of them has a similarity
-that a new one must reach. The frequent terms at the query's end which together cannot reach it (each has at most
-`query weight × largest weight in any document`) are not read from the postings. A document that has none of
-the other terms cannot be a candidate; one that has is finished from its own vector, if it can still get there.
+    length of the query from t on × length of the document from t on.
 
-Nothing depends on the block size: each sum adds the same float64 products in the same order, rare terms first,
-whichever way they were found, and a similarity is that sum rounded to float32.
+Postings lie longest first, so once this product is below what a similarity must reach (the worst of the `wanted` best
+so far), the rest of the segment is not read; and once it is below it for the longest document, neither are the query's
+other terms. That is why frequent words cost little: from them on, vectors are short. A posting that is read has a
+second bound: what t itself adds, and what the later terms can add of which the document's signature says that it may
+have them. A document that passes is computed from its own vector.
+
+Nothing depends on blocks or on the order of the work: a similarity is the sum of float64 products, rarest term first,
+rounded to float32, however its document was found, and a bound leaves out only what can neither win nor tie.
+
+Blocks of documents outside, queries inside: a block's postings and vectors stay in the processor's cache. Candidates
+wait until there are some, so that the memory is asked for all of them at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from stages.negatives.heap import compiled, offer, sort
+from stages.negatives.postings import Postings, bit_of, level_of
+
 Array = npt.NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-BLOCK = 1 << 16  # documents; their float64 sums take 512 KB
-SLACK = 1 + 1e-9  # a bound is a rounded sum too: far more than 10,000 additions can be off
-
-NO_LIMIT = np.float32(-1)
-
-
-def compiled(function: Function) -> Function:
-    """numba's compiler, the result kept for the next process where there is a folder to keep it in."""
-    jit: Callable[..., Any] = numba.njit  # its own types would hide the function's
-    try:
-        kept: Function = jit(cache=True, nogil=True)(function)
-    except RuntimeError:  # "no locator available": neither beside the file nor in the user's cache folder
-        forgotten: Function = jit(nogil=True)(function)
-        return forgotten
-    return kept
+MARGIN = (
+    1e-7  # bounds are rounded sums; this share of the largest similarity there can be is far more than they are off
+)
+WAITING = 16  # candidates
+NEVER = 1 << 40  # no block has this number
+DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # times a power of two, its top six bits are another number for each power
 
 
-class Postings(NamedTuple):
-    """The index of one language as the kernel sees it; arrays as in vectors.py and inverted.py."""
+class Queries(NamedTuple):
+    """What is looked for. Pairs as in Postings; a document of more than one image, or none, is never barred."""
 
-    starts: Array  # int64 (D + 1,)
-    terms: Array  # int32 (P,)
-    weights: Array  # float64 (P,)
-    query_weights: Array  # float64 (P,)
-    posting_starts: Array  # int64 (V + 1,)
-    posting_documents: Array  # int32 (P,), ascending within a term
-    posting_weights: Array  # float64 (P,)
-    largest: Array  # float64 (V,): largest weight of the term in any document, at least 0
-    prunable: bool  # no weight is negative
+    starts: Array  # int64 (Q + 1,): query q has the pairs starts[q] … starts[q + 1] - 1
+    terms: Array  # int32, ascending within a query
+    weights: Array  # float64
+    own: Array  # int64 (Q,): the document of the same text, or -1
+    barred: Array  # int64 (Q,): documents whose captions are all of this image are left out; -1: none
+    least: Array  # float32 (Q,): a lower similarity is of no interest
+    rooms: Array  # int64 (Q + 1,): query q wants the rooms[q + 1] - rooms[q] best, at least one
 
 
-class Members(NamedTuple):
-    """Which captions have which text, as in captions.py."""
+class Heaps(NamedTuple):
+    """What was found: the first sizes[q] of query q's rooms."""
 
-    images: Array  # int32 (C,)
-    starts: Array  # int64 (D + 1,)
-    members: Array  # int32 (C,)
+    sizes: Array  # int64 (Q,)
+    documents: Array  # int64
+    similarities: Array  # float32
+
+
+class Prepared(NamedTuple):
+    """What the search keeps of each pair of the queries."""
+
+    lengths: Array  # float64: length of the query from this term on, every weight times its term's scale
+    parts: Array  # float64: weight times what is usual for the term
+    slots: Array  # int64: of the term's bit
+    cursors: Array  # int64: the term's next segment
+    blocks: Array  # int64: the block it is in, or NEVER
+
+
+class Scratch(NamedTuple):
+    """Room for one query in one block; all empty in between, but for the candidates."""
+
+    sums: Array  # float64 (64,): by slot, parts of the terms that follow
+    terms: Array  # int32 (a power of two,): hash table of the query's terms, -1 if free
+    weights: Array  # float64, beside them
+    documents: Array  # int64 (WAITING,): candidates
+    begins: Array  # int64 (WAITING,): where their vectors start
+    found_by: Array  # int64 (WAITING,): the query's pair by which they were met
 
 
 @compiled
 def search(
-    postings: Postings, queries: Array, wanted: Array, floor: np.float32, ceiling: np.float32, block: int
-) -> tuple[Array, Array, Array]:
-    """(sizes (Q,), documents (Q, K), similarities (Q, K)): for query q the wanted[q] best other documents.
+    postings: Postings, sole: Array, queries: Queries, scales: Array, limits: tuple[np.float32, np.float32]
+) -> Heaps:
+    """The best documents of each query with floor < similarity < ceiling: higher similarity first, then lower number.
 
-    queries: int64 (Q,), documents themselves; wanted: int64 (Q,), ≥ 1, K is the largest. Best first: higher
-    similarity, then lower document. Only documents with floor < similarity < ceiling.
+    sole: int32 (D,), the image that all captions of a document are of, or -1 if there are several; scales: float64
+    (2, V), scale and usual as the postings were made with; limits: floor, ceiling.
     """
-    num_queries, width = len(queries), wanted.max() if len(wanted) else 0
-    sizes = np.zeros(num_queries, np.int64)
-    documents = np.zeros((num_queries, width), np.int32)
-    similarities = np.zeros((num_queries, width), np.float32)
-    firsts, rest, cursors = _prepare(postings, queries)
-    sums, touched, everything = (
-        np.zeros(block, np.float64),
-        np.zeros(block + 1, np.int32),
-        np.arange(block, dtype=np.int32),
-    )
-    pending = np.zeros(len(postings.largest), np.float64)
-    num_documents = len(postings.starts) - 1
-    for low in range(0, num_documents, block):
-        high = min(low + block, num_documents)
-        for q in range(num_queries):
-            heap = (documents[q, : wanted[q]], similarities[q, : wanted[q]])
-            own = slice(firsts[q], firsts[q + 1])
-            least = heap[1][0] if sizes[q] == wanted[q] else NO_LIMIT
-            split = _split(rest[own], floor, least, postings.prunable)
-            if split == 0:
-                continue
-            met = _accumulate(postings, queries[q], cursors[own], split, low, high, sums, touched)
-            found = touched[:met] if postings.prunable else everything[: high - low]
-            sizes[q] = _select(
-                postings, queries[q], split, rest[own][split], low, sums, found, pending, floor, ceiling, heap, sizes[q]
-            )
-    for q in range(num_queries):
-        _sort(documents[q], similarities[q], sizes[q])
-    return sizes, documents, similarities
+    num_queries = len(queries.own)
+    sizes, rooms = np.zeros(num_queries, np.int64), queries.rooms[num_queries]
+    heaps = Heaps(sizes, np.zeros(rooms, np.int64), np.zeros(rooms, np.float32))
+    prepared, scratch = _prepare(postings, queries, scales), _scratch(queries)
+    block = postings.block[0]
+    for number in range((len(postings.starts) + block - 2) // block):
+        for query in range(num_queries):
+            _search_block(postings, sole, queries, query, prepared, scratch, heaps, limits, number)
+    for query in range(num_queries):
+        own = slice(queries.rooms[query], queries.rooms[query + 1])
+        sort(heaps.documents[own], heaps.similarities[own], sizes[query])
+    return heaps
 
 
 @compiled
-def _prepare(postings: Postings, queries: Array) -> tuple[Array, Array, Array]:
-    """(firsts, rest, cursors): where a query's own numbers start, what its terms from each on can add at most,
-
-    and where in the postings each of its terms has got to. A query has one number more than terms (rest 0 at the end).
-    """
-    firsts = np.zeros(len(queries) + 1, np.int64)
-    for q in range(len(queries)):
-        firsts[q + 1] = firsts[q] + postings.starts[queries[q] + 1] - postings.starts[queries[q]] + 1
-    rest, cursors = np.zeros(firsts[-1], np.float64), np.zeros(firsts[-1], np.int64)
-    for q in range(len(queries)):
-        start, num_terms = postings.starts[queries[q]], firsts[q + 1] - firsts[q] - 1
-        for j in range(num_terms - 1, -1, -1):
-            term = postings.terms[start + j]
-            cursors[firsts[q] + j] = postings.posting_starts[term]
-            most = postings.query_weights[start + j] * postings.largest[term]
-            rest[firsts[q] + j] = rest[firsts[q] + j + 1] + most
-    return firsts, rest, cursors
+def _prepare(postings: Postings, queries: Queries, scales: Array) -> Prepared:
+    pairs = len(queries.terms)
+    lengths, parts = np.empty(pairs, np.float64), np.empty(pairs, np.float64)
+    slots, cursors, blocks = np.empty(pairs, np.int64), np.empty(pairs, np.int64), np.empty(pairs, np.int64)
+    for query in range(len(queries.own)):
+        square = 0.0
+        for at in range(queries.starts[query + 1] - 1, queries.starts[query] - 1, -1):
+            term, weight = queries.terms[at], abs(queries.weights[at])
+            square += (weight * scales[0, term]) ** 2
+            lengths[at], parts[at] = np.sqrt(square), weight * scales[1, term]
+            slots[at] = _slot(np.uint64(1) << bit_of(term))
+            cursors[at] = postings.segment_starts[term]
+            blocks[at] = _block_at(postings, cursors[at], term)
+    return Prepared(lengths, parts, slots, cursors, blocks)
 
 
 @compiled
-def _hopeless(bound: float, floor: np.float32, least: np.float32) -> bool:
-    """Whether a similarity of at most `bound` is none for this query any more."""
-    most = np.float32(bound * SLACK)
-    return bool(most <= floor or most < least)
+def _scratch(queries: Queries) -> Scratch:
+    longest = 1024
+    for query in range(len(queries.own)):
+        longest = max(longest, queries.starts[query + 1] - queries.starts[query])
+    size = 4
+    while size < 4 * longest:
+        size *= 2
+    waiting = (np.zeros(WAITING, np.int64), np.zeros(WAITING, np.int64), np.zeros(WAITING, np.int64))
+    return Scratch(np.zeros(64), np.full(size, -1, np.int32), np.zeros(size), *waiting)
 
 
 @compiled
-def _split(rest: Array, floor: np.float32, least: np.float32, prunable: bool) -> int:
-    """How many of the query's terms a new candidate must have one of; the others can't lift it alone."""
-    split = len(rest) - 1
-    while prunable and split > 0 and _hopeless(rest[split - 1], floor, least):
-        split -= 1
-    return split
+def _slot(bit: np.uint64) -> int:
+    return int((bit * DE_BRUIJN) >> np.uint64(58))
 
 
 @compiled
-def _accumulate(
-    postings: Postings, query: int, cursors: Array, split: int, low: int, high: int, sums: Array, touched: Array
-) -> int:
-    """Add the first `split` terms' products for the documents low … high - 1; returns how many were met."""
-    met = 0
-    step = 1 if postings.prunable else 0  # negative weights may bring a sum back to 0: the caller looks at all of them
-    start = postings.starts[query]
-    for j in range(split):
-        end = postings.posting_starts[postings.terms[start + j] + 1]
-        weight = postings.query_weights[start + j]
-        at = cursors[j]
-        while at < end and postings.posting_documents[at] < high:
-            place = postings.posting_documents[at] - low
-            touched[met] = place
-            met += step * (sums[place] == 0.0)  # without a branch: whether it is new can't be predicted
-            sums[place] += weight * postings.posting_weights[at]
-            at += 1
-        cursors[j] = at
-    return met
+def _block_at(postings: Postings, cursor: int, term: int) -> int:
+    return postings.segments[cursor, 0] >> 32 if cursor < postings.segment_starts[term + 1] else NEVER
 
 
 @compiled
-def _select(
+def _goal(queries: Queries, query: int, heaps: Heaps, floor: np.float32) -> float:
+    """What a similarity must reach to be of interest now."""
+    goal, first = max(floor, queries.least[query]), queries.rooms[query]
+    if heaps.sizes[query] == queries.rooms[query + 1] - first:
+        goal = max(goal, heaps.similarities[first])
+    return float(goal)
+
+
+@compiled
+def _search_block(
     postings: Postings,
+    sole: Array,
+    queries: Queries,
     query: int,
-    split: int,
-    more: float,
-    low: int,
-    sums: Array,
-    touched: Array,
-    pending: Array,
-    floor: np.float32,
-    ceiling: np.float32,
-    heap: tuple[Array, Array],
-    size: int,
-) -> int:
-    """Offer the documents that were met to the heap; resets their sums; returns the heap's new size.
-
-    more: what the terms from `split` on, which were not read, can add at most.
-    """
-    first, last = postings.starts[query] + split, postings.starts[query + 1]
+    prepared: Prepared,
+    scratch: Scratch,
+    heaps: Heaps,
+    limits: tuple[np.float32, np.float32],
+    number: int,
+) -> None:
+    """Offer what the query finds among the documents of one block to its heap."""
+    first, last = queries.starts[query], queries.starts[query + 1]
+    if first == last:
+        return
+    longest = postings.levels[0, -1]
+    margin = MARGIN * prepared.lengths[first] * longest
+    goal = _goal(queries, query, heaps, limits[0]) * (1 - MARGIN) - margin
+    mask, waiting = np.uint64(0), 0
     for at in range(first, last):
-        pending[postings.terms[at]] = postings.query_weights[at]
-    for place in touched:
-        total = sums[place]
-        sums[place] = 0.0
-        least = heap[1][0] if size == len(heap[0]) else NO_LIMIT
-        if low + place == query or _hopeless(total + more, floor, least):
+        if prepared.lengths[at] * longest < goal or prepared.lengths[at] == 0:
+            break
+        if mask:
+            scratch.sums[prepared.slots[at]] -= prepared.parts[at]
+        if prepared.blocks[at] != number:
             continue
-        if first < last:
-            total = _finish(postings, low + place, postings.terms[first], pending, total)
-        similarity = np.float32(total)
-        if floor < similarity < ceiling:
-            size = _offer(heap[0], heap[1], size, similarity, low + place)
-    for at in range(first, last):
-        pending[postings.terms[at]] = 0.0
-    return size
+        cursor = prepared.cursors[at]
+        begin = postings.segments[cursor, 1]
+        end = begin + (postings.segments[cursor, 0] & 0xFFFFFFFF)
+        prepared.cursors[at] = cursor + 1
+        prepared.blocks[at] = _block_at(postings, cursor + 1, queries.terms[at])
+        enough = goal / prepared.lengths[at]
+        if postings.levels[0, level_of(postings.packed[begin, 0], 0)] < enough:
+            continue
+        if not mask:
+            mask = _fill(queries, at, first, last, prepared, scratch)
+        weight = abs(queries.weights[at])
+        for place in range(begin, end):
+            posting = postings.packed[place, 0]
+            if postings.levels[0, level_of(posting, 0)] < enough:
+                break
+            shared, later = postings.packed[place, 1] & mask, 0.0
+            while shared:
+                bit = shared & (~shared + np.uint64(1))
+                shared ^= bit
+                later += scratch.sums[_slot(bit)]
+            own = weight * postings.levels[1, level_of(posting, 1)]
+            if own + later * postings.levels[2, level_of(posting, 2)] < goal:
+                continue
+            document = number * postings.block[0] + np.int64(posting & np.uint64(0xFFFF))
+            scratch.documents[waiting] = document
+            scratch.begins[waiting] = postings.starts[document]
+            scratch.found_by[waiting] = at
+            waiting += 1
+            if waiting == WAITING:
+                _offer_waiting(postings, sole, queries, query, scratch, waiting, heaps, limits)
+                goal = _goal(queries, query, heaps, limits[0]) * (1 - MARGIN) - margin
+                enough, waiting = goal / prepared.lengths[at], 0
+    if mask:
+        _offer_waiting(postings, sole, queries, query, scratch, waiting, heaps, limits)
+        _clear(queries, first, last, scratch)
 
 
 @compiled
-def _finish(postings: Postings, document: int, first_term: int, pending: Array, total: float) -> float:
-    """`total` and the products of the terms from `first_term` on, from the document's own vector."""
-    start, end = postings.starts[document], postings.starts[document + 1]
-    at = end
-    while at > start and postings.terms[at - 1] >= first_term:
-        at -= 1
-    for pair in range(at, end):
-        weight = pending[postings.terms[pair]]
-        if weight != 0.0:
-            total += weight * postings.weights[pair]
+def _fill(queries: Queries, at: int, first: int, last: int, prepared: Prepared, scratch: Scratch) -> np.uint64:
+    """Note the query's terms for products, and those after `at` for bounds; returns a mask of all their bits, not 0."""
+    mask, size = np.uint64(0), len(scratch.terms)
+    for pair in range(first, last):
+        mask |= np.uint64(1) << bit_of(queries.terms[pair])
+        if pair > at:
+            scratch.sums[prepared.slots[pair]] += prepared.parts[pair]
+        slot = queries.terms[pair] & (size - 1)
+        while scratch.terms[slot] >= 0:
+            slot = (slot + 1) & (size - 1)
+        scratch.terms[slot], scratch.weights[slot] = queries.terms[pair], queries.weights[pair]
+    return mask
+
+
+@compiled
+def _clear(queries: Queries, first: int, last: int, scratch: Scratch) -> None:
+    scratch.sums[:] = 0
+    size = len(scratch.terms)
+    for pair in range(first, last):
+        slot = queries.terms[pair] & (size - 1)
+        while scratch.terms[slot] >= 0:
+            scratch.terms[slot] = -1
+            slot = (slot + 1) & (size - 1)
+
+
+@compiled
+def _offer_waiting(
+    postings: Postings,
+    sole: Array,
+    queries: Queries,
+    query: int,
+    scratch: Scratch,
+    waiting: int,
+    heaps: Heaps,
+    limits: tuple[np.float32, np.float32],
+) -> None:
+    """Compute the candidates' similarities and put those that the rule admits into the query's heap."""
+    own = slice(queries.rooms[query], queries.rooms[query + 1])
+    documents, similarities = heaps.documents[own], heaps.similarities[own]
+    for candidate in range(waiting):
+        document = scratch.documents[candidate]
+        similarity = np.float32(_product(postings, scratch, scratch.begins[candidate], postings.starts[document + 1]))
+        if not limits[0] < similarity < limits[1] or similarity < _goal(queries, query, heaps, limits[0]):
+            continue
+        barred = sole[document] >= 0 and sole[document] == queries.barred[query]
+        if barred or document == queries.own[query]:
+            continue
+        if not _met_before(postings, document, queries, query, scratch.found_by[candidate]):
+            heaps.sizes[query] = offer(documents, similarities, heaps.sizes[query], similarity, document)
+
+
+@compiled
+def _product(postings: Postings, scratch: Scratch, begin: int, end: int) -> float:
+    """Σ query weight × document weight over the document's pairs begin … end - 1."""
+    total, mask = 0.0, len(scratch.terms) - 1
+    for pair in range(begin, end):
+        term = postings.terms[pair]
+        slot = term & mask
+        while scratch.terms[slot] != term and scratch.terms[slot] >= 0:
+            slot = (slot + 1) & mask
+        if scratch.terms[slot] == term:
+            total += scratch.weights[slot] * postings.weights[pair]
     return total
 
 
 @compiled
-def _offer(documents: Array, similarities: Array, size: int, similarity: np.float32, document: int) -> int:
-    """Put a candidate into the heap, whose root is the worst, or leave it; returns the heap's new size."""
-    if size < len(documents):
-        documents[size], similarities[size] = document, similarity
-        _rise(documents, similarities, size)
-        return size + 1
-    if _worse(similarities[0], documents[0], similarity, document):
-        documents[0], similarities[0] = document, similarity
-        _sink(documents, similarities, size)
-    return size
-
-
-@compiled
-def _worse(similarity: np.float32, document: int, other_similarity: np.float32, other_document: int) -> bool:
-    return bool(similarity < other_similarity or (similarity == other_similarity and document > other_document))
-
-
-@compiled
-def _swap(documents: Array, similarities: Array, one: int, other: int) -> None:
-    documents[one], documents[other] = documents[other], documents[one]
-    similarities[one], similarities[other] = similarities[other], similarities[one]
-
-
-@compiled
-def _rise(documents: Array, similarities: Array, at: int) -> None:
-    while at > 0:
-        parent = (at - 1) // 2
-        if not _worse(similarities[at], documents[at], similarities[parent], documents[parent]):
-            return
-        _swap(documents, similarities, at, parent)
-        at = parent
-
-
-@compiled
-def _sink(documents: Array, similarities: Array, size: int) -> None:
-    at = 0
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        right = child + 1
-        if right < size and _worse(similarities[right], documents[right], similarities[child], documents[child]):
-            child = right
-        if not _worse(similarities[child], documents[child], similarities[at], documents[at]):
-            return
-        _swap(documents, similarities, at, child)
-        at = child
-
-
-@compiled
-def _sort(documents: Array, similarities: Array, size: int) -> None:
-    """Turn the heap into a list, best first: the worst goes to the end, again and again."""
-    for end in range(size - 1, 0, -1):
-        _swap(documents, similarities, 0, end)
-        _sink(documents, similarities, end)
-
-
-@compiled
-def spread(
-    captions: Array, found: Array, sizes: Array, documents: Array, similarities: Array, members: Members, top_k: int
-) -> tuple[Array, Array, Array]:
-    """(counts (C,), captions (C, top_k), similarities (C, top_k)): the hard negatives of each caption.
-
-    captions: int64 (C,), caption numbers; found: int64 (C,), the row of sizes, documents and similarities (what
-    `search` returned) that belongs to the caption's text. Captions of its own image are left out. Best first: higher
-    similarity, then lower caption number.
-    """
-    counts = np.zeros(len(captions), np.int64)
-    chosen = np.zeros((len(captions), top_k), np.int32)
-    values = np.zeros((len(captions), top_k), np.float32)
-    tied = np.zeros(documents.shape[1] * top_k, np.int32)  # captions of equal similarity, whatever their texts
-    for c in range(len(captions)):
-        image, row = members.images[captions[c]], found[c]
-        at = 0
-        while at < sizes[row] and counts[c] < top_k:
-            similarity, num_tied = similarities[row, at], 0
-            while at < sizes[row] and similarities[row, at] == similarity:
-                num_tied = _gather(members, documents[row, at], image, top_k - counts[c], tied, num_tied)
-                at += 1
-            tied[:num_tied].sort()
-            taken = min(num_tied, top_k - counts[c])
-            chosen[c, counts[c] : counts[c] + taken] = tied[:taken]
-            values[c, counts[c] : counts[c] + taken] = similarity
-            counts[c] += taken
-    return counts, chosen, values
-
-
-@compiled
-def _gather(members: Members, document: int, image: int, most: int, tied: Array, num_tied: int) -> int:
-    """Append the first `most` captions that have this text and are not of this image; returns the new length."""
-    end = num_tied + most
-    for at in range(members.starts[document], members.starts[document + 1]):
-        if num_tied == end:
-            break
-        caption = members.members[at]
-        if members.images[caption] != image:
-            tied[num_tied] = caption
-            num_tied += 1
-    return num_tied
+def _met_before(postings: Postings, document: int, queries: Queries, query: int, pair: int) -> bool:
+    """Whether the document has one of the query's terms before `pair`: then it has been offered already."""
+    here, end = postings.starts[document], postings.starts[document + 1]
+    there = queries.starts[query]
+    while here < end and there < pair:
+        if postings.terms[here] == queries.terms[there]:
+            return True
+        if postings.terms[here] < queries.terms[there]:
+            here += 1
+        else:
+            there += 1
+    return False

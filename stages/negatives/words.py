@@ -1,11 +1,12 @@
-"""Cut a caption into terms: scikit-learn's words, and character bigrams where a script has no spaces."""
+"""What a term is: scikit-learn's words, and character bigrams where a script has no spaces; in plain Python.
+
+tokens.py does the same compiled; a test holds the two together, and to CountVectorizer's analyser.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-
-from stages.negatives.rule import Config
 
 WORD = re.compile(r"\b\w\w+\b")  # TfidfVectorizer's token_pattern: words of one letter are no terms
 
@@ -24,27 +25,18 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
 
 
-def terms(normalised: str, config: Config) -> list[str]:
-    """The terms of a normalised text in order, with repetitions; may be empty."""
-    words = cut(normalised) if config.unspaced == "bigrams" else WORD.findall(normalised)
-    shortest, longest = config.ngram_range
-    if longest == 1:
-        return words
-    sizes = range(shortest, longest + 1)
-    return [" ".join(words[start : start + size]) for size in sizes for start in range(len(words) - size + 1)]
+def words(normalised: str, bigrams: bool = True) -> list[str]:
+    """The words of a normalised text in order, with repetitions; may be empty.
 
-
-def cut(normalised: str) -> list[str]:
-    """Words, and the overlapping character pairs of each run of unspaced script (a run of one stays one).
-
-    Bigrams are the usual choice where no dictionary is at hand: no word boundary is guessed, and so none wrongly.
+    bigrams: a run of unspaced script gives its overlapping character pairs (a run of one stays one). That is the usual
+    choice where no dictionary is at hand: no word boundary is guessed, and so none wrongly.
     """
-    if normalised.isascii() or not UNSPACED.search(normalised):
+    if not bigrams:
         return WORD.findall(normalised)
-    words: list[str] = []
+    found: list[str] = []
     for position, part in enumerate(UNSPACED.split(normalised)):
-        words += _pairs(part) if position % 2 else WORD.findall(part)
-    return words
+        found += _pairs(part) if position % 2 else WORD.findall(part)
+    return found
 
 
 def _pairs(run: str) -> list[str]:

@@ -20,8 +20,10 @@ from schemas.errors import ConfigError, InputError
 from schemas.pairs import CAPTION
 from stages import negatives
 from stages.negatives import Config, mine
-from stages.negatives.inverted import build
+from stages.negatives.captions import table_of
+from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions
+from stages.negatives.standalone import caption_indexes
 from stages.negatives.words import normalise
 
 WORDS = ("dog", "cat", "red", "big", "runs", "sits", "on", "mat", "bus", "tree")
@@ -119,17 +121,31 @@ def test_bm25_is_rank_bm25s_score_over_the_captions_score_for_itself() -> None:
     check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
 
 
-@pytest.mark.parametrize("block", [1, 7, 1000])
-def test_neither_block_size_nor_threads_change_a_bit(block: int) -> None:
+def captions_table(texts: list[str], images: list[str]) -> pa.Table:
+    ids = pa.array(images)
+    return table_of(ids, caption_indexes(ids), texts, [None] * len(texts))
+
+
+@pytest.mark.parametrize(("part", "block"), [(10_000, 1), (10_000, 7), (50, 1 << 16), (7, 3)])
+@pytest.mark.parametrize("scorer", ["tfidf", "bm25"])
+def test_neither_parts_nor_blocks_nor_threads_change_a_bit(scorer: Any, part: int, block: int) -> None:
     texts, images = made_up(300, seed=9)
-    langs = pa.nulls(len(texts), pa.string())
-    table = pa.table({"image_id": images, "caption_index": pa.array([row % 3 for row in range(300)], pa.uint16())})
-    table = table.append_column("text", pa.array(texts, pa.large_string())).append_column("lang", langs)
-    index = build(table, Config())
-    whole = mine_captions(index, np.arange(300), Config())
-    parts = mine_captions(index, np.arange(300), Config(), threads=2, block=block)
-    for one, other in zip(vars(whole).values(), vars(parts).values(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    config = Config(scorer=scorer, ceiling=1.5, top_k=9)  # so that equal texts in different parts are close enough
+    whole = mined(build(captions_table(texts, images), config), config)
+    parts = mined(build(captions_table(texts, images), config, part, block), config, threads=2)
+    assert whole == parts
+    assert any(values for _, values in whole)
+
+
+def mined(index: Index, config: Config, threads: int = 1) -> list[tuple[list[int], list[float]]]:
+    """(places, similarities) of every caption's negatives."""
+    rows: list[tuple[list[int], list[float]]] = []
+    for number, part in enumerate(index.parts):
+        found = mine_captions(index, number, np.arange(len(part.captions.images)), config, threads)
+        ends = np.cumsum(found.counts)[:-1]
+        places, values = np.split(found.places, ends), np.split(found.similarities, ends)
+        rows += [(p.tolist(), v.tolist()) for p, v in zip(places, values, strict=True)]
+    return rows
 
 
 def test_captions_of_different_languages_never_meet() -> None:
@@ -145,11 +161,9 @@ def test_chinese_is_compared_by_pairs_of_characters() -> None:
 
 
 def test_the_example_of_the_docs() -> None:
-    equal = Config(ceiling=0.5, top_k=2)
-    texts = ["red dog runs fast", "red cat runs slow", "red bus"]
-    similarity = tfidf(texts)
-    assert similarity[0, 1] < 0.5  # with idf the shared words weigh less than in the example's equal weights
-    check(mine(texts, ["a", "b", "c"], config=equal), brute_force(texts, ["a", "b", "c"], similarity, equal), equal)
+    texts = ["red dog runs", "red dog sits", "red bus", "red tree", "cat runs"]
+    first = mine(texts, list("abcde"), config=Config(top_k=2))["negatives"][0].as_py()
+    assert [(one["image_id"], round(one["similarity"], 3)) for one in first] == [("e", 0.398), ("c", 0.217)]
 
 
 class Listed:
@@ -173,7 +187,9 @@ def curated(texts: list[str], images: list[str]) -> pa.Table:
         for image in ids
     ]
     keys = [image.encode().ljust(16, b"\0") for image in ids]
-    return pa.table({"image_id": pa.array(keys, pa.binary(16)), "captions": pa.array(captions, pa.list_(CAPTION))})
+    phashes = np.random.default_rng(1).integers(0, 1 << 63, len(ids), dtype=np.uint64)
+    columns = {"image_id": pa.array(keys, pa.binary(16)), "captions": pa.array(captions, pa.list_(CAPTION))}
+    return pa.table({**columns, "phash": phashes})
 
 
 def test_the_stage_finds_from_disk_what_mine_finds_in_memory_shard_by_shard(tmp_path: Path) -> None:

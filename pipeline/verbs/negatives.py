@@ -1,0 +1,119 @@
+"""`pairloom negatives`: hard negatives of a file of captions, or of tag sets, without images, a dataset or torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import build
+from pipeline.progress import Progress
+from pipeline.store import write_shard
+from pipeline.verbs.common import Outcome, add_verb
+from schemas.errors import StoreError
+from schemas.folder import open_folder
+
+SUMMARY = "_summary.json"  # written last: a folder without it is unfinished; readers of Parquet folders skip the _
+
+
+def add(verbs: Any) -> None:
+    verb = add_verb(
+        verbs,
+        "negatives",
+        negatives,
+        "hard negatives of a file of captions",
+        "pairloom negatives captions.csv --out mined --top-k 30 --ceiling 0.5",
+    )
+    verb.add_argument("captions", type=Path, help="txt, csv, tsv, jsonl or parquet with image_id, caption and lang")
+    verb.add_argument("--out", type=Path, required=True, help="folder for the result, one row a caption")
+    verb.add_argument("--scorer", help="tfidf (default) or bm25")
+    verb.add_argument("--top-k", type=int, help="negatives a caption (default: 30)")
+    verb.add_argument("--ceiling", type=float, help="similarities from here on are left out (default: 0.5)")
+    verb.add_argument("--floor", type=float, help="and up to here (default: 0)")
+    verb.add_argument("--min-df", type=_number, help="leave out terms of fewer captions; whole number or share")
+    verb.add_argument("--max-df", type=_number, help="leave out terms of more captions; whole number or share")
+    verb.add_argument("--ngrams", type=int, nargs=2, metavar=("FROM", "TO"), help="runs of words (default: 1 1)")
+    verb.add_argument("--unspaced", help="scripts without spaces: bigrams (default) or words")
+    verb.add_argument(
+        "--images", action="store_true", help="CAPTIONS is a table of tags: for each image the closest ones"
+    )
+    verb.add_argument("--image-column", default="image_id")
+    verb.add_argument("--caption-column", default="caption")
+    verb.add_argument("--lang-column", default="lang")
+    verb.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: one a core")
+    verb.add_argument("--redo", action="store_true", help="replace what is in the folder")
+    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.isdigit() else float(text)
+
+
+def negatives(arguments: argparse.Namespace) -> Outcome:
+    """Mine a file of captions."""
+    from stages.negatives.reading import Columns, read_captions
+    from stages.negatives.rule import Config
+    from stages.negatives.standalone import Mined
+    from stages.negatives.summary import summarise
+
+    names = ("scorer", "top_k", "ceiling", "floor", "min_df", "max_df", "unspaced")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    given |= {"ngram_range": arguments.ngrams} if arguments.ngrams else {}
+    config = build(Config, given, "pairloom negatives")
+    start = time.monotonic()
+    _clear(arguments.out, arguments.redo)
+    if arguments.images:
+        return _hard_images(arguments, build(Config, {"ceiling": 2.0} | given, "pairloom negatives"))
+    columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
+    listed = read_captions(arguments.captions, columns)
+    with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
+        mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
+        facts = summarise(_written(mined.slices(max(arguments.threads, 1)), arguments.out, progress))
+    facts = {"out": str(arguments.out), **facts, "seconds": round(time.monotonic() - start, 2)}
+    content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
+    text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
+    return Outcome(facts, f"{text}: {arguments.out}")
+
+
+def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:
+    """For each image of a table of tags the images whose tags are closest without being equal."""
+    from stages.negatives.hard_images import hard_images
+
+    tags = [table.select(["image_id", "tags"]) for _, table in open_folder(arguments.captions).tables()]
+    with Progress("negatives", sum(map(len, tags)), "images", plain=arguments.quiet) as progress:
+        found = hard_images(pa.concat_tables(tags), config, max(arguments.threads, 1))
+        write_shard(arguments.out, "00000", found)
+        progress.advance(len(found))
+    facts = {
+        "out": str(arguments.out),
+        "images": len(found),
+        "short": pc.sum(pc.greater(found["short"], 0)).as_py() or 0,
+    }
+    (arguments.out / SUMMARY).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return Outcome(facts, f"{facts['images']} images, {facts['short']} of them short: {arguments.out}")
+
+
+def _clear(out: Path, redo: bool) -> None:
+    """An empty folder. Raises StoreError if there is something in it that must not be replaced."""
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()) and not redo:
+        raise StoreError("the folder is not empty", str(out), "name another with --out, or add --redo to replace it")
+    for file in (out / SUMMARY, *out.glob("*.parquet")):
+        file.unlink(missing_ok=True)
+
+
+def _written(slices: Iterator[pa.Table], out: Path, progress: Progress) -> Iterator[pa.Table]:
+    """Each slice after it has been written as a shard."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, table in enumerate(slices):
+        write_shard(out, f"{number:05d}", table)
+        progress.advance(len(table))
+        yield table

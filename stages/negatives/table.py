@@ -1,0 +1,88 @@
+"""Between tables and the index: find a table's captions in it, and tell what was found as Arrow structs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.negatives import NEGATIVE
+from stages.negatives.captions import one_chunk, positions
+from stages.negatives.inverted import Index, Part
+
+Array = npt.NDArray[Any]
+
+
+def lookup(index: Index, captions: pa.Table) -> tuple[Array, Array]:
+    """(part, number there) of captions of one language, given image by image with ids of 16 bytes; int64.
+
+    Raises ValueError for a caption that the index does not have: it was made from another corpus.
+    """
+    parts, numbers = np.full(len(captions), -1), np.zeros(len(captions), np.int64)
+    wanted, indexes = fixed(captions["image_id"]), captions["caption_index"].to_numpy()
+    for number, part in enumerate(index.parts):
+        there, here = _in_part(part, wanted, indexes)
+        parts[there], numbers[there] = number, here[there]
+    if (parts < 0).any():
+        raise ValueError("the index of the negatives does not have these captions")
+    return parts, numbers
+
+
+def _in_part(part: Part, wanted: Array, indexes: Array) -> tuple[Array, Array]:
+    """(whether the part has the caption, its number there)."""
+    known = fixed(part.captions.table["image_id"])
+    if len(known) == 0:
+        return np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64)
+    run = np.zeros(len(wanted), np.int64)
+    run[1:] = wanted[1:] != wanted[:-1]
+    first = np.searchsorted(known, wanted)
+    numbers = np.minimum(first + positions(np.cumsum(run)), len(known) - 1)
+    there = part.captions.table["caption_index"].to_numpy()
+    return (known[numbers] == wanted) & (there[numbers] == indexes), numbers
+
+
+def told(index: Index, places: Array, similarities: Array) -> pa.StructArray:
+    """The captions at these places as negatives, with these similarities."""
+    image_ids, indexes, texts = (one_chunk(column) for column in _rows(index, places).columns)
+    arrays = [image_ids, indexes, texts.cast(pa.string()), pa.array(similarities)]
+    return pa.StructArray.from_arrays(arrays, fields=negative_fields(image_ids.type))
+
+
+def _rows(index: Index, places: Array) -> pa.Table:
+    """image_id, caption_index and text of the captions at these places."""
+    parts = np.searchsorted(np.array(index.bases), places, side="right") - 1
+    taken, order = [], []
+    for number, base in enumerate(index.bases):
+        here = np.flatnonzero(parts == number)
+        order.append(here)
+        table = index.parts[number].captions.table.select(["image_id", "caption_index", "text"])
+        taken.append(table.take(pa.array(places[here] - base)))
+    if len(taken) == 1:
+        return taken[0]
+    back = np.empty(len(places), np.int64)
+    back[np.concatenate(order)] = np.arange(len(places))
+    return pa.concat_tables(taken).take(pa.array(back))
+
+
+def negative_fields(ids: pa.DataType) -> list[pa.Field]:
+    """The fields of a negative whose image ids have this type."""
+    return [NEGATIVE.field(0).with_type(ids), *list(NEGATIVE)[1:]]
+
+
+def offsets(counts: Array) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+
+
+def listed(counts: Array, values: pa.Array) -> pa.ListArray:
+    """The values in lists of these lengths."""
+    return pa.ListArray.from_arrays(offsets(counts), values)
+
+
+def fixed(ids: pa.ChunkedArray) -> Array:
+    """Ids of 16 bytes as numpy strings, which compare by byte (NULs at the end count as less, as they should)."""
+    plain = one_chunk(ids) if ids.num_chunks else pa.array([], pa.binary(16))
+    buffer = plain.buffers()[1]
+    start = plain.offset * 16
+    return np.frombuffer(buffer, dtype="S16", count=len(plain), offset=start) if len(plain) else np.empty(0, "S16")

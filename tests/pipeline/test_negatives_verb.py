@@ -1,0 +1,113 @@
+"""`pairloom negatives`: files in, one row a caption out, without torch; bad files are named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.cli import main
+from stages.negatives import Config, mine
+
+TEXTS = ["red dog runs fast", 'red "cat", slow', "red bus\nhere", "ein roter Hund", "ein roter Bus"]
+IMAGES = ["b", "a", "007", "b", "x"]
+LANGS = ["en", "en", "en", "de", "de"]
+
+
+def written(folder: Path, kind: str) -> Path:
+    file = folder / f"captions.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"image_id": IMAGES, "caption": TEXTS, "lang": LANGS, "more": IMAGES}), file)
+    elif kind == "jsonl":
+        records = [{"image_id": i, "caption": t, "lang": lang} for i, t, lang in zip(IMAGES, TEXTS, LANGS, strict=True)]
+        file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    else:
+        comma = "\t" if kind == "tsv" else ","
+        quoted = ['"' + text.replace('"', '""') + '"' for text in TEXTS]
+        rows = [comma.join(row) for row in zip(IMAGES, quoted, LANGS, strict=True)]
+        file.write_text("\n".join([comma.join(["image_id", "caption", "lang"]), *rows]) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_what_mine_gives(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    line = ["negatives", str(written(tmp_path, kind)), "--out", str(out), "--top-k", "2", "--ceiling", "0.9", "--json"]
+    assert main(line) == 0
+    wanted = mine(TEXTS, IMAGES, LANGS, Config(top_k=2, ceiling=0.9))
+    assert pq.read_table(out).to_pylist() == wanted.to_pylist()
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["captions"] == 5
+    assert facts["negatives"] == sum(map(len, wanted["negatives"].to_pylist()))
+    assert facts["short"] == sum(short > 0 for short in wanted["short"].to_pylist())
+    assert json.loads((out / "_summary.json").read_text(encoding="utf-8")) == facts
+
+
+def test_a_line_of_a_txt_file_is_a_caption_of_an_image_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_bytes(b"red dog\r\nred cat, big\n\nred dog\n")
+    assert main(["negatives", str(tmp_path / "c.txt"), "--out", str(tmp_path / "out"), "--ceiling", "1"]) == 0
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert [row["image_id"] for row in rows] == ["1", "2", "3", "4"]
+    assert [[one["image_id"] for one in row["negatives"]] for row in rows] == [["2"], ["1", "4"], [], ["2"]]
+    assert rows[1]["negatives"][0]["text"] == "red dog"
+
+
+def test_whole_numbers_stay_whole_numbers(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [10, 9], "text": ["red dog", "red cat"]}), tmp_path / "c.parquet")
+    names = ["--image-column", "id", "--caption-column", "text"]
+    assert main(["negatives", str(tmp_path / "c.parquet"), "--out", str(tmp_path / "out"), *names]) == 0
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert [(row["image_id"], row["negatives"][0]["image_id"]) for row in rows] == [(10, 9), (9, 10)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("c.csv", b"id,caption\na,b\n", "there is no column 'image_id'"),
+        ("c.csv", b"image_id,caption\na,b,c\n", "not a csv file"),
+        ("c.jsonl", b'{"image_id": "a"}\n', "there is no column|caption is missing"),
+        ("c.jsonl", b"{", "not a jsonl file"),
+        ("c.txt", b"good\n\xff\n", "line 2 is no UTF-8"),
+        ("c.doc", b"", "no known format"),
+        ("c.parquet", b"nothing", "not a parquet file"),
+    ],
+)
+def test_a_bad_file_is_named(
+    name: str, content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["negatives", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert any(word in said for word in words.split("|"))
+    assert name in said
+
+
+def test_a_full_folder_is_not_replaced_unasked(tmp_path: Path) -> None:
+    line: list[Any] = ["negatives", str(written(tmp_path, "csv")), "--out", str(tmp_path / "out")]
+    assert main(line) == 0
+    assert main(line) == 1
+    assert main([*line, "--redo", "--top-k", "1"]) == 0
+    assert max(len(row) for row in pq.read_table(tmp_path / "out")["negatives"].to_pylist()) == 1
+
+
+def test_neither_torch_nor_dvc_is_needed(tmp_path: Path) -> None:
+    refused = ("torch", "torchvision", "dvc", "PIL", "detectron2", "img2dataset", "transformers", "cv2")
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {refused}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+from pipeline.cli import main
+sys.exit(main(["negatives", {str(written(tmp_path, "csv"))!r}, "--out", {str(tmp_path / "out")!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "_summary.json").exists()

@@ -1,0 +1,148 @@
+"""Captions that come later: with frozen idf, growing gives the bytes of a full run, at a fraction of its work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from pipeline.config import RunConfig
+from pipeline.executor import Options, run_stage
+from pipeline.store import Writer, write_shard
+from schemas.folder import Header, open_folder
+from schemas.pairs import CAPTION, PAIRS
+from stages.negatives import Config, growth
+from stages.negatives.inverted import open_index, open_statistics, read
+from stages.negatives.words import normalise
+from tests.pipeline.helpers import hashes
+
+INLINE = Options(RunConfig(cluster="inline"))
+IMAGES = 40  # a shard
+
+
+def shard(number: int) -> pa.Table:
+    """Images with one to three captions in two languages; words by a skewed law, some texts the same."""
+    rng = np.random.default_rng(number)
+    law = 1 / np.arange(1, 41)
+    words = np.array([f"word{rank}" for rank in range(40 + number)])[-40:]  # later shards have words of their own
+    texts = [
+        [" ".join(rng.choice(words, rng.integers(1, 8), p=law / law.sum())) for _ in range(rng.integers(1, 4))]
+        for _ in range(IMAGES)
+    ]
+    captions = [
+        [{"text": text, "original": text, "lang": "en" if rng.random() < 0.8 else "de"} for text in own]
+        for own in texts
+    ]
+    ids = [rng.bytes(16) for _ in range(IMAGES)]
+    sides: Any = dict.fromkeys(("width", "height", "original_width", "original_height"), [64] * IMAGES)
+    return PAIRS.table(
+        image_id=ids,
+        image=[b""] * IMAGES,
+        format=["png"] * IMAGES,
+        url=["http://host/"] * IMAGES,
+        sha256=[bytes(32)] * IMAGES,
+        phash=rng.integers(0, 1 << 63, IMAGES, dtype=np.uint64),
+        captions=pa.array(captions, pa.list_(CAPTION)),
+        extra=[{}] * IMAGES,
+        **sides,
+    )
+
+
+def curated(data: Path, shards: range) -> None:
+    """A finished table `curate` with these shards."""
+    writer = Writer.open(data / "curate", Header("pairs", PAIRS.version, "curate", 1, {}))
+    writer.begin([])
+    for number in shards:
+        writer.record(write_shard(data / "curate", f"{number:05d}", shard(number)))
+    writer.finish()
+
+
+def lists(data: Path) -> list[list[list[tuple[bytes, int, float]]]]:
+    """(image_id, caption index, similarity) of all negatives."""
+    rows = [row for _, table in open_folder(data / "negatives").tables() for row in table["negatives"].to_pylist()]
+    return [[[(n["image_id"], n["caption_index"], n["similarity"]) for n in own] for own in row] for row in rows]
+
+
+def similarities_of_the_first(data: Path, first: range, shards: range) -> tuple[list[str], np.ndarray]:
+    """English captions and their cosines by scikit-learn's vectors, fitted on the first shards alone."""
+    every = [[c for row in shard(n)["captions"].to_pylist() for c in row if c["lang"] == "en"] for n in shards]
+    texts = [normalise(caption["text"]) for own in every for caption in own]
+    fitted = TfidfVectorizer(dtype=np.float64).fit(texts[: sum(len(own) for own in every[: len(first)])])
+    vectors = fitted.transform(texts)
+    return texts, (vectors @ vectors.T).toarray()
+
+
+@pytest.mark.parametrize("scorer", ["tfidf", "bm25"])
+def test_growing_twice_gives_the_lists_of_a_full_run_by_the_same_idf(
+    tmp_path: Path, scorer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(scorer=scorer, top_k=5, idf="frozen")  # type: ignore[arg-type]  # one of the two literals
+    grown, full = tmp_path / "grown", tmp_path / "full"
+    for shards in (range(4), range(5), range(7)):
+        curated(grown, shards)
+        run_stage("negatives", config, grown, INLINE)
+    (index,) = (grown / ".index" / "negatives").iterdir()
+    english = open_index(index / "1", config)
+    assert [len(part.captions.images) > 0 for part in english.parts] == [True, True, True]
+    known = {lang: open_statistics(index / str(number)) for number, lang in enumerate(["de", "en"])}
+
+    curated(full, range(7))
+    langs = iter(["de", "en"])
+    monkeypatch.setattr(growth, "read", lambda captions, config: read(captions, config, known=known[next(langs)]))
+    run_stage("negatives", config, full, INLINE)
+    assert lists(grown) == lists(full)
+    assert hashes(grown / "negatives") == hashes(full / "negatives")
+
+
+def test_frozen_idf_is_that_of_scikit_learn_fitted_on_the_first_captions(tmp_path: Path) -> None:
+    config = Config(top_k=3, idf="frozen")
+    for shards in (range(3), range(5)):
+        curated(tmp_path, shards)
+        run_stage("negatives", config, tmp_path, INLINE)
+    texts, cosines = similarities_of_the_first(tmp_path, range(3), range(5))
+    table = pa.concat_tables([table for _, table in open_folder(tmp_path / "negatives").tables()])
+    captions = pa.concat_tables([shard(number) for number in range(5)])["captions"].to_pylist()
+    row = 0
+    for own, found in zip(captions, table["negatives"].to_pylist(), strict=True):
+        for caption, negatives in zip(own, found, strict=True):
+            if caption["lang"] == "en":
+                for negative in negatives:
+                    truth = cosines[row, texts.index(normalise(negative["text"]))]
+                    assert negative["similarity"] == pytest.approx(truth, abs=1e-6)
+                row += 1
+
+
+def test_with_recomputed_idf_growing_is_a_full_run(tmp_path: Path) -> None:
+    config = Config(top_k=5)
+    for shards in (range(3), range(4)):
+        curated(tmp_path / "grown", shards)
+        run_stage("negatives", config, tmp_path / "grown", INLINE)
+    curated(tmp_path / "full", range(4))
+    run_stage("negatives", config, tmp_path / "full", INLINE)
+    assert hashes(tmp_path / "grown" / "negatives") == hashes(tmp_path / "full" / "negatives")
+
+
+def test_a_changed_old_shard_makes_a_full_build(tmp_path: Path) -> None:
+    config = Config(top_k=5, idf="frozen")
+    curated(tmp_path / "one", range(3))
+    run_stage("negatives", config, tmp_path / "one", INLINE)
+    curated(tmp_path / "one", range(1, 5))
+    run_stage("negatives", config, tmp_path / "one", INLINE)
+    curated(tmp_path / "two", range(1, 5))
+    run_stage("negatives", config, tmp_path / "two", INLINE)
+    assert hashes(tmp_path / "one" / "negatives") == hashes(tmp_path / "two" / "negatives")
+
+
+@pytest.mark.slow
+def test_one_two_and_four_workers_write_the_same_bytes(tmp_path: Path) -> None:
+    written = []
+    for workers in (1, 2, 4):
+        data = tmp_path / str(workers)
+        curated(data, range(5))
+        run_stage("negatives", Config(top_k=5), data, Options(RunConfig(cluster="local", workers=workers)))
+        written.append(hashes(data / "negatives"))
+    assert written[0] == written[1] == written[2]
