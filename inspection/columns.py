@@ -49,7 +49,7 @@ def wanted_lengths(kind: Blob, table: pa.Table, metadata: Mapping[str, str]) -> 
 
     Raises KeyError with the name of a metadata key that is missing.
     """
-    lengths: Numbers = np.full(table.num_rows, np.dtype(kind.dtype).itemsize, np.int64)
+    lengths: Numbers = np.full(table.num_rows, np.dtype(kind.numpy_type(metadata)).itemsize, np.int64)
     for size in kind.shape:
         if isinstance(size, int):
             lengths = lengths * size

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.stage import LoadedStage, load
-from pipeline.store import write_shard
+from pipeline.store import write_index, write_shard
 from schemas.errors import RunError
 from schemas.folder import Entry, Header, read_shard
 
@@ -50,6 +50,8 @@ def run_task(task: Task) -> tuple[Entry, Entry]:
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
     quarantined = write_rejects(task.data, stage.name, task.name, rejects)
     written = write_shard(task.data / stage.name, task.name, _with_provenance(output, task))
+    if stage.output.indexed:
+        write_index(task.data / stage.name, task.name, written.sha256)
     made = {"fingerprint": task.fingerprint, "rows_in": rows_in}
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
     return replace(written, rejected=reasons, **made), replace(quarantined, **made)

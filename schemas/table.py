@@ -19,7 +19,8 @@ Array = npt.NDArray[Any]
 class Blob:
     """Little-endian numbers of one row packed into one binary value (DESIGN decision 1).
 
-    dtype: numpy name such as "<f2". shape: one entry a dimension; a number, the name of a column that
+    dtype: numpy name such as "<f2", or the name of a key of the file's metadata that holds one.
+    shape: one entry a dimension; a number, the name of a column that
     holds the length, or the name of a key of the file's metadata that does.
     """
 
@@ -30,13 +31,19 @@ class Blob:
     def type(self) -> pa.DataType:
         return pa.large_binary()
 
-    def pack(self, rows: list[Array]) -> pa.Array:
-        """One blob a row from arrays of any dtype; the caller has checked that the values fit."""
-        return pa.array([np.ascontiguousarray(row, dtype=self.dtype).tobytes() for row in rows], self.type)
+    def numpy_type(self, metadata: Mapping[str, str] | None = None) -> str:
+        """The dtype; where a key of the metadata decides, that or, without it, float16."""
+        return self.dtype if self.dtype.startswith("<") else (metadata or {}).get(self.dtype, "<f2")
 
-    def unpack(self, column: pa.ChunkedArray | pa.Array) -> list[Array]:
+    def pack(self, rows: list[Array], metadata: Mapping[str, str] | None = None) -> pa.Array:
+        """One blob a row from arrays of any dtype; the caller has checked that the values fit."""
+        kind = self.numpy_type(metadata)
+        return pa.array([np.ascontiguousarray(row, dtype=kind).tobytes() for row in rows], self.type)
+
+    def unpack(self, column: pa.ChunkedArray | pa.Array, metadata: Mapping[str, str] | None = None) -> list[Array]:
         """Flat, read-only views of each row's numbers; reshape by the row's count."""
-        return [np.frombuffer(value.as_buffer(), dtype=self.dtype) for value in column]
+        kind = self.numpy_type(metadata)
+        return [np.frombuffer(value.as_buffer(), dtype=kind) for value in column]
 
     def describe(self) -> str:
         return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
@@ -69,6 +76,7 @@ class Table:
     version: int
     row: str
     columns: tuple[Column, ...]
+    indexed: bool = False  # whether a shard has an index beside it (schemas/index.py) and the folder a card
 
     def schema(self) -> pa.Schema:
         return pa.schema([column.field() for column in self.columns])
@@ -91,20 +99,22 @@ class Table:
                 fix="pass every column of the schema by its name",
             )
         length = len(next(iter(columns.values())))
-        arrays = [self._array(column, columns.get(column.name), length) for column in self.columns]
+        arrays = [self._array(column, columns.get(column.name), length, metadata) for column in self.columns]
         schema = self.schema()
         if metadata:
             schema = schema.with_metadata(dict(metadata))
         return self.check(pa.Table.from_arrays(arrays, schema=schema), where=f"schemas/{self.name}.py")
 
-    def _array(self, column: Column, values: Any, length: int) -> pa.Array | pa.ChunkedArray:
+    def _array(
+        self, column: Column, values: Any, length: int, metadata: Mapping[str, str] | None
+    ) -> pa.Array | pa.ChunkedArray:
         kind = column.field().type
         if values is None:
             return pa.nulls(length, kind)
         if isinstance(values, pa.Array | pa.ChunkedArray):
             return values if values.type.equals(kind) else values.cast(kind)
         if isinstance(column.type, Blob) and len(values) and not isinstance(values[0], bytes | None):
-            return column.type.pack(values)
+            return column.type.pack(values, metadata)
         return pa.array(values, kind)
 
     def empty(self) -> pa.Table:

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import vectors
 from schemas.errors import ConfigError
+from schemas.regions import REGIONS
 from schemas.rejects import Reject, quarantine
-from schemas.shards import SHARDS
-from schemas.table import Blob
+from schemas.shards import FEATURE_DTYPE, SHARDS
+from schemas.table import Array, Blob
 from stages.contract import Corpus, Planned
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
-VERSION = 1
+VERSION = 2
 SCOPE = "all"
 SPLITS = ("train", "val")
 
@@ -33,10 +34,15 @@ class Config:
     val_share: float = 0.01  # of the images, 0 to 1
     shard_bytes: int = 256 << 20  # aimed at; a shard ends with the row that reaches it
     shuffle_window: int = 8  # input shards whose rows are mixed with each other
+    features: vectors.Stored = "float16"  # how vectors are stored: docs/shards.md has the error of each
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
             raise ConfigError(f"shards.val_share is {self.val_share}", "params.yaml", "set it from 0 to 1")
+        if self.features not in vectors.NUMPY:
+            raise ConfigError(
+                f"shards.features is {self.features}", "params.yaml", f"set one of {', '.join(vectors.NUMPY)}"
+            )
         if self.shard_bytes < 1 or self.shuffle_window < 1:
             raise ConfigError(
                 f"shards.shard_bytes is {self.shard_bytes} and shards.shuffle_window {self.shuffle_window}",
@@ -115,10 +121,16 @@ def process(
     rejects = [_missing(curate, row, stages) for row, stages in enumerate(lacks) if stages]
     joined = curate.filter(good)
     parts = {stage: table.take(places[stage].filter(good)) for stage, table in others.items()}
-    whole = _join(joined, parts, regions.schema.metadata, tools)
-    finite = pa.array(~_not_finite(whole), pa.bool_())
-    rejects += [_bad(whole, row) for row in _rows(pc.invert(finite))]
-    return whole.filter(finite), quarantine("shards", rejects)
+    bad = _unfit(parts["regions"], tools)
+    rejects += [_reject(joined, row, "bad-value", detail) for row, detail in bad.items()]
+    sound = pa.array([row not in bad for row in range(joined.num_rows)], pa.bool_())
+    whole = _join(
+        joined.filter(sound),
+        {stage: part.filter(sound) for stage, part in parts.items()},
+        regions.schema.metadata,
+        tools,
+    )
+    return whole, quarantine("shards", rejects)
 
 
 def _join(
@@ -128,31 +140,54 @@ def _join(
     columns["split"] = pa.array(
         [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
     )
+    columns["features"], columns["feature_scales"] = _pack(parts["regions"], config)
     kept = {
         key.decode(): value.decode() for key, value in (metadata or {}).items() if key not in (b"pairloom", b"shard")
     }
+    kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]
     return SHARDS.table(metadata=kept, **{column.name: columns[column.name] for column in SHARDS.columns})
 
 
-def _not_finite(table: pa.Table) -> npt.NDArray[np.bool_]:
-    """Rows with a NaN or an infinity in a packed float column."""
-    bad = np.zeros(table.num_rows, dtype=np.bool_)
-    for column in SHARDS.columns:
-        if isinstance(column.type, Blob) and np.dtype(column.type.dtype).kind == "f":
-            bad |= [not np.isfinite(values).all() for values in column.type.unpack(table[column.name])]
-    return bad
+def _pack(regions: pa.Table, config: Config) -> tuple[pa.Array | pa.ChunkedArray, pa.Array]:
+    """(features, feature_scales) as the settings ask; as they are where that is how they came."""
+    kind = REGIONS.column("features").type
+    assert isinstance(kind, Blob)
+    if kind.dtype == vectors.NUMPY[config.features]:
+        return regions["features"], pa.nulls(regions.num_rows, pa.large_binary())
+    packed = [vectors.pack(features, config.features) for features in _features(regions)]
+    numbers, scales = zip(*packed, strict=True) if packed else ((), ())
+    return pa.array(numbers, pa.large_binary()), pa.array(scales, pa.large_binary())
 
 
-def _rows(chosen: pa.ChunkedArray | pa.Array) -> list[int]:
-    return [row for row, yes in enumerate(chosen.to_pylist()) if yes]
+def _features(regions: pa.Table) -> list[Array]:
+    """(R, D) of each row."""
+    kind = REGIONS.column("features").type
+    assert isinstance(kind, Blob)
+    rows = zip(kind.unpack(regions["features"]), regions["num_regions"].to_pylist(), strict=True)
+    return [values.reshape(count, -1 if count else 0) for values, count in rows]
+
+
+def _unfit(regions: pa.Table, config: Config) -> dict[int, str]:
+    """row -> what is wrong with its numbers, naming the region: NaN, infinite, or too large to be stored."""
+    found = {}
+    counts = regions["num_regions"].to_pylist()
+    for column in REGIONS.columns:
+        if column.name == "features" or not isinstance(column.type, Blob) or np.dtype(column.type.dtype).kind != "f":
+            continue
+        for row, value in enumerate(regions[column.name]):
+            values = np.frombuffer(value.as_buffer() if value.is_valid else b"", column.type.dtype)
+            if not np.isfinite(values).all():
+                place = int(np.flatnonzero(~np.isfinite(values))[0])
+                region = place * counts[row] // len(values)
+                found[row] = f"region {region} has {values[place]:g} in {column.name}"
+    for row, features in enumerate(_features(regions)):
+        if (detail := vectors.unfit(features, config.features)) is not None:
+            found[row] = detail
+    return found
 
 
 def _missing(curate: pa.Table, row: int, stages: Sequence[str]) -> Reject:
     return _reject(curate, row, "missing-input", f"no row for this image in {', '.join(stages)}; see their quarantine")
-
-
-def _bad(table: pa.Table, row: int) -> Reject:
-    return _reject(table, row, "bad-value", "a NaN or an infinity among the regions' numbers")
 
 
 def _reject(table: pa.Table, row: int, reason: str, detail: str) -> Reject:

@@ -70,6 +70,8 @@ def _check_column(shard: Shard, column: Column, values: pa.ChunkedArray) -> bool
     if column.name == "image":
         rules.check_pictures(shard, values)
     if isinstance(column.type, Blob):
+        if column.nullable and values.null_count == len(values):
+            return True
         return _check_blob(shard, column.name, column.type, values)
     for name, numbers, rows in columns.float_leaves(column, values):
         shard.finite(name, numbers, rows)
@@ -91,7 +93,8 @@ def _check_blob(shard: Shard, name: str, kind: Blob, values: pa.ChunkedArray) ->
     )
     if len(bad):
         return False
-    if np.dtype(kind.dtype).kind == "f":
-        rows = repeat_rows(found // np.dtype(kind.dtype).itemsize)
-        shard.finite(name, columns.flat_blob(values, kind.dtype), rows)
+    dtype = np.dtype(kind.numpy_type(shard.metadata))
+    if dtype.kind == "f":
+        rows = repeat_rows(found // dtype.itemsize)
+        shard.finite(name, columns.flat_blob(values, dtype.str), rows)
     return True
