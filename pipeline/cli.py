@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from pipeline.verbs import dataset, looking, training
+from pipeline.verbs import dataset, looking, shards, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
 
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, training, looking):
+    for group in (dataset, training, looking, shards):
         group.add(verbs)
     return root
 

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import fingerprints
+from pipeline.card import write_card
 from pipeline.cluster import Died, Pool, open_pool
 from pipeline.config import RunConfig, as_json
 from pipeline.progress import Progress
@@ -90,6 +91,8 @@ def _run_stage(stage: LoadedStage, config: Any, data: Path, options: Options) ->
             _run_due([task for task in tasks if task.name in due], inputs, writers, options)
     for writer in reversed(writers):
         writer.finish()
+    if stage.output.indexed:
+        write_card(open_folder(target))
     counts = count(open_folder(target))
     stage.check(counts, config)
     return Done(stage.name, counts, len(tasks), len(due), time.monotonic() - start)

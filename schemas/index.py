@@ -106,7 +106,14 @@ def build(path: Path, sha256: str) -> Index:
     with path.open("rb") as stream:
         facts |= {"footer": footer_sum(stream), "chunks": chunk_sums(stream, metadata)}
     facts["content"] = _content_sum(pa.table(columns))
+    facts["facts"] = _facts_sum(facts)
     return Index(pa.table(columns).replace_schema_metadata({"pairloom-index": json.dumps(facts, sort_keys=True)}))
+
+
+def _facts_sum(facts: dict[str, Any]) -> str:
+    """XXH3 of all other facts."""
+    others = {name: value for name, value in facts.items() if name != "facts"}
+    return xxhash.xxh3_64_hexdigest(json.dumps(others, sort_keys=True).encode())
 
 
 def _content_sum(table: pa.Table) -> str:
@@ -190,6 +197,7 @@ def read(path: Path, sha256: str) -> Index | None:
     try:
         index = Index(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
         current = (index.facts["version"], index.facts["sha256"]) == (VERSION, sha256)
+        current = current and index.facts["facts"] == _facts_sum(index.facts)
         current = current and index.facts["content"] == _content_sum(index.table)
     except FileNotFoundError:
         return None

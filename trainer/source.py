@@ -70,7 +70,10 @@ class LocalSource:
         advise: Callable[..., None] | None = getattr(os, "posix_fadvise", None)  # not on macOS
         if advise is None:
             return
-        file = os.open(self.path / f"{name}.parquet", os.O_RDONLY)
+        try:
+            file = os.open(self.path / f"{name}.parquet", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # who reads it will tell
         try:
             advise(file, start, stop - start, os.POSIX_FADV_WILLNEED)  # the kernel reads ahead by itself
         finally:

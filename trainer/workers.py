@@ -110,8 +110,11 @@ class Pool:
         for _ in range(AHEAD):
             for worker in self.workers:
                 if worker.ready and len(worker.steps) < AHEAD:
-                    worker.connection.send((self.undone, worker.released.copy()))
-                    worker.released.clear()
+                    released, worker.released[:] = worker.released.copy(), []
+                    try:
+                        worker.connection.send((self.undone, released))
+                    except ConnectionError as error:
+                        raise _died(worker) from error
                     worker.steps.append(self.undone)
                     self.undone += 1
 
@@ -136,7 +139,6 @@ class Pool:
                 worker.slots[number] = mmap.mmap(handle, size)
                 os.close(handle)
         except (EOFError, ConnectionError) as error:
-            worker.process.join(timeout=5)
             raise _died(worker) from error
         if kind == "ready":
             worker.ready = True
@@ -159,6 +161,7 @@ class Pool:
 
 
 def _died(worker: Worker) -> RunError:
+    worker.process.join(timeout=5)  # or its exit code is not known yet
     code = worker.process.exitcode
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
     return RunError(
