@@ -83,12 +83,21 @@ class Prepare:
 
     def __call__(self, step: int, empty: Empty) -> Made:
         """Raises DamagedError if rows are not what was written, or StoreError if all of a batch's are."""
+        if any(rows.source.copies for rows in self.stream.parts):
+            try:
+                return self._made(step, empty, replace(self.options, on_damage="refuse"))
+            except DamagedError as error:
+                for rows in self.stream.parts:
+                    rows.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
+        return self._made(step, empty, self.options)
+
+    def _made(self, step: int, empty: Empty, options: Options) -> Made:
         began, read = time.perf_counter(), CLOCK["read_s"]
         name = self.objective(step)
         positions, real = (part[self.mine] for part in self.steps.at(step))
-        examples, damaged = self._examples(name, positions)
+        examples, damaged = self._examples(name, positions, options)
         prepared, read_before = time.perf_counter(), CLOCK["read_s"] - read
-        batch = self._collate(examples, damaged, empty)
+        batch = self._collate(examples, damaged, empty, options)
         if not real.all():
             batch = replace(batch, real_B=torch.from_numpy(real))
         reading, whole = CLOCK["read_s"] - read, time.perf_counter() - began
@@ -100,7 +109,7 @@ class Prepare:
         ratios = [part.ratio for part in self.objectives.values()]
         return objective_at(self.seed, step, list(self.objectives), ratios)
 
-    def _examples(self, name: str, positions: Array) -> tuple[list[Example | None], dict[str, str]]:
+    def _examples(self, name: str, positions: Array, options: Options) -> tuple[list[Example | None], dict[str, str]]:
         """(an example for each position, None where its row group is damaged; damaged row groups -> what is wrong)."""
         spots = self.stream.at(positions)
         examples: list[Example | None] = []
@@ -110,7 +119,7 @@ class Prepare:
                 row = self.stream.parts[part].at(group, place, self.seed, epoch)
                 examples.append(self.example(row, name, epoch))
             except DamagedError as error:
-                self._bear(error, damaged)
+                _bear(error, damaged, options)
                 examples.append(None)
         self._read_ahead(spots)
         return examples, damaged
@@ -121,25 +130,22 @@ class Prepare:
         example: Example = part.module.prepare(row, self.make, part.settings, rng)
         return example
 
-    def _collate(self, examples: list[Example | None], damaged: dict[str, str], empty: Empty) -> Batch:
-        dtype = None if self.options.dtype == "bfloat16" else self.options.dtype
+    def _collate(
+        self, examples: list[Example | None], damaged: dict[str, str], empty: Empty, options: Options
+    ) -> Batch:
+        dtype = None if options.dtype == "bfloat16" else options.dtype
         try:
             return collate(_filled(examples, damaged), self.make.tokenizer.pad, empty, dtype)
         except DamagedError as error:
-            self._bear(error, damaged)
+            _bear(error, damaged, options)
         for number, example in enumerate(examples):  # features are read this late: find those that cannot be
             try:
                 if example is not None:
                     collate([example], self.make.tokenizer.pad)
             except DamagedError as error:
-                self._bear(error, damaged)
+                _bear(error, damaged, options)
                 examples[number] = None
         return collate(_filled(examples, damaged), self.make.tokenizer.pad, empty, dtype)
-
-    def _bear(self, error: DamagedError, damaged: dict[str, str]) -> None:
-        if self.options.on_damage == "refuse":
-            raise error
-        damaged[error.args[1]] = error.args[0]
 
     def _read_ahead(self, spots: Any) -> None:
         """When a batch enters a new window, ask for the row groups of the next one."""
@@ -153,6 +159,12 @@ class Prepare:
                 self._hinted[part, epoch] = number
                 for group in coming.tolist():
                     rows.will_need(group)
+
+
+def _bear(error: DamagedError, damaged: dict[str, str], options: Options) -> None:
+    if options.on_damage == "refuse":
+        raise error
+    damaged[error.args[1]] = error.args[0]
 
 
 def _columns(spots: Any) -> tuple[Array, Array, Array, Array]:

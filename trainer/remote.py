@@ -158,13 +158,15 @@ class RemoteSource:
 
         threading.Thread(target=fetch, daemon=True).start()
 
-    def forget(self, name: str) -> bool:
+    @property
+    def copies(self) -> bool:
+        return True
+
+    def forget(self, where: str) -> None:
         """Drop every piece of a shard that this process has used."""
-        keys = [key for key in self._state.setdefault("keys", set()) if key.startswith(f"{self.where(name)}#")]
-        for key in keys:
+        shard = where.partition(", row group")[0]
+        for key in [key for key in self._state.get("keys", ()) if key.startswith(f"{shard}#")]:
             self.cache.drop(key)
-        self._state["keys"] -= set(keys)
-        return bool(keys)
 
     def _key(self, name: str, start: int, stop: int) -> str:
         key = f"{self.where(name)}#{self._entry(name).sha256}:{start}-{stop}"

@@ -195,6 +195,12 @@ class Rows:
         shard, number = self._where(group)
         self._reader(shard).will_need(number, self.columns)
 
+    def forget(self, where: str) -> None:
+        """Let go of everything that is open, and of copies of the shard that an error names."""
+        self._open.clear()
+        self._readers.clear()
+        self.source.forget(where)
+
     def metadata(self) -> dict[str, str]:
         """The file metadata of the first shard: vocabularies and widths, the same in all."""
         return self._reader(0).metadata

@@ -34,8 +34,12 @@ class Source(Protocol):
     def will_need(self, name: str, start: int, stop: int) -> None:
         """A hint that these bytes of the shard are read soon; returns at once."""
 
-    def forget(self, name: str) -> bool:
-        """Drop copies of a shard that turned out damaged; True if reading it again may help."""
+    @property
+    def copies(self) -> bool:
+        """Whether what is read here is a copy, so that fetching it again may mend damage."""
+
+    def forget(self, where: str) -> None:
+        """Drop the copies of a shard that turned out damaged; where: as the error says."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,12 @@ class LocalSource:
         finally:
             os.close(file)
 
-    def forget(self, name: str) -> bool:
+    @property
+    def copies(self) -> bool:
         return False
+
+    def forget(self, where: str) -> None:
+        return None
 
 
 def open_source(shards: Path | str, cache: Path | None = None) -> Source:

@@ -1,4 +1,4 @@
-"""Shards behind HTTP: the same batches as from disk, a cache that stays bounded, servers that fail, stall and cut off."""
+"""Shards behind HTTP: the batches of those on disk, a bounded cache, and servers that fail, stall and cut off."""
 
 from __future__ import annotations
 
@@ -127,6 +127,9 @@ def test_a_server_that_always_fails_is_an_error_that_names_it(
 
 
 def test_bytes_that_were_changed_on_the_way_are_not_used(server: Server, tmp_path: Path) -> None:
+    local = batches(server.folder / "shards", 3)
+    server.faults = ["", "flip", "", "", "flip"]
+    assert batches(url(server), 3, cache=tmp_path / "good") == local  # fetched once more
     server.faults = ["flip"] * 1000
     with pytest.raises(DamagedError, match="not what was written"):
         batches(url(server), cache=tmp_path / "cache")
