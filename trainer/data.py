@@ -303,6 +303,10 @@ class Loader:
         self.close()
         self.step = state["step"]
 
+    def metadata(self) -> dict[str, str]:
+        """The file metadata of the (first) folder: vocabularies and widths."""
+        return self.prepare.stream.parts[0].metadata()
+
     def close(self) -> None:
         """Stop the workers; iterating starts them again."""
         if self._pool is not None:

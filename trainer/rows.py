@@ -46,6 +46,24 @@ class OpenGroup:
     def metadata(self) -> dict[str, str]:
         return self.reader.metadata
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.table.column_names, *self.heavy))
+
+    @cached_property
+    def firsts(self) -> Array:
+        """Of each image, the place of its first caption, and the number of places at the end."""
+        starts = np.flatnonzero(self.rows[1:] != self.rows[:-1]) + 1
+        return np.concatenate([[0], starts, [len(self.rows)]])
+
+    def draws(self, seed: int, epoch: int, group: int) -> Array:
+        """Random bits for each image, from which its caption of the epoch follows."""
+        key = f"draws {seed} {epoch}"
+        if key not in self._columns:
+            self._columns[key] = random_bits(len(self.firsts) - 1, CAPTION, seed, epoch, group)
+        drawn: Array = self._columns[key]
+        return drawn
+
     def cell(self, column: str, row: int) -> Any:
         """An Arrow scalar."""
         if column not in self._columns:
@@ -112,7 +130,7 @@ class Row:
         return text
 
     def has(self, column: str) -> bool:
-        return column in self.group.heavy or column in self.group.table.column_names
+        return column in self.group.names
 
     def value(self, column: str) -> Any:
         return self.group.image(self.row) if column == "image" else self.group.cell(column, self.row).as_py()
@@ -185,10 +203,9 @@ class Rows:
         opened = self._group(group)
         if self.captions == "each":
             return Row(opened, place)
-        firsts = np.flatnonzero(np.diff(opened.rows, prepend=-1))
-        first = int(firsts[place])
-        count = int(firsts[place + 1] if place + 1 < len(firsts) else len(opened.rows)) - first
-        return Row(opened, first + int(random_bits(1, CAPTION, seed, epoch, group, place)[0] % np.uint64(count)))
+        first = int(opened.firsts[place])
+        count = int(opened.firsts[place + 1]) - first
+        return Row(opened, first + int(opened.draws(seed, epoch, group)[place]) % count)
 
     def will_need(self, group: int) -> None:
         """Ask for a row group ahead of time."""
