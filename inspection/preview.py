@@ -39,9 +39,10 @@ def preview(path: Path | str, row: str, out: Path | None = None) -> Shown:
     InputError if there is no such row, several that begin so, or no picture to write.
     """
     place = find_row(open_dataset(path), row)
-    columns = {column.name: place.values[column.name] for column in table_of(place.folder.table).columns}
+    columns = {column.name: place.values.get(column.name) for column in table_of(place.folder.table).columns}
     example = _picture(place)
-    shown = {column.name: plain(column, columns) for column in table_of(place.folder.table).columns}
+    metadata = place.folder.metadata(place.name)
+    shown = {column.name: plain(column, columns, metadata) for column in table_of(place.folder.table).columns}
     facts = {
         "folder": str(place.folder.path),
         "table": place.folder.table,
@@ -66,11 +67,11 @@ def _lines(columns: Mapping[str, str]) -> list[str]:
     return [f"  {name:<{width}}  " + value.replace("\n", "\n" + " " * (width + 4)) for name, value in columns.items()]
 
 
-def plain(column: Column, row: Mapping[str, Any]) -> Any:
+def plain(column: Column, row: Mapping[str, Any], metadata: Mapping[str, str]) -> Any:
     """A value for a reader and for JSON: ids in hex, pictures and blobs by their size and first numbers."""
     value = row[column.name]
-    if isinstance(column.type, Blob):
-        return None if value is None else _blob(column.type, value)
+    if isinstance(column.type, Blob) and value is not None:
+        return _blob(column.type.number(metadata).str, value)
     if isinstance(value, bytes):
         return value.hex() if len(value) <= 64 else f"{len(value):,} bytes"
     if isinstance(value, list):
@@ -111,10 +112,10 @@ class _Fields(dict[str, Any]):
         return "  ".join(shown)  # a caption that was clean from the start is shown once
 
 
-def _blob(kind: Blob, value: bytes) -> str:
-    numbers = np.frombuffer(value, kind.dtype)
+def _blob(dtype: str, value: bytes) -> str:
+    numbers = np.frombuffer(value, dtype)
     first = " ".join(f"{number:.4g}" for number in numbers[:NUMBERS].tolist())
-    return f"{len(numbers):,} {kind.dtype}: {first}{' …' if len(numbers) > NUMBERS else ''}"
+    return f"{len(numbers):,} {dtype}: {first}{' …' if len(numbers) > NUMBERS else ''}"
 
 
 def _regions(place: Place, example: Example | None) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, training
+from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, shards, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
 
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, pairs, detectors, extracting, negatives, training, looking):
+    for group in (dataset, pairs, detectors, extracting, negatives, shards, training, looking):
         group.add(verbs)
     return root
 

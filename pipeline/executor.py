@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import fingerprints
+from pipeline.card import write_card
 from pipeline.cluster import Died, Pool, open_pool
 from pipeline.config import RunConfig, as_json
 from pipeline.progress import Progress
@@ -99,6 +100,8 @@ def _run_stage(stage: LoadedStage, config: Any, places: Places, options: Options
         writer.finish()
     if tasks and tasks[0].folder.exists():
         (tasks[0].folder / MADE).write_text(sha256_file(target / MANIFEST), encoding="utf-8")
+    if stage.output.indexed:
+        write_card(open_folder(target))
     counts = count(open_folder(target))
     stage.check(counts, config, (table for _, table in open_folder(places.quarantine).tables()))
     summary = stage.summary(CorpusOnDisk({stage.name: open_folder(target)}))

@@ -19,8 +19,15 @@ class Progress:
         self.done = 0
         self._start = self._last = time.monotonic()
         self._bar: tqdm | None = None
+        self._note = ""
         if not plain and sys.stderr.isatty():
             self._bar = tqdm(total=total, desc=title, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True)
+
+    def note(self, text: str) -> None:
+        """What else is to be shown from now on."""
+        self._note = text
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
 
     def advance(self, count: int) -> None:
         self.done += count
@@ -47,7 +54,9 @@ class Progress:
         rate = self.done / elapsed
         left = (self.total - self.done) / rate if rate else float("inf")
         tail = f"{left:.0f} s left" if self.done < self.total else f"done in {elapsed:.1f} s"
-        print(f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {tail}", file=sys.stderr, flush=True)
+        note = f", {self._note}" if self._note else ""
+        line = f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {tail}{note}"
+        print(line, file=sys.stderr, flush=True)
 
 
 class TrainingProgress:
@@ -57,9 +66,11 @@ class TrainingProgress:
         self._recipe, self._plain = recipe, plain
         self._progress: Progress | None = None
 
-    def __call__(self, step: int, steps: int, objective: str, loss: float) -> None:
+    def __call__(self, step: int, steps: int, objective: str, loss: float, waiting: float) -> None:
+        """waiting: share of the time so far in which there was no batch to train on."""
         if self._progress is None:
             self._progress = Progress(f"train {self._recipe}", steps, "steps", self._plain)
+        self._progress.note(f"waiting for data {waiting:.0%}")
         self._progress.advance(1)
 
     def __enter__(self) -> TrainingProgress:

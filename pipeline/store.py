@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas import index
 from schemas.errors import StoreError
 from schemas.folder import JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder
 
@@ -26,35 +27,48 @@ ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading
 DICTIONARY = ("licence", "source", "format", "split", "stage", "reason")  # few distinct values; blobs never
 
 
-def write_shard(folder: Path, name: str, table: pa.Table) -> Entry:
+def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int = ROW_GROUP_BYTES) -> Entry:
     """Write one shard so that it is whole or absent; the entry still lacks what the executor knows.
 
     Raises StoreError when the disk is full or the folder cannot be written.
     """
-    target = folder / f"{name}.parquet"
-    temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with _committed(folder, f"{name}.parquet") as temporary:
         with temporary.open("wb") as file:
-            _write_parquet(table, file)
-            file.flush()
-            os.fsync(file.fileno())
+            _write_parquet(table, file, row_group_bytes)
         size, digest = temporary.stat().st_size, sha256_file(temporary)
-        temporary.replace(target)
-        _sync_folder(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"shard {name} could not be written: {error.strerror or error}",
-            where=str(target),
-            fix="free some space or name another folder, and run the same command again; finished shards are kept",
-        ) from error
     return Entry(name=name, rows=table.num_rows, bytes=size, sha256=digest)
 
 
-def _write_parquet(table: pa.Table, sink: object) -> None:
+def write_index(folder: Path, name: str, sha256: str) -> None:
+    """Index a shard that lies in the folder (schemas/index.py). Raises StoreError if it is damaged."""
+    built = index.build(folder / f"{name}.parquet", sha256)
+    with _committed(folder, f"{name}{index.SUFFIX}") as temporary, temporary.open("wb") as file:
+        index.write(built, file)
+
+
+@contextmanager
+def _committed(folder: Path, name: str) -> Iterator[Path]:
+    """A temporary file that gets its name, and reaches the disk, when the block ends without an error."""
+    temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(folder / name)
+        _sync(folder)  # so that the rename itself survives a power cut
+    except OSError as error:
+        raise StoreError(
+            f"{name} could not be written: {error.strerror or error}",
+            where=str(folder / name),
+            fix="free some space or name another folder, and run the same command again; finished shards are kept",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_parquet(table: pa.Table, sink: object, row_group_bytes: int) -> None:
     leaves = list(_leaves(table.schema))
-    rows = max(1, table.num_rows * ROW_GROUP_BYTES // max(table.nbytes, 1))
+    rows = max(1, table.num_rows * row_group_bytes // max(table.nbytes, 1))
     pq.write_table(
         table,
         sink,
@@ -93,10 +107,10 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)  # so that the rename itself survives a power cut
+        os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -129,7 +143,7 @@ class Writer:
         """From here on the table is incomplete: it holds only the shards in `keep` until `record` adds others."""
         self.done = {name: self.done[name] for name in keep}
         lines = [json.dumps(asdict(self.header)), *(json.dumps(asdict(entry)) for entry in self.done.values())]
-        _replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
+        replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         (self.folder / MANIFEST).unlink(missing_ok=True)
 
     def record(self, entry: Entry) -> None:
@@ -144,12 +158,12 @@ class Writer:
         """Write the manifest and remove files that belong to no shard of it."""
         text = manifest_json(self.header, list(self.done.values()))
         if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
-            _replace_text(self.folder / MANIFEST, text)
+            replace_text(self.folder / MANIFEST, text)
         (self.folder / JOURNAL).unlink(missing_ok=True)
-        for file in self.folder.glob("*.parquet"):
+        for file in (*self.folder.glob("*.parquet"), *self.folder.glob(f"*{index.SUFFIX}")):
             if file.stem not in self.done:
                 file.unlink()
-        _sync_folder(self.folder)
+        _sync(self.folder)
 
 
 @contextmanager
@@ -167,10 +181,7 @@ def only_writer(data: Path, stage: str) -> Iterator[None]:
         yield
 
 
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old one or the new one, whole."""
+    with _committed(path.parent, path.name) as temporary:
+        temporary.write_text(text, encoding="utf-8")

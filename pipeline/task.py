@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.stage import LoadedStage, load
-from pipeline.store import write_shard
+from pipeline.store import write_index, write_shard
 from schemas.errors import RunError
 from schemas.folder import Entry, Header, read_shard
 from stages.contract import PARTIAL
@@ -71,6 +71,8 @@ def run_task(task: Task) -> tuple[Entry, Entry]:
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
     written = write_shard(task.places.table, task.name, _with_provenance(output, task))
+    if stage.output.indexed:
+        write_index(task.places.table, task.name, written.sha256)
     shutil.rmtree(task.folder / PARTIAL / task.name, ignore_errors=True)
     made = {"fingerprint": task.fingerprint, "rows_in": rows_in}
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))

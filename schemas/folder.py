@@ -16,6 +16,7 @@ from schemas.table import metadata
 
 MANIFEST = "manifest.json"  # of a finished table
 JOURNAL = "manifest.jsonl"  # of one that is being written: a header line, then a line a finished shard
+COMPANIONS = ("dataset.json", "README.md")  # the card of a folder of training shards
 
 
 @dataclass(frozen=True)

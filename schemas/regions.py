@@ -4,6 +4,8 @@ import pyarrow as pa
 
 from schemas.table import Column, Table, blob
 
+FEATURE_DTYPE = "feature_dtype"  # key of the file metadata; shards may store features otherwise than regions
+
 REGIONS = Table(
     name="regions",
     version=2,
@@ -25,7 +27,7 @@ REGIONS = Table(
         Column("attribute_scores", blob("<f4", "num_regions"), "confidence of that attribute, 0 to 1"),
         Column(
             "features",
-            blob("<f2", "num_regions", "feature_width", dtype_key="feature_dtype"),
+            blob("<f2", "num_regions", "feature_width", dtype_key=FEATURE_DTYPE),
             "input of the class head, one vector a region",
         ),
         Column("prob_ids", blob("<u2", "num_regions", "prob_width"), "the most probable classes, best first"),
@@ -41,7 +43,7 @@ REGIONS = Table(
         Column("proposals", blob("<f4", "num_regions", 4), "what was pooled: boxes before regression", nullable=True),
         Column(
             "grid",
-            blob("<f2", "grid_side", "grid_side", "feature_width", dtype_key="feature_dtype"),
+            blob("<f2", "grid_side", "grid_side", "feature_width", dtype_key="grid_dtype"),
             "the whole image through the layers of the class head, pooled to a grid of cells, row by row",
             nullable=True,
         ),
@@ -49,7 +51,8 @@ REGIONS = Table(
 )
 
 # Keys of the file metadata of every regions shard; classes and attributes are JSON lists of names. `order` is `score`
-# or, after a faithful selection, `published`; feature_dtype is <f2 or <f4; grid_side 0 stands for no grid.
+# or, after a faithful selection, `published`; feature_dtype and grid_dtype are <f2
+# or <f4; grid_side 0 stands for no grid.
 REGIONS_METADATA = (
     "detector",
     "checkpoint",
@@ -57,9 +60,10 @@ REGIONS_METADATA = (
     "precision",
     "order",
     "feature_width",
-    "feature_dtype",
+    FEATURE_DTYPE,
     "prob_width",
     "grid_side",
+    "grid_dtype",
     "classes",
     "attributes",
 )

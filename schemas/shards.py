@@ -5,11 +5,18 @@ import pyarrow as pa
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
 from schemas.regions import REGIONS
-from schemas.table import Column, Table
+from schemas.table import Column, Table, blob
 from schemas.tags import TAGS
 
 LEFT_OUT = ("original_width", "original_height", "phash")
 TWICE = ("image_id", "width", "height", "source")  # regions repeat these of pairs
+
+FEATURE_SCALES = Column(
+    "feature_scales",
+    blob("<f4", "num_regions"),
+    "where features are whole numbers (<i1): times this they are the feature; else null",
+    nullable=True,
+)
 
 SHARDS = Table(
     name="shards",
@@ -18,8 +25,10 @@ SHARDS = Table(
     columns=(
         *(column for column in PAIRS.columns if column.name not in LEFT_OUT),
         *(column for column in REGIONS.columns if column.name not in TWICE),
+        FEATURE_SCALES,
         *TAGS.columns[1:],
         *NEGATIVES.columns[1:],
         Column("split", pa.string(), "train or val, by image"),
     ),
+    indexed=True,
 )

@@ -78,6 +78,7 @@ class Table:
     version: int
     row: str
     columns: tuple[Column, ...]
+    indexed: bool = False  # whether a shard has an index beside it (schemas/index.py) and the folder a card
 
     def schema(self) -> pa.Schema:
         return pa.schema([column.field() for column in self.columns])

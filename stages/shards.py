@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import vectors
 from schemas.errors import ConfigError
+from schemas.regions import FEATURE_DTYPE, REGIONS
 from schemas.rejects import Reject, quarantine
 from schemas.shards import SHARDS
-from schemas.table import Blob, metadata
+from schemas.table import Array, Blob, Column, metadata
 from stages.contract import Corpus, Planned
 
 INPUTS = ("curate", "regions", "tags", "negatives")
@@ -33,10 +34,15 @@ class Config:
     val_share: float = 0.01  # of the images, 0 to 1
     shard_bytes: int = 256 << 20  # aimed at; a shard ends with the row that reaches it
     shuffle_window: int = 8  # input shards whose rows are mixed with each other
+    features: vectors.Stored = "float16"  # how vectors are stored: docs/shards.md has the error of each
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
             raise ConfigError(f"shards.val_share is {self.val_share}", "params.yaml", "set it from 0 to 1")
+        if self.features not in vectors.NUMPY:
+            raise ConfigError(
+                f"shards.features is {self.features}", "params.yaml", f"set one of {', '.join(vectors.NUMPY)}"
+            )
         if self.shard_bytes < 1 or self.shuffle_window < 1:
             raise ConfigError(
                 f"shards.shard_bytes is {self.shard_bytes} and shards.shuffle_window {self.shuffle_window}",
@@ -115,40 +121,77 @@ def process(
     rejects = [_missing(curate, row, stages) for row, stages in enumerate(lacks) if stages]
     joined = curate.filter(good)
     parts = {stage: table.take(places[stage].filter(good)) for stage, table in others.items()}
-    whole = _join(joined, parts, regions.schema.metadata, tools)
-    finite = pa.array(~_not_finite(whole), pa.bool_())
-    rejects += [_bad(whole, row) for row in _rows(pc.invert(finite))]
-    return whole.filter(finite), quarantine("shards", rejects)
+    notes = metadata(regions)
+    bad = _unfit(parts["regions"], notes, tools)
+    rejects += [_reject(joined, row, "bad-value", detail) for row, detail in bad.items()]
+    sound = pa.array([row not in bad for row in range(joined.num_rows)], pa.bool_())
+    whole = _join(
+        joined.filter(sound),
+        {stage: part.filter(sound) for stage, part in parts.items()},
+        notes,
+        tools,
+    )
+    return whole, quarantine("shards", rejects)
 
 
-def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: dict[bytes, bytes] | None, config: Config) -> pa.Table:
+def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:
     columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
     columns["split"] = pa.array(
         [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
     )
-    kept = {key.decode(): value.decode() for key, value in (notes or {}).items() if key not in (b"pairloom", b"shard")}
+    columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
+    kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
+    kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]
     return SHARDS.table(metadata=kept, **{column.name: columns[column.name] for column in SHARDS.columns})
 
 
-def _not_finite(table: pa.Table) -> npt.NDArray[np.bool_]:
-    """Rows with a NaN or an infinity in a packed float column."""
-    bad, notes = np.zeros(table.num_rows, dtype=np.bool_), metadata(table)
-    for column in SHARDS.columns:
-        if isinstance(column.type, Blob) and np.dtype(column.type.dtype).kind == "f":
-            bad |= [not np.isfinite(values).all() for values in column.type.unpack(table[column.name], notes)]
-    return bad
+def _pack(regions: pa.Table, notes: Mapping[str, str], config: Config) -> tuple[pa.Array | pa.ChunkedArray, pa.Array]:
+    """(features, feature_scales) as the settings ask; as they are where that is how they came."""
+    kind = REGIONS.column("features").type
+    assert isinstance(kind, Blob)
+    if kind.number(notes) == np.dtype(vectors.NUMPY[config.features]):
+        return regions["features"], pa.nulls(regions.num_rows, pa.large_binary())
+    packed = [vectors.pack(features, config.features) for features in _features(regions, notes)]
+    numbers, scales = zip(*packed, strict=True) if packed else ((), ())
+    return pa.array(numbers, pa.large_binary()), pa.array(scales, pa.large_binary())
 
 
-def _rows(chosen: pa.ChunkedArray | pa.Array) -> list[int]:
-    return [row for row, yes in enumerate(chosen.to_pylist()) if yes]
+def _features(regions: pa.Table, notes: Mapping[str, str]) -> list[Array]:
+    """(R, D) of each row."""
+    kind = REGIONS.column("features").type
+    assert isinstance(kind, Blob)
+    rows = zip(kind.unpack(regions["features"], notes), regions["num_regions"].to_pylist(), strict=True)
+    return [values.reshape(count, -1 if count else 0) for values, count in rows]
+
+
+def _unfit(regions: pa.Table, notes: Mapping[str, str], config: Config) -> dict[int, str]:
+    """row -> what is wrong with its numbers, naming the region: NaN, infinite, or too large to be stored."""
+    found = {}
+    for column in REGIONS.columns:
+        if column.name == "features" or not isinstance(column.type, Blob) or column.type.number(notes).kind != "f":
+            continue
+        for row, values in enumerate(column.type.unpack(regions[column.name], notes)):
+            if not np.isfinite(values).all():
+                place = int(np.flatnonzero(~np.isfinite(values))[0])
+                found[row] = (
+                    f"{_where(regions, row, column, place, len(values))} has {values[place]:g} in {column.name}"
+                )
+    for row, features in enumerate(_features(regions, notes)):
+        if (detail := vectors.unfit(features, config.features)) is not None:
+            found[row] = detail
+    return found
+
+
+def _where(regions: pa.Table, row: int, column: Column, place: int, length: int) -> str:
+    """Which region a number of a blob belongs to; the grid belongs to the whole image."""
+    assert isinstance(column.type, Blob)
+    if column.type.shape[0] != "num_regions":
+        return "the image"
+    return f"region {place * regions['num_regions'][row].as_py() // length}"
 
 
 def _missing(curate: pa.Table, row: int, stages: Sequence[str]) -> Reject:
     return _reject(curate, row, "missing-input", f"no row for this image in {', '.join(stages)}; see their quarantine")
-
-
-def _bad(table: pa.Table, row: int) -> Reject:
-    return _reject(table, row, "bad-value", "a NaN or an infinity among the regions' numbers")
 
 
 def _reject(table: pa.Table, row: int, reason: str, detail: str) -> Reject:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from schemas.table import Array
+from trainer.buffers import Empty
+from trainer.stored import Stored
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -38,7 +40,7 @@ class Words:
 class Regions:
     """The regions of one image, best first; what the recipe does not name is None."""
 
-    features_RD: Array  # float16, read-only
+    features_RD: Array | Stored  # float16, read-only; Stored: still in the shard, read when its batch is made
     boxes_R7: Array  # float32: x1/W y1/H x2/W y2/H w/W h/H area share
     masked_R: Array  # bool, hidden from the model
     class_ids_R: Array | None = None
@@ -98,6 +100,8 @@ class Batch:
     words: WordBatch
     regions: RegionBatch | None = None
     pixels_B3SS: Tensor | None = None  # float32
+    objective: str = ""  # that the rows are made ready for
+    real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -113,22 +117,31 @@ class Batch:
 
 def map_tensors(value: Tensors, change: Callable[[Tensor], Tensor]) -> Tensors:
     """The same dataclass with every tensor in it changed."""
+    return map_parts(value, Tensor, change)
+
+
+def map_parts(value: Tensors, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Tensors:
+    """The same dataclass with everything of this kind in it changed."""
     changed: dict[str, Any] = {}
     for field in fields(value):
         part = getattr(value, field.name)
-        if isinstance(part, Tensor):
+        if isinstance(part, kind):
             changed[field.name] = change(part)
         elif is_dataclass(part) and not isinstance(part, type):
-            changed[field.name] = map_tensors(part, change)
+            changed[field.name] = map_parts(part, kind, change)
     return replace(value, **changed)
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> Batch:
-    """Examples as a Batch, in their order. All must have the same kind of units."""
+def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, dtype: str | None = None) -> Batch:
+    """Examples as a Batch, in their order. All must have the same kind of units.
+
+    empty gives the memory of the large tensors. dtype: numpy's name, of the features; None leaves them as stored.
+    Raises reading.DamagedError where features that still lie in a shard are not what was written.
+    """
     numbers: dict[bytes, int] = {}
     units = [example.units for example in examples]
     regions = [unit for unit in units if isinstance(unit, Regions)]
-    pixels = [torch.from_numpy(unit.values_3SS) for unit in units if isinstance(unit, Pixels)]
+    pixels = [unit.values_3SS for unit in units if isinstance(unit, Pixels)]
     assert not (regions and pixels), "one batch, one kind of units"
     return Batch(
         image_ids=tuple(example.image_id for example in examples),
@@ -136,8 +149,8 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
         image_number_B=torch.tensor([numbers.setdefault(example.image_id, len(numbers)) for example in examples]),
         match_B=torch.tensor([example.match for example in examples]),
         words=collate_words([example.words for example in examples], pad_id),
-        regions=collate_regions(regions) if regions else None,
-        pixels_B3SS=torch.stack(pixels) if pixels else None,
+        regions=collate_regions(regions, empty, dtype) if regions else None,
+        pixels_B3SS=pad(pixels, 0, empty) if pixels else None,
     )
 
 
@@ -150,13 +163,13 @@ def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:
     )
 
 
-def collate_regions(regions: Sequence[Regions]) -> RegionBatch:
+def collate_regions(regions: Sequence[Regions], empty: Empty = np.empty, dtype: str | None = None) -> RegionBatch:
     def optional(name: str, dtype: torch.dtype) -> Tensor | None:
         rows = [getattr(region, name) for region in regions]
         return None if rows[0] is None else pad(rows, 0).to(dtype)
 
     return RegionBatch(
-        features_BRD=pad([region.features_RD for region in regions], 0),
+        features_BRD=pad([region.features_RD for region in regions], 0, empty, dtype),
         boxes_BR7=pad([region.boxes_R7 for region in regions], 0),
         mask_BR=pad([np.ones(len(region.boxes_R7), bool) for region in regions], False),
         masked_BR=pad([region.masked_R for region in regions], False),
@@ -166,12 +179,16 @@ def collate_regions(regions: Sequence[Regions]) -> RegionBatch:
     )
 
 
-def pad(rows: Sequence[Array], value: float) -> Tensor:
-    """Rows of differing length as one tensor of their dtype, filled up with `value` at the end."""
+def pad(rows: Sequence[Array | Stored], value: float, empty: Empty = np.empty, dtype: str | None = None) -> Tensor:
+    """Rows of differing length as one tensor of their dtype (or this one), filled up with `value` at the end."""
     longest = max(len(row) for row in rows)
-    padded = np.full((len(rows), longest, *rows[0].shape[1:]), value, dtype=rows[0].dtype)
+    padded = empty((len(rows), longest, *rows[0].shape[1:]), dtype or rows[0].dtype)
     for number, row in enumerate(rows):
-        padded[number, : len(row)] = row
+        if isinstance(row, Stored):
+            row.read_into(padded[number, : len(row)])  # from the file to its place, nothing in between
+        else:
+            padded[number, : len(row)] = row
+        padded[number, len(row) :] = value
     return torch.from_numpy(_signed(padded))
 
 

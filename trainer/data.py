@@ -1,20 +1,29 @@
-"""From rows to batches: the order in which they come, how each is made ready, and the state to go on from."""
+"""From rows to batches: the loader, which makes the same batches for any number of ranks and workers."""
 
 from __future__ import annotations
 
-import itertools
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from trainer.batch import Batch, Example, collate
-from trainer.order import Order, objective_at, row_rng
-from trainer.recipe import Part
-from trainer.rows import Row, Rows
+from schemas.errors import ConfigError, StoreError
+from schemas.table import Array
+from trainer import recipe as recipes
+from trainer import tokenizer as tokenizers
+from trainer.batch import Batch, Example, collate, map_tensors
+from trainer.buffers import Empty
+from trainer.mixture import Mixture, Stream
+from trainer.order import WHOLE, End, Steps, objective_at, rank_slice, row_rng
+from trainer.reading import CLOCK, FIX, DamagedError
+from trainer.recipe import Part, Recipe
+from trainer.rows import Captions, Row, Rows, open_rows
 from trainer.tokenizer import Tokenizer
+from trainer.workers import Made, Pool, made_here
 
 
 @dataclass(frozen=True)
@@ -34,81 +43,300 @@ class Make:
         return Example(row.image_id, row.caption_index, words, units)
 
 
-Item = tuple[int, str]  # position in the endless stream of rows, and the objective it is made ready for
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a loader may do otherwise. order.Steps explains `end`, docs/loader.md all of it."""
+
+    end: End = "join"
+    shuffle: Literal["window", "full"] = "window"  # full: single rows in any order, for shards on a local disk
+    window: int = 8  # row groups whose rows are mixed with each other
+    captions: Captions = "each"  # a row is an image with each of its captions, or with one drawn every epoch
+    on_damage: Literal["refuse", "skip"] = "refuse"
+    damage_budget: int = 3  # damaged row groups that `skip` bears
+    dtype: str | None = None  # of the features: float16, float32, bfloat16; null: as stored
+    pin: bool = False  # page-locked batches, for copies to a GPU that run beside the computing
+    augment: bool = True
+    cache: Path | None = None  # folder for copies of remote shards
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in (None, "float16", "float32", "bfloat16") or self.window < 1 or self.damage_budget < 0:
+            raise ConfigError(
+                f"dtype is {self.dtype}, window {self.window} and damage_budget {self.damage_budget}",
+                where="the loader's options",
+                fix="float16, float32, bfloat16 or None; a window from 1; a budget from 0",
+            )
 
 
-class Prepared(Dataset[Example]):
-    """The endless stream of rows, epoch after epoch, each made ready for an objective."""
+@dataclass(frozen=True)
+class Prepare:
+    """Makes the batch of any step, or this rank's part of it: a function of the step alone, in whatever process."""
 
-    def __init__(self, rows: Rows, make: Make, objectives: Mapping[str, Part], seed: int) -> None:
-        self.rows, self.make, self.objectives, self.seed = rows, make, dict(objectives), seed
-        self.order = Order(seed, rows.sizes())
+    stream: Stream
+    steps: Steps
+    make: Make
+    objectives: Mapping[str, Part]
+    seed: int
+    mine: slice  # of each global batch
+    options: Options
+    _hinted: dict[tuple[int, int], int] = field(default_factory=dict, repr=False, compare=False)
 
-    def __getitem__(self, item: Item) -> Example:
-        epoch, position = divmod(item[0], len(self.order))
-        row = self.rows.at(*self.order.at(epoch, position))
-        part = self.objectives[item[1]]
+    def __call__(self, step: int, empty: Empty) -> Made:
+        """Raises DamagedError if rows are not what was written, or StoreError if all of a batch's are."""
+        if any(rows.source.copies for rows in self.stream.parts):
+            try:
+                return self._made(step, empty, replace(self.options, on_damage="refuse"))
+            except DamagedError as error:
+                for rows in self.stream.parts:
+                    rows.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
+        return self._made(step, empty, self.options)
+
+    def _made(self, step: int, empty: Empty, options: Options) -> Made:
+        began, read = time.perf_counter(), CLOCK["read_s"]
+        name = self.objective(step)
+        positions, real = (part[self.mine] for part in self.steps.at(step))
+        examples, damaged = self._examples(name, positions, options)
+        prepared, read_before = time.perf_counter(), CLOCK["read_s"] - read
+        batch = self._collate(examples, damaged, empty, options)
+        if not real.all():
+            batch = replace(batch, real_B=torch.from_numpy(real))
+        reading, whole = CLOCK["read_s"] - read, time.perf_counter() - began
+        decode = prepared - began - read_before
+        facts = {"read_s": reading, "decode_s": decode, "collate_s": whole - reading - decode, "damaged": damaged}
+        return Made(replace(batch, objective=name), facts)
+
+    def objective(self, step: int) -> str:
+        ratios = [part.ratio for part in self.objectives.values()]
+        return objective_at(self.seed, step, list(self.objectives), ratios)
+
+    def _examples(self, name: str, positions: Array, options: Options) -> tuple[list[Example | None], dict[str, str]]:
+        """(an example for each position, None where its row group is damaged; damaged row groups -> what is wrong)."""
+        spots = self.stream.at(positions)
+        examples: list[Example | None] = []
+        damaged: dict[str, str] = {}
+        for part, epoch, group, place in zip(*(a.tolist() for a in _columns(spots)), strict=True):
+            try:
+                row = self.stream.parts[part].at(group, place, self.seed, epoch)
+                examples.append(self.example(row, name, epoch))
+            except DamagedError as error:
+                _bear(error, damaged, options)
+                examples.append(None)
+        self._read_ahead(spots)
+        return examples, damaged
+
+    def example(self, row: Row, name: str, epoch: int) -> Example:
+        part = self.objectives[name]
         rng = row_rng(self.seed, epoch, row.image_id, row.caption_index)
         example: Example = part.module.prepare(row, self.make, part.settings, rng)
         return example
 
-    def batch(self, examples: list[Example]) -> Batch:
-        return collate(examples, self.make.tokenizer.pad)
+    def _collate(
+        self, examples: list[Example | None], damaged: dict[str, str], empty: Empty, options: Options
+    ) -> Batch:
+        dtype = None if options.dtype == "bfloat16" else options.dtype
+        try:
+            return collate(_filled(examples, damaged), self.make.tokenizer.pad, empty, dtype)
+        except DamagedError as error:
+            _bear(error, damaged, options)
+        for number, example in enumerate(examples):  # features are read this late: find those that cannot be
+            try:
+                if example is not None:
+                    collate([example], self.make.tokenizer.pad)
+            except DamagedError as error:
+                _bear(error, damaged, options)
+                examples[number] = None
+        return collate(_filled(examples, damaged), self.make.tokenizer.pad, empty, dtype)
+
+    def _read_ahead(self, spots: Any) -> None:
+        """When a batch enters a new window, ask for the row groups of the next one."""
+        for part in np.unique(spots.part).tolist():
+            last = np.flatnonzero(spots.part == part)[-1]
+            order, rows = self.stream.orders[part], self.stream.parts[part]
+            epoch = int(spots.epoch[last])
+            number, coming = order.window_after(epoch, int(spots.group[last]))
+            if self._hinted.get((part, epoch)) != number and self.stream.window:
+                self._hinted.clear()
+                self._hinted[part, epoch] = number
+                for group in coming.tolist():
+                    rows.will_need(group)
+
+
+def _bear(error: DamagedError, damaged: dict[str, str], options: Options) -> None:
+    if options.on_damage == "refuse":
+        raise error
+    damaged[error.args[1]] = error.args[0]
+
+
+def _columns(spots: Any) -> tuple[Array, Array, Array, Array]:
+    return spots.part, spots.epoch, spots.group, spots.place
+
+
+def _filled(examples: list[Example | None], damaged: Mapping[str, str]) -> list[Example]:
+    """Each damaged row's place taken by the next good one's, so that a batch keeps its size on every rank."""
+    good = [example for example in examples if example is not None]
+    if not good:
+        raise StoreError(f"every row of a batch is damaged: {damaged}", ", ".join(damaged), FIX)
+    filled = []
+    for number, example in enumerate(examples):
+        following = (e for e in [*examples[number:], *examples] if e is not None)
+        filled.append(next(following) if example is None else example)
+    return filled
 
 
 class Loader:
-    """Batches for training, without end; one objective each, drawn by ratio.
+    """Batches for training on this rank; each of one objective, drawn by ratio.
 
-    Which rows a batch has, and their masks, negatives and crops, are functions of (seed, position in the stream) alone:
-    not of the number of workers, nor of what was read before. Every row comes once an epoch; a batch may hold the last
-    rows of one epoch and the first of the next. The state is two integers.
+    Which rows a global batch has, and their masks, negatives, captions and crops, are functions of (seed, step) alone
+    for a given batch_size over all ranks: not of the number of ranks or workers, nor of what was read before. With
+    Options.end `join` it goes on for ever; else each iteration is one epoch, the next one if the last was finished.
+
+    shards: a folder or its address, a Mixture of them, or Rows. recipe: one of trainer/recipes, by name or loaded.
+    tokenizer: without one, the recipe's is trained on the captions. workers: processes that make batches ahead.
     """
 
     def __init__(
-        self, rows: Rows, make: Make, objectives: Mapping[str, Part], *, seed: int, batch_size: int, workers: int = 0
+        self,
+        shards: Path | str | Mixture | Rows,
+        recipe: str | Recipe,
+        tokenizer: Tokenizer | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        options: Options = Options(),  # frozen
     ) -> None:
-        self.prepared = Prepared(rows, make, objectives, seed)
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self.names = tuple(objectives)
-        self.ratios = tuple(part.ratio for part in objectives.values())
-        self.step = self.seen = 0
+        recipe = recipes.load(recipe) if isinstance(recipe, str) else recipe
+        if not 0 <= rank < world_size <= batch_size:
+            raise ConfigError(
+                f"rank {rank} of {world_size} with {batch_size} rows a batch",
+                where="the loader",
+                fix="batch_size counts the rows of all ranks: give each at least one",
+            )
+        window = WHOLE if options.shuffle == "full" else options.window
+        mixture = shards if isinstance(shards, Mixture) else Mixture((shards,))  # type: ignore[arg-type]
+        parts = tuple(_rows(part, recipe, options) for part in mixture.folders)
+        stream = Stream(parts, seed, window, mixture.mix, batch_size)
+        tokenizer = tokenizer or tokenizers.train((text for rows in parts for text in rows.texts()), recipe.text)
+        steps = Steps(len(stream), batch_size, options.end)
+        if len(parts) > 1 and options.end != "join":
+            raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
+        make = Make(tokenizer, recipe.units, options.augment)
+        mine = rank_slice(batch_size, rank, world_size)
+        self.prepare = Prepare(stream, steps, make, recipe.objectives, seed, mine, options)
+        self.tokenizer, self.options, self.workers = tokenizer, options, workers
+        self.step = 0
+        self._pool: Pool | None = None
+        self._batches: Iterator[Made] | None = None
+        self._stats = {"batches": 0, "rows": 0, "read_s": 0.0, "decode_s": 0.0, "collate_s": 0.0, "starved_s": 0.0}
+        self._damaged: dict[str, str] = {}
 
-    def __iter__(self) -> Iterator[tuple[str, Batch]]:
-        loader: DataLoader[Example] = DataLoader(
-            self.prepared,
-            batch_sampler=self._items(self.step, self.seen),
-            collate_fn=self.prepared.batch,
-            num_workers=self.workers,
-            generator=torch.Generator(),  # or it would draw from the global one, which is the model's
-            multiprocessing_context="spawn" if self.workers else None,  # forking a process that has threads may hang
-        )
-        for batch in loader:
-            name = self._objective(self.step)
-            self.step, self.seen = self.step + 1, self.seen + len(batch)
-            yield name, batch
+    def __len__(self) -> int:
+        """Batches of an epoch. Raises TypeError where epochs share batches (end: join)."""
+        per_epoch = self.prepare.steps.per_epoch()
+        if per_epoch is None:
+            raise TypeError("a loader with end: join has no length")
+        return per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        per_epoch = self.prepare.steps.per_epoch()
+        stop = None if per_epoch is None else (self.step // per_epoch + 1) * per_epoch
+        while stop is None or self.step < stop:
+            if self._batches is None:
+                self._batches = iter(self.pool()) if self.workers else made_here(self.prepare, self.step)
+            began = time.perf_counter()
+            made = next(self._batches)
+            self._count(made, time.perf_counter() - began)
+            self.step += 1
+            yield self._finish(made.batch)
+
+    def _count(self, made: Made, waited: float) -> None:
+        # what no worker did ahead was waited for, too, but is told as reading, decoding and collating
+        own = sum(made.facts[part] for part in ("read_s", "decode_s", "collate_s")) if self.workers == 0 else 0.0
+        for name in ("read_s", "decode_s", "collate_s"):
+            self._stats[name] += made.facts[name]
+        self._stats["starved_s"] += max(waited - own, 0.0)
+        self._stats["batches"] += 1
+        self._stats["rows"] += len(made.batch)
+        self._damaged |= made.facts["damaged"]
+        if len(self._damaged) > self.options.damage_budget:
+            raise StoreError(
+                f"{len(self._damaged)} row groups are damaged, the budget is {self.options.damage_budget}: "
+                + "; ".join(self._damaged.values()),
+                where="; ".join(self._damaged),
+                fix="rebuild the shards (`pairloom verify` says how), or raise damage_budget",
+            )
+
+    def _finish(self, batch: Batch) -> Batch:
+        if self.options.dtype == "bfloat16" and batch.regions is not None:  # numpy has none
+            features = batch.regions.features_BRD.to(torch.bfloat16)
+            batch = replace(batch, regions=replace(batch.regions, features_BRD=features))
+        return map_tensors(batch, lambda tensor: tensor.pin_memory()) if self.options.pin else batch
+
+    def stats(self) -> dict[str, Any]:
+        """What was handed out, and seconds: read, decode and collate in all processes, starved in the caller's.
+
+        starved is waiting for workers; without workers it is what none of the others explains.
+        """
+        return {**self._stats, "damaged": dict(self._damaged)}
 
     def state_dict(self) -> dict[str, int]:
-        """Where the stream is, counted by the batches that were handed out."""
-        return {"step": self.step, "seen": self.seen}
+        """Where the stream is, counted by the batches that were handed out; the same on every rank."""
+        steps = self.prepare.steps
+        order = self.prepare.stream.fingerprint()
+        return {"step": self.step, "seed": self.prepare.seed, "batch_size": steps.batch_size, "order": order}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from there; nothing that was consumed is read again."""
-        self.step, self.seen = state["step"], state["seen"]
+        """Go on from there, with any number of ranks and workers; nothing that was consumed is read again.
 
-    def _objective(self, step: int) -> str:
-        return objective_at(self.seed, step, self.names, self.ratios)
+        Raises ConfigError if seed, batch size, shards or settings of the order are others than the state's.
+        """
+        mine = self.state_dict()
+        other = {key: (state[key], mine[key]) for key in ("seed", "batch_size", "order") if state[key] != mine[key]}
+        if other:
+            raise ConfigError(
+                f"the state belongs to another order: {', '.join(f'{k} {a}, here {b}' for k, (a, b) in other.items())}",
+                where="the loader's state",
+                fix="resume with the same shards, mixture, seed, batch_size and window (ranks and workers may differ)",
+            )
+        self.close()
+        self.step = state["step"]
 
-    def _items(self, step: int, seen: int) -> Iterator[list[Item]]:
-        for number in itertools.count():
-            start = seen + number * self.batch_size
-            yield [(start + i, self._objective(step + number)) for i in range(self.batch_size)]
+    def metadata(self) -> dict[str, str]:
+        """The file metadata of the (first) folder: vocabularies and widths."""
+        return self.prepare.stream.parts[0].metadata()
+
+    def close(self) -> None:
+        """Stop the workers; iterating starts them again."""
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = self._batches = None
+
+    def pool(self) -> Pool:
+        """The workers, started if they are not."""
+        if self._pool is None:
+            self._pool = Pool(self.prepare, self.step, self.workers)
+        return self._pool
+
+
+def _rows(shards: Path | str | Rows, recipe: Recipe, options: Options) -> Rows:
+    if isinstance(shards, Rows):
+        return replace(shards, captions=options.captions, _readers={}, _open={})
+    return open_rows(
+        shards, options.split, recipe.columns(), recipe.text.languages, options.captions, cache=options.cache
+    )
 
 
 def held_out(
     rows: Rows, make: Make, name: str, part: Part, *, seed: int, batch_size: int, most_rows: int
 ) -> Iterator[Batch]:
     """The first rows of a split in one fixed order, made ready for one objective; the last batch may be short."""
-    prepared = Prepared(rows, make, {name: part}, seed)
-    count = min(len(prepared.order), most_rows)
+    stream = Stream((rows,), seed, WHOLE)
+    count = min(len(stream), most_rows)
+    prepare = Prepare(stream, Steps(count, batch_size), make, {name: part}, seed, slice(None), Options())
+    spots = stream.at(np.arange(count))
     for start in range(0, count, batch_size):
-        yield prepared.batch([prepared[i, name] for i in range(start, min(start + batch_size, count))])
+        chosen = range(start, min(start + batch_size, count))
+        picked = [rows.at(int(spots.group[i]), int(spots.place[i])) for i in chosen]
+        yield collate([prepare.example(row, name, 0) for row in picked], make.tokenizer.pad)

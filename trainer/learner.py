@@ -28,6 +28,10 @@ class Learner(nn.Module):
         scored: Scored = part.module.loss(self.model, self.heads[objective], batch, part.settings)
         return scored
 
+    def forward(self, batch: Batch) -> Scored:
+        """The loss of a batch by its own objective; DDP and FSDP want it here."""
+        return self.loss(batch.objective, batch)
+
     def similarity(self, images: Batch, texts: Batch) -> Tensor:
         """(I, N) float by the recipe's retrieval objective, higher is better."""
         part = self.recipe.objectives[self.recipe.retrieval.objective]

@@ -77,25 +77,20 @@ def train(name: str, shards: Path, config: Config, report: Report | None = None)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
     with _seeded(config):
         learner, tokenizer = _begin(recipe, rows, config)
-        loader = Loader(
-            rows,
-            Make(tokenizer, recipe.units, augment=True),
-            recipe.objectives,
-            seed=config.seed,
-            batch_size=recipe.training.batch_size,
-            workers=config.workers,
-        )
+        size = recipe.training.batch_size
+        loader = Loader(rows, recipe, tokenizer, seed=config.seed, batch_size=size, workers=config.workers)
         make = Make(tokenizer, recipe.units, augment=False)
         untrained = _held_out(learner, val, make, config)
         bfloat16 = config.precision == "bfloat16"
         history = optimise.run(learner, iter(loader), config.seed, bfloat16, report)
+        loader.close()
         trained = _held_out(learner, val, make, config)
         found = retrieval(learner, val, make, seed=config.seed)
     curve = history.curve(recipe.training.steps)
     metrics = _metrics(learner, config, {"train": len(rows), "val": len(val)}) | {
         "objectives": {name: _compared(untrained[name], trained[name], curve[-1][name]) for name in trained},
         "retrieval": found,
-        "time": _time(history),
+        "time": _time(history) | {"loader": loader.stats()},
     }
     return TrainResult(learner, tokenizer, metrics, curve)
 

@@ -19,7 +19,7 @@ from trainer.recipe import Training
 POINTS = 40  # of a loss curve
 
 Point = dict[str, float | None]  # of a loss curve: `step`, and a loss by the name of each objective
-Report = Callable[[int, int, str, float], None]  # step, steps, objective, loss
+Report = Callable[[int, int, str, float, float], None]  # step, steps, objective, loss, share of time without data
 
 
 @dataclass
@@ -53,9 +53,7 @@ class History:
         return first if before is None else before
 
 
-def run(
-    learner: Learner, batches: Iterator[tuple[str, Batch]], seed: int, bfloat16: bool, report: Report | None
-) -> History:
+def run(learner: Learner, batches: Iterator[Batch], seed: int, bfloat16: bool, report: Report | None) -> History:
     """Train for the recipe's steps. Dropout is a function of (seed, step), so a run can go on in the middle."""
     training = learner.recipe.training
     optimiser = torch.optim.AdamW(
@@ -66,7 +64,8 @@ def run(
     began = time.monotonic()
     for step in range(training.steps):
         waited = time.monotonic()
-        name, batch = next(batches)
+        batch = next(batches)
+        name = batch.objective
         history.waiting_s += time.monotonic() - waited
         torch.manual_seed(seed * 1_000_003 + step)
         loss = _step(learner.train(), name, batch, optimiser, training.clip, bfloat16)
@@ -78,7 +77,7 @@ def run(
         history.losses[name].append((step, loss))
         history.rows += len(batch)
         if report is not None:
-            report(step + 1, training.steps, name, loss)
+            report(step + 1, training.steps, name, loss, history.waiting_s / (time.monotonic() - began))
     history.seconds = time.monotonic() - began
     return history
 

@@ -4,61 +4,120 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.errors import ConfigError, StoreError
-from schemas.folder import Folder, open_folder
+from schemas.folder import Entry
+from schemas.index import HEAVY, wanted
 from schemas.shards import SHARDS
 from schemas.table import Array, Blob
+from trainer.order import CAPTION, random_bits
+from trainer.reading import Heavy, ShardReader
+from trainer.source import Source, open_source
+from trainer.stored import Stored
 
 # Which stage makes a column that a recipe may miss.
 MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}
 DETECTED = ("num_regions", "boxes", "class_", "attribute_", "features", "prob_")
+OPEN_BYTES = 512 << 20  # of small columns that a process keeps decoded
+READERS = 32  # shards that a process keeps open
+
+Captions = Literal["each", "one"]
 
 
 @dataclass(frozen=True)
-class OpenShard:
-    """One shard in memory, with the columns that the recipe names."""
+class OpenGroup:
+    """One row group in memory, with the small columns that the recipe names; its large values are read when used."""
 
-    name: str
+    reader: ShardReader
+    number: int
     table: pa.Table
-    metadata: dict[str, str]
-    rows: Array  # row of each of the shard's (image, caption) rows
+    heavy: dict[str, Heavy]
+    rows: Array  # row, in the group, of each of its (image, caption) rows
     captions: Array  # and its caption index
+    _columns: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return self.reader.metadata
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.table.column_names, *self.heavy))
+
+    @cached_property
+    def firsts(self) -> Array:
+        """Of each image, the place of its first caption, and the number of places at the end."""
+        starts = np.flatnonzero(self.rows[1:] != self.rows[:-1]) + 1
+        return np.concatenate([[0], starts, [len(self.rows)]])
+
+    def draws(self, seed: int, epoch: int, group: int) -> Array:
+        """Random bits for each image, from which its caption of the epoch follows."""
+        key = f"draws {seed} {epoch}"
+        if key not in self._columns:
+            self._columns[key] = random_bits(len(self.firsts) - 1, CAPTION, seed, epoch, group)
+        drawn: Array = self._columns[key]
+        return drawn
+
+    def cell(self, column: str, row: int) -> Any:
+        """An Arrow scalar."""
+        if column not in self._columns:
+            self._columns[column] = self.table[column].combine_chunks()
+        return self._columns[column][row]
 
     def numbers(self, column: str, row: int) -> Array:
-        """A blob as an array of its shape, read-only, not copied."""
-        blob = SHARDS.column(column).type
-        assert isinstance(blob, Blob)
-        flat = np.frombuffer(self.table[column][row].as_buffer(), dtype=blob.number(self.metadata))
+        """A blob as an array of its shape, read-only, not copied unless it is a large one."""
+        if column in self.heavy:
+            return np.asarray(self.stored(column, row))
+        blob = _blob(column)
+        flat = np.frombuffer(self.cell(column, row).as_buffer(), dtype=blob.number(self.metadata))
         return flat.reshape([self._length(size, row) for size in blob.shape])
+
+    def stored(self, column: str, row: int) -> Stored:
+        """A large blob that stays in the shard until it is copied."""
+        blob = _blob(column)
+        rows, width = (self._length(size, row) for size in blob.shape)
+        stored = blob.number(self.metadata)
+        scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
+        return Stored(self.heavy[column], self._row_in_shard(row), rows, width, stored, scales)
+
+    def image(self, row: int) -> bytes:
+        return self.heavy["image"].value(self._row_in_shard(row))
+
+    def _row_in_shard(self, row: int) -> int:
+        return int(self.reader.starts[self.number]) + row
 
     def _length(self, size: int | str, row: int) -> int:
         if isinstance(size, int):
             return size
-        return int(self.metadata[size]) if size in self.metadata else int(self.table[size][row].as_py())
+        return int(self.metadata[size]) if size in self.metadata else int(self.cell(size, row).as_py())
+
+
+def _blob(column: str) -> Blob:
+    blob = SHARDS.column(column).type
+    assert isinstance(blob, Blob)
+    return blob
 
 
 @dataclass(frozen=True)
 class Row:
     """One training row: an image with one of its captions."""
 
-    shard: OpenShard
-    place: int  # among the shard's (image, caption) rows
+    group: OpenGroup
+    place: int  # among the group's (image, caption) rows
 
     @property
     def row(self) -> int:
-        return int(self.shard.rows[self.place])
+        return int(self.group.rows[self.place])
 
     @property
     def caption_index(self) -> int:
-        return int(self.shard.captions[self.place])
+        return int(self.group.captions[self.place])
 
     @property
     def image_id(self) -> bytes:
@@ -67,99 +126,183 @@ class Row:
 
     @property
     def text(self) -> str:
-        text: str = self.shard.table["captions"][self.row].values.field("text")[self.caption_index].as_py()
+        text: str = self.group.cell("captions", self.row).values.field("text")[self.caption_index].as_py()
         return text
 
     def has(self, column: str) -> bool:
-        return column in self.shard.table.column_names
+        return column in self.group.names
 
     def value(self, column: str) -> Any:
-        return self.shard.table[column][self.row].as_py()
+        return self.group.image(self.row) if column == "image" else self.group.cell(column, self.row).as_py()
 
     def numbers(self, column: str) -> Array:
-        return self.shard.numbers(column, self.row)
+        return self.group.numbers(column, self.row)
+
+    def stored(self, column: str) -> Stored:
+        return self.group.stored(column, self.row)
 
     def negatives(self) -> list[str]:
         """Texts of the caption's mined hard negatives, most similar first."""
-        mined = self.shard.table["negatives"][self.row].values[self.caption_index].values
+        mined = self.group.cell("negatives", self.row).values[self.caption_index].values
         return [] if mined is None else list(mined.field("text").to_pylist())
 
     def other(self, rng: np.random.Generator) -> Row | None:
-        """A random row of another image of the same shard, or None if there is none."""
-        first, last = np.searchsorted(self.shard.rows, [self.row, self.row + 1])
-        others = len(self.shard.rows) - int(last - first)
+        """A random row of another image of the same row group, or None if there is none."""
+        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
+        others = len(self.group.rows) - int(last - first)
         if others == 0:
             return None
         place = int(rng.integers(others))
-        return Row(self.shard, place if place < first else place + int(last - first))
+        return Row(self.group, place if place < first else place + int(last - first))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """All (image, caption) rows of one split, in the order of the shards; reads one shard at a time."""
+    """All rows of one split, in the order of the shards; reads one row group at a time.
 
-    folder: Folder
+    A row is an image with each of its captions, or with one of them that is drawn anew every epoch.
+    """
+
+    source: Source
     split: str
     columns: tuple[str, ...]
-    shards: tuple[str, ...]
-    places: tuple[tuple[Array, Array], ...]  # for each shard, row and caption index
-    _open: dict[str, OpenShard] = field(default_factory=dict, repr=False)
+    languages: tuple[str, ...]
+    shards: tuple[Entry, ...]
+    captions: Captions = "each"
+    _readers: dict[int, ShardReader] = field(default_factory=dict, repr=False)
+    _open: dict[int, OpenGroup] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return sum(len(rows) for rows, _ in self.places)
+        return sum(self.sizes())
+
+    @cached_property
+    def _groups(self) -> tuple[Array, Array, Array, Array]:
+        """Of each row group: its shard, its number there, its (image, caption) rows, and its images among these."""
+        parts = [self._counts(shard) for shard in range(len(self.shards))]
+        shards = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+        numbers = np.concatenate([np.arange(len(part[0])) for part in parts])
+        rows, images = (np.concatenate([part[i] for part in parts]) for i in range(2))
+        return shards, numbers, rows, images
+
+    def _counts(self, shard: int) -> tuple[Array, Array]:
+        index = self.source.index(self.shards[shard])
+        first, _ = index.captions
+        chosen = np.concatenate([[0], np.cumsum(wanted(index, self.languages))])[first]
+        mine = np.diff(chosen)  # captions of each row
+        groups = len(index.facts["chunks"])
+        rows = np.bincount(index.row_groups, weights=mine, minlength=groups).astype(np.int64)
+        return rows, np.bincount(index.row_groups[mine > 0], minlength=groups)
 
     def sizes(self) -> tuple[int, ...]:
-        return tuple(len(rows) for rows, _ in self.places)
+        """Rows of each row group."""
+        _, _, rows, images = self._groups
+        return tuple((rows if self.captions == "each" else images).tolist())
 
-    def at(self, group: int, place: int) -> Row:
-        return Row(self._shard(group), place)
+    def at(self, group: int, place: int, seed: int = 0, epoch: int = 0) -> Row:
+        """A row. With one caption an image, seed and epoch decide which. Raises reading.DamagedError."""
+        opened = self._group(group)
+        if self.captions == "each":
+            return Row(opened, place)
+        first = int(opened.firsts[place])
+        count = int(opened.firsts[place + 1]) - first
+        return Row(opened, first + int(opened.draws(seed, epoch, group)[place]) % count)
+
+    def will_need(self, group: int) -> None:
+        """Ask for a row group ahead of time."""
+        shard, number = self._where(group)
+        self._reader(shard).will_need(number, self.columns)
+
+    def forget(self, where: str) -> None:
+        """Let go of everything that is open, and of copies of the shard that an error names."""
+        self._open.clear()
+        self._readers.clear()
+        self.source.forget(where)
 
     def metadata(self) -> dict[str, str]:
         """The file metadata of the first shard: vocabularies and widths, the same in all."""
-        return self.folder.metadata(self.shards[0])
+        return self._reader(0).metadata
 
     def all(self, most_images: int | None = None) -> Iterator[Row]:
-        """The rows in stored order, of so many images at most."""
+        """The (image, caption) rows in stored order, of so many images at most."""
         images = 0
-        for group, (rows, _) in enumerate(self.places):
-            for place, row in enumerate(rows):
-                images += place == 0 or row != rows[place - 1]
+        for group in range(len(self.sizes())):
+            opened = self._group(group)
+            for place, row in enumerate(opened.rows):
+                images += place == 0 or row != opened.rows[place - 1]
                 if most_images is not None and images > most_images:
                     return
-                yield self.at(group, place)
+                yield Row(opened, place)
 
     def texts(self) -> Iterator[str]:
         """The captions, one a row, without opening the other columns."""
-        for name, (rows, captions) in zip(self.shards, self.places, strict=True):
-            column: Any = self.folder.read(name, ["captions"])["captions"].combine_chunks()
-            places = column.offsets.to_numpy()[rows] + captions
-            yield from column.values.field("text").take(pa.array(places)).to_pylist()
+        for shard in range(len(self.shards)):
+            reader = self._reader(shard)
+            for number in range(reader.groups):
+                column: Any = reader.small(number, ["captions"])["captions"].combine_chunks()
+                rows, captions = self._places(reader, number)
+                places = column.offsets.to_numpy()[rows] + captions
+                yield from column.values.field("text").take(pa.array(places)).to_pylist()
 
-    def _shard(self, group: int) -> OpenShard:
-        name = self.shards[group]
-        if name not in self._open:
-            while len(self._open) >= 2:  # a batch may reach from one shard into the next
-                self._open.pop(next(iter(self._open)))
-            table = self.folder.read(name, list(self.columns))
-            self._open[name] = OpenShard(name, table, self.folder.metadata(name), *self.places[group])
-        return self._open[name]
+    def _where(self, group: int) -> tuple[int, int]:
+        shards, numbers, _, _ = self._groups
+        return int(shards[group]), int(numbers[group])
+
+    def _reader(self, shard: int) -> ShardReader:
+        if shard not in self._readers:
+            _make_room(self._readers, len(self._readers) - READERS + 1)
+            self._readers[shard] = ShardReader(self.source, self.shards[shard])
+        return self._readers[shard]
+
+    def _places(self, reader: ShardReader, number: int) -> tuple[Array, Array]:
+        """(row in the group, caption index) of every caption of a row group that is wanted."""
+        start, stop = reader.starts[number : number + 2]
+        first, _ = reader.index.captions
+        chosen = wanted(reader.index, self.languages)[first[start] : first[stop]]
+        counts = np.diff(first[start : stop + 1])
+        rows = np.repeat(np.arange(stop - start, dtype=np.int32), counts)
+        captions = np.arange(first[start], first[stop], dtype=np.int32) - np.repeat(first[start:stop], counts)
+        return rows[chosen], captions[chosen]
+
+    def _group(self, group: int) -> OpenGroup:
+        if group in self._open:
+            return self._open[group]
+        shard, number = self._where(group)
+        reader = self._reader(shard)
+        table = reader.small(number, self.columns)
+        heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
+        size = table.nbytes * (len(self._open) + 1)  # row groups are much alike
+        _make_room(self._open, 0 if size <= OPEN_BYTES else 1)
+        self._open[group] = OpenGroup(reader, number, table, heavy, *self._places(reader, number))
+        return self._open[group]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}  # a worker opens its own
+        return self.__dict__ | {"_readers": {}, "_open": {}}  # a worker opens its own
 
 
-def open_rows(shards: Path, split: str, columns: tuple[str, ...], languages: tuple[str, ...]) -> Rows:
+def _make_room(kept: dict[int, Any], count: int) -> None:
+    """Drop the oldest `count` of what is kept."""
+    for key in list(kept)[: max(count, 0)]:
+        del kept[key]
+
+
+def open_rows(
+    shards: Path | str,
+    split: str,
+    columns: tuple[str, ...],
+    languages: tuple[str, ...],
+    captions: Captions = "each",
+    cache: Path | None = None,
+) -> Rows:
     """The rows of a split that have these languages. Raises StoreError if there are none, ConfigError naming the stage
 
     that writes a column which the shards lack.
     """
-    folder = open_folder(shards)
-    names = tuple(entry.name for entry in folder.shards if entry.name.startswith(f"{split}-") and entry.rows)
-    if not names:
+    source = open_source(shards, cache)
+    entries = tuple(e for e in source.folder().shards if e.name.startswith(f"{split}-") and e.rows)
+    if not entries:
         raise StoreError(f"there is no shard of split {split}", str(shards), "run the stage shards with more images")
-    _check_columns(folder, names[0], columns)
-    places = tuple(_places(folder.read(name, ["captions"])["captions"], languages) for name in names)
-    rows = Rows(folder, split, columns, names, places)
+    _check_columns(source, entries[0], columns)
+    rows = Rows(source, split, columns, languages, entries, captions)
     if not len(rows):
         raise StoreError(
             f"no caption of split {split} is in {', '.join(languages)}", str(shards), "set text.languages of the recipe"
@@ -167,13 +310,13 @@ def open_rows(shards: Path, split: str, columns: tuple[str, ...], languages: tup
     return rows
 
 
-def _check_columns(folder: Folder, shard: str, columns: tuple[str, ...]) -> None:
-    missing = set(columns) - set(pq.read_schema(folder.file(shard)).names)
+def _check_columns(source: Source, entry: Entry, columns: tuple[str, ...]) -> None:
+    missing = set(columns) - set(source.index(entry).facts["columns"])
     if missing:
         stages = sorted({made_by(column) for column in missing})
         raise ConfigError(
             f"the recipe needs the columns {', '.join(sorted(missing))}, which the shards lack",
-            where=str(folder.file(shard)),
+            where=source.where(entry.name),
             fix=f"run the stages {', '.join(stages)} and then shards; or take another recipe",
         )
 
@@ -181,17 +324,3 @@ def _check_columns(folder: Folder, shard: str, columns: tuple[str, ...]) -> None
 def made_by(column: str) -> str:
     """The stage that makes a column of the shards."""
     return "regions" if column.startswith(DETECTED) else MADE_BY.get(column, "download")
-
-
-def _places(captions: Any, languages: tuple[str, ...]) -> tuple[Array, Array]:
-    """(row, caption index) of every caption in these languages, or in none that is known."""
-    column = captions.combine_chunks()
-    lengths = np.diff(column.offsets.to_numpy())
-    rows = np.repeat(np.arange(len(column), dtype=np.int32), lengths)
-    indices = (np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)).astype(np.int32)
-    if not languages:
-        return rows, indices
-    lang = column.flatten().field("lang")
-    wanted = pa.array([*languages, None], pa.string())  # is_in finds null in a set that holds it
-    kept = pc.is_in(lang, wanted).to_numpy(zero_copy_only=False)
-    return rows[kept], indices[kept]

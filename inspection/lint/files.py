@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from inspection.lint.problem import Findings, rebuild
 from inspection.tables import NAMES, table_of
+from schemas import index
 from schemas.errors import SchemaError, StoreError
-from schemas.folder import JOURNAL, MANIFEST, Entry, Folder, Header
+from schemas.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header
 
 
 def check_files(folder: Folder, findings: Findings) -> set[str]:
@@ -32,6 +33,8 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
 
 def _check_leftovers(folder: Folder, findings: Findings) -> None:
     listed = {MANIFEST, JOURNAL, *(f"{entry.name}.parquet" for entry in folder.shards if entry.rows or entry.bytes)}
+    if folder.table in NAMES and table_of(folder.table).indexed:
+        listed |= {*COMPANIONS, *(f"{entry.name}{index.SUFFIX}" for entry in folder.shards)}
     for path in sorted(folder.path.iterdir()):
         if path.name not in listed:
             findings.file(

@@ -136,6 +136,7 @@ def tools_of(network: Network, name: str, config: Config, prob_width: int) -> To
         "feature_dtype": storage.feature_dtype,
         "prob_width": str(width),
         "grid_side": str(config.grid_side),
+        "grid_dtype": storage.feature_dtype,
         "classes": json.dumps(network.classes),
         "attributes": json.dumps(network.attributes),
     }

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
+from schemas import vectors
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
 from schemas.regions import REGIONS
+from schemas.table import Array
 from schemas.tags import TAGS
 from stages import shards
 from stages.shards import Config
@@ -91,3 +95,45 @@ def test_a_feature_that_is_no_number_is_rejected() -> None:
     joined, rejects = shards.process(*tables([1, 2], feature=float("nan")), Config())
     assert joined.num_rows == 0
     assert rejects["reason"].to_pylist() == ["bad-value", "bad-value"]
+    assert rejects["detail"][0].as_py() == "region 0 has nan at place 0 of its features"
+
+
+def test_a_number_in_another_column_that_is_no_number_is_named_with_its_region() -> None:
+    pairs, regions, tags, negatives = tables([1])
+    boxes = np.array([[0, 0, np.inf, 1]], "<f4").tobytes()
+    regions = regions.set_column(2, regions.schema.field("boxes"), pa.array([boxes], pa.large_binary()))
+    _, rejects = shards.process(pairs, regions, tags, negatives, Config())
+    assert rejects["detail"].to_pylist() == ["region 0 has inf in boxes"]
+
+
+@given(
+    vectors_RD=arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 40)), elements=st.floats(-6e4, 6e4)),
+    stored=st.sampled_from(["float16", "float32", "int8"]),
+)
+def test_vectors_come_back_within_the_error_that_their_format_has(vectors_RD: Array, stored: vectors.Stored) -> None:
+    numbers, scales = vectors.pack(vectors_RD, stored)
+    back = vectors.unpack(numbers, scales, len(vectors_RD), vectors.NUMPY[stored])
+    largest = np.abs(vectors_RD).max(axis=1, keepdims=True)
+    bound = {  # half a unit in the last of 11 and 24 bits, or half of the smallest number; half a step of 254
+        "float16": np.abs(vectors_RD) * 2.0**-11 + 2.0**-25,
+        "float32": np.abs(vectors_RD) * 2.0**-24 + 2.0**-150,
+        "int8": largest / 254 * (1 + 1e-5) + 1e-38,
+    }[stored]
+    assert (np.abs(back.astype(np.float64) - vectors_RD) <= bound).all()
+
+
+@pytest.mark.parametrize(("value", "stored"), [(7e4, "float16"), (float("nan"), "int8"), (float("-inf"), "float32")])
+def test_a_value_that_does_not_fit_is_named_with_its_region(value: float, stored: vectors.Stored) -> None:
+    vectors_RD = np.zeros((3, 4))
+    assert vectors.unfit(vectors_RD, stored) is None
+    vectors_RD[2, 1] = value
+    assert f"region 2 has {value:g} at place 1" in (vectors.unfit(vectors_RD, stored) or "")
+
+
+@pytest.mark.parametrize("stored", ["float32", "int8"])
+def test_features_are_stored_as_asked_and_the_file_says_how(stored: vectors.Stored) -> None:
+    joined, _ = shards.process(*tables([1, 2], feature=0.5), Config(features=stored))
+    dtype = joined.schema.metadata[b"feature_dtype"].decode()
+    for row in joined.to_pylist():
+        back = vectors.unpack(row["features"], row["feature_scales"], row["num_regions"], dtype)
+        np.testing.assert_allclose(back, 0.5, rtol=1e-6)

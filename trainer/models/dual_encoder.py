@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel
 
 from schemas.errors import ConfigError
 from trainer.batch import Batch
@@ -57,6 +56,8 @@ class DualEncoder(nn.Module):
             "image_size": shapes.image_size,
             "patch_size": settings.patch,
         }
+        from transformers import CLIPConfig, CLIPModel  # slow to import, and the loader's workers need no model
+
         self.clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.embedding))
         del self.clip.logit_scale
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from schemas.errors import ConfigError
 from trainer.batch import Batch, RegionBatch
@@ -68,6 +67,8 @@ class SingleStream(nn.Module):
         if shapes.feature_width is None:
             raise ConfigError("model single_stream needs regions", "the recipe", "set units to regions")
         self.hidden, self.init_std = settings.hidden, settings.init_std
+        from transformers import BertConfig, BertModel  # slow to import, and the loader's workers need no model
+
         self.bert = BertModel(
             BertConfig(
                 vocab_size=shapes.vocab_size,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
 from trainer.batch import Pixels
@@ -15,7 +18,7 @@ from trainer.batch import Pixels
 if TYPE_CHECKING:
     from trainer.rows import Row
 
-
+JPEG = b"\xff\xd8\xff"  # how each begins
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels
 
 
@@ -46,15 +49,32 @@ def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
 
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Pixels:
     """The picture's crop: random with rng, else central. Bicubic, as CLIP's."""
-    with Image.open(io.BytesIO(row.value("image"))) as opened:
-        # a JPEG decoder can halve while it decodes, which is most of the cost of a large picture
-        opened.draft("RGB", (round(settings.size / settings.min_side),) * 2)
-        picture = opened.convert("RGB")
+    return decode(row.value("image"), settings, rng)
+
+
+def decode(image: bytes, settings: Settings, rng: np.random.Generator | None) -> Pixels:
+    picture = opened(image, math.ceil(settings.size / settings.min_side))
     box = crop(*picture.size, settings.min_side, rng)
     resized = picture.resize((settings.size,) * 2, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
-    mean, std = np.array(settings.mean, np.float32), np.array(settings.std, np.float32)
-    values_SS3 = (np.asarray(resized, np.float32) / 255 - mean) / std
-    return Pixels(np.ascontiguousarray(values_SS3.transpose(2, 0, 1)))
+    values_3SS = np.empty((3, settings.size, settings.size), np.float32)
+    for plane_SS, band, mean, std in zip(values_3SS, resized.split(), settings.mean, settings.std, strict=True):
+        np.multiply(np.asarray(band), np.float32(1 / (255 * std)), out=plane_SS)
+        plane_SS -= np.float32(mean / std)
+    return Pixels(values_3SS)
+
+
+def opened(image: bytes, side: int) -> Image.Image:
+    """The picture in RGB, no smaller than `side` if it is not smaller itself.
+
+    A JPEG decoder can shrink while it decodes, which is most of the cost of a large picture; simplejpeg was the fastest
+    (docs/loader.md). What it does not know, such as CMYK, and other formats are Pillow's.
+    """
+    if image.startswith(JPEG):
+        with contextlib.suppress(ValueError):
+            return Image.fromarray(simplejpeg.decode_jpeg(image, min_height=side, min_width=side))
+    with Image.open(io.BytesIO(image)) as picture:
+        picture.draft("RGB", (side, side))
+        return picture.convert("RGB")
 
 
 def crop(width: int, height: int, min_side: float, rng: np.random.Generator | None) -> Box:

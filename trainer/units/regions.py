@@ -40,7 +40,7 @@ def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regio
     count = how_many(row.numbers("class_scores"), settings)
     width, height = row.value("width"), row.value("height")
     return Regions(
-        features_RD=row.numbers("features")[:count],
+        features_RD=row.stored("features")[:count],
         boxes_R7=seven(row.numbers("boxes")[:count], width, height),
         masked_R=np.zeros(count, bool),
         class_ids_R=row.numbers("class_ids")[:count] if row.has("class_ids") else None,

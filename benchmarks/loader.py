@@ -1,0 +1,290 @@
+"""From disk to padded training batches: pairloom's loader against what people use, in one run on the same rows.
+
+`python -m benchmarks.loader [--rows 1600] [--workers 0 1]`; `--rows 26000` writes 8 GB a format. Seeded rows of 55
+regions × 2048 float16, a JPEG of about 85 KB and five captions; batches of 64 rows: features, boxes, mask, byte tokens.
+Each format is read in a process of its own. CPU seconds are those of all its processes after the first batches, when
+imports are over. The cache is warm. mosaicml-streaming is not compared: its pins fit no environment of ours.
+`--pixels` compares the loader on pictures with the bare decoder; `--shuffle` shows how well windows mix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from benchmarks.formats import PEERS, WIDTH, Peer, Record, Row, picture
+from pipeline.store import Writer, write_index, write_shard
+from schemas.folder import Header
+from schemas.shards import SHARDS
+from trainer import recipe as recipes
+from trainer.batch import IGNORE, Batch, Example, Regions, Words, collate
+from trainer.data import Loader, Options
+from trainer.order import WHOLE, Order
+from trainer.units.regions import seven
+
+REGIONS, BATCH, SEED = 55, 64, 0
+OURS = "pairloom"
+
+
+class Letters:
+    """A tokenizer that costs nothing: the bytes of a caption."""
+
+    pad, mask = 0, None
+
+    def words(self, text: str) -> Words:
+        ids = np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+        return Words(ids, np.zeros(len(ids), np.int64), np.full(len(ids), IGNORE, np.int64))
+
+
+def make_records(count: int) -> list[Record]:
+    rng = np.random.default_rng(SEED)
+    pictures = [picture(rng) for _ in range(16)]
+    words = "a red dog on the green grass beside two small boats and an old clock".split()  # noqa: SIM905
+    records = []
+    for number in range(count):
+        corners = rng.uniform(0, 400, (REGIONS, 2))
+        features = np.empty((REGIONS, WIDTH), np.float16)
+        features[:] = rng.standard_exponential((REGIONS, WIDTH), np.float32)
+        boxes = np.concatenate([corners, corners + 60], axis=1).astype(np.float32)
+        captions = [" ".join(rng.choice(words, 11)) for _ in range(5)]
+        records.append({"jpg": pictures[number % 16], "features": features, "boxes": boxes, "captions": captions})
+    return records
+
+
+def write_ours(folder: Path, records: list[Record]) -> None:
+    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
+    writer.begin([])
+    for number, start in enumerate(range(0, len(records), 800)):
+        name = f"train-{number:05d}"
+        entry = write_shard(folder, name, shard(records[start : start + 800], start))
+        write_index(folder, name, entry.sha256)
+        writer.record(entry)
+    writer.finish()
+
+
+def shard(records: list[Record], start: int) -> Any:
+    count, ones = len(records), np.ones(REGIONS)
+    captions = [[{"text": t, "original": t, "lang": "en"} for t in record["captions"]] for record in records]
+    return SHARDS.table(
+        image_id=[(start + i).to_bytes(16, "big") for i in range(count)], image=[r["jpg"] for r in records],
+        format=["jpeg"] * count, width=[640] * count, height=[480] * count, url=["u"] * count,
+        sha256=[bytes(32)] * count, captions=captions, extra=[{}] * count, num_regions=[REGIONS] * count,
+        boxes=[r["boxes"] for r in records], class_ids=[ones] * count, class_scores=[ones] * count,
+        attribute_ids=[ones] * count, attribute_scores=[ones] * count, features=[r["features"] for r in records],
+        prob_ids=[np.ones((REGIONS, 1))] * count, prob_values=[np.ones((REGIONS, 1))] * count, tags=[[]] * count,
+        negatives=[[[]] * 5] * count, short=[[0] * 5] * count, split=["train"] * count,
+        metadata={"feature_width": str(WIDTH), "prob_width": "1", "classes": "[]", "feature_dtype": "<f2"},
+    )  # fmt: skip
+
+
+def our_loader(folder: Path, workers: int, units: str = "regions", **options: Any) -> Loader:
+    """The plainest recipe: rows as they are, nothing masked."""
+    if units == "regions":
+        document = recipes.load("uniter", "tiny").source | {
+            "units": {"regions": {"max_regions": 100, "min_regions": 10, "min_score": 0.0}},
+            "objectives": recipes.load("clip", "tiny").source["objectives"],
+            "retrieval": {"objective": "contrastive"},
+        }
+        recipe = recipes.parse(document, "benchmark", "tiny", "benchmarks/loader.py")
+    else:
+        recipe = recipes.load("clip", "tiny", {"units": {"pixels": {"size": 224, "min_side": 1.0}}})
+    settings = Options(captions="one", **options)
+    letters: Any = Letters()
+    return Loader(folder, recipe, letters, seed=SEED, batch_size=BATCH, workers=workers, options=settings)
+
+
+class Share(IterableDataset[Row]):
+    """A peer's rows, dealt among DataLoader's workers."""
+
+    def __init__(self, peer: Peer, folder: Path, start: int) -> None:
+        self.peer, self.folder, self.start = peer, folder, start
+
+    def __iter__(self) -> Iterator[Row]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        return self.peer.rows(self.folder, worker, workers, self.start)
+
+
+def collate_rows(rows: list[Row]) -> Batch:
+    """The same batch as ours, by the same code, from a peer's rows."""
+    letters = Letters()
+    examples = []
+    for features, boxes, caption in rows:
+        regions = Regions(features, seven(boxes, 640, 480), np.zeros(len(boxes), bool))
+        examples.append(Example(b"", 0, letters.words(caption), regions))
+    return collate(examples, 0)
+
+
+def batches(name: str, folder: Path, workers: int, start: int) -> Iterator[Batch]:
+    if name == OURS:
+        loader = our_loader(folder, workers)
+        loader.load_state_dict(loader.state_dict() | {"step": start // BATCH})
+        return iter(loader)
+    peer = next(peer for peer in PEERS if peer.name == name)
+    share = Share(peer, folder, start)
+    return iter(DataLoader(share, BATCH, num_workers=workers, collate_fn=collate_rows, drop_last=True))
+
+
+def measure(name: str, folder: Path, workers: int, rows: int, answer: Any) -> None:
+    """In a process of its own: seconds to the first batch, rows/s and CPU seconds afterwards, resume, memory."""
+    torch.set_num_threads(1)
+    before = psutil.Process().memory_info().rss
+    began = time.perf_counter()
+    source = batches(name, folder, workers, 0)
+    next(source)
+    first = time.perf_counter() - began
+    warm = time.perf_counter() + (25.0 if name == OURS and workers else 0.0)  # until our spawned workers are up
+    while time.perf_counter() < warm:
+        next(source)
+    steps = rows // BATCH - 2 if name != OURS else rows // BATCH * 2
+    began, cpu, peak = time.perf_counter(), cpu_seconds(), 0
+    seen = 0
+    for batch in itertools.islice(source, steps):
+        seen += len(batch)
+        assert batch.regions is not None
+        assert batch.regions.features_BRD.shape[1:] == (REGIONS, WIDTH)
+        peak = max(peak, memory())
+    seconds, used = time.perf_counter() - began, cpu_seconds() - cpu
+    del source
+    began = time.perf_counter()
+    next(batches(name, folder, 0, rows // 2))
+    resume = time.perf_counter() - began
+    answer.put({"first": first, "rate": seen / seconds, "cpu": 1000 * used / seen, "resume": resume,
+                "peak": (peak - before) / 1e6})  # fmt: skip
+
+
+def cpu_seconds() -> float:
+    """Of this process and its workers so far."""
+    times = [p.cpu_times() for p in (psutil.Process(), *psutil.Process().children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
+
+
+def memory() -> int:
+    own = psutil.Process()
+    return sum(process.memory_info().rss for process in (own, *own.children(recursive=True)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1600)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", nargs="+", help="names of formats, for a part of the table")
+    parser.add_argument("--pixels", action="store_true")
+    parser.add_argument("--shuffle", action="store_true")
+    parser.add_argument("--tmp", type=Path, help="folder for the files (default: the system's)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=arguments.tmp) as folder:
+        if arguments.shuffle:
+            shuffle_quality()
+        elif arguments.pixels:
+            pixels(Path(folder), arguments.rows)
+        else:
+            regions(Path(folder), arguments.rows, arguments.workers, arguments.only)
+
+
+def regions(folder: Path, rows: int, workers: list[int], only: list[str] | None) -> None:
+    records = make_records(rows)
+    size = rows * REGIONS * WIDTH * 2
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pyarrow", "numpy"))
+    print(f"{rows} rows, {size / 1e9:.2f} GB of features; {versions}; memcpy {memcpy():.1f} GB/s")
+    head = f"{'format':26}{'workers':>8}{'rows/s':>9}{'GB/s':>7}{'CPU s/1000':>12}{'first s':>9}{'resume s':>10}"
+    print(f"{head}{'peak MB':>9}{'write MB/s':>12}{'MB':>7}{'rows per CPU s, pairloom = 1':>30}")
+    writers: dict[str, Callable[[Path, Any], None]] = {OURS: write_ours, **{peer.name: peer.write for peer in PEERS}}
+    ours: dict[int, float] = {}
+    for name, write in writers.items():
+        if only and name not in (OURS, *only):
+            continue
+        path = folder / name.split()[0]
+        path.mkdir()
+        began = time.perf_counter()
+        write(path, records)
+        written = rows * (REGIONS * WIDTH * 2 + 85_000) / (time.perf_counter() - began) / 1e6
+        disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
+        for count in workers:
+            if count and not all(peer.forks for peer in PEERS if peer.name == name):
+                continue
+            found = in_process(name, path, count, rows)
+            ours.setdefault(count, found["cpu"])
+            line = f"{name:26}{count:8}{found['rate']:9.0f}{found['rate'] * size / rows / 1e9:7.2f}{found['cpu']:12.2f}"
+            line += f"{found['first']:9.2f}{found['resume']:10.2f}{found['peak']:9.0f}{written:12.0f}{disk:7.0f}"
+            print(f"{line}{ours[count] / found['cpu']:30.2f}", flush=True)
+
+
+def in_process(name: str, path: Path, workers: int, rows: int) -> dict[str, float]:
+    context = multiprocessing.get_context("fork")  # imports are done, so each format starts alike
+    answer = context.Queue()
+    process = context.Process(target=measure, args=(name, path, workers, rows, answer))
+    process.start()
+    found: dict[str, float] = answer.get(timeout=1800)
+    process.join()
+    return found
+
+
+def memcpy() -> float:
+    """GB/s of copying 14 MB, a batch's features, out of 400 MB that no cache holds."""
+    source, target = np.ones(400 << 20, np.uint8), np.ones(14 << 20, np.uint8)
+    began = time.perf_counter()
+    for start in range(0, len(source) - len(target), len(target)):
+        np.copyto(target, source[start : start + len(target)])
+    return (len(source) // len(target)) * len(target) / (time.perf_counter() - began) / 1e9
+
+
+def pixels(folder: Path, rows: int) -> None:
+    """Pictures through the loader, and the same decoding, cropping and normalising in a bare loop."""
+    from trainer.units import pixels as unit
+
+    records = make_records(rows)
+    write_ours(folder, records)
+    loader = our_loader(folder, 0, units="pixels")
+    settings = loader.prepare.make.units.settings
+    source, rng = iter(loader), np.random.default_rng(0)
+    next(source)
+    best = {"loader": 0.0, "bare": 0.0}
+    for _ in range(3):
+        began = time.process_time()
+        seen = sum(len(batch) for batch in itertools.islice(source, max(rows // BATCH // 3, 1)))
+        best["loader"] = max(best["loader"], seen / (time.process_time() - began))
+        began = time.process_time()
+        for record in records[:seen]:
+            unit.decode(record["jpg"], settings, rng)
+        best["bare"] = max(best["bare"], seen / (time.process_time() - began))
+    print(f"pictures per CPU second: loader {best['loader']:.0f}, bare decoder {best['bare']:.0f}: "
+          f"{best['loader'] / best['bare']:.3f}")  # fmt: skip
+    print({name: round(value, 2) for name, value in loader.stats().items() if name.endswith("_s")})
+
+
+def shuffle_quality(groups: int = 2000, rows: int = 360) -> None:
+    """How far apart rows of one row group come, and how many row groups a batch of 256 has, by window."""
+    order_of = {window: Order(SEED, (rows,) * groups, window) for window in (1, 4, 8, 16, 64, WHOLE)}
+    print(
+        f"{groups} row groups of {rows} rows; distance: mean |position of row − position of its neighbour in the file|,"
+    )
+    print("as a share of a full permutation's, a third of all rows")
+    print(f"{'window':>8}{'distance':>10}{'row groups in a batch of 256':>30}{'share of neighbours in a batch':>32}")
+    for window, order in order_of.items():
+        total = len(order)
+        group, row = order.at_many(np.zeros(total, np.int64), np.arange(total))
+        position = np.empty((groups, rows), np.int64)
+        position[group, row] = np.arange(total)
+        distance = np.abs(np.diff(position, axis=1)).mean() / (total / 3)
+        batches_of = group[: total // 256 * 256].reshape(-1, 256)
+        distinct = np.mean([len(np.unique(batch)) for batch in batches_of[:2000]])
+        together = (np.diff(position // 256, axis=1) == 0).mean()
+        print(f"{window or 'full':>8}{distance:10.4f}{distinct:30.1f}{together:32.5f}")
+
+
+if __name__ == "__main__":
+    main()

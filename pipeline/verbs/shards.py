@@ -1,0 +1,96 @@
+"""`pairloom verify` and `pairloom shards`: check folders of shards, and make new ones of them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline import reshape
+from pipeline.card import write_card
+from pipeline.progress import Progress
+from pipeline.store import write_index
+from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verifying import folders_of, verify
+from schemas.errors import StoreError
+from schemas.folder import open_folder
+
+
+def add(verbs: Any) -> None:
+    verb = add_verb(
+        verbs, "verify", check, "every byte of the shards against their manifest", "pairloom verify data/shards"
+    )
+    verb.add_argument("folder", type=Path, help="a table, or a dataset with all its tables")
+    verb.add_argument("--workers", type=int, help="files read at a time (default: one a core)")
+    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    shards = verbs.add_parser("shards", help="work on folders of training shards", description="work on shards folders")
+    ways = shards.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    one = add_verb(ways, "index", index, "make the indices and the card again", "pairloom shards index data/shards")
+    one.add_argument("folder", type=Path)
+    merge = add_verb(ways, "merge", merged, "several folders as one", "pairloom shards merge a/shards b/shards --out c")
+    merge.add_argument("folder", type=Path, nargs="+")
+    split = add_verb(ways, "split", cut, "one folder as several", "pairloom shards split data/shards --parts 4 --out c")
+    split.add_argument("folder", type=Path)
+    split.add_argument("--parts", type=int, required=True, help="folders to make: OUT/0, OUT/1, …; whole shards each")
+    chosen = add_verb(
+        ways, "filter", filtered, "the rows for which an SQL condition holds",
+        'pairloom shards filter data/shards --where "num_regions >= 10 AND licence = \'CC0-1.0\'" --out c',
+    )  # fmt: skip
+    chosen.add_argument("folder", type=Path)
+    chosen.add_argument("--where", required=True, help="a condition on the columns, as DuckDB understands it")
+    drawn = add_verb(
+        ways, "sample", sampled, "a share of the rows", "pairloom shards sample data/shards --share 0.01 --out c"
+    )
+    drawn.add_argument("folder", type=Path)
+    drawn.add_argument("--share", type=float, required=True, help="of the images, 0 to 1")
+    drawn.add_argument("--seed", type=int, default=0)
+    for verb in (merge, split, chosen, drawn):
+        verb.add_argument("--out", type=Path, required=True, help="the new folder; must be empty or not there")
+
+
+def check(arguments: argparse.Namespace) -> Outcome:
+    """Exit code 1 if anything is wrong."""
+    folders = folders_of(arguments.folder)
+    total = sum(entry.bytes for folder in folders for entry in folder.shards)
+    with Progress("verify", total, "bytes", arguments.quiet) as progress:
+        problems = [problem for folder in folders for problem in verify(folder, progress, arguments.workers)]
+    shards = sum(len(folder.shards) for folder in folders)
+    lines = [f"{problem.file}: {problem.what}\n  fix: {problem.fix}" for problem in problems]
+    text = "\n".join([*lines, f"{shards} shards, {total:,} bytes: {len(problems) or 'nothing'} wrong"])
+    facts = {"shards": shards, "bytes": total, "problems": [asdict(problem) for problem in problems]}
+    return Outcome(facts, text, exit_code=1 if problems else 0)
+
+
+def index(arguments: argparse.Namespace) -> Outcome:
+    """Indices of all shards, and the card."""
+    folder = open_folder(arguments.folder)
+    if not folder.complete:
+        raise StoreError("the folder is unfinished", str(folder.path), "finish it first: `pairloom stage shards`")
+    with Progress("index", folder.rows) as progress:
+        for entry in folder.shards:
+            write_index(folder.path, entry.name, entry.sha256)
+            progress.advance(entry.rows)
+    write_card(folder)
+    return Outcome({"shards": len(folder.shards)}, f"{len(folder.shards)} shards indexed")
+
+
+def merged(arguments: argparse.Namespace) -> Outcome:
+    return _told(reshape.merge(arguments.folder, arguments.out))
+
+
+def cut(arguments: argparse.Namespace) -> Outcome:
+    return _told(*reshape.split(arguments.folder, arguments.parts, arguments.out))
+
+
+def filtered(arguments: argparse.Namespace) -> Outcome:
+    return _told(reshape.filter_rows(arguments.folder, arguments.where, arguments.out))
+
+
+def sampled(arguments: argparse.Namespace) -> Outcome:
+    return _told(reshape.sample(arguments.folder, arguments.share, arguments.seed, arguments.out))
+
+
+def _told(*made: reshape.Reshaped) -> Outcome:
+    lines = [f"{one.path}: {one.rows:,} rows in {one.shards} shards, {one.linked} of them as they were" for one in made]
+    return Outcome({"folders": [asdict(one) | {"path": str(one.path)} for one in made]}, "\n".join(lines))

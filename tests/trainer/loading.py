@@ -1,0 +1,149 @@
+"""A small shards folder of many row groups, a recipe that reads it, and how batches are compared."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.store import Writer, write_index, write_shard
+from schemas.folder import Header
+from schemas.shards import SHARDS
+from trainer import recipe as recipes
+from trainer import tokenizer as tokenizers
+from trainer.batch import IGNORE, Batch
+from trainer.recipe import Recipe
+from trainer.tokenizer import Tokenizer
+
+WIDTH = 8
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "small",
+    "large",
+    "old",
+    "new",
+    "dog",
+    "cup",
+    "bus",
+    "tree",
+    "guitar",
+    "apple",
+    "boat",
+    "clock",
+]
+METADATA = {
+    "detector": "test", "checkpoint": "0", "feature_width": str(WIDTH), "prob_width": "2", "feature_dtype": "<f2",
+    "classes": json.dumps(WORDS), "attributes": '["none"]',
+}  # fmt: skip
+
+
+def write_folder(folder: Path, shards: Sequence[int] = (9, 8, 6), group_rows: int = 3, split: str = "train") -> Path:
+    """So many images in each shard, so many in a row group; image i has 1 + i % 3 captions and 1 + i % 5 regions."""
+    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
+    writer.begin([])
+    start = 0
+    for number, count in enumerate(shards):
+        table = table_of(range(start, start + count), split)
+        name = f"{split}-{number:05d}"
+        entry = write_shard(folder, name, table, row_group_bytes=table.nbytes * group_rows // count + 1)
+        write_index(folder, name, entry.sha256)
+        writer.record(entry)
+        start += count
+    writer.finish()
+    return folder
+
+
+def table_of(images: range, split: str) -> Any:
+    rows = [_row(image) for image in images]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return SHARDS.table(metadata=METADATA, split=[split] * len(rows), **columns)
+
+
+def _row(image: int) -> dict[str, Any]:
+    rng = np.random.default_rng(image)
+    regions, captions = 1 + image % 5, 1 + image % 3
+    texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(captions)]
+    corner = rng.uniform(0, 20, (regions, 2))
+    return {
+        "image_id": image.to_bytes(16, "big"), "image": picture(image), "format": "jpeg", "width": 64, "height": 48,
+        "url": f"http://sample.invalid/{image}", "sha256": bytes(32), "licence": "CC0-1.0", "source": "test",
+        "captions": [{"text": text, "original": text, "lang": "en"} for text in texts], "extra": {},
+        "num_regions": regions, "boxes": np.concatenate([corner, corner + 20], axis=1),
+        "class_ids": rng.integers(0, len(WORDS), regions), "class_scores": np.linspace(0.9, 0.5, regions),
+        "attribute_ids": np.zeros(regions), "attribute_scores": np.ones(regions),
+        "features": rng.normal(size=(regions, WIDTH)), "prob_ids": np.tile([0, 1], (regions, 1)),
+        "prob_values": np.tile([0.8, 0.1], (regions, 1)), "tags": [],
+        "negatives": [[{"image_id": bytes(16), "caption_index": 0, "text": f"no {text}", "similarity": 0.4}]
+                      for text in texts],
+        "short": [29] * captions,
+    }  # fmt: skip
+
+
+@functools.lru_cache
+def picture(image: int) -> bytes:
+    stream = io.BytesIO()
+    shades = np.random.default_rng(image).integers(0, 255, (6, 8, 3), np.uint8)
+    Image.fromarray(shades).resize((64, 48)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@functools.lru_cache
+def recipe(name: str = "uniter") -> Recipe:
+    small = {"text": {"vocab_size": 300}, "training": {"batch_size": 8}}
+    return recipes.load(name, "tiny", small)
+
+
+@functools.lru_cache
+def tokenizer(name: str = "uniter") -> Tokenizer:
+    return tokenizers.train([" ".join(WORDS)], recipe(name).text)
+
+
+def rows_of(batch: Batch) -> list[dict[str, Any]]:
+    """Each row's values without padding, so that batches of other widths can be compared."""
+    found = []
+    for row in range(len(batch)):
+        words, regions = batch.words, batch.regions
+        length = int(words.attention_mask_BT[row].sum())
+        content: dict[str, Any] = {
+            "image_id": batch.image_ids[row], "caption": int(batch.caption_index_B[row]),
+            "match": bool(batch.match_B[row]), "objective": batch.objective,
+            "ids": words.input_ids_BT[row, :length].tolist(), "labels": words.labels_BT[row, :length].tolist(),
+            "real": batch.real_B is None or bool(batch.real_B[row]),
+        }  # fmt: skip
+        assert (words.labels_BT[row, length:] == IGNORE).all()
+        if regions is not None:
+            count = int(regions.mask_BR[row].sum())
+            content |= {
+                "features": regions.features_BRD[row, :count].numpy().tobytes(),
+                "boxes": regions.boxes_BR7[row, :count].numpy().tobytes(),
+                "masked": regions.masked_BR[row, :count].tolist(),
+            }
+            assert not regions.features_BRD[row, count:].any()  # recycled memory must not show through
+        if batch.pixels_B3SS is not None:
+            content["pixels"] = batch.pixels_B3SS[row].numpy().tobytes()
+        found.append(content)
+    return found
+
+
+def keys(rows: Sequence[dict[str, Any]]) -> list[tuple[bytes, int]]:
+    return [(row["image_id"], row["caption"]) for row in rows]
+
+
+def all_keys(images: int) -> list[tuple[bytes, int]]:
+    """Every (image, caption) of a folder with so many images."""
+    return [(image.to_bytes(16, "big"), caption) for image in range(images) for caption in range(1 + image % 3)]
+
+
+def with_objective(name: str, objective: str) -> Recipe:
+    """The recipe with one objective only."""
+    whole = recipe(name)
+    return replace(whole, objectives={objective: whole.objectives[objective]})
