@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 from pipeline.cli import main
+from schemas.folder import open_folder
 from tests.stages.regions.published import checkpoints, oracle
 from tests.stages.regions.published.families import BUTD, small
 
@@ -85,6 +87,21 @@ def test_the_original_codes_regions_are_found_again(user: Path, capsys: pytest.C
     assert found["matched"] == found["regions"] >= 20
     assert {each["name"]: each["equal"] for each in found["columns"]} == {"rows": 1, "boxes": 1, "features": 1}
     assert all(each["largest"] < 1e-2 for each in found["columns"])
+
+
+def test_two_commands_lead_from_a_caffemodel_to_the_regions_of_a_folder(user: Path) -> None:
+    tiny = user / "tiny.yaml"
+    assert run("add", tiny, user / "net.caffemodel") == 0
+    out = user / "regions"
+    words = ["extract", str(user / "pictures"), "--detector", str(tiny), "--out", str(out), "--cluster", "inline"]
+    assert main([*words, "--quiet", "--device", "cpu"]) == 0
+    table = open_folder(out / "regions")
+    notes = table.metadata(table.shards[0].name)
+    assert table.rows == len(SIZES)
+    assert json.loads(notes["classes"])[:2] == ["thing 0", "thing 1"]
+    assert json.loads(notes["attributes"])[-1] == "kind 4"
+    assert notes["checkpoint"] == hashlib.sha256((user / "net.caffemodel").read_bytes()).hexdigest()
+    assert {"tiny.yaml", "butd-r101.yaml", "tiny.safetensors"} <= {Path(name).name for name in table.header.resources}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from schemas.errors import InputError
+from stages.regions import catalogue
 from stages.regions.importing.layouts import LAYOUTS, Layout
 from stages.regions.published import anchors
 from stages.regions.published.network import PublishedDetector
@@ -63,7 +64,7 @@ def convert(tensors: Tensors, settings: FasterRCNN, where: str) -> Converted:
         settings = replace(settings, attributes=None)  # airsplay published one file without that head
     found = reformed(renamed.tensors, layout, settings)
     found = {key: fitted(value, shapes(settings).get(key)) for key, value in found.items()}
-    _check(found, renamed, settings, where)
+    _check(found, renamed, settings, where, tensors)
     return Converted(found, settings, name, renamed.unused)
 
 
@@ -100,11 +101,17 @@ def _renamed(name: str, patterns: tuple[tuple[str, str], ...]) -> str | None:
 
 def _misfits(tensors: Tensors, layout: Layout, settings: FasterRCNN) -> int:
     """How many names do not fit if the file is read by this layout."""
-    given = layout.before(tensors) if layout.before else tensors
-    known = {each: _renamed(each, layout.names) for each in given}
-    ours = {each for each in known.values() if each is not None}
-    unknown = sum(each is None and not any(re.search(p, name) for p in layout.unused) for name, each in known.items())
+    ours, unknown = _named(tensors, layout)
     return unknown + len(set(shapes(settings)) ^ ours)
+
+
+def _named(tensors: Tensors, layout: Layout) -> tuple[set[str], int]:
+    """Our names for what this layout knows, and the number of names that it does not know."""
+    given = layout.before(tensors) if layout.before else tensors
+    rest = [name for name in given if not any(re.search(pattern, name) for pattern in layout.unused)]
+    rest = [name for name in rest if _renamed(name, layout.twins) not in given]
+    ours = [_renamed(name, layout.names) for name in rest]
+    return {name for name in ours if name is not None}, ours.count(None)
 
 
 def reformed(tensors: Tensors, layout: Layout, settings: FasterRCNN) -> dict[str, Tensor]:
@@ -186,7 +193,14 @@ def fitted(value: Tensor, shape: torch.Size | None) -> Tensor:
     return value.contiguous()
 
 
-def _check(found: Tensors, renamed: Renamed, settings: FasterRCNN, where: str) -> None:
+def readers(tensors: Tensors) -> list[str]:
+    """The detectors of the catalogue whose layouts know every name in the file."""
+    known = {name for name, layout in LAYOUTS.items() if _named(tensors, layout)[1] == 0}
+    entries = {name: catalogue.load(name) for name in catalogue.names()}
+    return [name for name, entry in entries.items() if isinstance(entry, FasterRCNN) and known & set(entry.layouts)]
+
+
+def _check(found: Tensors, renamed: Renamed, settings: FasterRCNN, where: str, given: Tensors) -> None:
     wanted = shapes(settings)
     missing = sorted(set(wanted) - set(found))
     unknown = [*renamed.unknown, *sorted(set(found) - set(wanted))]
@@ -201,7 +215,7 @@ def _check(found: Tensors, renamed: Renamed, settings: FasterRCNN, where: str) -
         raise InputError(
             f"the checkpoint does not fit detector {settings.name}. {problems}",
             where=where,
-            fix="name the detector that the file was published for; `pairloom detector list` lists them",
+            fix=f"name the detector that it is of: its names are those of {', '.join(readers(given)) or 'none'} here",
         )
     for name, value in found.items():
         if not bool(torch.isfinite(value).all()):

@@ -33,6 +33,8 @@ def _caffe_names(blobs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A caffemodel's blobs under ResNet names: BatchNorm's sums are divided by its counter, and joined with Scale's."""
     found: dict[str, Tensor] = {}
     for key, blob in blobs.items():
+        while blob.dim() > 1 and len(blob) == 1:  # files of 2014 have four sides, 1 × 1 × rows × columns
+            blob = blob[0]
         layer, _, number = key.rpartition("/")
         if layer.startswith("bn") and number in "01" and f"{layer}/2" in blobs:
             total = float(blobs[f"{layer}/2"].flatten()[0])

@@ -154,6 +154,17 @@ def test_caffes_file_and_its_port_give_the_same_network(tmp_path: Path) -> None:
             assert torch.allclose(one[name], other[name], atol=1e-5), name
 
 
+def test_a_caffemodel_of_2014_gives_the_same_network(tmp_path: Path) -> None:
+    blobs = checkpoints.blobs(checkpoints.tensors(BUTD, small(BUTD)))
+    settings = shrunk(BUTD, tmp_path)
+    found = []
+    for old in (False, True):
+        path = tmp_path / f"old-{old}.caffemodel"
+        path.write_bytes(checkpoints.caffemodel(blobs, old))
+        found.append(convert(containers.read(path), settings, str(path)).tensors)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_a_file_without_attributes_is_a_detector_without_attributes(tmp_path: Path) -> None:
     settings = shrunk(HUGGING_FACE, tmp_path)
     weights = checkpoints.tensors(HUGGING_FACE, small(HUGGING_FACE))
@@ -204,8 +215,9 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, case: str) 
 @pytest.mark.parametrize("wrong", ["vinvl-x152c4", "vmb-x152", "milvlg-d2-r101"])
 def test_another_detectors_file_is_refused(tmp_path: Path, wrong: str) -> None:
     weights = checkpoints.tensors(of(wrong), small(of(wrong)))
-    with pytest.raises(InputError, match="does not fit detector butd-r101"):
+    with pytest.raises(InputError, match="does not fit detector butd-r101") as raised:
         convert(weights, shrunk(BUTD, tmp_path), "file")
+    assert wrong in raised.value.args[2]  # the cure names the detector that the file is of
 
 
 def test_a_stored_file_that_is_damaged_or_anothers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

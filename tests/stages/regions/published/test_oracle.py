@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-from stages.regions import catalogue
+from stages.regions import Config, catalogue, resources
 from stages.regions.found import Found
 from stages.regions.importing import store
 from stages.regions.published.opening import PublishedNetwork, open_published
@@ -91,6 +91,23 @@ def test_a_detector_says_what_the_original_code_says(
     rows = torch.arange(len(seen.proposals))
     attributes = found.attributes(rows, found.scores_NC.argmax(dim=1))
     assert np.allclose(attributes, seen.attributes, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 2), (1, 700), (17, 16)])
+def test_a_picture_of_any_size_has_finite_regions(network: PublishedNetwork, size: tuple[int, int]) -> None:
+    found = detect(network, Image.new("RGB", size, "teal"))
+    assert len(found.boxes) >= 1
+    assert all(torch.isfinite(each).all() for each in (found.boxes, found.probs_NC, found.features_ND))
+    height, width = found.size
+    assert (found.proposals_N4 >= 0).all()
+    assert (found.proposals_N4 <= torch.tensor([width, height, width, height])).all()
+
+
+def test_every_detector_of_the_catalogue_can_be_set() -> None:
+    for name in catalogue.names():
+        config = Config(detector=name)
+        assert config.policy().max_regions >= 36
+        assert resources(config)[0].name == f"{name}.yaml"
 
 
 def test_the_oracles_cover_the_catalogue() -> None:
