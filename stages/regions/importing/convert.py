@@ -6,7 +6,7 @@ Every tensor of the file is used once, or is one that its layout knows to be unu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -64,7 +64,7 @@ def convert(tensors: Tensors, settings: FasterRCNN, where: str) -> Converted:
         settings = replace(settings, attributes=None)  # airsplay published one file without that head
     found = reformed(renamed.tensors, layout, settings)
     found = {key: fitted(value, shapes(settings).get(key)) for key, value in found.items()}
-    _check(found, renamed, settings, where, lambda: readers(tensors))
+    _check(found, renamed, settings, where, tensors)
     return Converted(found, settings, name, renamed.unused)
 
 
@@ -200,9 +200,7 @@ def readers(tensors: Tensors) -> list[str]:
     return [name for name, entry in entries.items() if isinstance(entry, FasterRCNN) and known & set(entry.layouts)]
 
 
-def _check(
-    found: Tensors, renamed: Renamed, settings: FasterRCNN, where: str, fitting: Callable[[], list[str]]
-) -> None:
+def _check(found: Tensors, renamed: Renamed, settings: FasterRCNN, where: str, given: Tensors) -> None:
     wanted = shapes(settings)
     missing = sorted(set(wanted) - set(found))
     unknown = [*renamed.unknown, *sorted(set(found) - set(wanted))]
@@ -217,7 +215,7 @@ def _check(
         raise InputError(
             f"the checkpoint does not fit detector {settings.name}. {problems}",
             where=where,
-            fix=f"name the detector that it was published for; its names are those of {', '.join(fitting()) or 'none here'}",
+            fix=f"name the detector that it is of: its names are those of {', '.join(readers(given)) or 'none'} here",
         )
     for name, value in found.items():
         if not bool(torch.isfinite(value).all()):
