@@ -209,7 +209,7 @@ def measure(name: str, file: Path, arguments: argparse.Namespace) -> dict[str, A
 
 def compare(file: Path, size: int, arguments: argparse.Namespace) -> dict[str, Any]:
     lines: dict[str, Any] = {}
-    names = ("whole",) if arguments.whole else (*PEERS, *BM25)
+    names: tuple[str, ...] = ("whole",) if arguments.whole else (*PEERS, *BM25)
     if arguments.peers:
         names = tuple(name for name in names if name in ("pairloom", *arguments.peers.split(",")))
     for name in names:
