@@ -136,12 +136,12 @@ def is_exact(index: Index, rows: Array, config: Config) -> bool:
     (part,) = index.parts
     captions, postings = part.captions, part.postings
     shape = len(postings.starts) - 1, index.scales.shape[1]
-    full = csr_matrix((postings.weights, postings.terms, postings.starts), shape=shape)
+    columns = csr_matrix(csr_matrix((postings.weights, postings.terms, postings.starts), shape=shape).T)
     asked = csr_matrix((part.query_weights, postings.terms, postings.starts), shape=shape)
     found = mine_captions(index, 0, rows, config)
     ends = np.cumsum(found.counts)
     for number, caption in enumerate(rows):
-        row = (asked[[captions.documents[caption]]] @ full.T).toarray()[0].astype(np.float32)[captions.documents]
+        row = (asked[[captions.documents[caption]]] @ columns).toarray()[0].astype(np.float32)[captions.documents]
         other = (captions.images != captions.images[caption]) & (captions.documents != captions.documents[caption])
         allowed = np.flatnonzero(other & (row > config.floor) & (row < config.ceiling))
         best = allowed[np.lexsort((allowed, -row[allowed]))][: config.top_k]
@@ -209,7 +209,9 @@ def measure(name: str, file: Path, arguments: argparse.Namespace) -> dict[str, A
 
 def compare(file: Path, size: int, arguments: argparse.Namespace) -> dict[str, Any]:
     lines: dict[str, Any] = {}
-    names = ("whole",) if arguments.whole else (*PEERS, *BM25)
+    names: tuple[str, ...] = ("whole",) if arguments.whole else (*PEERS, *BM25)
+    if arguments.peers:
+        names = tuple(name for name in names if name in ("pairloom", *arguments.peers.split(",")))
     for name in names:
         if size > MOST.get(name, size):
             continue
@@ -241,6 +243,7 @@ def main() -> int:
     parser.add_argument("--text", choices=["stop", "content"], default="stop", help="with stop words, or without")
     parser.add_argument("--glosses", action="store_true", help="WordNet's glosses instead of made-up captions")
     parser.add_argument("--whole", action="store_true", help="all captions, from text to files; no peers")
+    parser.add_argument("--peers", help="some of them, with commas between")
     parser.add_argument("--queries", type=int, default=4000, help="captions that are searched for")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one", help=argparse.SUPPRESS)

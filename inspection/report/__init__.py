@@ -14,6 +14,7 @@ from inspection.report import charts, collect
 from inspection.report.counting import count
 from inspection.report.distributions import draw, totals
 from inspection.report.gallery import NEGATIVES, gallery
+from inspection.report.negatives import most_frequent
 from inspection.report.training import recipes
 from inspection.report.truth import OVERLAP, THRESHOLDS, VISIBLE, compare
 
@@ -54,7 +55,7 @@ def write_report(data: Path, out: Path, metrics: Path | None = None, plots: Path
         flow=flow,
         failures=failures,
         cards=cards,
-        charts=draw(counts),
+        charts=[*draw(counts), *most_frequent(metrics)],
         totals=totals(counts),
         comparison=comparison,
         curve=charts.lines({"regions": comparison.curve()}, "recall", ((0, 0), (1, 1))) if comparison else None,
