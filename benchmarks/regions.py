@@ -50,7 +50,8 @@ NAMES = (  # detectron2's, ours
     ("proposal_generator.rpn_head.", "rpn.head."),
     ("roi_heads.res5.", "head.res5."),
     ("roi_heads.box_predictor.", "predictor."),
-    ("roi_heads.box_head.", "head."),
+    ("roi_heads.box_head.fc1.", "head.fc6."),
+    ("roi_heads.box_head.fc2.", "head.fc7."),
 )
 
 
