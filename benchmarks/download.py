@@ -113,9 +113,8 @@ def theirs(folder: Path) -> Cost:
         "encode_quality": QUALITY,
         "number_sample_per_shard": 1000,
     }
-    call = (
-        f"from img2dataset import download; download(**{ ({name: _plain(value) for name, value in options.items()}) })"
-    )
+    plain = {name: _plain(value) for name, value in options.items()}
+    call = f"from img2dataset import download; download(**{plain})"
     return measured([sys.executable, "-c", call], lambda: len(list((folder / "theirs").rglob("*.jpg"))))
 
 
