@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
 BITS = 64
+FEW = 50_000  # hashes up to which single bands are faster
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads band values over the slots
 
 
@@ -17,55 +20,57 @@ def first_with_same_id(image_ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]
     return positions
 
 
-def near_kept(phashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray[np.int64]:
+def near_kept(phashes: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None) -> npt.NDArray[np.int64]:
     """For each image the position of the earliest kept one within `max_distance` bits, or -1 if it is kept itself.
 
     Images are kept or left out in order; one that is left out hides no other. No pair is missed: hashes that differ
-    in at most d bits agree in one of d + 1 bands entirely, and all kept hashes that share a band are compared.
+    in at most d bits agree in `agree` of d + agree bands entirely, and all kept hashes that share so many are compared.
+    agree: 1 or 2; the faster one for this many hashes if it is None. It never changes the result.
     """
     found: npt.NDArray[np.int64] = _scan(
-        np.ascontiguousarray(phashes), *_bands(max_distance, len(phashes)), max_distance
+        np.ascontiguousarray(phashes), *_keys(max_distance, len(phashes), agree), max_distance
     )
     return found
 
 
 def near_any(
-    phashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], max_distance: int
+    phashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Which images are within `max_distance` bits of one of `others`; no pair is missed."""
-    bands = _bands(max_distance, len(others))
+    """Which images are within `max_distance` bits of one of `others`; no pair is missed (see near_kept)."""
+    keys = _keys(max_distance, len(others), agree)
     found: npt.NDArray[np.bool_] = _scan_others(
-        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *bands, max_distance
+        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *keys, max_distance
     )
     return found
 
 
-def _bands(max_distance: int, hashes: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], int]:
-    """Where each band begins, its mask, and how many bits of a band's value choose its slot."""
-    bands = max_distance + 1
+def _keys(max_distance: int, hashes: int, agree: int | None) -> tuple[npt.NDArray[np.uint64], int]:
+    """The bits that each key takes from a hash, as masks, and how many bits of a mixed key choose its slot."""
+    if agree is None:  # pairs of bands are longer keys, so far fewer hashes share one, but there are more of them
+        agree = 2 if hashes > FEW else 1
+    bands = max_distance + agree
     edges = [BITS * band // bands for band in range(bands + 1)]
-    widths = np.diff(edges)
-    masks = np.array([(1 << int(width)) - 1 for width in widths], np.uint64)
-    return np.array(edges[:-1], np.uint64), masks, int(min(widths.max(), max(8, hashes.bit_length()), 24))
+    masks = [(1 << stop) - (1 << start) for start, stop in itertools.pairwise(edges)]
+    keys = [sum(chosen) for chosen in itertools.combinations(masks, agree)]
+    return np.array(keys, np.uint64), min(max(8, hashes.bit_length()), 24)
 
 
 @numba.njit(cache=True)
 def _scan(
     phashes: npt.NDArray[np.uint64],
-    shifts: npt.NDArray[np.uint64],
     masks: npt.NDArray[np.uint64],
     slot_bits: int,
     max_distance: int,
 ) -> npt.NDArray[np.int64]:
-    heads = np.full((len(shifts), 1 << slot_bits), -1, np.int64)  # the last kept hash of each slot
-    before = np.full((len(shifts), len(phashes)), -1, np.int64)  # the one kept before it in the same slot
+    heads = np.full((len(masks), 1 << slot_bits), -1, np.int32)  # the last kept hash of each slot
+    before = np.full((len(masks), len(phashes)), -1, np.int32)  # the one kept before it in the same slot
     kept_by = np.full(len(phashes), -1, np.int64)
-    slots = np.empty(len(shifts), np.int64)
+    slots = np.empty(len(masks), np.int64)
     down = np.uint64(64 - slot_bits)
     for here in range(len(phashes)):
         value = phashes[here]
-        for band in range(len(shifts)):
-            slots[band] = np.int64((((value >> shifts[band]) & masks[band]) * np.uint64(GOLDEN)) >> down)
+        for band in range(len(masks)):
+            slots[band] = _slot(value & masks[band], down)
             there = heads[band, slots[band]]
             while there >= 0:
                 earlier = kept_by[here] < 0 or there < kept_by[here]
@@ -73,7 +78,7 @@ def _scan(
                     kept_by[here] = there
                 there = before[band, there]
         if kept_by[here] < 0:
-            for band in range(len(shifts)):
+            for band in range(len(masks)):
                 before[band, here] = heads[band, slots[band]]
                 heads[band, slots[band]] = here
     return kept_by
@@ -83,28 +88,34 @@ def _scan(
 def _scan_others(
     phashes: npt.NDArray[np.uint64],
     others: npt.NDArray[np.uint64],
-    shifts: npt.NDArray[np.uint64],
     masks: npt.NDArray[np.uint64],
     slot_bits: int,
     max_distance: int,
 ) -> npt.NDArray[np.bool_]:
-    heads = np.full((len(shifts), 1 << slot_bits), -1, np.int64)
-    before = np.full((len(shifts), len(others)), -1, np.int64)
+    heads = np.full((len(masks), 1 << slot_bits), -1, np.int32)
+    before = np.full((len(masks), len(others)), -1, np.int32)
     down = np.uint64(64 - slot_bits)
     for there in range(len(others)):
-        for band in range(len(shifts)):
-            slot = np.int64((((others[there] >> shifts[band]) & masks[band]) * np.uint64(GOLDEN)) >> down)
+        for band in range(len(masks)):
+            slot = _slot(others[there] & masks[band], down)
             before[band, there] = heads[band, slot]
             heads[band, slot] = there
     near = np.zeros(len(phashes), np.bool_)
     for here in range(len(phashes)):
-        for band in range(len(shifts)):
-            slot = np.int64((((phashes[here] >> shifts[band]) & masks[band]) * np.uint64(GOLDEN)) >> down)
+        for band in range(len(masks)):
+            slot = _slot(phashes[here] & masks[band], down)
             there = heads[band, slot]
             while there >= 0 and not near[here]:
                 near[here] = _ones(phashes[here] ^ others[there]) <= max_distance
                 there = before[band, there]
     return near
+
+
+@numba.njit(cache=True)
+def _slot(key: np.uint64, down: np.uint64) -> np.int64:
+    """A place for a key: two rounds of multiplying, so that bits from anywhere count."""
+    mixed = (key ^ (key >> np.uint64(32))) * np.uint64(GOLDEN)
+    return np.int64(((mixed ^ (mixed >> np.uint64(29))) * np.uint64(GOLDEN)) >> down)
 
 
 @numba.njit(cache=True)

@@ -66,7 +66,7 @@ def test_the_language_that_the_list_gives_counts() -> None:
 def test_blocked_words_are_whole_words_in_any_case(tmp_path: Path) -> None:
     listed = tmp_path / "words.txt"
     listed.write_text("# a comment\nCat\nbad  dog\n", encoding="utf-8")
-    blocked = {"blocked_words": str(listed)}
+    blocked: dict[str, Any] = {"blocked_words": str(listed)}
     assert reason("A CAT!", **blocked) == reason("a bad dog", **blocked) == "caption-blocked"
     assert reason("a category", **blocked) is reason("a dog", **blocked) is None
 

@@ -98,6 +98,15 @@ def drip(first: bytes, piece: bytes, every_s: float, closing: threading.Event) -
     return answer
 
 
+def hang(closing: threading.Event) -> Answer:
+    """Nothing, until the test is over."""
+
+    def answer(connection: socket.socket, path: str) -> None:
+        closing.wait(30)
+
+    return answer
+
+
 def endless(first: bytes, piece: bytes) -> Answer:
     def answer(connection: socket.socket, path: str) -> None:
         connection.sendall(first)

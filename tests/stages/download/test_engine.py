@@ -18,7 +18,7 @@ from stages.download.hosts import Courtesy
 from stages.download.names import Doors
 from stages.download.pictures import Limits
 from stages.download.spool import Spool, key_of
-from tests.stages.download.hostile import HostileServer, in_turn, jpeg, reply
+from tests.stages.download.hostile import HostileServer, hang, in_turn, jpeg, reply
 from tests.stages.download.test_fetch import JPEG, manners, outcomes
 
 URL = "http://mirror.invalid"
@@ -161,7 +161,7 @@ def test_rows_that_are_noted_are_not_asked_for_again(hostile: HostileServer, tmp
 
 
 def test_several_shards_are_in_work_at_once_and_a_slow_one_holds_no_other(hostile: HostileServer) -> None:
-    hostile.answers["/slow"] = lambda connection, path: hostile.closing.wait(20)
+    hostile.answers["/slow"] = hang(hostile.closing)
     hostile.answers["/fast"] = reply(JPEG)
     doors = Doors(mapped=dict.fromkeys(("mirror.invalid", "slow.invalid"), ("127.0.0.1", hostile.port)))
     engine = make(hostile, doors=doors, timeout_s=30.0, header_timeout_s=30.0)

@@ -15,7 +15,7 @@ def job(host: str, number: int = 0) -> Job:
 
 def names(hosts: Hosts, now: float, most: int = 100) -> list[str]:
     """The hosts of all rows that may be started now."""
-    taken = []
+    taken: list[str] = []
     while len(taken) < most and (found := hosts.take(now)):
         taken.append(found.target.host)
     return taken
@@ -111,8 +111,8 @@ def test_every_row_gets_its_turn_once_and_no_host_more_than_its_share(listed: li
         while found := hosts.take(now):
             running.append(found)
             seen.append(int(found.target.path[1:]))
-        for host in {hosts.of(one).name for one in running}:
-            assert sum(hosts.of(one).name == host for one in running) <= most
+        for name in {hosts.of(one).name for one in running}:
+            assert sum(hosts.of(one).name == name for one in running) <= most
         if running:
             ended = running.pop(0)
             hosts.answer(hosts.of(ended))

@@ -1,0 +1,200 @@
+"""The command as a user runs it: killed, interrupted, out of disk, below its floor, and tried again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from schemas.folder import is_table, open_folder
+from stages.download.spool import Spool, key_of
+from tests.pipeline.helpers import hashes
+from tests.stages.download.hostile import Answer, HostileServer, hang, in_turn, jpeg, reply
+
+HERE = Path(__file__).resolve().parents[3]
+ROWS, ROWS_PER_SHARD = 40, 16
+DOWNLOAD = {
+    "retries": 1,
+    "backoff_s": 0.01,
+    "per_host_rate": 1000.0,
+    "max_side": 48,
+    "min_success_rate": 0.2,
+    "decoders": 1,
+}
+
+
+def slowly(answer: Answer, wait_s: float = 0.02) -> Answer:
+    def late(connection: Any, path: str) -> None:
+        time.sleep(wait_s)
+        answer(connection, path)
+
+    return late
+
+
+def serve(server: HostileServer) -> None:
+    """Pictures of many sizes; every fifth is missing, every seventh fails."""
+    for row in range(ROWS):
+        picture = reply(jpeg(40 + row, 40, seed=row))
+        answer = reply(status=404) if row % 5 == 4 else reply(status=503) if row % 7 == 6 else picture
+        server.answers[f"/{row}"] = slowly(answer)
+
+
+class Run:
+    """A list and settings of its own; the command on them."""
+
+    def __init__(self, folder: Path, port: int, **settings: Any) -> None:
+        self.folder, self.out, self.base = folder, folder / "out", f"http://127.0.0.1:{port}"
+        folder.mkdir(exist_ok=True)
+        with (folder / "list.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["url", "caption", "number"])
+            writer.writerows([f"http://127.0.0.1:{port}/{row}", f"picture {row}", row] for row in range(ROWS))
+        (folder / "params.yaml").write_text(yaml.safe_dump({"download": DOWNLOAD | settings}))
+        self.command = [
+            *(sys.executable, "-m", "pipeline.cli", "download", str(folder / "list.csv"), "--out", str(self.out)),
+            *("--allow-host", f"127.0.0.1:{port}", "--params", str(folder / "params.yaml"), "--cluster", "inline"),
+            *("--rows-per-shard", str(ROWS_PER_SHARD), "--json"),
+        ]
+
+    def start(self, command: list[str] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command or self.command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def finish(self, command: list[str] | None = None, code: int = 0) -> dict[str, Any]:
+        process = self.start(command)
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == code, errors
+        result: dict[str, Any] = json.loads(said)
+        return result
+
+    def tables(self) -> dict[str, str]:
+        """Hashes of all files but locks and indexes."""
+        return {name: digest for name, digest in hashes(self.out).items() if not name.startswith(".")}
+
+    def noted(self) -> set[str]:
+        """The paths whose outcome is noted or in a finished shard."""
+        urls = [f"{self.base}/{row}" for row in range(ROWS)]
+        known = set()
+        for folder in (self.out / ".index/download").glob("*/partial/*"):
+            with Spool(folder) as spool:
+                known |= {url for url in urls if key_of(url, None) in spool}
+        if is_table(self.out / "pairs"):
+            for entry in open_folder(self.out / "pairs").shards:
+                first = int(entry.name) * ROWS_PER_SHARD
+                known |= set(urls[first : first + ROWS_PER_SHARD])
+        return {urlsplit(url).path for url in known}
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not true() and process.poll() is None:
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.005)
+
+
+def kill_at(run: Run, server: HostileServer, requests: int) -> None:
+    process = run.start()
+    wait_until(lambda: len(server.requests) >= requests, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def check_rounds(hostile: HostileServer, tmp_path: Path, rounds: int) -> None:
+    serve(hostile)
+    undisturbed = Run(tmp_path / "undisturbed", hostile.port)
+    undisturbed.finish()
+    asked_once = len(hostile.requests)
+    chance = random.Random(7)
+    for number in range(rounds):
+        hostile.requests.clear()
+        run = Run(tmp_path / str(number), hostile.port)
+        kill_at(run, hostile, chance.randrange(2, asked_once - 4))
+        noted = run.noted()
+        hostile.requests.clear()
+        run.finish()
+        assert run.tables() == undisturbed.tables()
+        assert noted.isdisjoint(hostile.requests)
+        assert not list((run.out / ".index").rglob("*.spool"))
+
+
+def test_kill_9_and_again_gives_the_bytes_of_an_undisturbed_run(hostile: HostileServer, tmp_path: Path) -> None:
+    check_rounds(hostile, tmp_path, rounds=1)
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_random_moments(hostile: HostileServer, tmp_path: Path) -> None:
+    check_rounds(hostile, tmp_path, rounds=20)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_with_its_code(
+    hostile: HostileServer, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    hostile.answers |= {f"/{row}": hang(hostile.closing) for row in range(ROWS)}
+    run = Run(tmp_path / "run", hostile.port)
+    process = run.start()
+    wait_until(lambda: "/0" in hostile.requests, process)
+    process.send_signal(number)
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "same command goes on" in errors
+    assert time.monotonic() - start < 15
+    assert not open_folder(run.out / "pairs").complete
+
+
+def test_too_few_pictures_end_the_run_with_reasons_and_hosts(hostile: HostileServer, tmp_path: Path) -> None:
+    serve(hostile)
+    result = Run(tmp_path / "run", hostile.port, min_success_rate=0.9).finish(code=1)
+    assert result["error"] == "RunError"
+    assert "8 not-found" in result["what"]
+    assert "127.0.0.1: 8 not-found" in result["what"]
+
+
+def test_a_full_disk_ends_the_run_and_space_lets_it_go_on(hostile: HostileServer, tmp_path: Path) -> None:
+    serve(hostile)
+    run = Run(tmp_path / "run", hostile.port)
+    limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 16; exec "$@"', "bash", *run.command]  # no file above 16 KiB
+    result = run.finish(limited, code=1)
+    assert result["error"] == "StoreError"
+    assert "free some space" in result["fix"]
+    assert run.finish()["rows_in"] == ROWS
+
+
+def test_retry_fetches_only_what_failed_and_gives_the_shard_as_if_it_had_worked_at_once(
+    hostile: HostileServer, tmp_path: Path
+) -> None:
+    serve(hostile)
+    run = Run(tmp_path / "run", hostile.port)
+    run.finish()
+    stamps = {file.name: file.stat().st_mtime_ns for file in (run.out / "pairs").glob("*.parquet")}
+    failing = [row for row in range(ROWS) if row % 5 != 4 and row % 7 == 6]
+    for row in failing:
+        hostile.answers[f"/{row}"] = in_turn(reply(jpeg(40 + row, 40, seed=row)))
+    hostile.requests.clear()
+    retry = [*run.command[:3], "retry", str(run.out), "--reason", "5xx,timeout", "--cluster", "inline", "--json"]
+    assert run.finish(retry)["retried"] == len(failing)
+    assert sorted(set(hostile.requests)) == sorted(["/robots.txt", *(f"/{row}" for row in failing)])
+    at_once = Run(tmp_path / "at-once", hostile.port)
+    at_once.finish()
+    assert run.tables() == at_once.tables()
+    changed = {row // ROWS_PER_SHARD for row in failing}
+    for file in (run.out / "pairs").glob("*.parquet"):
+        assert (file.stat().st_mtime_ns != stamps[file.name]) == (int(file.stem) in changed)
+    extra = pq.read_table(run.out / "pairs/00000.parquet", columns=["extra"])["extra"].to_pylist()
+    assert extra[0] == [("number", "0")]
