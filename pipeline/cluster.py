@@ -101,6 +101,7 @@ class DaskPool:
         for future in finished:
             result = _result(future)
             task = running.pop(future)
+            future.release()  # or the scheduler would compute it again each time the worker that has its result dies
             if (following := submit()) is not None:
                 finished.add(following)
             yield task, result
@@ -140,8 +141,13 @@ def open_pool(run: RunConfig, most: int, overlap: int = 1) -> Iterator[Pool]:
     import dask
     from distributed import Client, LocalCluster
 
-    quiet = {"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "60s"}
-    with dask.config.set(quiet):
+    patience = {
+        "distributed.scheduler.allowed-failures": 1,
+        "distributed.comm.timeouts.connect": "60s",
+        # Dask gives a worker up for good that happens to be away 15 s after it died, while it is being started again.
+        "distributed.deploy.lost-worker-timeout": "1h",
+    }
+    with dask.config.set(patience):
         if run.cluster != "local":
             with Client(run.cluster, timeout="30s") as client:
                 yield DaskPool(client, overlap)
