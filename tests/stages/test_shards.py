@@ -101,7 +101,8 @@ def test_a_feature_that_is_no_number_is_rejected() -> None:
 def test_a_number_in_another_column_that_is_no_number_is_named_with_its_region() -> None:
     pairs, regions, tags, negatives = tables([1])
     boxes = np.array([[0, 0, np.inf, 1]], "<f4").tobytes()
-    regions = regions.set_column(2, regions.schema.field("boxes"), pa.array([boxes], pa.large_binary()))
+    place = regions.schema.get_field_index("boxes")
+    regions = regions.set_column(place, regions.schema.field(place), pa.array([boxes], pa.large_binary()))
     _, rejects = shards.process(pairs, regions, tags, negatives, Config())
     assert rejects["detail"].to_pylist() == ["region 0 has inf in boxes"]
 

@@ -83,8 +83,14 @@ class Run:
         return result
 
     def tables(self) -> dict[str, str]:
-        """Hashes of all files but locks and indexes."""
-        return {name: digest for name, digest in hashes(self.out).items() if not name.startswith(".")}
+        """Hashes of all files but locks, indexes and the quarantine."""
+        return {name: digest for name, digest in hashes(self.out).items() if not name.startswith((".", "quarantine"))}
+
+    def left_out(self) -> list[dict[str, Any]]:
+        """The quarantine without `attempts`: a connection that the machine refused for a moment is tried once more."""
+        folder = open_folder(self.out / "quarantine")
+        rows = [row for _, table in folder.tables() for row in table.to_pylist()]
+        return [{name: value for name, value in row.items() if name != "attempts"} for row in rows]
 
     def noted(self) -> set[str]:
         """The paths whose outcome is noted or in a finished shard."""
@@ -128,6 +134,7 @@ def check_rounds(hostile: HostileServer, tmp_path: Path, rounds: int) -> None:
         hostile.requests.clear()
         run.finish()
         assert run.tables() == undisturbed.tables()
+        assert run.left_out() == undisturbed.left_out()
         assert noted.isdisjoint(hostile.requests)
         assert not list((run.out / ".index").rglob("*.spool"))
 
@@ -193,6 +200,7 @@ def test_retry_fetches_only_what_failed_and_gives_the_shard_as_if_it_had_worked_
     at_once = Run(tmp_path / "at-once", hostile.port)
     at_once.finish()
     assert run.tables() == at_once.tables()
+    assert run.left_out() == at_once.left_out()
     changed = {row // ROWS_PER_SHARD for row in failing}
     for file in (run.out / "pairs").glob("*.parquet"):
         assert (file.stat().st_mtime_ns != stamps[file.name]) == (int(file.stem) in changed)
