@@ -87,7 +87,7 @@ class Run:
         return {name: digest for name, digest in hashes(self.out).items() if not name.startswith((".", "quarantine"))}
 
     def left_out(self) -> list[dict[str, Any]]:
-        """The quarantine without `attempts`: a connection that the machine refused for a moment is tried once more."""
+        """The quarantine without `attempts`, which once differed on a busy machine for a reason not yet found."""
         folder = open_folder(self.out / "quarantine")
         rows = [row for _, table in folder.tables() for row in table.to_pylist()]
         return [{name: value for name, value in row.items() if name != "attempts"} for row in rows]
@@ -200,7 +200,7 @@ def test_retry_fetches_only_what_failed_and_gives_the_shard_as_if_it_had_worked_
     at_once = Run(tmp_path / "at-once", hostile.port)
     at_once.finish()
     assert run.tables() == at_once.tables()
-    assert run.left_out() == at_once.left_out()
+    assert hashes(run.out / "quarantine") == hashes(at_once.out / "quarantine")
     changed = {row // ROWS_PER_SHARD for row in failing}
     for file in (run.out / "pairs").glob("*.parquet"):
         assert (file.stat().st_mtime_ns != stamps[file.name]) == (int(file.stem) in changed)
