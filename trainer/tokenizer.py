@@ -44,16 +44,34 @@ class Tokenizer:
                 return int(number)
         raise InputError(f"the vocabulary has none of {', '.join(candidates)}", where, "name a complete tokenizer.json")
 
-    def words(self, text: str) -> Words:
-        """A caption's tokens. An empty text is start and end alone."""
-        encoding = self.backend.encode(text, add_special_tokens=False)
-        room = self.max_tokens - 2
-        ids = [self.start, *encoding.ids[:room], self.end]
-        word_ids = [-1, *(-1 if word is None else word for word in encoding.word_ids[:room]), -1]
-        return Words(np.array(ids, np.int64), np.array(word_ids, np.int64), np.full(len(ids), IGNORE, np.int64))
+    def words(self, text: str, second: str | None = None) -> Words:
+        """A caption's tokens, and after another end those of a second text. An empty text is start and end alone.
+
+        What is too long loses tokens at the end, with two texts the longer one of them (BERT's rule, and Oscar's).
+        """
+        texts = [self.backend.encode(part, add_special_tokens=False) for part in (text, second) if part is not None]
+        lengths = fitting([len(part.ids) for part in texts], self.max_tokens - 1 - len(texts))
+        ids, word_ids, segments, words = [self.start], [-1], [0], 0
+        for segment, (part, length) in enumerate(zip(texts, lengths, strict=True)):
+            ids += [*part.ids[:length], self.end]
+            numbers = [-1 if word is None else word + words for word in part.word_ids[:length]]
+            word_ids += [*numbers, -1]
+            segments += [segment] * (length + 1)
+            words = max(words, *numbers, -1) + 1 if numbers else words
+        labels = np.full(len(ids), IGNORE, np.int64)
+        return Words(np.array(ids, np.int64), np.array(word_ids, np.int64), labels, np.array(segments, np.int64))
 
     def save(self, path: Path) -> None:
         self.backend.save(str(path), pretty=False)
+
+
+def fitting(lengths: list[int], room: int) -> list[int]:
+    """Lengths cut to fit into the room together: one by one from the longest, the last of equal ones."""
+    left = list(lengths)
+    while sum(left) > max(room, 0):
+        longest = max(range(len(left)), key=lambda i: (left[i], i))
+        left[longest] -= 1
+    return left
 
 
 def _special(name: str) -> bool:
