@@ -146,6 +146,11 @@ class Row:
         mined = self.group.cell("negatives", self.row).values[self.caption_index].values
         return [] if mined is None else list(mined.field("text").to_pylist())
 
+    def siblings(self) -> list[str]:
+        """The image's captions in the wanted languages, its own among them."""
+        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
+        return [Row(self.group, place).text for place in range(int(first), int(last))]
+
     def tags(self) -> str:
         """The image's tags, best first, joined by spaces; empty if it has none."""
         found = self.group.cell("tags", self.row).values
