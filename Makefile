@@ -7,6 +7,8 @@ LOOKED_AT := schemas stages pipeline trainer formats inspection install benchmar
 # dvc.yaml calls `pairloom`, so the environment's own programs come first. pip need not look for newer pips.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Every command and worker is a process of its own: without kept bytecode each spends ten seconds compiling torch.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
