@@ -264,6 +264,11 @@ def test_a_step_up_is_as_long_as_lr_in_each_row_and_stays_in_the_ball(norm: Any)
     torch.testing.assert_close(short.flatten(1).norm(order, dim=1), torch.tensor([0.2, 0.0]))
 
 
+def test_a_model_that_takes_no_perturbations_is_refused(shards: Path) -> None:
+    with pytest.raises(ConfigError, match="two_stream takes no perturbations"):
+        opened("vilbert", shards, training={"adversarial": {"steps": 2, "lr": 0.1}})
+
+
 def test_the_perturbed_pass_costs_more_than_the_clean_one(shards: Path) -> None:
     learner, loader = opened("villa", shards)
     batch = next(b for b in iter(loader) if b.objective == "itm")
