@@ -71,6 +71,7 @@ class Example:
     words: Words
     units: Regions | Pixels
     mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
+    causal: bool = False  # whether the second text is written word by word, as in all rows of the batch
     others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
 
 
@@ -113,6 +114,7 @@ class Batch:
     words: WordBatch
     regions: RegionBatch | None = None
     pixels_B3SS: Tensor | None = None  # float32
+    causal: bool = False  # second texts see themselves up to each word, and first texts do not see them
     others: WordBatch | None = None  # further texts of each row: (B, K, T)
     objective: str = ""  # that the rows are made ready for, or the step that several share
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
@@ -170,6 +172,7 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
         words=collate_words([example.words for example in examples], pad_id),
         regions=collate_regions(regions, empty, dtype) if regions else None,
         pixels_B3SS=pad(pixels, 0, empty) if pixels else None,
+        causal=examples[0].causal,
         others=_others([example.others for example in examples], pad_id),
     )
 

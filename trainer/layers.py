@@ -54,6 +54,14 @@ def attention_bias(seen_BL: Tensor, dtype: torch.dtype) -> Tensor:
     return nothing_BL.masked_fill(~seen_BL, torch.finfo(dtype).min)[:, None, None, :]
 
 
+def causal_bias(seen_BL: Tensor, second_BL: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, L, L) the same, but a second text (bool) is seen by itself alone, and there by what comes after."""
+    place_L = torch.arange(seen_BL.shape[1], device=seen_BL.device)
+    before_LL = place_L[None, :] <= place_L[:, None]
+    allowed_BLL = seen_BL[:, None, :] & (~second_BL[:, None, :] | (second_BL[:, :, None] & before_LL))
+    return torch.zeros_like(allowed_BLL, dtype=dtype).masked_fill(~allowed_BLL, torch.finfo(dtype).min)[:, None]
+
+
 class Widths(Protocol):
     """Of a transformer, as BERT counts."""
 

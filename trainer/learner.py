@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ class Learner(nn.Module):
         super().__init__()
         self.recipe, self.shapes, self.kinds = recipe, shapes, recipe.steps()
         self.model = recipe.model.module.build(recipe.model.settings, shapes)
+        if recipe.training.adversarial and "nudges" not in inspect.signature(self.model.forward).parameters:
+            given = f"model {recipe.model.name} takes no perturbations"
+            raise ConfigError(given, f"recipe {recipe.name}", "leave training.adversarial out, or take single_stream")
         self.heads = nn.ModuleDict(
             {name: part.module.head(part.settings, self.model, shapes) for name, part in recipe.objectives.items()}
         )

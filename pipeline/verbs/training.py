@@ -51,6 +51,18 @@ def add_recipe(verbs: Any) -> None:
     check.add_argument("name")
     check.add_argument("shards", type=Path, help="folder of shards")
     check.add_argument("--size", default="base", help="default: base")
+    probe = add_verb(
+        group,
+        "probe",
+        probe_text,
+        "ask what the text side of checkpoints knows, without an image",
+        "pairloom recipe probe models/uniter models/lexical",
+    )
+    probe.add_argument("checkpoints", nargs="+", type=Path, help="folders that training wrote, to be compared")
+    probe.add_argument("--choices", type=Path, help="goals and two solutions in PIQA's format (default: a few of ours)")
+    probe.add_argument("--labels", type=Path, help="PIQA's file of labels; without it each line of --choices has one")
+    probe.add_argument("--nouns", type=Path, help="text, start, stop and adjective (default: a few of ours)")
+    probe.add_argument("--seed", type=int, default=0)
     table = add_verb(
         group,
         "table",
@@ -134,3 +146,24 @@ def table_of_recipes(arguments: argparse.Namespace) -> Outcome:
         arguments.write.write_text(document, encoding="utf-8")
     facts = {"rows": [vars(line) | {"holds": line.holds} for line in told]}
     return Outcome(facts, text, exit_code=0 if all(line.holds for line in told) else 1)
+
+
+def probe_text(arguments: argparse.Namespace) -> Outcome:
+    """The probes of the study of lexical grounding; with our own few lines they show that it works, and no more."""
+    from trainer import checkpoint, probes
+
+    choices = probes.read(arguments.choices or probes.CHOICES, probes.Choice, arguments.labels)
+    nouns = probes.read(arguments.nouns or probes.NOUNS, probes.Noun)
+    found: dict[str, Any] = {}
+    for folder in arguments.checkpoints:
+        learner, tokenizer = checkpoint.load(folder)
+        found[str(folder)] = {
+            "choices": probes.choose(learner, tokenizer, choices, arguments.seed),
+            "adjectives": probes.adjectives(learner, tokenizer, nouns, arguments.seed),
+        }
+    lines = [
+        f"{folder}: {probe} {', '.join(f'{name} {value:.3f}' for name, value in figures.items())}"
+        for folder, both in found.items()
+        for probe, figures in both.items()
+    ]
+    return Outcome({"probes": found}, "\n".join(lines))

@@ -17,7 +17,7 @@ from tests.trainer.loading import WORDS, write_folder
 from trainer import adversarial, checkpoint
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
-from trainer.batch import HIDDEN, Batch, map_tensors
+from trainer.batch import HIDDEN, IGNORE, Batch, Words, map_tensors
 from trainer.contract import Shapes
 from trainer.data import Loader
 from trainer.learner import Learner
@@ -28,6 +28,7 @@ from trainer.objectives.itm import image_text_matching
 from trainer.objectives.mlm import masked_language_modelling
 from trainer.objectives.mrc import region_kl
 from trainer.objectives.mrfr import feature_error
+from trainer.objectives.seq2seq import taken_apart
 from trainer.recipe import Adversarial
 
 HERE = Path(__file__).resolve().parents[2]
@@ -264,6 +265,11 @@ def test_a_step_up_is_as_long_as_lr_in_each_row_and_stays_in_the_ball(norm: Any)
     torch.testing.assert_close(short.flatten(1).norm(order, dim=1), torch.tensor([0.2, 0.0]))
 
 
+def test_a_model_that_takes_no_perturbations_is_refused(shards: Path) -> None:
+    with pytest.raises(ConfigError, match="two_stream takes no perturbations"):
+        opened("vilbert", shards, training={"adversarial": {"steps": 2, "lr": 0.1}})
+
+
 def test_the_perturbed_pass_costs_more_than_the_clean_one(shards: Path) -> None:
     learner, loader = opened("villa", shards)
     batch = next(b for b in iter(loader) if b.objective == "itm")
@@ -280,6 +286,40 @@ def test_symmetric_kl_by_hand() -> None:
     p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
     by_hand = 0.5 * np.log(2) + 0.5 * np.log(2 / 3) + 0.25 * np.log(0.5) + 0.75 * np.log(1.5)
     assert float(adversarial.symmetric_kl([p.log()], [q.log()])) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_fragments_are_written_from_what_is_left_and_from_what_was_written() -> None:
+    words = Words(
+        np.array([2, 10, 11, 12, 13, 3]), np.array([-1, 0, 1, 2, 3, -1]), np.full(6, IGNORE), np.zeros(6, int)
+    )
+    for seed in range(50):
+        apart = taken_apart(words, 0.25, 2, 3, np.random.default_rng(seed))
+        gone = [token for token in (10, 11, 12, 13) if token not in apart.ids_T[: apart.segments_T.argmax()]]
+        assert len(gone) == 1  # a quarter of four
+        left = [token for token in (10, 11, 12, 13) if token not in gone]
+        assert apart.ids_T.tolist() == [2, *left, 3, *gone, 3]
+        assert apart.segments_T.tolist() == [0] * 5 + [1, 1]
+        assert apart.labels_T.tolist() == [IGNORE] * 4 + [*gone, 3, IGNORE]
+
+
+def test_no_word_sees_what_it_is_to_predict(shards: Path) -> None:
+    learner, loader = opened("unimo", shards)
+    batch = next(batch for batch in loader if batch.objective == "seq2seq")
+    assert batch.causal
+    learner.eval()
+    words, before = batch.words, learner.model(batch)
+    for place in range(words.input_ids_BT.shape[1]):
+        second = words.segments_BT[:, place] == 1
+        ids = words.input_ids_BT.clone()
+        ids[:, place] = torch.where(second, (ids[:, place] + 7) % learner.shapes.vocab_size, ids[:, place])
+        after = learner.model(replace(batch, words=replace(words, input_ids_BT=ids)))
+        torch.testing.assert_close(after.words_BTH[:, :place], before.words_BTH[:, :place])
+        torch.testing.assert_close(after.units_BUH, before.units_BUH)
+
+
+def test_a_model_that_sees_ahead_cannot_write(shards: Path) -> None:
+    with pytest.raises(ConfigError, match="see what comes after"):
+        opened("vilbert", shards, objectives={"seq2seq": {}})
 
 
 def test_cmcl_by_hand_and_infonce_when_one_is_right() -> None:

@@ -60,17 +60,18 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     """The example with the texts that its image is compared with: positives first."""
     mine = [text for text in row.siblings() if text != row.text] or [row.text]
     texts = [mine[i] for i in rng.integers(0, len(mine), settings.positives)]
-    names = json.loads(row.group.metadata["classes"]), json.loads(row.group.metadata["attributes"])
+    words = vocabularies(row.group.metadata["classes"], row.group.metadata["attributes"])
     for number in range(settings.mined + settings.rewritten):
-        text = rewritten(row.text, vocabularies(*map(tuple, names)), rng) if number >= settings.mined else None
+        text = rewritten(row.text, words, rng) if number >= settings.mined else None
         text = text or negative_text(row, 1.0, rng)
         texts.append("" if text is None else text)  # alone in its shard: nothing is said
     return replace(example, others=tuple(make.tokenizer.words(text) for text in texts))
 
 
 @lru_cache
-def vocabularies(classes: tuple[str, ...], attributes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    return classes, tuple(name for name in attributes if name != "none"), RELATIONS
+def vocabularies(classes: str, attributes: str) -> tuple[tuple[str, ...], ...]:
+    """The names of each kind, of the JSON lists in a shard's metadata."""
+    return tuple(json.loads(classes)), tuple(name for name in json.loads(attributes) if name != "none"), RELATIONS
 
 
 def rewritten(text: str, words: Sequence[tuple[str, ...]], rng: np.random.Generator) -> str | None:
