@@ -7,10 +7,12 @@ LOOKED_AT := schemas stages pipeline trainer formats inspection install benchmar
 # dvc.yaml calls `pairloom`, so the environment's own programs come first. pip need not look for newer pips.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Every command and worker is a process of its own: without kept bytecode each spends ten seconds compiling torch.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint bench report clean
+.PHONY: help venv demo test lint bench recipes report clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -46,6 +48,10 @@ lint: $(INSTALLED) ## ruff and mypy
 bench: $(INSTALLED) ## run every script of benchmarks/, each against a named peer
 	@for script in benchmarks/[a-z]*.py; do \
 	    echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
+
+recipes: $(INSTALLED) ## train every recipe at size tiny on 1,200 scenes and print the table of docs/systems.md
+	@test -f data/recipes/shards/manifest.json || $(BIN)/pairloom run --urls stages/sample/scenes.yaml --out data/recipes
+	@$(BIN)/pairloom recipe table --shards data/recipes/shards --write docs/systems.md
 
 report: $(INSTALLED) ## write the report again and say where it is
 	@$(BIN)/pairloom report

@@ -43,9 +43,9 @@ class Letters:
 
     pad, mask = 0, None
 
-    def words(self, text: str) -> Words:
+    def words(self, text: str, second: str | None = None) -> Words:
         ids = np.frombuffer(text.encode(), np.uint8).astype(np.int64)
-        return Words(ids, np.zeros(len(ids), np.int64), np.full(len(ids), IGNORE, np.int64))
+        return Words(ids, np.zeros_like(ids), np.full(len(ids), IGNORE, np.int64), np.zeros_like(ids))
 
 
 def make_records(count: int) -> list[Record]:

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   pairloom curate pairs --out clean --profile align    clean captions, rules by name
   pairloom stage regions --redo                 one stage, shards of other settings made again
   pairloom extract photos --out photo-regions   the regions of a folder of pictures
-  pairloom train uniter --shards data/shards    a recipe on finished shards
+  pairloom train --recipe uniter --shards data/shards    a recipe on finished shards
   pairloom negatives captions.csv --out mined   hard negatives of plain captions
   pairloom info data/regions                    what a table holds and what made it
   pairloom lint data                            every check; exits 1 if anything is wrong

@@ -23,17 +23,20 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 IGNORE = -100  # a label that no loss counts, as in torch
+# What is seen of a region: itself, nothing, or (n from 0) the batch's region n, counted in a circle.
+ITSELF, HIDDEN = -2, -1
 
 Tensors = TypeVar("Tensors", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
 class Words:
-    """One caption as token ids, start and end included."""
+    """One text, or a caption and what follows it, as token ids; start and ends included."""
 
     ids_T: Array  # int64
     word_ids_T: Array  # int64, number of the word that the token is a part of, −1 for special tokens
     labels_T: Array  # int64, the id to predict, or IGNORE
+    segments_T: Array  # int64, 0 the caption, 1 what follows it, such as tags
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,12 @@ class Regions:
 
     features_RD: Array | Stored  # float16, read-only; Stored: still in the shard, read when its batch is made
     boxes_R7: Array  # float32: x1/W y1/H x2/W y2/H w/W h/H area share
-    masked_R: Array  # bool, hidden from the model
+    masked_R: Array  # bool, to be predicted
+    shown_R: Array | None = None  # int64: ITSELF, HIDDEN or a number; None: HIDDEN where masked
     class_ids_R: Array | None = None
+    class_scores_R: Array | None = None
+    attribute_ids_R: Array | None = None
+    attribute_scores_R: Array | None = None
     prob_ids_RK: Array | None = None
     prob_values_RK: Array | None = None
 
@@ -63,7 +70,8 @@ class Example:
     caption_index: int  # of the caption that the row is about, even where `words` are a negative's
     words: Words
     units: Regions | Pixels
-    match: bool = True  # whether the words describe the image
+    mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
+    others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class WordBatch:
     attention_mask_BT: Tensor  # bool, False is padding
     word_ids_BT: Tensor  # int64, −1 for special tokens and padding
     labels_BT: Tensor  # int64, the id to predict, or IGNORE
+    segments_BT: Tensor  # int64, 0 the caption, 1 what follows it
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,12 @@ class RegionBatch:
     features_BRD: Tensor  # float16 as stored, complete: the model hides the masked ones, losses see them
     boxes_BR7: Tensor  # float32
     mask_BR: Tensor  # bool, False is padding
-    masked_BR: Tensor  # bool, hidden from the model and to be predicted
+    masked_BR: Tensor  # bool, to be predicted
+    shown_BR: Tensor | None = None  # int64, see Regions
     class_ids_BR: Tensor | None = None  # int64
+    class_scores_BR: Tensor | None = None  # float32
+    attribute_ids_BR: Tensor | None = None  # int64
+    attribute_scores_BR: Tensor | None = None  # float32
     prob_ids_BRK: Tensor | None = None  # int64
     prob_values_BRK: Tensor | None = None  # float32
 
@@ -96,15 +109,21 @@ class Batch:
     image_ids: tuple[bytes, ...]
     caption_index_B: Tensor  # int64
     image_number_B: Tensor  # int64, equal for rows of the same image
-    match_B: Tensor  # bool
+    mismatch_B: Tensor  # int64, 0 where all belongs together
     words: WordBatch
     regions: RegionBatch | None = None
     pixels_B3SS: Tensor | None = None  # float32
-    objective: str = ""  # that the rows are made ready for
+    others: WordBatch | None = None  # further texts of each row: (B, K, T)
+    objective: str = ""  # that the rows are made ready for, or the step that several share
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @property
+    def match_B(self) -> Tensor:  # noqa: N802  a tensor is named with its shape
+        """bool, whether words and image belong together."""
+        return self.mismatch_B == 0
 
     def to(self, device: torch.device) -> Batch:
         return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
@@ -147,11 +166,21 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
         image_ids=tuple(example.image_id for example in examples),
         caption_index_B=torch.tensor([example.caption_index for example in examples]),
         image_number_B=torch.tensor([numbers.setdefault(example.image_id, len(numbers)) for example in examples]),
-        match_B=torch.tensor([example.match for example in examples]),
+        mismatch_B=torch.tensor([example.mismatch for example in examples]),
         words=collate_words([example.words for example in examples], pad_id),
         regions=collate_regions(regions, empty, dtype) if regions else None,
         pixels_B3SS=pad(pixels, 0, empty) if pixels else None,
+        others=_others([example.others for example in examples], pad_id),
     )
+
+
+def _others(texts: Sequence[tuple[Words, ...]], pad_id: int) -> WordBatch | None:
+    """The further texts of each row, padded to the longest of all."""
+    count = len(texts[0])
+    if not count:
+        return None
+    flat = collate_words([words for row in texts for words in row], pad_id)
+    return map_tensors(flat, lambda tensor: tensor.unflatten(0, (len(texts), count)))
 
 
 def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:
@@ -160,20 +189,25 @@ def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:
         attention_mask_BT=pad([np.ones(len(word.ids_T), bool) for word in words], False),
         word_ids_BT=pad([word.word_ids_T for word in words], -1),
         labels_BT=pad([word.labels_T for word in words], IGNORE),
+        segments_BT=pad([word.segments_T for word in words], 0),
     )
 
 
 def collate_regions(regions: Sequence[Regions], empty: Empty = np.empty, dtype: str | None = None) -> RegionBatch:
-    def optional(name: str, dtype: torch.dtype) -> Tensor | None:
+    def optional(name: str, dtype: torch.dtype, filling: int = 0) -> Tensor | None:
         rows = [getattr(region, name) for region in regions]
-        return None if rows[0] is None else pad(rows, 0).to(dtype)
+        return None if rows[0] is None else pad(rows, filling).to(dtype)
 
     return RegionBatch(
         features_BRD=pad([region.features_RD for region in regions], 0, empty, dtype),
         boxes_BR7=pad([region.boxes_R7 for region in regions], 0),
         mask_BR=pad([np.ones(len(region.boxes_R7), bool) for region in regions], False),
         masked_BR=pad([region.masked_R for region in regions], False),
+        shown_BR=optional("shown_R", torch.int64, ITSELF),
         class_ids_BR=optional("class_ids_R", torch.int64),
+        class_scores_BR=optional("class_scores_R", torch.float32),
+        attribute_ids_BR=optional("attribute_ids_R", torch.int64),
+        attribute_scores_BR=optional("attribute_scores_R", torch.float32),
         prob_ids_BRK=optional("prob_ids_RK", torch.int64),
         prob_values_BRK=optional("prob_values_RK", torch.float32),
     )

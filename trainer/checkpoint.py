@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import InputError
 from trainer import recipe as recipes
 from trainer.contract import Shapes
-from trainer.learner import Learner
+from trainer.learner import Learner, shapes_of
+from trainer.recipe import Recipe
 from trainer.tokenizer import Tokenizer
 from trainer.tokenizer import load as load_tokenizer
 
@@ -48,17 +52,43 @@ def load(out: Path) -> tuple[Learner, Tokenizer]:
     return learner.eval(), load_tokenizer(out / TOKENIZER, recipe.text)
 
 
+def start(out: Path, recipe: Recipe, metadata: Mapping[str, str], device: torch.device) -> tuple[Learner, Tokenizer]:
+    """A learner of this recipe that begins where the checkpoint of any recipe ended, with its tokenizer.
+
+    What the two have in common by name and shape is taken over: the model, and heads of the same objectives.
+    """
+    before, tokenizer = load(out)
+    tokenizer.max_tokens = recipe.text.max_tokens
+    learner = Learner(recipe, shapes_of(recipe, tokenizer, metadata)).to(device)
+    own = learner.state_dict()
+    fitting = {n: v for n, v in before.state_dict().items() if n in own and own[n].shape == v.shape}
+    if not any(name.startswith("model.") for name in fitting):
+        raise InputError("no weight of its model fits", str(out), f"train recipe {recipe.name} without --init")
+    learner.load_state_dict(fitting, strict=False)
+    return learner, tokenizer
+
+
+def load_published(learner: Learner, path: Path) -> None:
+    """Start from a published state dict in safetensors; what finds no place is told on standard error."""
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        given = f"the weights cannot be read: {error}"
+        raise InputError(given, str(path), "name a .safetensors file, or a folder that training wrote") from error
+    left_over = learner.load_published(state)
+    if len(left_over) == len(state):
+        raise InputError("none of its weights has a place here", str(path), "take weights of the recipe's model")
+    if left_over:
+        print(f"{path}: {len(left_over)} weights have no place: {', '.join(left_over[:5])} …", file=sys.stderr)
+
+
 def card(learner: Learner, metrics: dict[str, Any]) -> str:
     """The model card: what it is, what it was trained on and how well it does."""
-    recipe, found = learner.recipe, metrics["retrieval"]
+    recipe = learner.recipe
     objectives = [
-        f"| {name} | {value['untrained_loss']:.3f} | {value['held_out_loss']:.3f} | {_percent(value['accuracy'])} |"
+        f"| {name} | {value['untrained_loss']:.3f} | {value['held_out_loss']:.3f} | {_percent(value['score'])} "
+        f"| {_percent(value['chance'])} |"
         for name, value in metrics["objectives"].items()
-    ]
-    directions = [
-        f"| {name.replace('_', ' ')} | {_percent(found[name]['r_at_1'])} ({_percent(found[name]['chance_r_at_1'])}) "
-        f"| {_percent(found[name]['r_at_5'])} ({_percent(found[name]['chance_r_at_5'])}) |"
-        for name in ("text_to_image", "image_to_text")
     ]
     return "\n".join(
         [
@@ -68,18 +98,29 @@ def card(learner: Learner, metrics: dict[str, Any]) -> str:
             f"{metrics['batch_size']} rows, seed {metrics['seed']}; {metrics['rows']['train']} rows to train on, "
             f"{metrics['rows']['val']} held out. Trained from scratch by pairloom; `trainer.checkpoint.load` opens it.",
             "",
-            "| objective | held-out loss untrained | trained | accuracy |",
-            "|---|---|---|---|",
+            "| objective | held-out loss untrained | trained | right | best constant guess |",
+            "|---|---|---|---|---|",
             *objectives,
             "",
-            f"Retrieval among {found['images']} held-out images and {found['captions']} captions (chance in brackets):",
-            "",
-            "| | R@1 | R@5 |",
-            "|---|---|---|",
-            *directions,
-            "",
+            *(_retrieval(metrics["retrieval"]) if metrics["retrieval"] else []),
         ]
     )
+
+
+def _retrieval(found: dict[str, Any]) -> list[str]:
+    directions = [
+        f"| {name.replace('_', ' ')} | {_percent(found[name]['r_at_1'])} ({_percent(found[name]['chance_r_at_1'])}) "
+        f"| {_percent(found[name]['r_at_5'])} ({_percent(found[name]['chance_r_at_5'])}) |"
+        for name in ("text_to_image", "image_to_text")
+    ]
+    return [
+        f"Retrieval among {found['images']} held-out images and {found['captions']} captions (chance in brackets):",
+        "",
+        "| | R@1 | R@5 |",
+        "|---|---|---|",
+        *directions,
+        "",
+    ]
 
 
 def _percent(share: float | None) -> str:

@@ -2,7 +2,8 @@
 
 A recipe names one module of trainer/units, one of trainer/models and any number of trainer/objectives, each with its
 settings. Like a stage, such a module is the interface: no registry, no decorator, no base class, and nothing that asks
-which system is being trained.
+which system is being trained. What objectives may expect of a model is a Protocol too, so that one objective serves
+every model that offers as much: words and units that have seen each other (Fusion), or two towers (Towers).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Shapes:
     vocab_size: int
     feature_width: int | None = None
     num_classes: int | None = None
+    num_attributes: int | None = None
     image_size: int | None = None  # pixels of a side
 
 
@@ -37,6 +39,80 @@ class Scored:
     loss: Tensor  # scalar
     count: Tensor  # scalar, how many predictions it is the mean of
     right: Tensor | None = None  # scalar, how many of them were right; None where right and wrong mean nothing
+    answers: Tensor | None = None  # int64 [count], what was right: the best constant guess is what chance gives
+    logits: Tensor | None = None  # [count, classes], where it tells classes apart
+    chance: float | None = None  # instead of answers: the share that guessing gets right
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What goes into one example, before anything is read or made of it."""
+
+    row: Row  # that the example is about
+    image: Row  # whose image
+    text: str
+    second: str | None  # a text that follows it, such as tags
+    mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Words and units that have seen each other; U units (regions, patches or cells of a grid)."""
+
+    words_BTH: Tensor
+    units_BUH: Tensor
+    units_BU: Tensor  # bool, False is padding
+    pooled_BH: Tensor  # one vector for both
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Texts and images that have not seen each other, in one space, each of length 1."""
+
+    images_BE: Tensor
+    texts_BE: Tensor
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Of what a Fusion model encodes."""
+
+    words: int
+    units: int
+    pooled: int
+
+
+class Fusion(Protocol):
+    """A model whose words and units see each other; what mlm, mrfr, mrc, itm and their like need of it."""
+
+    widths: Widths
+    init_std: float  # of the weights at the start, for heads
+
+    @property
+    def word_weight(self) -> Tensor:
+        """(V, H) the word embeddings, which the head that predicts words shares."""
+
+    def __call__(self, batch: Batch) -> Encoded: ...
+
+
+class Regional(Fusion, Protocol):
+    """A Fusion model whose units are regions, for heads that share the layer which reads their features."""
+
+    @property
+    def feature_weight(self) -> Tensor:
+        """(H, D), the layer that reads features."""
+
+
+class Towers(Protocol):
+    """A model that reads images and texts apart."""
+
+    def images(self, batch: Batch) -> Tensor:
+        """(B, E), each of length 1."""
+
+    def texts(self, batch: Batch) -> Tensor:
+        """(B, E), each of length 1."""
+
+    def __call__(self, batch: Batch) -> Embedded: ...
 
 
 class Unit(Protocol):
@@ -73,10 +149,17 @@ class Objective(Protocol):
     def head(self, settings: Any, model: Any, shapes: Shapes) -> nn.Module:
         """The parameters that only this objective uses."""
 
-    def prepare(self, row: Row, make: Make, settings: Any, rng: np.random.Generator) -> Example:
-        """One training row: masks drawn, negative chosen."""
+    def prepare(self, example: Example, row: Row, make: Make, settings: Any, rng: np.random.Generator) -> Example:
+        """The example with what it is to predict: masks drawn. Objectives of one step do so one after the other."""
 
-    def loss(self, model: Any, head: Any, batch: Batch, settings: Any) -> Scored: ...
+    def loss(self, model: Any, encoded: Any, head: Any, batch: Batch, settings: Any) -> Scored:
+        """encoded: the model's answer to the batch, which all objectives of the step share."""
+
+
+class Pairing(Objective, Protocol):
+    """An objective that also decides what goes together: negatives, polluted tags."""
+
+    def pair(self, pair: Pair, settings: Any, rng: np.random.Generator) -> Pair: ...
 
 
 class Matcher(Objective, Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.batch import Batch, Example, collate, map_tensors
 from trainer.buffers import Empty
+from trainer.contract import Pair
 from trainer.mixture import Mixture, Stream
 from trainer.order import WHOLE, End, Steps, objective_at, rank_slice, row_rng
 from trainer.reading import CLOCK, FIX, DamagedError
@@ -28,19 +29,33 @@ from trainer.workers import Made, Pool, made_here
 
 @dataclass(frozen=True)
 class Make:
-    """Makes an example of a row: tokens of its text, units of its image; augmented or not."""
+    """Makes examples: tokens of a text, units of an image; augmented or not."""
 
     tokenizer: Tokenizer
     units: Part
     augment: bool
+    second: Literal["none", "tags"] = "none"  # what follows a caption
 
-    def __call__(
-        self, row: Row, rng: np.random.Generator, *, text: str | None = None, image: Row | None = None
-    ) -> Example:
-        """The row's own text and image, or these instead. rng draws the augmentation."""
-        units = self.units.module.load(image or row, self.units.settings, rng if self.augment else None)
-        words = self.tokenizer.words(row.text if text is None else text)
-        return Example(row.image_id, row.caption_index, words, units)
+    def pair(self, row: Row) -> Pair:
+        """The row's own caption and image."""
+        return Pair(row, row, row.text, row.tags() if self.second == "tags" else None)
+
+    def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
+        """Nothing hidden yet. rng draws the augmentation."""
+        units = self.units.module.load(pair.image, self.units.settings, rng if self.augment else None)
+        words = self.tokenizer.words(pair.text, pair.second)
+        return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch)
+
+    def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Example:
+        """The row made ready for these objectives: first each says what goes together, then each what is hidden."""
+        pair = self.pair(row)
+        for part in objectives:
+            if hasattr(part.module, "pair"):
+                pair = part.module.pair(pair, part.settings, rng)
+        example = self(pair, rng)
+        for part in objectives:
+            example = part.module.prepare(example, row, self, part.settings, rng)
+        return example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +90,7 @@ class Prepare:
     stream: Stream
     steps: Steps
     make: Make
-    objectives: Mapping[str, Part]
+    kinds: Mapping[str, Mapping[str, Part]]  # of steps: the objectives of each
     seed: int
     mine: slice  # of each global batch
     options: Options
@@ -106,8 +121,8 @@ class Prepare:
         return Made(replace(batch, objective=name), facts)
 
     def objective(self, step: int) -> str:
-        ratios = [part.ratio for part in self.objectives.values()]
-        return objective_at(self.seed, step, list(self.objectives), ratios)
+        ratios = [sum(part.ratio for part in parts.values()) for parts in self.kinds.values()]
+        return objective_at(self.seed, step, list(self.kinds), ratios)
 
     def _examples(self, name: str, positions: Array, options: Options) -> tuple[list[Example | None], dict[str, str]]:
         """(an example for each position, None where its row group is damaged; damaged row groups -> what is wrong)."""
@@ -125,10 +140,8 @@ class Prepare:
         return examples, damaged
 
     def example(self, row: Row, name: str, epoch: int) -> Example:
-        part = self.objectives[name]
         rng = row_rng(self.seed, epoch, row.image_id, row.caption_index)
-        example: Example = part.module.prepare(row, self.make, part.settings, rng)
-        return example
+        return self.make.ready(row, self.kinds[name].values(), rng)
 
     def _collate(
         self, examples: list[Example | None], damaged: dict[str, str], empty: Empty, options: Options
@@ -222,9 +235,9 @@ class Loader:
         steps = Steps(len(stream), batch_size, options.end)
         if len(parts) > 1 and options.end != "join":
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
-        make = Make(tokenizer, recipe.units, options.augment)
+        make = Make(tokenizer, recipe.units, options.augment, recipe.text.second)
         mine = rank_slice(batch_size, rank, world_size)
-        self.prepare = Prepare(stream, steps, make, recipe.objectives, seed, mine, options)
+        self.prepare = Prepare(stream, steps, make, recipe.steps(), seed, mine, options)
         self.tokenizer, self.options, self.workers = tokenizer, options, workers
         self.step = 0
         self._pool: Pool | None = None
@@ -329,14 +342,14 @@ def _rows(shards: Path | str | Rows, recipe: Recipe, options: Options) -> Rows:
 
 
 def held_out(
-    rows: Rows, make: Make, name: str, part: Part, *, seed: int, batch_size: int, most_rows: int
+    rows: Rows, make: Make, kind: Mapping[str, Part], *, seed: int, batch_size: int, most_rows: int
 ) -> Iterator[Batch]:
-    """The first rows of a split in one fixed order, made ready for one objective; the last batch may be short."""
+    """The first rows of a split in one fixed order, made ready for one kind of step; the last batch may be short."""
     stream = Stream((rows,), seed, WHOLE)
     count = min(len(stream), most_rows)
-    prepare = Prepare(stream, Steps(count, batch_size), make, {name: part}, seed, slice(None), Options())
+    prepare = Prepare(stream, Steps(count, batch_size), make, {"": kind}, seed, slice(None), Options())
     spots = stream.at(np.arange(count))
     for start in range(0, count, batch_size):
         chosen = range(start, min(start + batch_size, count))
         picked = [rows.at(int(spots.group[i]), int(spots.place[i])) for i in chosen]
-        yield collate([prepare.example(row, name, 0) for row in picked], make.tokenizer.pad)
+        yield collate([prepare.example(row, "", 0) for row in picked], make.tokenizer.pad)

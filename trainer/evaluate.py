@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainer.batch import Batch, collate
+from trainer.contract import Scored
 from trainer.data import Make, held_out
 from trainer.learner import Learner
 from trainer.order import row_rng
@@ -24,26 +27,56 @@ class Held:
     """One objective on rows that it was not trained on."""
 
     loss: float
-    accuracy: float | None  # None where right and wrong mean nothing
+    score: float | None  # share of right predictions; None where right and wrong mean nothing
+    chance: float | None  # that of the best constant guess, which knows how often each answer comes
     predictions: int
+    rows: int
+
+
+@dataclass
+class Tally:
+    """What is added up of one objective over batches."""
+
+    loss: float = 0.0
+    right: float = 0.0
+    count: float = 0.0
+    rows: int = 0
+    known: bool = True  # whether there is right and wrong
+    answers: Counter[int] = field(default_factory=Counter)
+    by_chance: float = 0.0
+
+    def add(self, scored: Scored, rows: int) -> None:
+        count = float(scored.count)
+        self.loss += float(scored.loss) * count
+        self.count += count
+        self.rows += rows
+        if scored.right is None or (scored.answers is None and scored.chance is None):
+            self.known = False
+            return
+        self.right += float(scored.right)
+        if scored.chance is not None:
+            self.by_chance += scored.chance * count
+        elif scored.answers is not None:
+            self.answers.update(scored.answers.flatten().tolist())
+
+    def held(self) -> Held:
+        count, most = max(self.count, 1), max(self.answers.values(), default=self.by_chance)
+        score, chance = (self.right / count, most / count) if self.known else (None, None)
+        return Held(self.loss / count, score, chance, int(self.count), self.rows)
 
 
 @torch.no_grad()
-def held_out_loss(
-    learner: Learner, rows: Rows, make: Make, part: Part, *, seed: int, batch_size: int, most_rows: int
-) -> Held:
-    """The mean loss over the first most_rows rows of the split, each prediction counted once."""
+def held_out_losses(
+    learner: Learner, rows: Rows, make: Make, kind: Mapping[str, Part], *, seed: int, batch_size: int, most_rows: int
+) -> dict[str, Held]:
+    """Of each objective of a step: what it says of the first most_rows rows of the split."""
     learner.eval()
     device = next(learner.parameters()).device
-    loss = right = count = 0.0
-    known = True
-    for batch in held_out(rows, make, part.name, part, seed=seed, batch_size=batch_size, most_rows=most_rows):
-        scored = learner.loss(part.name, batch.to(device))
-        loss += float(scored.loss) * float(scored.count)
-        count += float(scored.count)
-        known = known and scored.right is not None
-        right += 0 if scored.right is None else float(scored.right)
-    return Held(loss / max(count, 1), right / max(count, 1) if known else None, int(count))
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    for batch in held_out(rows, make, kind, seed=seed, batch_size=batch_size, most_rows=most_rows):
+        for name, scored in learner.losses(kind, batch.to(device)).parts.items():
+            tallies[name].add(scored, len(batch))
+    return {name: tally.held() for name, tally in tallies.items()}
 
 
 @torch.no_grad()
@@ -52,14 +85,16 @@ def retrieval(learner: Learner, rows: Rows, make: Make, *, seed: int) -> dict[st
 
     Candidates are all images of the split, and all their captions, up to the recipe's retrieval.max_images.
     """
+    settings = learner.recipe.retrieval
+    assert settings is not None
     learner.eval()
     device = next(learner.parameters()).device
-    images, texts, owner_N = _candidates(rows, make, learner.recipe.retrieval.max_images, seed)
+    images, texts, owner_N = _candidates(rows, make, settings.max_images, seed)
     texts = texts.to(device)
     blocks = torch.split(torch.arange(len(images)), IMAGES_AT_ONCE)
     scores_IN = torch.cat([learner.similarity(images.take(block).to(device), texts).cpu() for block in blocks])
     return {
-        "objective": learner.recipe.retrieval.objective,
+        "objective": settings.objective,
         "images": len(images),
         "captions": len(owner_N),
         "text_to_image": text_to_image(scores_IN, owner_N),
@@ -69,7 +104,9 @@ def retrieval(learner: Learner, rows: Rows, make: Make, *, seed: int) -> dict[st
 
 def _candidates(rows: Rows, make: Make, most_images: int, seed: int) -> tuple[Batch, Batch, Tensor]:
     """(one row an image, one row a caption, the image of each caption)."""
-    examples = [make(row, row_rng(seed, 0, row.image_id, row.caption_index)) for row in rows.all(most_images)]
+    examples = [
+        make(make.pair(row), row_rng(seed, 0, row.image_id, row.caption_index)) for row in rows.all(most_images)
+    ]
     batch = collate(examples, make.tokenizer.pad)
     owner_N = batch.image_number_B
     first_I = torch.tensor([owner_N.tolist().index(number) for number in range(int(owner_N.max()) + 1)])

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from schemas.errors import ConfigError
+from trainer.batch import HIDDEN, RegionBatch
+from trainer.contract import Shapes
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -22,3 +30,73 @@ def initialised(module: Module, std: float) -> Module:
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
     return module
+
+
+def shown_features(regions: RegionBatch, hidden_D: Tensor) -> Tensor:
+    """(B, R, D) what is seen of the regions: `hidden_D` where one is hidden, another's feature where replaced."""
+    features_BRD = regions.features_BRD.to(hidden_D.dtype)
+    if regions.shown_BR is None:
+        return torch.where(regions.masked_BR[..., None], hidden_D, features_BRD)
+    hidden_BR, replaced_BR = regions.shown_BR == HIDDEN, regions.shown_BR > HIDDEN
+    flat_ND = features_BRD[regions.mask_BR]
+    other_BRD = flat_ND[regions.shown_BR.clamp(min=0) % len(flat_ND)]
+    return torch.where(hidden_BR[..., None], hidden_D, torch.where(replaced_BR[..., None], other_BRD, features_BRD))
+
+
+def full(values: Tensor) -> Tensor:
+    """The values in float32 at least: losses are not computed in half precision."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def attention_bias(seen_BL: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, 1, L) what is added to attention scores: nothing, or so little that padding is not seen."""
+    nothing_BL = torch.zeros(seen_BL.shape, dtype=dtype, device=seen_BL.device)
+    return nothing_BL.masked_fill(~seen_BL, torch.finfo(dtype).min)[:, None, None, :]
+
+
+class Widths(Protocol):
+    """Of a transformer, as BERT counts."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def feed_forward(self) -> int: ...
+
+
+def bert_config(
+    widths: Widths, vocab_size: int = 1, *, dropout: float, init_std: float, max_tokens: int = 1
+) -> BertConfig:
+    """transformers' configuration of a BERT, or of layers alone."""
+    from transformers import BertConfig  # slow to import, and the loader's workers need no model
+
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=widths.hidden,
+        num_hidden_layers=widths.layers,
+        num_attention_heads=widths.heads,
+        intermediate_size=widths.feed_forward,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        max_position_embeddings=max_tokens,
+        initializer_range=init_std,
+    )
+
+
+def region_width(shapes: Shapes) -> int:
+    """Width of the regions' features. Raises ConfigError if the recipe's units are no regions."""
+    if shapes.feature_width is None:
+        raise ConfigError("the recipe's model needs regions", "the recipe", "set units to regions")
+    return shapes.feature_width
+
+
+def bert_layers(widths: Widths, dropout: float, init_std: float) -> nn.ModuleList:
+    """BERT's layers, to be called one by one with a bias as `attention_bias` makes it."""
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    config = bert_config(widths, dropout=dropout, init_std=init_std)
+    config._attn_implementation = "sdpa"  # what a whole BertModel would choose
+    return nn.ModuleList(initialised(BertLayer(config), init_std) for _ in range(widths.layers))

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from schemas.errors import ConfigError
 from trainer.batch import Batch
 from trainer.contract import Scored, Shapes
-from trainer.recipe import Recipe
+from trainer.recipe import Part, Recipe
 from trainer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one step: the sum that is minimised, and what each objective says."""
+
+    loss: Tensor  # scalar
+    parts: dict[str, Scored]
 
 
 class Learner(nn.Module):
@@ -17,23 +28,28 @@ class Learner(nn.Module):
 
     def __init__(self, recipe: Recipe, shapes: Shapes) -> None:
         super().__init__()
-        self.recipe, self.shapes = recipe, shapes
+        self.recipe, self.shapes, self.kinds = recipe, shapes, recipe.steps()
         self.model = recipe.model.module.build(recipe.model.settings, shapes)
         self.heads = nn.ModuleDict(
             {name: part.module.head(part.settings, self.model, shapes) for name, part in recipe.objectives.items()}
         )
 
-    def loss(self, objective: str, batch: Batch) -> Scored:
-        part = self.recipe.objectives[objective]
-        scored: Scored = part.module.loss(self.model, self.heads[objective], batch, part.settings)
-        return scored
+    def forward(self, batch: Batch) -> Losses:
+        """The losses of a batch by the objectives of its step, all on one pass of the model; DDP wants it here."""
+        return self.losses(self.kinds[batch.objective], batch)
 
-    def forward(self, batch: Batch) -> Scored:
-        """The loss of a batch by its own objective; DDP and FSDP want it here."""
-        return self.loss(batch.objective, batch)
+    def losses(self, kind: Mapping[str, Part], batch: Batch, nudges: object = None) -> Losses:
+        """nudges: what adversarial training adds to the model's embeddings."""
+        encoded = self.model(batch) if nudges is None else self.model(batch, nudges)
+        parts: dict[str, Scored] = {}
+        for name, part in kind.items():
+            parts[name] = part.module.loss(self.model, encoded, self.heads[name], batch, part.settings)
+        weighted = [part.weight * parts[name].loss for name, part in kind.items()]
+        return Losses(torch.stack(weighted).sum(), parts)
 
     def similarity(self, images: Batch, texts: Batch) -> Tensor:
         """(I, N) float by the recipe's retrieval objective, higher is better."""
+        assert self.recipe.retrieval is not None
         part = self.recipe.objectives[self.recipe.retrieval.objective]
         head = self.heads[self.recipe.retrieval.objective]
         scores: Tensor = part.module.similarity(self.model, head, part.settings, images, texts)
@@ -41,6 +57,26 @@ class Learner(nn.Module):
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def load_published(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Start from published weights, whose names the model's module translates; returns names that found no place.
+
+        Raises ConfigError if the model knows no published names, or a weight is of another shape.
+        """
+        names = getattr(self.recipe.model.module, "published", None)
+        own, given = self.state_dict(), f"recipe {self.recipe.name}"
+        if names is None:
+            raise ConfigError(f"model {self.recipe.model.name} knows no published names", given, "leave out --init")
+        left_over = []
+        for name, value in state.items():
+            places = [place for place in names(name, tuple(self.heads)) if place in own]
+            left_over += [] if places else [name]
+            for place in places:
+                if own[place].shape != value.shape:
+                    wrong = f"{name} is {tuple(value.shape)}, {place} is {tuple(own[place].shape)}"
+                    raise ConfigError(wrong, given, "take the size and the vocabulary that the weights were made for")
+                own[place].copy_(value)
+        return left_over
 
 
 def shapes_of(recipe: Recipe, tokenizer: Tokenizer, metadata: Mapping[str, str]) -> Shapes:

@@ -17,13 +17,14 @@ from trainer import checkpoint, optimise
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.data import Loader, Make
-from trainer.evaluate import Held, held_out_loss, retrieval
+from trainer.evaluate import Held, held_out_losses, retrieval
 from trainer.learner import Learner, shapes_of
 from trainer.optimise import History, Point, Report
 from trainer.recipe import Recipe
 from trainer.rows import Rows, open_rows
 
 HELD_OUT_ROWS = 512
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Config:
     vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Literal["float32", "bfloat16"] = "float32"
+    init: str | None = None  # weights to start from: a folder that training wrote, or published .safetensors
     workers: int = 0  # processes that prepare batches
     threads: int | None = None  # of torch on a CPU; another number gives other rounding
 
@@ -79,13 +81,13 @@ def train(name: str, shards: Path, config: Config, report: Report | None = None)
         learner, tokenizer = _begin(recipe, rows, config)
         size = recipe.training.batch_size
         loader = Loader(rows, recipe, tokenizer, seed=config.seed, batch_size=size, workers=config.workers)
-        make = Make(tokenizer, recipe.units, augment=False)
+        make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
         bfloat16 = config.precision == "bfloat16"
         history = optimise.run(learner, iter(loader), config.seed, bfloat16, report)
         loader.close()
         trained = _held_out(learner, val, make, config)
-        found = retrieval(learner, val, make, seed=config.seed)
+        found = None if recipe.retrieval is None else retrieval(learner, val, make, seed=config.seed)
     curve = history.curve(recipe.training.steps)
     metrics = _metrics(learner, config, {"train": len(rows), "val": len(val)}) | {
         "objectives": {name: _compared(untrained[name], trained[name], curve[-1][name]) for name in trained},
@@ -95,12 +97,15 @@ def train(name: str, shards: Path, config: Config, report: Report | None = None)
     return TrainResult(learner, tokenizer, metrics, curve)
 
 
-def save(result: TrainResult, out: Path, metrics: Path, curve: Path) -> None:
-    """Write the checkpoint folder, the metrics (JSON) and the loss curve (CSV)."""
+def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | None) -> None:
+    """Write the checkpoint folder with metrics.json; the same metrics and the loss curve (CSV) for DVC where named."""
     checkpoint.save(out, result.learner, result.tokenizer, result.metrics)
-    for path in (metrics, curve):
+    for path in (out / METRICS, *([metrics] if metrics else [])):
         path.parent.mkdir(parents=True, exist_ok=True)
-    metrics.write_text(json.dumps(result.metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(result.metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if curve is None:
+        return
+    curve.parent.mkdir(parents=True, exist_ok=True)
     with curve.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(result.curve[0]), lineterminator="\n")
         writer.writeheader()
@@ -109,12 +114,16 @@ def save(result: TrainResult, out: Path, metrics: Path, curve: Path) -> None:
 
 def _begin(recipe: Recipe, rows: Rows, config: Config) -> tuple[Learner, tokenizers.Tokenizer]:
     """The untrained learner and its tokenizer."""
+    if config.init is not None and (Path(config.init) / checkpoint.CONFIG).exists():
+        return checkpoint.start(Path(config.init), recipe, rows.metadata(), pick_device(config.device))
     if config.vocabulary is None:
         tokenizer = tokenizers.train(rows.texts(), recipe.text)
     else:
         tokenizer = tokenizers.load(Path(config.vocabulary), recipe.text)
-    shapes = shapes_of(recipe, tokenizer, rows.metadata())
-    return Learner(recipe, shapes).to(pick_device(config.device)), tokenizer
+    learner = Learner(recipe, shapes_of(recipe, tokenizer, rows.metadata())).to(pick_device(config.device))
+    if config.init is not None:
+        checkpoint.load_published(learner, Path(config.init))
+    return learner, tokenizer
 
 
 def pick_device(name: str) -> torch.device:
@@ -142,13 +151,11 @@ def _seeded(config: Config) -> Iterator[None]:
 
 
 def _held_out(learner: Learner, val: Rows, make: Make, config: Config) -> dict[str, Held]:
-    size = learner.recipe.training.batch_size
-    return {
-        name: held_out_loss(
-            learner, val, make, part, seed=config.seed, batch_size=min(size, 256), most_rows=HELD_OUT_ROWS
-        )
-        for name, part in learner.recipe.objectives.items()
-    }
+    size = min(learner.recipe.training.batch_size, 256)
+    found: dict[str, Held] = {}
+    for kind in learner.kinds.values():
+        found |= held_out_losses(learner, val, make, kind, seed=config.seed, batch_size=size, most_rows=HELD_OUT_ROWS)
+    return found
 
 
 def _compared(untrained: Held, trained: Held, train_loss: float | None) -> dict[str, float | int | None]:
@@ -156,9 +163,11 @@ def _compared(untrained: Held, trained: Held, train_loss: float | None) -> dict[
         "train_loss": train_loss,  # over the last point of the curve; null if its turn never came
         "held_out_loss": trained.loss,
         "untrained_loss": untrained.loss,  # held out, before the first step
-        "accuracy": trained.accuracy,
-        "untrained_accuracy": untrained.accuracy,
+        "score": trained.score,  # share of right predictions
+        "chance": trained.chance,  # of the best constant guess
+        "untrained_score": untrained.score,
         "predictions": trained.predictions,
+        "rows": trained.rows,
     }
 
 

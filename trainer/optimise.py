@@ -7,13 +7,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 
 from schemas.errors import RunError
+from trainer import adversarial
 from trainer.batch import Batch
-from trainer.learner import Learner
+from trainer.learner import Learner, Losses
 from trainer.recipe import Training
 
 POINTS = 40  # of a loss curve
@@ -65,35 +67,46 @@ def run(learner: Learner, batches: Iterator[Batch], seed: int, bfloat16: bool, r
     for step in range(training.steps):
         waited = time.monotonic()
         batch = next(batches)
-        name = batch.objective
         history.waiting_s += time.monotonic() - waited
         torch.manual_seed(seed * 1_000_003 + step)
-        loss = _step(learner.train(), name, batch, optimiser, training.clip, bfloat16)
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss of {name} is {loss} at step {step}", f"recipe {learner.recipe.name}", "lower lr, or set clip"
-            )
+        losses = _step(learner.train(), batch, optimiser, training.clip, bfloat16)
+        for name, loss in losses.items():
+            if not math.isfinite(loss):
+                given = f"the loss of {name} is {loss} at step {step}"
+                raise RunError(given, f"recipe {learner.recipe.name}", "lower lr, or set clip")
+            history.losses[name].append((step, loss))
         schedule.step()
-        history.losses[name].append((step, loss))
         history.rows += len(batch)
         if report is not None:
-            report(step + 1, training.steps, name, loss, history.waiting_s / (time.monotonic() - began))
+            report(
+                step + 1,
+                training.steps,
+                batch.objective,
+                sum(losses.values()),
+                history.waiting_s / (time.monotonic() - began),
+            )
     history.seconds = time.monotonic() - began
     return history
 
 
 def _step(
-    learner: Learner, name: str, batch: Batch, optimiser: torch.optim.Optimizer, clip: float | None, bfloat16: bool
-) -> float:
+    learner: Learner, batch: Batch, optimiser: torch.optim.Optimizer, clip: float | None, bfloat16: bool
+) -> dict[str, float]:
+    """One step; the loss of each of its objectives."""
     device = next(learner.parameters()).device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        scored = learner.loss(name, batch.to(device))
+    autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=bfloat16)
+    settings = learner.recipe.training.adversarial
     optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(scored.loss)
+    if settings is None:
+        with autocast():
+            losses: Losses = learner(batch.to(device))
+        torch.autograd.backward(losses.loss)
+    else:
+        losses = adversarial.backward(learner, batch.to(device), settings, autocast)
     if clip is not None:
         nn.utils.clip_grad_norm_(learner.parameters(), clip)
     optimiser.step()
-    return float(scored.loss.detach())
+    return {name: float(scored.loss.detach()) for name, scored in losses.parts.items()}
 
 
 def lr_share(step: int, training: Training) -> float:
@@ -107,6 +120,6 @@ def lr_share(step: int, training: Training) -> float:
 
 def parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Matrices decay; biases, norms, scales and other vectors do not."""
-    matrices = [parameter for parameter in learner.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in learner.parameters() if parameter.dim() < 2]
+    matrices = [parameter for parameter in learner.parameters() if parameter.requires_grad and parameter.dim() >= 2]
+    vectors = [parameter for parameter in learner.parameters() if parameter.requires_grad and parameter.dim() < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

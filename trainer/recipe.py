@@ -27,6 +27,34 @@ class Text:
     lowercase: bool
     max_tokens: int  # start and end included; what is longer is cut
     languages: tuple[str, ...] = ()  # BCP 47 codes; empty means all. A caption without a code is always taken
+    second: Literal["none", "tags"] = "none"  # what follows the caption as a second text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """Section `training.adversarial`; VILLA (arXiv:2006.06195), section 3, with the passes and norms of its code.
+
+    steps: passes, the first with no perturbation; their gradients are added. lr: length of each step of the
+    perturbation. most: its largest norm. kl: weight of KL(clean ‖ perturbed) + KL(perturbed ‖ clean) of what is
+    predicted. together: words and regions are perturbed in the same passes, else in passes of their own, averaged.
+    """
+
+    steps: int
+    lr: float
+    words: bool = True
+    regions: bool = True
+    norm: Literal["l2", "linf"] = "l2"
+    most: float | None = None
+    kl: float = 1.5
+    together: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.lr <= 0 or not (self.words or self.regions):
+            raise ConfigError(
+                f"adversarial.steps is {self.steps}, lr {self.lr}, words {self.words}, regions {self.regions}",
+                "the recipe",
+                "set at least one step, lr above 0, and words or regions",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +70,7 @@ class Training:
     warmup: float  # share of the steps over which lr rises from 0
     schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
     clip: float | None  # largest norm of the gradient
+    adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +83,18 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Part:
-    """A module of trainer/ that the recipe names, with its settings; ratio is how often an objective is drawn."""
+    """A module of trainer/ that the recipe names, with its settings.
+
+    For objectives alone: ratio, how often it is drawn; step, the name of the step that it shares with others, and
+    weight, of its loss there. A step is one batch and one pass of the model, drawn as often as all its objectives.
+    """
 
     package: str
     name: str
     settings: Any
     ratio: float = 1
+    step: str = ""
+    weight: float = 1
 
     @property
     def module(self) -> Any:
@@ -79,15 +114,24 @@ class Recipe:
     model: Part
     objectives: dict[str, Part]
     training: Training
-    retrieval: Retrieval
+    retrieval: Retrieval | None  # None: nothing is matched
+    expects: dict[str, float]  # how far above chance each score should come on the sample's scenes (trainer/table.py)
     source: dict[str, Any] = field(repr=False, default_factory=dict)  # what it was read from, for the checkpoint
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the shards that this recipe reads."""
         wanted = {"image_id", "captions", *self.units.module.columns(self.units.settings)}
+        wanted.update({"tags"} if self.text.second == "tags" else ())
         for part in self.objectives.values():
             wanted.update(part.module.columns(part.settings))
         return tuple(sorted(wanted))
+
+    def steps(self) -> dict[str, dict[str, Part]]:
+        """The objectives of each kind of step, in the order in which they prepare its rows."""
+        kinds: dict[str, dict[str, Part]] = {}
+        for name, part in self.objectives.items():
+            kinds.setdefault(part.step or name, {})[name] = part
+        return kinds
 
 
 def names() -> list[str]:
@@ -95,17 +139,30 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def path_of(name: str) -> Path:
+    """The recipe's file. Raises ConfigError if there is none."""
+    if name not in names():
+        raise ConfigError(f"there is no recipe {name!r}", "trainer/recipes", f"take one of: {', '.join(names())}")
+    return FOLDER / f"{name}.yaml"
+
+
 def load(name: str, size: str = "base", overrides: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of this name; its section `sizes.<size>`, then the overrides, replace single settings."""
-    path = FOLDER / f"{name}.yaml"
-    if not path.exists():
-        raise ConfigError(f"there is no recipe {name}", str(FOLDER), f"take one of: {', '.join(names())}")
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path, document = path_of(name), _document(name)
     sizes = document.pop("sizes", {})
     if size != "base" and size not in sizes:
         raise ConfigError(f"recipe {name} has no size {size}", str(path), f"take one of: {', '.join(['base', *sizes])}")
     document = merge(merge(document, sizes.get(size, {})), overrides or {})
+    if only := document.pop("only", None):  # of the objectives of the recipe that it extends
+        document["objectives"] = {key: value for key, value in document["objectives"].items() if key in only}
     return parse(document, name, size, where=f"trainer/recipes/{name}.yaml")
+
+
+def _document(name: str) -> dict[str, Any]:
+    """The file as mappings, on top of the recipe that it `extends`."""
+    document: dict[str, Any] = yaml.safe_load(path_of(name).read_text(encoding="utf-8"))
+    below = document.pop("extends", None)
+    return document if below is None else merge(_document(below), document)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,10 +177,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def parse(document: Mapping[str, Any], name: str, size: str, where: str) -> Recipe:
     """A recipe from its document. Raises ConfigError naming the key."""
     known = {"paper", "text", "units", "model", "objectives", "training", "retrieval"}
-    _exactly(document, known, where)
+    _exactly(document, known | {"expects"}, where, known)
     objectives = {key: _part("objectives", key, value, where) for key, value in document["objectives"].items()}
-    retrieval = build(Retrieval, document["retrieval"], f"{where}, retrieval")
-    if retrieval.objective not in objectives:
+    matched = document["retrieval"]
+    retrieval = None if matched is None else build(Retrieval, matched, f"{where}, retrieval")
+    if retrieval is not None and retrieval.objective not in objectives:
         given = f"retrieval.objective is {retrieval.objective}"
         raise ConfigError(given, where, f"take one of: {', '.join(objectives)}")
     return Recipe(
@@ -136,8 +194,14 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str) -> Reci
         objectives=objectives,
         training=build(Training, document["training"], f"{where}, training"),
         retrieval=retrieval,
+        expects=_expected(document.get("expects") or {}, {*objectives, "retrieval"}, where),
         source=dict(document),
     )
+
+
+def _expected(margins: Mapping[str, Any], known: set[str], where: str) -> dict[str, float]:
+    _exactly(margins, known, f"{where}, expects", set())
+    return {name: _value(float, margin, f"{where}, expects.{name}") for name, margin in margins.items()}
 
 
 def _only(document: Mapping[str, Any], section: str, where: str) -> Part:
@@ -147,18 +211,21 @@ def _only(document: Mapping[str, Any], section: str, where: str) -> Part:
     return _part(section if section == "units" else f"{section}s", name, value, where)
 
 
-def _part(package: str, name: str, value: Mapping[str, Any] | None, where: str) -> Part:
-    """The module trainer/<package>/<name>.py with its settings."""
+def _part(package: str, key: str, value: Mapping[str, Any] | None, where: str) -> Part:
+    """The module trainer/<package>/<key>.py with its settings; or that of the setting `module`, to have one twice."""
+    settings = dict(value or {})
+    name = settings.pop("module", key)
     available = sorted(path.stem for path in (Path(__file__).parent / package).glob("[a-z]*.py"))
     module = importlib.import_module(f"trainer.{package}.{name}") if name in available else None
     if module is None or not hasattr(module, "Settings"):
         raise ConfigError(f"{package} has no {name}", where, f"take one of trainer/{package}: {', '.join(available)}")
-    settings = dict(value or {})
-    ratio = settings.pop("ratio", 1)
-    if not isinstance(ratio, int | float) or ratio <= 0:
-        given = f"{package}.{name}.ratio is {ratio}"
-        raise ConfigError(given, where, "set a number above 0, or leave the objective out")
-    return Part(package, name, build(module.Settings, settings, f"{where}, {package}.{name}"), ratio)
+    shared = {setting: settings.pop(setting) for setting in ("ratio", "step", "weight") if setting in settings}
+    for setting in ("ratio", "weight"):
+        given = shared.get(setting, 1)
+        if not isinstance(given, int | float) or given <= 0:
+            wrong = f"{package}.{key}.{setting} is {given}"
+            raise ConfigError(wrong, where, "set a number above 0, or leave the objective out")
+    return Part(package, name, build(module.Settings, settings, f"{where}, {package}.{key}"), **shared)
 
 
 Built = typing.TypeVar("Built")

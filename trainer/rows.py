@@ -148,6 +148,16 @@ class Row:
         mined = self.group.cell("negatives", self.row).values[self.caption_index].values
         return [] if mined is None else list(mined.field("text").to_pylist())
 
+    def siblings(self) -> list[str]:
+        """The image's captions in the wanted languages, its own among them."""
+        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
+        return [Row(self.group, place).text for place in range(int(first), int(last))]
+
+    def tags(self) -> str:
+        """The image's tags, best first, joined by spaces; empty if it has none."""
+        found = self.group.cell("tags", self.row).values
+        return "" if found is None else " ".join(found.field("text").to_pylist())
+
     def other(self, rng: np.random.Generator) -> Row | None:
         """A random row of another image of the same row group, or None if there is none."""
         first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
@@ -300,9 +310,7 @@ def open_rows(
     that writes a column which the shards lack.
     """
     source = open_source(shards, cache)
-    entries = tuple(e for e in source.folder().shards if e.name.startswith(f"{split}-") and e.rows)
-    if not entries:
-        raise StoreError(f"there is no shard of split {split}", str(shards), "run the stage shards with more images")
+    entries = _entries(source, split, shards)
     _check_columns(source, entries[0], columns)
     rows = Rows(source, split, columns, languages, entries, captions)
     _check_widths(rows, source.where(entries[0].name))
@@ -313,10 +321,28 @@ def open_rows(
     return rows
 
 
+def _entries(source: Source, split: str, shards: Path | str) -> tuple[Entry, ...]:
+    entries = tuple(e for e in source.folder().shards if e.name.startswith(f"{split}-") and e.rows)
+    if not entries:
+        raise StoreError(f"there is no shard of split {split}", str(shards), "run the stage shards with more images")
+    return entries
+
+
+def lacking(shards: Path | str, columns: tuple[str, ...]) -> dict[str, str]:
+    """Those of the columns that a folder of shards lacks, each with the stage that makes it."""
+    source = open_source(shards)
+    return _lacking(source, _entries(source, "train", shards)[0], columns)
+
+
+def _lacking(source: Source, entry: Entry, columns: tuple[str, ...]) -> dict[str, str]:
+    there = source.index(entry).facts["columns"]
+    return {column: made_by(column) for column in columns if column not in there}
+
+
 def _check_columns(source: Source, entry: Entry, columns: tuple[str, ...]) -> None:
-    missing = set(columns) - set(source.index(entry).facts["columns"])
+    missing = _lacking(source, entry, columns)
     if missing:
-        stages = sorted({made_by(column) for column in missing})
+        stages = sorted(set(missing.values()))
         raise ConfigError(
             f"the recipe needs the columns {', '.join(sorted(missing))}, which the shards lack",
             where=source.where(entry.name),

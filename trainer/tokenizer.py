@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +44,34 @@ class Tokenizer:
                 return int(number)
         raise InputError(f"the vocabulary has none of {', '.join(candidates)}", where, "name a complete tokenizer.json")
 
-    def words(self, text: str) -> Words:
-        """A caption's tokens. An empty text is start and end alone."""
-        encoding = self.backend.encode(text, add_special_tokens=False)
-        room = self.max_tokens - 2
-        ids = [self.start, *encoding.ids[:room], self.end]
-        word_ids = [-1, *(-1 if word is None else word for word in encoding.word_ids[:room]), -1]
-        return Words(np.array(ids, np.int64), np.array(word_ids, np.int64), np.full(len(ids), IGNORE, np.int64))
+    def words(self, text: str, second: str | None = None) -> Words:
+        """A caption's tokens, and after another end those of a second text. An empty text is start and end alone.
+
+        What is too long loses tokens at the end, with two texts the longer one of them (BERT's rule, and Oscar's).
+        """
+        texts = [self.backend.encode(part, add_special_tokens=False) for part in (text, second) if part is not None]
+        lengths = fitting([len(part.ids) for part in texts], self.max_tokens - 1 - len(texts))
+        ids, word_ids, segments, words = [self.start], [-1], [0], 0
+        for segment, (part, length) in enumerate(zip(texts, lengths, strict=True)):
+            ids += [*part.ids[:length], self.end]
+            numbers = [-1 if word is None else word + words for word in part.word_ids[:length]]
+            word_ids += [*numbers, -1]
+            segments += [segment] * (length + 1)
+            words = max(words, *numbers, -1) + 1 if numbers else words
+        labels = np.full(len(ids), IGNORE, np.int64)
+        return Words(np.array(ids, np.int64), np.array(word_ids, np.int64), labels, np.array(segments, np.int64))
 
     def save(self, path: Path) -> None:
         self.backend.save(str(path), pretty=False)
+
+
+def fitting(lengths: list[int], room: int) -> list[int]:
+    """Lengths cut to fit into the room together: one by one from the longest, the last of equal ones."""
+    left = list(lengths)
+    while sum(left) > max(room, 0):
+        longest = max(range(len(left)), key=lambda i: (left[i], i))
+        left[longest] -= 1
+    return left
 
 
 def _special(name: str) -> bool:
@@ -60,25 +80,51 @@ def _special(name: str) -> bool:
 
 def train(captions: Iterable[str], text: Text) -> Tokenizer:
     """A tokenizer of the recipe's kind, trained on these captions; the same captions give the same tokenizer."""
-    backend, trainer = _wordpiece(text) if text.tokenizer == "wordpiece" else _byte_bpe(text)
-    backend.train_from_iterator(captions, trainer)
+    backend = _wordpiece(captions, text) if text.tokenizer == "wordpiece" else _byte_bpe(captions, text)
     return Tokenizer(backend, text.max_tokens)
 
 
-def _wordpiece(text: Text) -> tuple[tokenizers.Tokenizer, trainers.WordPieceTrainer]:
+def _wordpiece(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
     """BERT's: words and punctuation, then the longest pieces, those inside a word marked ##."""
-    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    counts = Counter(word for caption in captions for word in caption.split())
+    backend = _bert(text, {})
+    # The trainer numbers ##a, ##b … as it meets them in a hash table, and its ties go by number: the same captions gave
+    # another vocabulary each time (tokenizers issue 1794). Named beforehand, they are numbered in order.
+    inner = sorted({f"##{letter}" for word in counts for piece in _cut(backend, word) for letter in piece[1:]})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=text.vocab_size,
+        special_tokens=[*SPECIAL, *inner],
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    backend.train_from_iterator(_repeated(counts), trainer)
+    trained = _bert(text, backend.get_vocab())  # in which ##a is nothing special
+    trained.add_special_tokens(list(SPECIAL))
+    return trained
+
+
+def _bert(text: Text, vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     # BERT strips accents where it lower-cases; ours keeps them, they tell words apart in German and Spanish
     backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase, strip_accents=False)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=text.vocab_size, special_tokens=list(SPECIAL), continuing_subword_prefix="##", show_progress=False
-    )
-    return backend, trainer
+    return backend
 
 
-def _byte_bpe(text: Text) -> tuple[tokenizers.Tokenizer, trainers.BpeTrainer]:
+def _cut(backend: tokenizers.Tokenizer, word: str) -> list[str]:
+    """The normalised word, apart from its punctuation."""
+    return [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(word))]
+
+
+def _repeated(counts: Mapping[str, int], most: int = 1000) -> Iterator[str]:
+    """Texts in which each word is as often as it was counted."""
+    for word, count in counts.items():
+        for done in range(0, count, most):
+            yield " ".join(repeat(word, min(most, count - done)))
+
+
+def _byte_bpe(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
     """Byte-level BPE, as CLIP's: no text is unknown."""
     backend = tokenizers.Tokenizer(models.BPE())
     steps = [normalizers.NFC(), *([normalizers.Lowercase()] if text.lowercase else [])]
@@ -91,7 +137,8 @@ def _byte_bpe(text: Text) -> tuple[tokenizers.Tokenizer, trainers.BpeTrainer]:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    return backend, trainer
+    backend.train_from_iterator(captions, trainer)
+    return backend
 
 
 def load(path: Path, text: Text) -> Tokenizer:

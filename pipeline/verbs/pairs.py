@@ -35,14 +35,16 @@ def _add_download(verbs: Any) -> None:
         "download",
         download,
         "fetch the pictures of a list, under guard",
-        "pairloom download cc12m.tsv --out cc12m --caption-col caption --contact me@example.org",
+        "pairloom download cc12m.tsv --columns url,caption --no-quotes --out cc12m --contact me@example.org",
     )
-    verb.add_argument("list", metavar="LIST", help="csv, tsv, txt, json, jsonl or parquet, or a folder of them")
+    verb.add_argument("list", metavar="LIST", help="csv, tsv, txt, json, jsonl or parquet, a folder, or an fsspec path")
     verb.add_argument("--out", type=Path, required=True, help="folder for pairs, quarantine and the list in shards")
     verb.add_argument("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="may be a local address")
     verb.add_argument("--contact", help="who may be written to about this; part of the User-Agent")
     verb.add_argument("--url-col", help="the list's column of URLs (default: url)")
     verb.add_argument("--caption-col", help="the list's column of captions, or none (default: caption)")
+    verb.add_argument("--columns", help="names of the columns, with commas, of a csv or tsv list without a header line")
+    verb.add_argument("--no-quotes", action="store_true", help='a " in a csv or tsv list is a letter like any other')
     verb.add_argument("--rows-per-shard", type=int, help=f"rows of the list a shard (default: {ROWS_PER_SHARD})")
     verb.add_argument("--resize", choices=("none", "longest", "shortest", "area"), help="what --max-side is of")
     verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
@@ -93,6 +95,10 @@ def download(arguments: argparse.Namespace) -> Outcome:
     params, options = _settings(arguments)
     listed = {"rows_per_shard": ROWS_PER_SHARD, **params.get("sample", {}), "urls": arguments.list}
     listed |= _given(arguments, url_col="url_column", caption_col="caption_column", rows_per_shard="rows_per_shard")
+    if arguments.columns:
+        listed["columns"] = arguments.columns.split(",")
+    if arguments.no_quotes:
+        listed["quotes"] = False
     if listed.get("caption_column") == "none":
         listed["caption_column"] = None
     section = params.get("download", {}) | _given(arguments, contact="contact", resize="resize", max_side="max_side")

@@ -1,4 +1,4 @@
-"""`pairloom train`: a recipe on finished shards."""
+"""`pairloom train`: a recipe on finished shards; `pairloom recipe`: which there are, and what each needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from pipeline.config import build, read_params
 from pipeline.progress import TrainingProgress
 from pipeline.verbs.common import Outcome, add_verb
-from schemas.errors import ConfigError
 
 
 def add(verbs: Any) -> None:
@@ -18,9 +17,9 @@ def add(verbs: Any) -> None:
         "train",
         train,
         "train a recipe on shards",
-        "pairloom train uniter --shards data/shards --steps 300",
+        "pairloom train --recipe uniter --shards data/shards --steps 300",
     )
-    verb.add_argument("recipe", help="a name in trainer/recipes")
+    verb.add_argument("--recipe", required=True, help="a name in trainer/recipes (`pairloom recipe list`)")
     verb.add_argument(
         "--shards", type=Path, default=Path("data/shards"), help="folder of shards (default: data/shards)"
     )
@@ -28,21 +27,54 @@ def add(verbs: Any) -> None:
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for metrics (default: metrics)")
     verb.add_argument("--plots", type=Path, default=Path("plots"), help="folder for the loss curve (default: plots)")
     verb.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    verb.add_argument("--size", help="tiny (two cores), base (as published) …; overrides train.RECIPE.size")
+    verb.add_argument("--init", help="weights to start from: a folder that training wrote, or published .safetensors")
     verb.add_argument("--steps", type=int, help="overrides train.RECIPE.steps")
     verb.add_argument("--seed", type=int, help="overrides train.RECIPE.seed")
     verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    add_recipe(verbs)
+
+
+def add_recipe(verbs: Any) -> None:
+    group = verbs.add_parser("recipe", help="the published systems as recipes", description="the recipes of trainer/")
+    group = group.add_subparsers(required=True, metavar="COMMAND")
+    add_verb(group, "list", list_recipes, "name every recipe with its paper", "pairloom recipe list")
+    show = add_verb(group, "show", show_recipe, "print a recipe with its comments", "pairloom recipe show uniter")
+    show.add_argument("name")
+    check = add_verb(
+        group,
+        "check",
+        check_recipe,
+        "say which columns of the shards a recipe needs and which are missing",
+        "pairloom recipe check uniter data/shards",
+    )
+    check.add_argument("name")
+    check.add_argument("shards", type=Path, help="folder of shards")
+    check.add_argument("--size", default="base", help="default: base")
+    table = add_verb(
+        group,
+        "table",
+        table_of_recipes,
+        "train recipes at size tiny and tell what each learned, beside chance and the margin it promises",
+        "pairloom recipe table uniter clip --shards data/recipes/shards",
+    )
+    table.add_argument("names", nargs="*", help="default: every recipe")
+    table.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    table.add_argument("--out", type=Path, default=Path("data/recipes/models"), help="default: data/recipes/models")
+    table.add_argument("--write", type=Path, help="a Markdown file with a place for the table, such as docs/systems.md")
+    table.add_argument("--steps", type=int, help="instead of each recipe's own")
+    table.add_argument("--seed", type=int, default=0)
+    table.add_argument("--quiet", action="store_true", help="progress as plain lines")
 
 
 def train(arguments: argparse.Namespace) -> Outcome:
     """Train one recipe; its settings are section train.<recipe> of params.yaml."""
     from trainer import loop, recipe
 
-    if arguments.recipe not in recipe.names():
-        raise ConfigError(
-            f"there is no recipe {arguments.recipe!r}", "trainer/recipes", f"name one of {', '.join(recipe.names())}"
-        )
+    recipe.path_of(arguments.recipe)  # a wrong name stops here
     section = read_params(arguments.params).get("train", {}).get(arguments.recipe) or {}
-    given = {name: getattr(arguments, name) for name in ("steps", "seed") if getattr(arguments, name) is not None}
+    options = ("size", "init", "steps", "seed")
+    given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     config = build(loop.Config, section | given, f"params.yaml, section train.{arguments.recipe}")
     with TrainingProgress(arguments.recipe, arguments.quiet) as progress:
         result = loop.train(arguments.recipe, arguments.shards, config, progress)
@@ -52,3 +84,53 @@ def train(arguments: argparse.Namespace) -> Outcome:
     return Outcome(
         {"checkpoint": str(out), **result.metrics}, f"checkpoint: {out}\nmetrics: {arguments.metrics / name}.json"
     )
+
+
+def list_recipes(arguments: argparse.Namespace) -> Outcome:
+    """Every recipe: its name, paper and objectives."""
+    from trainer import recipe
+
+    found = {name: recipe.load(name) for name in recipe.names()}
+    lines = [f"{name:12} {', '.join(one.objectives)}\n{'':12} {one.paper}" for name, one in found.items()]
+    facts = {name: {"paper": one.paper, "objectives": list(one.objectives)} for name, one in found.items()}
+    return Outcome({"recipes": facts}, "\n".join(lines))
+
+
+def show_recipe(arguments: argparse.Namespace) -> Outcome:
+    """The recipe's file as it is: its comments say what was chosen and why."""
+    from trainer import recipe
+
+    return Outcome({"recipe": recipe.load(arguments.name).source}, recipe.path_of(arguments.name).read_text("utf-8"))
+
+
+def check_recipe(arguments: argparse.Namespace) -> Outcome:
+    """Which columns it needs, which of them the shards lack, and what would make these; exits 1 if any is missing."""
+    from trainer import recipe
+    from trainer.rows import lacking
+
+    needed = recipe.load(arguments.name, arguments.size).columns()
+    missing = lacking(arguments.shards, needed)
+    commands = [*(f"pairloom stage {stage}" for stage in sorted(set(missing.values()))), "pairloom stage shards"]
+    lines = [f"needs    {', '.join(needed)}", f"missing  {', '.join(missing) or 'nothing'}"]
+    lines += [f"to make  {' && '.join(commands)}"] if missing else []
+    facts = {"needs": needed, "missing": missing, "commands": commands if missing else []}
+    return Outcome(facts, "\n".join(lines), exit_code=1 if missing else 0)
+
+
+def table_of_recipes(arguments: argparse.Namespace) -> Outcome:
+    """Exits 1 if a loss did not fall or a promised margin was not reached."""
+    from trainer import loop, recipe, table
+
+    told: list[table.Line] = []
+    for name in arguments.names or recipe.names():
+        config = loop.Config(size="tiny", steps=arguments.steps, seed=arguments.seed)
+        with TrainingProgress(name, arguments.quiet) as progress:
+            result = loop.train(name, arguments.shards, config, progress)
+        loop.save(result, arguments.out / name, None, None)
+        told += table.lines(result.metrics, result.learner.recipe.expects)
+    text = table.table(told)
+    if arguments.write:
+        document = table.put_into(arguments.write.read_text("utf-8"), text, str(arguments.write))
+        arguments.write.write_text(document, encoding="utf-8")
+    facts = {"rows": [vars(line) | {"holds": line.holds} for line in told]}
+    return Outcome(facts, text, exit_code=0 if all(line.holds for line in told) else 1)

@@ -6,9 +6,9 @@ import asyncio
 import functools
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import certifi
@@ -19,6 +19,7 @@ from stages.download.failure import Failure
 from stages.download.names import Doors, Names
 
 READ_AHEAD = 1 << 17  # bytes of a body that aiohttp takes in before we ask for more
+KEPT = "kept"
 
 
 @functools.cache
@@ -29,34 +30,20 @@ def tls() -> ssl.SSLContext:
     return context
 
 
-@dataclass(frozen=True)
-class Times:
-    """The deadlines of one attempt: until the headers of each hop are there, and for everything together."""
-
-    header_s: float
-    total_s: float
-
-
 class Wire:
-    """Sends requests; belongs to the event loop it is made on."""
+    """Sends requests; belongs to the event loop it is made on.
+
+    Connections are kept for the next picture of their host. A server may close one just as it is taken again, which
+    says nothing about the picture or the host (RFC 9112, 9.3.1 and 9.5): the same request is then sent once more, over
+    a connection of its own.
+    """
 
     def __init__(self, doors: Doors, user_agent: str) -> None:
         self.doors = doors
-        connector = aiohttp.TCPConnector(
-            resolver=Names(doors),
-            use_dns_cache=False,  # ours remembers, and checks what it remembers
-            socket_factory=doors.open_socket,
-            limit=0,  # the engine counts
-            keepalive_timeout=5,
-        )
-        self.session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # a bomb is unpacked bit by bit, see fetch.py
-            read_bufsize=READ_AHEAD,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},  # pictures are compressed already
-        )
+        names = Names(doors)
+        headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}  # pictures are compressed already
+        self.keeping = _session(names, headers, kept=True)
+        self.fresh = _session(names, headers, kept=False)
 
     @asynccontextmanager
     async def get(self, target: Target, accept: str, header_s: float) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -68,12 +55,7 @@ class Wire:
         with explained("waiting for the headers"):
             try:
                 async with asyncio.timeout(header_s):
-                    response = await self.session.get(
-                        URL(target.url, encoded=True),
-                        headers={"Accept": accept, "Host": target.authority},
-                        ssl=tls(),
-                        allow_redirects=False,
-                    )
+                    response = await self._answer(target, accept)
             except TimeoutError as error:
                 raise Failure("timeout", f"no headers within {header_s:g} s") from error
         try:
@@ -82,8 +64,87 @@ class Wire:
         finally:
             response.close() if not response.content.at_eof() else response.release()
 
+    async def _answer(self, target: Target, accept: str) -> aiohttp.ClientResponse:
+        try:
+            return await _send(self.keeping, target, accept)
+        except _Broken as broken:
+            if not broken.kept:
+                raise broken.error from broken
+        try:
+            return await _send(self.fresh, target, accept)
+        except _Broken as broken:
+            raise broken.error from broken
+
     async def close(self) -> None:
-        await self.session.close()
+        await self.keeping.close()
+        await self.fresh.close()
+
+
+class _Broken(Exception):  # noqa: N818  becomes a Failure or a second request
+    """A connection ended before the answer began; no error of aiohttp's family, so that it does not ask again."""
+
+    def __init__(self, error: aiohttp.ClientError) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.kept = False  # whether the connection had served another request before
+
+
+async def _send(session: aiohttp.ClientSession, target: Target, accept: str) -> aiohttp.ClientResponse:
+    """Raises _Broken, or what aiohttp, sockets and TLS raise."""
+    noted: set[str] = set()
+    try:
+        return await session.get(
+            URL(target.url, encoded=True),
+            headers={"Accept": accept, "Host": target.authority},
+            ssl=tls(),
+            allow_redirects=False,
+            trace_request_ctx=noted,
+        )
+    except _Broken as broken:
+        broken.kept = KEPT in noted
+        raise
+
+
+def _session(names: Names, headers: dict[str, str], kept: bool) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        resolver=names,
+        use_dns_cache=False,  # ours remembers, and checks what it remembers
+        socket_factory=names.doors.open_socket,
+        limit=0,  # the engine counts
+        force_close=not kept,
+        keepalive_timeout=5 if kept else None,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,  # a bomb is unpacked bit by bit, see fetch.py
+        read_bufsize=READ_AHEAD,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        headers=headers,
+        middlewares=(_once,),
+        trace_configs=[_noting_kept_connections()],
+    )
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+) -> aiohttp.ClientResponse:
+    """Left alone, aiohttp asks a second time over any connection, which may be dead like the first, or none."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:  # there was no connection at all
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Broken(error) from error
+
+
+def _noting_kept_connections() -> aiohttp.TraceConfig:
+    async def note(session: aiohttp.ClientSession, context: Any, _: object) -> None:
+        context.trace_request_ctx.add(KEPT)
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(note)
+    return config
 
 
 class explained:  # noqa: N801  # used as `with explained(...)`

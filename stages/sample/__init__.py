@@ -26,6 +26,6 @@ def rows(config: Config, folder: Path) -> pa.Table:
     path = Path(config.urls)
     if path.suffix.lower() in DEMO:
         return draw(path, folder)
-    table = pa.concat_tables(read(path, config))
+    table = pa.concat_tables(read(config.urls, config))
     clear(folder)
     return table

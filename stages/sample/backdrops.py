@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import skimage
-import sklearn.datasets
 from PIL import Image, ImageDraw, ImageFilter
 
+from schemas.errors import ConfigError
 from stages.sample.things import Pixels
 
-PACKAGES = {
-    "skimage": Path(skimage.__file__).parent / "data",
-    "sklearn": Path(sklearn.datasets.__file__).parent / "images",
-}
+
+def _package(name: str) -> Path:
+    """Where a package lies; importing scikit-learn for that would take seconds."""
+    found = find_spec(name)
+    if found is None or found.origin is None:
+        raise ConfigError(f"package {name} is not installed", "stages/sample/backdrops.py", "run `pairloom doctor`")
+    return Path(found.origin).parent
+
+
+PACKAGES = {"skimage": _package("skimage") / "data", "sklearn": _package("sklearn") / "datasets/images"}
 LONGEST = 640  # pixels; larger photographs are shrunk once, when they are loaded
 
 # Photographs that show none of our classes, in two lists without a common member: what the starter detector has seen

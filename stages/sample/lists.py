@@ -18,6 +18,7 @@ import pyarrow as pa
 from schemas.errors import InputError
 from schemas.urls import URLS
 from stages.sample import records
+from stages.sample.files import files, format_of
 from stages.sample.settings import Config
 
 DIGITS = {32: "md5", 64: "sha256"}
@@ -35,13 +36,13 @@ class Pair:
     extra: dict[str, str]
 
 
-def read(path: Path, config: Config) -> Iterator[pa.Table]:
+def read(path: Path | str, config: Config) -> Iterator[pa.Table]:
     """The list, or all lists of a folder by name, as tables of config.rows_per_shard rows, the last one shorter.
 
     Raises InputError, with file, row, value and cure, if a file cannot be read, a column is missing, a URL is empty,
     or there is no row at all.
     """
-    pairs = chain.from_iterable(_pairs(file, config) for file in records.files(path))
+    pairs = chain.from_iterable(_pairs(file, config) for file in files(str(path)))
     empty = True
     while batch := list(islice(pairs, config.rows_per_shard)):
         empty = False
@@ -61,10 +62,10 @@ def _table(pairs: list[Pair]) -> pa.Table:
     )
 
 
-def _pairs(file: Path, config: Config) -> Iterator[Pair]:
-    only_urls = records.format_of(file) == "txt"  # each line is a URL, whatever the columns are called
+def _pairs(file: str, config: Config) -> Iterator[Pair]:
+    only_urls = format_of(file) == "txt"  # each line is a URL, whatever the columns are called
     needed = ["url"] if only_urls else config.must_exist()
-    for number, record in enumerate(records.read(file, config.quotes), 1):
+    for number, record in enumerate(records.read(file, config.columns, config.quotes), 1):
         where = f"{file}, row {number}"
         for column in needed:
             if column not in record:

@@ -3,59 +3,47 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
+import lzma
 import sys
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Iterator, Sequence
+from io import TextIOWrapper
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import InputError
+from stages.sample.files import format_of, opened
 
 Record = dict[str, Any]
 
-FORMATS = ("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet")
+UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    csv.Error,
+    json.JSONDecodeError,
+    RecursionError,
+    pa.ArrowException,
+)
+
 BATCH = 4096  # rows of a parquet file in memory
 
 
-def files(path: Path) -> list[Path]:
-    """The file itself, or every list in a folder, by name. Raises InputError if there is none."""
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if _suffix(file) in FORMATS and file.is_file())
-        if found:
-            return found
-        raise InputError("the folder has no list", str(path), f"put a list there: {', '.join(FORMATS)}, or .gz of them")
-    if not path.is_file():
-        raise InputError("there is no such file", str(path), "correct sample.urls in params.yaml, or --urls")
-    format_of(path)
-    return [path]
+def read(file: str, columns: Sequence[str] = (), quotes: bool = True) -> Iterator[Record]:
+    """The rows of one file, in order. Raises InputError where the file is not what its name says.
 
-
-def format_of(file: Path) -> str:
-    """One of FORMATS, by the file's name. Raises InputError for another."""
-    kind = _suffix(file)
-    if kind not in FORMATS:
-        raise InputError(
-            f"{kind or 'a name without an ending'} is not a format of lists",
-            str(file),
-            f"name it after its format: {', '.join(FORMATS)}; all but parquet may be packed as .gz",
-        )
-    return kind
-
-
-def _suffix(file: Path) -> str:
-    kind = Path(file.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
-    return "parquet.gz" if kind == "parquet" and file.name.lower().endswith(".gz") else kind
-
-
-def read(file: Path, quotes: bool = True) -> Iterator[Record]:
-    """The rows of one file, in order. Raises InputError where the file is not what its name says."""
+    columns: the names of the columns of a csv or tsv file that has no header line; quotes: whether " in it quotes.
+    """
     kind = format_of(file)
-    rows = parquet_rows(file) if kind == "parquet" else _text_rows(file, kind, quotes)
+    if columns and kind not in ("csv", "tsv"):
+        raise InputError(
+            f"names of columns are given for a {kind} file, which has its own", file, "leave sample.columns out"
+        )
+    rows = parquet_rows(file) if kind == "parquet" else _text_rows(file, kind, columns, quotes)
     number = 0
     try:
         for row in rows:
@@ -65,7 +53,7 @@ def read(file: Path, quotes: bool = True) -> Iterator[Record]:
         raise InputError(
             f"a byte is not UTF-8: {error}", f"{file}, after row {number}", "save the list as UTF-8"
         ) from error
-    except (OSError, EOFError, zlib.error, csv.Error, json.JSONDecodeError, RecursionError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"it cannot be read as {kind}: {error}",
             f"{file}, after row {number}",
@@ -73,34 +61,34 @@ def read(file: Path, quotes: bool = True) -> Iterator[Record]:
         ) from error
 
 
-def _text_rows(file: Path, kind: str, quotes: bool) -> Iterator[Record]:
+def _text_rows(file: str, kind: str, columns: Sequence[str], quotes: bool) -> Iterator[Record]:
     readers: dict[str, Callable[[TextIO], Iterator[Record]]] = {
-        "csv": lambda stream: _separated(stream, ",", quotes),
-        "tsv": lambda stream: _separated(stream, "\t", quotes),
+        "csv": lambda stream: _separated(stream, ",", columns, quotes),
+        "tsv": lambda stream: _separated(stream, "\t", columns, quotes),
         "txt": lambda stream: ({"url": line.strip()} for line in stream if line.strip()),
         "json": _json_rows,
         "jsonl": _json_lines,
         "ndjson": _json_lines,
     }
-    opened = gzip.open if file.name.lower().endswith(".gz") else open
     newline = {"csv": "", "tsv": "", "txt": None}.get(kind, "\n")  # the csv module wants line ends as they are
-    with cast(TextIO, opened(file, "rt", encoding="utf-8-sig", newline=newline)) as stream:
+    with opened(file) as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline=newline) as stream:
         yield from readers[kind](stream)
 
 
-def _separated(stream: TextIO, delimiter: str, quotes: bool) -> Iterator[Record]:
+def _separated(stream: TextIO, delimiter: str, columns: Sequence[str], quotes: bool) -> Iterator[Record]:
     csv.field_size_limit(sys.maxsize >> 33)  # the default refuses a field over 128 KiB; this is a C long everywhere
     if quotes:
         rows = csv.reader(stream, delimiter=delimiter, strict=True)
     else:
         rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
-    header = next(rows, [])
+    header = list(columns) or next(rows, [])
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
         raise csv.Error(f"two columns are called {doubled[0]!r}")
     for row in rows:
         if row and len(row) != len(header):
-            raise csv.Error(f"line {rows.line_num} has {len(row)} fields, the header {len(header)}")
+            wanted = f"{len(header)} names of columns are given" if columns else f"the header {len(header)}"
+            raise csv.Error(f"line {rows.line_num} has {len(row)} fields, {wanted}")
         if row:
             yield dict(zip(header, row, strict=True))
 
@@ -122,8 +110,8 @@ def _object(row: Any) -> Record:
     raise json.JSONDecodeError(f"a row is {str(row)[:80]!r}, not an object", "", 0)
 
 
-def parquet_rows(file: Path) -> Iterator[Record]:
-    with pq.ParquetFile(file) as table:
+def parquet_rows(file: str) -> Iterator[Record]:
+    with opened(file) as raw, pq.ParquetFile(raw) as table:
         for batch in table.iter_batches(batch_size=BATCH):
             yield from batch.to_pylist()
 

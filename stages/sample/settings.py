@@ -11,9 +11,9 @@ from schemas.errors import ConfigError
 class Config:
     """Section `sample` of params.yaml. A column beyond url and caption may be missing, unless it was renamed here."""
 
-    urls: str = (
-        "stages/sample/demo.yaml"  # a list (csv, tsv, txt, json, jsonl, parquet; .gz too), a folder of them, or a demo
-    )
+    # a list (csv, tsv, txt, json, jsonl, parquet; .gz, .bz2, .xz, .zst too), a folder of them, or a demo; a path of
+    # this machine or of fsspec, such as s3://bucket/list.parquet
+    urls: str = "stages/sample/demo.yaml"
     rows_per_shard: int = 64
     url_column: str = "url"
     caption_column: str | None = "caption"  # one caption, or a list of them (in text: a JSON list); null: no captions
@@ -21,6 +21,7 @@ class Config:
     licence_column: str = "licence"
     source_column: str = "source"
     checksum_column: str = "checksum"  # md5:… or sha256:…, or the bare hex digits
+    columns: tuple[str, ...] = ()  # names of the columns of csv and tsv files that have no header line
     quotes: bool = True  # false: a quotation mark in csv or tsv is a letter like any other, as in Conceptual Captions
 
     def __post_init__(self) -> None:

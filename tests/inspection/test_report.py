@@ -140,7 +140,7 @@ RETRIEVAL = {
 def test_recipes_are_shown_with_curves_and_figures(good: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     (tmp_path / "plots").mkdir()
-    objectives = {"mlm": {"held_out_loss": 2.125, "untrained_loss": 6.5, "accuracy": 0.5, "untrained_accuracy": None}}
+    objectives = {"mlm": {"held_out_loss": 2.125, "untrained_loss": 6.5, "score": 0.5, "chance": None}}
     metrics = {"steps": 20, "objectives": objectives, "retrieval": {"text_to_image": RETRIEVAL, "images": 20}}
     (tmp_path / "metrics" / "train-uniter.json").write_text(json.dumps(metrics))
     (tmp_path / "metrics" / "train-clip.json").write_text("{}")

@@ -50,15 +50,19 @@ def write_folder(
     folder: Path,
     shards: Sequence[int] = (9, 8, 6),
     group_rows: int = 3,
-    split: str = "train",
+    splits: Sequence[str] = ("train",),
+    without: Sequence[str] = (),
     prob_width: int = 2,
 ) -> Path:
-    """So many images in each shard, so many in a row group; image i has 1 + i % 3 captions and 1 + i % 5 regions."""
+    """So many images in each shard, so many in a row group; image i has 1 + i % 3 captions and 1 + i % 5 regions.
+
+    With several splits, each has these shards; without: columns to leave out.
+    """
     writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
     writer.begin([])
     start = 0
-    for number, count in enumerate(shards):
-        table = table_of(range(start, start + count), split, prob_width)
+    for split, number, count in ((split, number, count) for split in splits for number, count in enumerate(shards)):
+        table = table_of(range(start, start + count), split, prob_width).drop_columns(list(without))
         name = f"{split}-{number:05d}"
         entry = write_shard(folder, name, table, row_group_bytes=table.nbytes * group_rows // count + 1)
         write_index(folder, name, entry.sha256)

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.stats import chisquare
 
-from trainer.batch import IGNORE, Words
+from trainer.batch import IGNORE, RegionBatch, Words
 from trainer.evaluate import chance_of_any, image_to_text, text_to_image
 from trainer.objectives.alignment import alignment_distance, transport_plan, word_region_alignment
 from trainer.objectives.contrastive import info_nce, same_image
 from trainer.objectives.masking import at_least_one, mask_words
 from trainer.objectives.mlm import hidden_words, masked_language_modelling
-from trainer.objectives.mrc import masked_region_classes, masked_region_kl
-from trainer.objectives.mrfr import masked_region_regression
+from trainer.objectives.mrc import region_kl
+from trainer.objectives.mrfr import feature_error, mean_over
 
 
 @given(eligible=st.lists(st.booleans(), max_size=30), probability=st.floats(0, 1), seed=st.integers(0, 99))
@@ -36,7 +36,7 @@ def test_only_eligible_places_are_drawn_and_at_least_one(eligible: list[bool], p
 def test_words_are_hidden_at_the_published_rates() -> None:
     tokenizer: Any = SimpleNamespace(mask=4, ordinary=np.arange(100, 1100))
     ids = np.full(400_000, 50)
-    words = Words(ids, np.arange(len(ids)), np.full(len(ids), IGNORE))
+    words = Words(ids, np.arange(len(ids)), np.full(len(ids), IGNORE), np.zeros_like(ids))
     hidden = mask_words(words, tokenizer, 0.15, np.random.default_rng(0))
     drawn = hidden.labels_T != IGNORE
     shown = hidden.ids_T[drawn]
@@ -49,7 +49,7 @@ def test_words_are_hidden_at_the_published_rates() -> None:
 
 def test_special_tokens_are_never_hidden() -> None:
     tokenizer: Any = SimpleNamespace(mask=4, ordinary=np.arange(100, 200))
-    words = Words(np.array([2, 50, 51, 3]), np.array([-1, 0, 1, -1]), np.full(4, IGNORE))
+    words = Words(np.array([2, 50, 51, 3]), np.array([-1, 0, 1, -1]), np.full(4, IGNORE), np.zeros(4, int))
     for seed in range(200):
         hidden = mask_words(words, tokenizer, 0.9, np.random.default_rng(seed))
         assert hidden.ids_T[[0, 3]].tolist() == [2, 3]
@@ -64,22 +64,23 @@ def test_mlm_is_torchs_cross_entropy_of_the_hidden_words() -> None:
     assert masked_language_modelling(torch.zeros(0, 7), torch.zeros(0, dtype=torch.long)) == 0
 
 
+def regions_of(mask: torch.Tensor, masked: torch.Tensor, features: torch.Tensor | None = None) -> RegionBatch:
+    features = torch.zeros(*mask.shape, 2) if features is None else features
+    return RegionBatch(features, torch.zeros(*mask.shape, 7), mask, masked)
+
+
 def test_mrfr_by_hand() -> None:
-    predicted = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]])
-    target = torch.tensor([[[0.0, 0.0], [9.0, 9.0]]])
-    assert masked_region_regression(predicted, target, torch.tensor([[True, False]])) == pytest.approx(
-        2.5
-    )  # (1 + 4) / 2
-    assert masked_region_regression(predicted, target, torch.tensor([[False, False]])) == 0
-
-
-def test_mrc_is_torchs_cross_entropy_of_the_masked_regions() -> None:
-    logits, classes = torch.randn(3, 4, 5), torch.randint(0, 5, (3, 4))
-    masked = torch.rand(3, 4) < 0.5
-    masked[0, 0] = True
-    torch.testing.assert_close(
-        masked_region_classes(logits, classes, masked), F.cross_entropy(logits[masked], classes[masked])
-    )
+    predicted = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [5.0, 5.0]]])
+    target = torch.tensor([[[0.0, 0.0], [9.0, 9.0], [5.0, 5.0]]])
+    square, smooth = (feature_error(predicted, target, error) for error in ("square", "smooth_l1"))
+    torch.testing.assert_close(square, torch.tensor([[2.5, 81.0, 0.0]]))  # (1 + 4) / 2, (81 + 81) / 2
+    torch.testing.assert_close(smooth, torch.tensor([[1.0, 8.5, 0.0]]))  # (1/2 + 2 − 1/2) / 2, 9 − 1/2
+    masked, nothing = torch.tensor([[True, False, False]]), torch.zeros(1, 3, dtype=torch.bool)
+    regions = regions_of(torch.tensor([[True, True, False]]), masked)  # the third is padding
+    assert float(mean_over(square, masked, regions, "masked")) == pytest.approx(2.5)
+    assert float(mean_over(square, masked, regions, "masked of all")) == pytest.approx(1.25)
+    assert float(mean_over(square, masked, regions, "all")) == pytest.approx((2.5 + 81) / 2)
+    assert float(mean_over(square, nothing, regions, "masked")) == 0
 
 
 @pytest.mark.parametrize("top", [2, 6])
@@ -90,7 +91,7 @@ def test_mrc_kl_is_torchs_kl_of_the_whole_distribution(top: int) -> None:
     whole = torch.full((2, 3, classes), 0.0 if top == classes else 0.3 / (classes - top)).scatter(-1, ids, values)
     masked = torch.tensor([[True, False, True], [False, True, False]])
     wanted = F.kl_div(logits.log_softmax(-1)[masked], whole[masked], reduction="batchmean")
-    torch.testing.assert_close(masked_region_kl(logits, ids, values, masked), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(region_kl(logits, ids, values)[masked].mean(), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_info_nce_by_hand_and_without_another_caption_of_the_same_image() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from schemas.errors import ConfigError
 from trainer.batch import Batch
-from trainer.contract import Shapes
+from trainer.contract import Embedded, Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,9 @@ class DualEncoder(nn.Module):
 
         self.clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.embedding))
         del self.clip.logit_scale
+
+    def forward(self, batch: Batch) -> Embedded:
+        return Embedded(self.images(batch), self.texts(batch))
 
     def images(self, batch: Batch) -> Tensor:
         """(B, E), each of length 1."""

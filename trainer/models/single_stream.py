@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import ConfigError
-from trainer.batch import Batch, RegionBatch
-from trainer.contract import Shapes
-from trainer.layers import initialised
+from trainer.batch import Batch, WordBatch
+from trainer.contract import Encoded, Shapes, Widths
+from trainer.layers import attention_bias, bert_config, region_width
+from trainer.regions import RegionEmbedding, RegionSettings
+
+if TYPE_CHECKING:
+    from transformers.models.bert.modeling_bert import BertEmbeddings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Widths and depths, as BERT's."""
+    """Widths and depths, as BERT's, and how regions enter."""
 
     hidden: int
     layers: int
@@ -23,40 +28,16 @@ class Settings:
     feed_forward: int
     dropout: float
     max_tokens: int  # longest text that has a position
+    regions: RegionSettings
     init_std: float = 0.02  # of the weights at the start
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """The last layer: words, regions, and the pooled first token."""
+class Nudges:
+    """What is added to the embeddings of words and to the features of regions, see trainer/adversarial.py."""
 
-    words_BTH: Tensor
-    regions_BRH: Tensor
-    pooled_BH: Tensor
-
-
-class RegionEmbedding(nn.Module):
-    """Feature and place, each through a layer and a norm, and the type of a region, added and normed again."""
-
-    def __init__(self, width: int, settings: Settings) -> None:
-        super().__init__()
-        self.feature = nn.Linear(width, settings.hidden)
-        self.feature_norm = nn.LayerNorm(settings.hidden, eps=1e-12)
-        self.place = nn.Linear(7, settings.hidden)
-        self.place_norm = nn.LayerNorm(settings.hidden, eps=1e-12)
-        self.norm = nn.LayerNorm(settings.hidden, eps=1e-12)
-        self.dropout = nn.Dropout(settings.dropout)
-        initialised(self, settings.init_std)
-        self.hidden_D = nn.Parameter(torch.randn(width) * settings.init_std)  # stands where a masked feature was
-
-    def forward(self, regions: RegionBatch, type_H: Tensor) -> Tensor:
-        """(B, R, H). Features of masked regions are not seen: zero, plus a learned vector."""
-        features_BRD = regions.features_BRD.to(self.hidden_D.dtype)
-        shown_BRD = torch.where(regions.masked_BR[..., None], self.hidden_D, features_BRD)
-        feature_BRH = self.feature_norm(self.feature(shown_BRD))
-        place_BRH = self.place_norm(self.place(regions.boxes_BR7))
-        embedded: Tensor = self.dropout(self.norm(feature_BRH + place_BRH + type_H))
-        return embedded
+    words_BTH: Tensor | None = None
+    regions_BRD: Tensor | None = None
 
 
 class SingleStream(nn.Module):
@@ -64,25 +45,16 @@ class SingleStream(nn.Module):
 
     def __init__(self, settings: Settings, shapes: Shapes) -> None:
         super().__init__()
-        if shapes.feature_width is None:
-            raise ConfigError("model single_stream needs regions", "the recipe", "set units to regions")
-        self.hidden, self.init_std = settings.hidden, settings.init_std
-        from transformers import BertConfig, BertModel  # slow to import, and the loader's workers need no model
+        width = region_width(shapes)
+        self.widths = Widths(settings.hidden, settings.hidden, settings.hidden)
+        self.init_std, self.typed = settings.init_std, settings.regions.typed
+        from transformers import BertModel  # slow to import, and the loader's workers need no model
 
+        std, dropout = settings.init_std, settings.dropout
         self.bert = BertModel(
-            BertConfig(
-                vocab_size=shapes.vocab_size,
-                hidden_size=settings.hidden,
-                num_hidden_layers=settings.layers,
-                num_attention_heads=settings.heads,
-                intermediate_size=settings.feed_forward,
-                hidden_dropout_prob=settings.dropout,
-                attention_probs_dropout_prob=settings.dropout,
-                max_position_embeddings=settings.max_tokens,
-                initializer_range=settings.init_std,
-            )
+            bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=settings.max_tokens)
         )
-        self.regions = RegionEmbedding(shapes.feature_width, settings)
+        self.regions = RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
 
     @property
     def word_weight(self) -> Tensor:
@@ -90,23 +62,44 @@ class SingleStream(nn.Module):
         return self.bert.embeddings.word_embeddings.weight
 
     @property
-    def region_weight(self) -> Tensor:
-        """(H, D), the layer that reads features, which the head that predicts features shares."""
+    def feature_weight(self) -> Tensor:
+        """(H, D), the layer that reads features, which the head that predicts features may share."""
         return self.regions.feature.weight
 
-    def forward(self, batch: Batch) -> Encoded:
+    def forward(self, batch: Batch, nudges: Nudges = Nudges()) -> Encoded:  # frozen
         assert batch.regions is not None
-        words_BTH = self.bert.embeddings(batch.words.input_ids_BT)
-        type_H = self.bert.embeddings.token_type_embeddings.weight[1]
-        regions_BRH = self.regions(batch.regions, type_H)
+        words_BTH = embedded_words(self.bert.embeddings, batch.words, nudges.words_BTH)
+        type_H = self.bert.embeddings.token_type_embeddings.weight[1] if self.typed else 0.0
+        regions_BRH = self.regions(batch.regions, type_H, nudges.regions_BRD)
         # Padding between words and regions is masked and has no position, so packing them would change nothing.
-        seen_BL = torch.cat([batch.words.attention_mask_BT, batch.regions.mask_BR], dim=1)
-        bias_B11L = torch.where(seen_BL, 0.0, torch.finfo(words_BTH.dtype).min)[:, None, None, :].to(words_BTH.dtype)
-        joint_BLH = self.bert.encoder(torch.cat([words_BTH, regions_BRH], dim=1), bias_B11L).last_hidden_state
+        seen_BL = torch.cat([batch.words.attention_mask_BT, self.regions.seen(batch.regions)], dim=1)
+        joint_BLH = torch.cat([words_BTH, regions_BRH], dim=1)
+        joint_BLH = self.bert.encoder(joint_BLH, attention_bias(seen_BL, joint_BLH.dtype)).last_hidden_state
         assert self.bert.pooler is not None
         pooled_BH = self.bert.pooler(joint_BLH)
-        length = words_BTH.shape[1]
-        return Encoded(joint_BLH[:, :length], joint_BLH[:, length:], pooled_BH)
+        length, first = words_BTH.shape[1], words_BTH.shape[1] + self.regions.whole
+        return Encoded(joint_BLH[:, :length], joint_BLH[:, first:], batch.regions.mask_BR, pooled_BH)
+
+
+def embedded_words(embeddings: BertEmbeddings, words: WordBatch, nudge_BTH: Tensor | None = None) -> Tensor:
+    """(B, T, H) by BERT's embeddings. Positions count the tokens that are there, so padding may lie anywhere."""
+    positions_BT = (words.attention_mask_BT.cumsum(dim=1) - 1).clamp(min=0)
+    embedded_BTH = embeddings.word_embeddings(words.input_ids_BT)
+    embedded_BTH = embedded_BTH if nudge_BTH is None else embedded_BTH + nudge_BTH
+    found: Tensor = embeddings(inputs_embeds=embedded_BTH, token_type_ids=words.segments_BT, position_ids=positions_BT)
+    return found
+
+
+def published(name: str, heads: tuple[str, ...]) -> Iterable[str]:
+    """Where a weight of transformers' BertForPreTraining goes: the encoder, and the head of hidden words."""
+    words = {
+        "cls.predictions.transform.dense": "transform.0",
+        "cls.predictions.transform.LayerNorm": "transform.2",
+        "cls.predictions.bias": "bias_V",
+    }
+    if name.startswith("bert."):
+        return [f"model.{name}"]
+    return [f"heads.{head}.{name.replace(old, new)}" for old, new in words.items() if old in name for head in heads]
 
 
 def build(settings: Settings, shapes: Shapes) -> SingleStream:

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.batch import Batch, Example
-from trainer.contract import Scored, Shapes
-from trainer.models.dual_encoder import DualEncoder
+from trainer.contract import Embedded, Scored, Shapes, Towers
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -48,20 +47,21 @@ class Head(nn.Module):
         return self.log_scale.exp()
 
 
-def head(settings: Settings, model: DualEncoder, shapes: Shapes) -> Head:
+def head(settings: Settings, model: Towers, shapes: Shapes) -> Head:
     return Head(settings)
 
 
-def prepare(row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """The row as it is: the rest of the batch are its negatives."""
-    return make(row, rng)
+    return example
 
 
-def loss(model: DualEncoder, head: Head, batch: Batch, settings: Settings) -> Scored:
-    logits_BB = head() * model.images(batch) @ model.texts(batch).t()
+def loss(model: Towers, encoded: Embedded, head: Head, batch: Batch, settings: Settings) -> Scored:
+    logits_BB = head() * encoded.images_BE @ encoded.texts_BE.t()
     same_BB = same_image(batch.image_number_B) if settings.same_image == "ignore" else None
-    right = (logits_BB.argmax(dim=-1) == torch.arange(len(batch), device=logits_BB.device)).sum()
-    return Scored(info_nce(logits_BB, same_BB), torch.tensor(len(batch)), right)
+    answers_B = torch.arange(len(batch), device=logits_BB.device)
+    right = (logits_BB.argmax(dim=-1) == answers_B).sum()
+    return Scored(info_nce(logits_BB, same_BB), torch.tensor(len(batch)), right, answers_B)
 
 
 def same_image(image_number_B: Tensor) -> Tensor:
@@ -83,6 +83,6 @@ def info_nce(logits_BB: Tensor, ignored_BB: Tensor | None = None) -> Tensor:
     return (F.cross_entropy(logits_BB, target_B) + F.cross_entropy(logits_BB.t(), target_B)) / 2
 
 
-def similarity(model: DualEncoder, head: Head, settings: Settings, images: Batch, texts: Batch) -> Tensor:
+def similarity(model: Towers, head: Head, settings: Settings, images: Batch, texts: Batch) -> Tensor:
     """(I, N): cosine of every image with every text."""
     return model.images(images) @ model.texts(texts).t()

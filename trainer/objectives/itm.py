@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,10 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import Batch, Example
-from trainer.contract import Scored, Shapes
-from trainer.layers import initialised
-from trainer.models.single_stream import Encoded, SingleStream
+from trainer.batch import Batch, Example, WordBatch
+from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
+from trainer.layers import full, initialised
 from trainer.objectives.alignment import alignment_distance, word_region_alignment
 
 if TYPE_CHECKING:
@@ -51,19 +51,24 @@ def columns(settings: Settings) -> tuple[str, ...]:
     return ("negatives",) if settings.hard_share > 0 else ()
 
 
-def head(settings: Settings, model: SingleStream, shapes: Shapes) -> nn.Linear:
-    return initialised(nn.Linear(model.hidden, 2), model.init_std)
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
+    return initialised(nn.Linear(model.widths.pooled, 2), model.init_std)
 
 
-def prepare(row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """The row as it is, or with another text or image. Alone in its shard, an image can only be a positive."""
+def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
+    """The pair as it is, or with another text or image. Alone in its shard, an image can only be a positive."""
     if rng.random() >= settings.negative_probability:
-        return make(row, rng)
+        return pair
     if settings.replace == "image":
-        other = row.other(rng)
-        return replace(make(row, rng, image=other), match=other is None)
-    text = negative_text(row, settings.hard_share, rng)
-    return replace(make(row, rng, text=text), match=text is None)
+        other = pair.row.other(rng)
+        return pair if other is None else replace(pair, image=other, mismatch=1)
+    text = negative_text(pair.row, settings.hard_share, rng)
+    return pair if text is None else replace(pair, text=text, mismatch=1)
+
+
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """Nothing is hidden."""
+    return example
 
 
 def negative_text(row: Row, hard_share: float, rng: np.random.Generator) -> str | None:
@@ -78,40 +83,60 @@ def negative_text(row: Row, hard_share: float, rng: np.random.Generator) -> str 
     return None if other is None else other.text
 
 
-def loss(model: SingleStream, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
-    encoded = model(batch)
+def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
     logits_B2 = head(encoded.pooled_BH)
     value = image_text_matching(logits_B2, batch.match_B)
     if settings.alignment > 0:
         value = value + settings.alignment * word_region_alignment(_distance(encoded, batch), batch.match_B)
-    right = (logits_B2.argmax(dim=-1) == batch.match_B.long()).sum()
-    return Scored(value, torch.tensor(len(batch)), right)
+    answers_B = batch.match_B.long()
+    right = (logits_B2.argmax(dim=-1) == answers_B).sum()
+    return Scored(value, torch.tensor(len(batch)), right, answers_B, logits_B2)
 
 
 def _distance(encoded: Encoded, batch: Batch) -> Tensor:
-    assert batch.regions is not None
-    seen_BT, seen_BR = batch.words.attention_mask_BT, batch.regions.mask_BR
-    return alignment_distance(encoded.words_BTH, encoded.regions_BRH, seen_BT, seen_BR)
+    seen_BT = batch.words.attention_mask_BT
+    return alignment_distance(encoded.words_BTH, encoded.units_BUH, seen_BT, encoded.units_BU)
 
 
 def image_text_matching(logits_B2: Tensor, match_B: Tensor) -> Tensor:
     """Mean cross-entropy of mismatch (0) against match (1), as UNITER numbers them. Returns a scalar."""
-    return F.cross_entropy(logits_B2.float(), match_B.long())
+    return F.cross_entropy(full(logits_B2), match_B.long())
 
 
-def similarity(model: SingleStream, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
+def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
     """(I, N): logit of match less logit of mismatch for every pair; each costs a pass through the model.
 
     Where the recipe trains word-region alignment, its weighted distance is taken off.
     """
+
+    def score(pairs: Batch) -> Tensor:
+        encoded = model(pairs)
+        logits_P2 = head(encoded.pooled_BH)
+        score_P: Tensor = logits_P2[:, 1] - logits_P2[:, 0]
+        return score_P - settings.alignment * _distance(encoded, pairs) if settings.alignment > 0 else score_P
+
+    return every_pair(images, texts, score)
+
+
+def every_pair(images: Batch, texts: Batch, score: Callable[[Batch], Tensor]) -> Tensor:
+    """(I, N) the score of each image with each text; a second text, such as tags, comes with the image."""
     pairs_P2 = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(texts)))
     scores = []
     for image_P, text_P in (block.unbind(dim=1) for block in torch.split(pairs_P2, PAIRS_AT_ONCE)):
-        pair = replace(images.take(image_P), words=texts.take(text_P).words)
-        encoded = model(pair)
-        logits_P2 = head(encoded.pooled_BH)
-        score_P = logits_P2[:, 1] - logits_P2[:, 0]
-        if settings.alignment > 0:
-            score_P = score_P - settings.alignment * _distance(encoded, pair)
-        scores.append(score_P)
+        taken, words = images.take(image_P), texts.take(text_P).words
+        scores.append(score(replace(taken, words=with_second_text(words, taken.words))))
     return torch.cat(scores).view(len(images), len(texts))
+
+
+def with_second_text(words: WordBatch, other: WordBatch) -> WordBatch:
+    """The first texts of the one and the second texts of the other, with padding in between."""
+    if not other.segments_BT.any():
+        return words
+    first_BT = words.attention_mask_BT & (words.segments_BT == 0)
+    second_BT = other.attention_mask_BT & (other.segments_BT == 1)
+
+    def both(name: str) -> Tensor:
+        return torch.cat([getattr(words, name), getattr(other, name)], dim=1)
+
+    joined = {field.name: both(field.name) for field in fields(WordBatch)}
+    return WordBatch(**joined | {"attention_mask_BT": torch.cat([first_BT, second_BT], dim=1)})

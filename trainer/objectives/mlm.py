@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import IGNORE, Batch, Example
-from trainer.contract import Scored, Shapes
-from trainer.layers import transform
-from trainer.models.single_stream import SingleStream
-from trainer.objectives.masking import mask_words
+from trainer.batch import IGNORE, Batch, Example, Regions
+from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.layers import full, transform
+from trainer.objectives.masking import By, mask_words, without_regions
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -24,9 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How many words are hidden."""
+    """How many words are hidden, which together, and whether those of a text that is not the image's count."""
 
     probability: float = 0.15
+    by: By = "token"
+    image: bool = True  # false: the text alone is seen (UNIMO)
+    matched_only: bool = False
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
@@ -36,33 +38,40 @@ def columns(settings: Settings) -> tuple[str, ...]:
 class Head(nn.Module):
     """A layer, then the word embeddings read backwards, and a bias."""
 
-    def __init__(self, model: SingleStream, vocab_size: int) -> None:
+    def __init__(self, model: Fusion, vocab_size: int) -> None:
         super().__init__()
-        self.transform = transform(model.hidden, model.init_std)
+        self.transform = transform(model.widths.words, model.init_std)
         self.bias_V = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, hidden_MH: Tensor, word_weight_VH: Tensor) -> Tensor:
         return F.linear(self.transform(hidden_MH), word_weight_VH, self.bias_V)
 
 
-def head(settings: Settings, model: SingleStream, shapes: Shapes) -> Head:
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
     return Head(model, shapes.vocab_size)
 
 
-def prepare(row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """The row with some of its words hidden; its regions are all shown (conditional masking, UNITER section 3.2)."""
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """Some of the words hidden. Alone in its step, the regions are all shown: UNITER's conditional masking."""
     if make.tokenizer.mask is None:
         raise ConfigError("the vocabulary has no mask token", "objective mlm", "name one that has [MASK] or <mask>")
-    example = make(row, rng)
-    return replace(example, words=mask_words(example.words, make.tokenizer, settings.probability, rng))
+    if not settings.image:
+        assert isinstance(example.units, Regions)
+        example = replace(example, units=without_regions(example.units))
+    return replace(example, words=mask_words(example.words, make.tokenizer, settings.probability, rng, settings.by))
 
 
-def loss(model: SingleStream, head: Head, batch: Batch, settings: Settings) -> Scored:
-    labels_M, positions_M = hidden_words(batch.words.labels_BT)
-    hidden_MH = model(batch).words_BTH.flatten(0, 1)[positions_M]
+def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:
+    labels_BT = batch.words.labels_BT
+    if settings.matched_only:
+        labels_BT = torch.where(batch.match_B[:, None], labels_BT, IGNORE)
+    labels_M, positions_M = hidden_words(labels_BT)
+    hidden_MH = encoded.words_BTH.flatten(0, 1)[positions_M]
     logits_MV = head(hidden_MH, model.word_weight)
     right = (logits_MV.argmax(dim=-1) == labels_M).sum()
-    return Scored(masked_language_modelling(logits_MV, labels_M), torch.tensor(len(labels_M)), right)
+    return Scored(
+        masked_language_modelling(logits_MV, labels_M), torch.tensor(len(labels_M)), right, labels_M, logits_MV
+    )
 
 
 def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,4 +83,4 @@ def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
 
 def masked_language_modelling(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
     """Mean cross-entropy of the hidden words (BERT, arXiv:1810.04805). Returns a scalar, 0 if nothing is hidden."""
-    return F.cross_entropy(logits_MV.float(), labels_M, reduction="sum") / max(len(labels_M), 1)
+    return F.cross_entropy(full(logits_MV), labels_M, reduction="sum") / max(len(labels_M), 1)

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.batch import Batch, Example, Regions
-from trainer.contract import Scored, Shapes
-from trainer.layers import initialised, transform
-from trainer.models.single_stream import SingleStream
-from trainer.objectives.masking import mask_regions
+from schemas.errors import ConfigError
+from trainer.batch import Batch, Example, RegionBatch
+from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.layers import full, initialised, transform
+from trainer.objectives.masking import RegionMasking
+from trainer.objectives.mrfr import Over, counted, hide_regions, mean_over
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -23,63 +24,83 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """targets: `hard` is the detector's best class, `kl` its whole distribution (of which shards keep the top k)."""
+    """masking: null where another objective of the same step, named before, hides the regions.
 
+    targets: `hard` is the detector's best class, `kl` its whole distribution (of which shards keep the top k).
+    of: the class, or the attribute, of which shards keep the best alone. confidence: each error times the detector's
+    confidence. over: see mrfr.mean_over. matched_only: rows whose text is not the image's do not count.
+    """
+
+    masking: RegionMasking | None
     targets: Literal["hard", "kl"]
-    probability: float = 0.15
+    of: Literal["class", "attribute"] = "class"
+    confidence: bool = False
+    over: Over = "masked"
+    matched_only: bool = False
+    text: bool = True  # false: the image alone is seen (UNIMO)
+
+    def __post_init__(self) -> None:
+        if self.of == "attribute" and self.targets == "kl":
+            raise ConfigError(
+                "attributes have no kl", "objective mrc", "set targets to hard: shards keep one attribute"
+            )
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
-    return ("class_ids",) if settings.targets == "hard" else ("prob_ids", "prob_values")
+    scores = (f"{settings.of}_scores",) if settings.confidence else ()
+    return (*scores, f"{settings.of}_ids") if settings.targets == "hard" else (*scores, "prob_ids", "prob_values")
 
 
-def head(settings: Settings, model: SingleStream, shapes: Shapes) -> nn.Sequential:
-    assert shapes.num_classes is not None
-    classifier = initialised(nn.Linear(model.hidden, shapes.num_classes), model.init_std)
-    return nn.Sequential(transform(model.hidden, model.init_std), classifier)
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Sequential:
+    names = shapes.num_classes if settings.of == "class" else shapes.num_attributes
+    assert names is not None
+    classifier = initialised(nn.Linear(model.widths.units, names), model.init_std)
+    return nn.Sequential(transform(model.widths.units, model.init_std), classifier)
 
 
-def prepare(row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """The row with some of its regions hidden; its words are all shown."""
-    example = make(row, rng)
-    assert isinstance(example.units, Regions)
-    return replace(example, units=mask_regions(example.units, settings.probability, rng))
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """Some of the regions hidden. Alone in its step, the words are all shown."""
+    if not settings.text:
+        example = replace(example, words=make.tokenizer.words(""))
+    return hide_regions(example, settings.masking, rng)
 
 
-def loss(model: SingleStream, head: nn.Sequential, batch: Batch, settings: Settings) -> Scored:
+def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, settings: Settings) -> Scored:
     regions = batch.regions
     assert regions is not None
-    logits_BRC = head(model(batch).regions_BRH)
+    logits_BRC = head(encoded.units_BUH)
     if settings.targets == "hard":
-        assert regions.class_ids_BR is not None
-        best_BR = regions.class_ids_BR
-        value = masked_region_classes(logits_BRC, best_BR, regions.masked_BR)
+        best_BR = _column(regions, settings, "ids")
+        error_BR = F.cross_entropy(full(logits_BRC).movedim(-1, 1), best_BR, reduction="none")
     else:
         assert regions.prob_ids_BRK is not None
         assert regions.prob_values_BRK is not None
         best_BR = regions.prob_ids_BRK[..., 0]
-        value = masked_region_kl(logits_BRC, regions.prob_ids_BRK, regions.prob_values_BRK, regions.masked_BR)
-    right = (regions.masked_BR & (logits_BRC.argmax(dim=-1) == best_BR)).sum()
-    return Scored(value, regions.masked_BR.sum(), right)
+        error_BR = region_kl(logits_BRC, regions.prob_ids_BRK, regions.prob_values_BRK)
+    if settings.confidence:
+        error_BR = error_BR * _column(regions, settings, "scores")
+    counted_BR = counted(batch, settings.matched_only)
+    right = (counted_BR & (logits_BRC.argmax(dim=-1) == best_BR)).sum()
+    value = mean_over(error_BR, counted_BR, regions, settings.over)
+    return Scored(value, counted_BR.sum(), right, best_BR[counted_BR], logits_BRC[counted_BR])
 
 
-def masked_region_classes(logits_BRC: Tensor, class_ids_BR: Tensor, masked_BR: Tensor) -> Tensor:
-    """Mean cross-entropy of the classes of masked regions (MRC of UNITER). Returns a scalar, 0 if nothing is masked."""
-    entropy_BR = F.cross_entropy(logits_BRC.float().movedim(-1, 1), class_ids_BR, reduction="none")
-    return torch.where(masked_BR, entropy_BR, 0).sum() / masked_BR.sum().clamp(min=1)
+def _column(regions: RegionBatch, settings: Settings, kind: str) -> Tensor:
+    column: Tensor = getattr(regions, f"{settings.of}_{kind}_BR")
+    return column
 
 
-def masked_region_kl(logits_BRC: Tensor, ids_BRK: Tensor, values_BRK: Tensor, masked_BR: Tensor) -> Tensor:
-    """Mean KL(detector ‖ prediction) of masked regions, in nats (MRC-kl of UNITER). A scalar, 0 if nothing is masked.
+def region_kl(logits_BRC: Tensor, ids_BRK: Tensor, values_BRK: Tensor) -> Tensor:
+    """(B, R) KL(detector ‖ prediction) in nats (MRC-kl of UNITER).
 
     The detector's distribution is given by its K most probable classes; what they leave of 1 is spread evenly over the
     other C − K. The paper sums over the classes, and so do we; the authors' code takes the mean, 1/C of it.
     """
-    log_BRC = logits_BRC.float().log_softmax(dim=-1)
+    log_BRC = full(logits_BRC).log_softmax(dim=-1)
     others = log_BRC.shape[-1] - ids_BRK.shape[-1]
     rest_BR = (1 - values_BRK.sum(dim=-1)).clamp(min=0) / max(others, 1)
     # Σ p log q = Σ_top (p − rest) log q + rest · Σ_all log q, so the C − K others need no mask
     cross_BR = ((values_BRK - rest_BR[..., None]) * log_BRC.gather(-1, ids_BRK)).sum(dim=-1)
     cross_BR = cross_BR + rest_BR * log_BRC.sum(dim=-1)
     own_BR = torch.xlogy(values_BRK, values_BRK).sum(dim=-1) + others * torch.xlogy(rest_BR, rest_BR)
-    return torch.where(masked_BR, own_BR - cross_BR, 0).sum() / masked_BR.sum().clamp(min=1)
+    return own_BR - cross_BR

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.batch import Batch, Example, Regions
-from trainer.contract import Scored, Shapes
-from trainer.layers import transform
-from trainer.models.single_stream import SingleStream
-from trainer.objectives.masking import mask_regions
+from trainer.batch import Batch, Example, RegionBatch, Regions
+from trainer.contract import Encoded, Fusion, Regional, Scored, Shapes
+from trainer.layers import full, initialised, transform
+from trainer.objectives.masking import RegionMasking, mask_regions
 
 if TYPE_CHECKING:
     from trainer.data import Make
     from trainer.rows import Row
 
+Over = Literal["masked", "masked of all", "all"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How many regions are hidden."""
+    """masking: null where another objective of the same step, named before, hides the regions.
 
-    probability: float = 0.15
+    tied: the last layer is the one that reads features, backwards. over: see `mean_over`. matched_only: rows whose text
+    is not the image's do not count.
+    """
+
+    masking: RegionMasking | None
+    error: Literal["square", "smooth_l1"] = "square"
+    tied: bool = False
+    over: Over = "masked"
+    matched_only: bool = False
+    text: bool = True  # false: the image alone is seen (UNIMO)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
@@ -33,42 +43,78 @@ def columns(settings: Settings) -> tuple[str, ...]:
 
 
 class Head(nn.Module):
-    """A layer, then the layer that reads features used backwards, and a bias."""
+    """A layer, then one to a feature: a new one, or the layer that reads features used backwards, and a bias."""
 
-    def __init__(self, model: SingleStream, feature_width: int) -> None:
+    def __init__(self, model: Fusion, feature_width: int, tied: bool) -> None:
         super().__init__()
-        self.transform = transform(model.hidden, model.init_std)
+        self.transform = transform(model.widths.units, model.init_std)
         self.bias_D = nn.Parameter(torch.zeros(feature_width))
+        fresh = initialised(nn.Linear(model.widths.units, feature_width, bias=False), model.init_std)
+        self.predict = None if tied else fresh
 
-    def forward(self, hidden_BRH: Tensor, region_weight_HD: Tensor) -> Tensor:
-        return F.linear(self.transform(hidden_BRH), region_weight_HD.t(), self.bias_D)
+    def forward(self, hidden_BRH: Tensor, model: Regional) -> Tensor:
+        weight_DH = model.feature_weight.t() if self.predict is None else self.predict.weight
+        return F.linear(self.transform(hidden_BRH), weight_DH, self.bias_D)
 
 
-def head(settings: Settings, model: SingleStream, shapes: Shapes) -> Head:
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
     assert shapes.feature_width is not None
-    return Head(model, shapes.feature_width)
+    return Head(model, shapes.feature_width, settings.tied)
 
 
-def prepare(row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """The row with some of its regions hidden; its words are all shown."""
-    example = make(row, rng)
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """Some of the regions hidden. Alone in its step, the words are all shown."""
+    if not settings.text:
+        example = replace(example, words=make.tokenizer.words(""))
+    return hide_regions(example, settings.masking, rng)
+
+
+def hide_regions(example: Example, masking: RegionMasking | None, rng: np.random.Generator) -> Example:
     assert isinstance(example.units, Regions)
-    return replace(example, units=mask_regions(example.units, settings.probability, rng))
+    return example if masking is None else replace(example, units=mask_regions(example.units, masking, rng))
 
 
-def loss(model: SingleStream, head: Head, batch: Batch, settings: Settings) -> Scored:
+def loss(model: Regional, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:
+    regions = batch.regions
+    assert regions is not None
+    predicted_BRD = head(encoded.units_BUH, model)
+    error_BR = feature_error(predicted_BRD, regions.features_BRD, settings.error)
+    counted_BR = counted(batch, settings.matched_only)
+    value = mean_over(error_BR, counted_BR, regions, settings.over)
+    if encoded.words_BTH.requires_grad:  # training; the score is only looked at in evaluation
+        return Scored(value, counted_BR.sum())
+    found, answers = nearest_own(predicted_BRD[counted_BR], regions.features_BRD[counted_BR])
+    return Scored(value, counted_BR.sum(), found, answers)
+
+
+def counted(batch: Batch, matched_only: bool) -> Tensor:
+    """(B, R) bool, the regions to be predicted."""
     assert batch.regions is not None
-    predicted_BRD = head(model(batch).regions_BRH, model.region_weight)
     masked_BR = batch.regions.masked_BR
-    return Scored(masked_region_regression(predicted_BRD, batch.regions.features_BRD, masked_BR), masked_BR.sum())
+    return masked_BR & batch.match_B[:, None] if matched_only else masked_BR
 
 
-def masked_region_regression(predicted_BRD: Tensor, target_BRD: Tensor, masked_BR: Tensor) -> Tensor:
-    """Squared error of the features of masked regions (MRFR of UNITER, arXiv:1909.11740).
+def feature_error(predicted_BRD: Tensor, target_BRD: Tensor, error: Literal["square", "smooth_l1"]) -> Tensor:
+    """(B, R) mean over D of the squared error (UNITER's code; its paper sums) or of the smooth L1 (LXMERT's code)."""
+    measure = F.mse_loss if error == "square" else F.smooth_l1_loss
+    return measure(full(predicted_BRD), full(target_BRD), reduction="none").mean(dim=-1)
 
-    predicted, target: (B, R, D) float; masked: (B, R) bool. Returns a scalar, 0 if nothing is masked.
-    The paper sums over D; the authors' code takes the mean, and so do we.
+
+def mean_over(error_BR: Tensor, counted_BR: Tensor, regions: RegionBatch, over: Over) -> Tensor:
+    """Mean error of the counted regions. Returns a scalar, 0 if there is none to count.
+
+    masked: Σ over the counted / their number. masked of all: Σ over the counted / number of all regions, and all:
+    Σ over all / their number, as LXMERT's code does for features and for classes.
     """
-    error_BR = (predicted_BRD.float() - target_BRD.float()).square().mean(dim=-1)
     # `where` rather than indexing: a boolean index makes the GPU wait for the CPU.
-    return torch.where(masked_BR, error_BR, 0).sum() / masked_BR.sum().clamp(min=1)
+    summed = torch.where(regions.mask_BR if over == "all" else counted_BR, error_BR, 0).sum()
+    return summed / (counted_BR if over == "masked" else regions.mask_BR).sum().clamp(min=1)
+
+
+def nearest_own(predicted_MD: Tensor, target_MD: Tensor) -> tuple[Tensor, Tensor]:
+    """(how many predictions are nearer to their own feature than to that of any other masked region, answers)."""
+    answers_M = torch.arange(len(predicted_MD), device=predicted_MD.device)
+    if not len(predicted_MD):
+        return answers_M.sum(), answers_M
+    distance_MM = torch.cdist(full(predicted_MD), full(target_MD))
+    return (distance_MM.argmin(dim=1) == answers_M).sum(), answers_M

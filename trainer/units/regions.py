@@ -32,20 +32,31 @@ def columns(settings: Settings) -> tuple[str, ...]:
 
 
 def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
-    return {"feature_width": int(metadata["feature_width"]), "num_classes": len(json.loads(metadata["classes"]))}
+    return {
+        "feature_width": int(metadata["feature_width"]),
+        "num_classes": len(json.loads(metadata["classes"])),
+        "num_attributes": len(json.loads(metadata["attributes"])),
+    }
 
 
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
     """The best regions of the row's image; nothing is augmented."""
     count = how_many(row.numbers("class_scores"), settings)
     width, height = row.value("width"), row.value("height")
+
+    def named(column: str) -> Array | None:
+        return row.numbers(column)[:count] if row.has(column) else None
+
     return Regions(
         features_RD=row.stored("features")[:count],
         boxes_R7=seven(row.numbers("boxes")[:count], width, height),
         masked_R=np.zeros(count, bool),
-        class_ids_R=row.numbers("class_ids")[:count] if row.has("class_ids") else None,
-        prob_ids_RK=row.numbers("prob_ids")[:count] if row.has("prob_ids") else None,
-        prob_values_RK=row.numbers("prob_values")[:count] if row.has("prob_values") else None,
+        class_ids_R=named("class_ids"),
+        class_scores_R=named("class_scores"),
+        attribute_ids_R=named("attribute_ids"),
+        attribute_scores_R=named("attribute_scores"),
+        prob_ids_RK=named("prob_ids"),
+        prob_values_RK=named("prob_values"),
     )
 
 

@@ -82,6 +82,16 @@ def reply(body: bytes = b"", status: int = 200, **headers: str) -> Answer:
     return answer
 
 
+def kept(answer: Answer) -> Answer:
+    """The answer over a connection that seems to be kept; it ends when the next request has come over it."""
+
+    def answer_once(connection: socket.socket, path: str) -> None:
+        answer(connection, path)
+        connection.recv(65536)
+
+    return answer_once
+
+
 def raw(data: bytes) -> Answer:
     """Exactly these bytes, then the end of the connection."""
     return lambda connection, path: connection.sendall(data)

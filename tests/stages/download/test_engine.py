@@ -13,12 +13,13 @@ import pytest
 
 from schemas.errors import RunError
 from stages.download.decoders import Decoders, Decoding
-from stages.download.engine import Engine, Persistence, jitter
+from stages.download.engine import Engine
 from stages.download.hosts import Courtesy
 from stages.download.names import Doors
 from stages.download.pictures import Limits
 from stages.download.spool import Spool, key_of
-from tests.stages.download.hostile import HostileServer, hang, in_turn, jpeg, reply
+from stages.download.traffic import Persistence, jitter
+from tests.stages.download.hostile import HostileServer, hang, in_turn, jpeg, kept, raw, reply
 from tests.stages.download.test_fetch import JPEG, manners, outcomes
 
 URL = "http://mirror.invalid"
@@ -93,11 +94,29 @@ def test_the_jitter_is_seeded_by_the_row() -> None:
 def test_a_host_that_never_answers_is_given_up(hostile: HostileServer) -> None:
     hostile.answers["/x"] = reply(JPEG)
     doors = Doors(mapped={"mirror.invalid": ("127.0.0.1", hostile.port), "dead.invalid": ("127.0.0.1", 9)})
-    engine = make(hostile, Courtesy(pause_s=0.0, aside_after=1, given_up_after=3), doors=doors)
+    engine = make(hostile, Courtesy(pause_s=0.0, aside_connections=1, given_up_after=3), doors=doors)
     found = run(engine, [f"{URL}/x", *(f"http://dead.invalid/{number}" for number in range(6))])
     engine.close()
     assert [one.get("reason") for one in found] == [None, *["connect"] * 3, *["host-down"] * 3]
     assert found[-1]["attempts"] == 3
+
+
+def test_connections_that_end_as_they_are_taken_again_cost_no_attempt(hostile: HostileServer) -> None:
+    hostile.answers |= {f"/{number}": kept(reply(jpeg(seed=number))) for number in range(16)}
+    engine = make(hostile)
+    run(engine, [f"{URL}/{number}" for number in range(8)])  # leaves several connections behind, all of them dead
+    found = run(engine, [f"{URL}/{number}" for number in range(8, 16)])
+    engine.close()
+    assert [(one.get("reason"), one["attempts"]) for one in found] == [(None, 1)] * 8
+    assert sorted(hostile.requests) == sorted(f"/{number}" for number in range(16))
+
+
+def test_a_new_connection_that_ends_without_an_answer_is_an_attempt_and_one_request(hostile: HostileServer) -> None:
+    hostile.answers["/x"] = raw(b"")
+    engine = make(hostile, persistence={"retries": 1})
+    (found,) = run(engine, [f"{URL}/x"])
+    engine.close()
+    assert (found["reason"], found["attempts"], hostile.requests) == ("connect", 2, ["/x", "/x"])
 
 
 def test_an_outage_stops_the_run_and_its_rows_are_not_noted_as_failed(hostile: HostileServer, tmp_path: Path) -> None:

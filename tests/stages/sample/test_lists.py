@@ -1,15 +1,18 @@
 """Lists: the same rows read to the same table from every format, and what is wrong is said plainly."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -45,6 +48,9 @@ WRITERS: dict[str, Callable[[list[Row]], bytes]] = {
     "jsonl": lambda rows: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(),
     "parquet": parquet,
     "csv.gz": lambda rows: gzip.compress(separated(rows, ",")),
+    "tsv.bz2": lambda rows: bz2.compress(separated(rows, "\t")),
+    "csv.xz": lambda rows: lzma.compress(separated(rows, ",")),
+    "json.zst": lambda rows: pa.compress(json.dumps(rows).encode(), "zstd", asbytes=True),
     "jsonl.gz": lambda rows: gzip.compress("\n".join(map(json.dumps, rows)).encode()),
 }
 
@@ -67,7 +73,7 @@ def written(folder: Path, name: str, body: bytes | str) -> Path:
     return file
 
 
-def table(file: Path, **settings: Any) -> pa.Table:
+def table(file: Path | str, **settings: Any) -> pa.Table:
     return pa.concat_tables(read(file, Config(**settings)))
 
 
@@ -184,7 +190,7 @@ def test_a_mark_of_byte_order_and_foreign_line_ends_are_no_part_of_the_list(tmp_
     assert table(file)["url"].to_pylist() == ["http://h/1", "http://h/2"]
 
 
-WRONG: list[tuple[str, bytes | str, dict[str, Any], list[str]]] = [
+WRONG: list[tuple[str, bytes | str | None, dict[str, Any], list[str]]] = [
     ("list.csv", "", {}, ["no rows", "list.csv"]),
     ("list.csv", "url,caption\n", {}, ["no rows"]),
     ("list.txt", "\n \n", {}, ["no rows"]),
@@ -204,6 +210,12 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], list[str]]] = [
     ("list.csv.gz", b"no gzip", {}, ["cannot be read as csv"]),
     ("list.csv.gz", gzip.compress(b"url,caption\n" * 99)[:-9], {}, ["cannot be read as csv"]),
     ("list.xlsx", b"", {}, ["xlsx is not a format", "csv"]),
+    ("list.csv.zst", b"no zstd", {}, ["cannot be read as csv"]),
+    ("list.tsv.xz", lzma.compress(b"url\tcaption\n" * 99)[:-9], {}, ["cannot be read as tsv"]),
+    ("list.tsv.bz2", bz2.compress(b"url\tcaption\n" * 99)[:-9], {}, ["cannot be read as tsv"]),
+    ("list.tsv", "a\thttp://h/1\t0.5\n", {"columns": ("caption", "url")}, ["3 fields, 2 names of columns are given"]),
+    ("list.jsonl", '{"url": "u", "caption": "a"}\n', {"columns": ("url", "caption")}, ["leave sample.columns out"]),
+    ("nowhere://bucket/list.csv", None, {}, ["nowhere", "correct the name"]),
     ("list.parquet.gz", b"", {}, ["parquet.gz is not a format"]),
     ("list.csv", "url,caption,checksum\nu,a,12\n", {}, ["the checksum '12'", "row 1", "sha256:"]),
     (
@@ -217,13 +229,42 @@ WRONG: list[tuple[str, bytes | str, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("name", "body", "settings", "parts"), WRONG)
 def test_what_is_wrong_is_said_with_file_row_value_and_cure(
-    tmp_path: Path, name: str, body: bytes | str, settings: dict[str, Any], parts: list[str]
+    tmp_path: Path, name: str, body: bytes | str | None, settings: dict[str, Any], parts: list[str]
 ) -> None:
+    place = name if body is None else written(tmp_path, name, body)
     with pytest.raises(InputError) as caught:
-        table(written(tmp_path, name, body), **settings)
+        table(place, **settings)
     message = str(caught.value)
-    assert str(tmp_path) in message
+    assert str(place) in message
     assert [part for part in parts if part not in message] == []
+
+
+# Lines in the form of the published files: no header, quotation marks that quote nothing.
+CONCEPTUAL = [
+    ("cc3m.tsv", 'a "very typical bus station\thttp://h/1.jpg\n', ("caption", "url")),
+    ("cc12m.tsv", 'http://h/1.jpg\ta "very typical bus station\n', ("url", "caption")),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "columns"), CONCEPTUAL)
+def test_a_list_without_a_header_line_is_read_by_the_names_given(
+    tmp_path: Path, name: str, body: str, columns: tuple[str, str]
+) -> None:
+    found = table(written(tmp_path, name, body), columns=columns, quotes=False)
+    assert found["url"].to_pylist() == ["http://h/1.jpg"]
+    assert found["captions"].to_pylist() == [[{"text": 'a "very typical bus station', "lang": None}]]
+
+
+def test_lists_are_read_from_any_file_system_of_fsspec(tmp_path: Path) -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe("/lists/a.csv", b"url,caption\nhttp://h/1,one\n")
+    system.pipe("/lists/b.tsv.gz", gzip.compress(b"url\tcaption\nhttp://h/2\ttwo\n"))
+    system.pipe("/lists/readme.md", b"no list")
+    try:
+        assert table("memory://lists")["url"].to_pylist() == ["http://h/1", "http://h/2"]
+        assert table("memory://lists/b.tsv.gz")["url"].to_pylist() == ["http://h/2"]
+    finally:
+        system.rm("/lists", recursive=True)
 
 
 def test_a_missing_list_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
@@ -240,7 +281,10 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
 
 
 @settings(max_examples=60, deadline=None)
-@given(body=st.binary(max_size=200), kind=st.sampled_from(["csv", "tsv", "txt", "json", "jsonl", "parquet", "csv.gz"]))
+@given(
+    body=st.binary(max_size=200),
+    kind=st.sampled_from(["csv", "tsv", "txt", "json", "jsonl", "parquet", "csv.gz", "csv.zst", "csv.xz"]),
+)
 def test_any_bytes_give_a_table_or_a_plain_error(body: bytes, kind: str) -> None:
     name, complaint = f"list.{kind}", None
     with tempfile.TemporaryDirectory() as folder:

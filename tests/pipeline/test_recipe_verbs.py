@@ -1,0 +1,62 @@
+"""`pairloom recipe` and `pairloom train --recipe` on a small real folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from tests.trainer.loading import write_folder
+from trainer import recipe as recipes
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = main([*words])
+    return code, capsys.readouterr().out
+
+
+def test_every_recipe_is_listed_and_shown_with_its_comments(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "recipe", "list", "--json")
+    assert code == 0
+    assert sorted(json.loads(text)["recipes"]) == recipes.names()
+    for name in recipes.names():
+        code, text = run(capsys, "recipe", "show", name)
+        assert code == 0
+        assert text.strip() == (recipes.FOLDER / f"{name}.yaml").read_text(encoding="utf-8").strip()
+
+
+def test_check_names_what_is_missing_and_what_would_make_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    whole, bare = write_folder(tmp_path / "whole"), write_folder(tmp_path / "bare", without=("features", "negatives"))
+    assert run(capsys, "recipe", "check", "uniter", str(whole))[0] == 0
+    code, text = run(capsys, "recipe", "check", "uniter", str(bare), "--json")
+    found = json.loads(text)
+    assert code == 1
+    assert found["missing"] == {"features": "regions", "negatives": "negatives"}
+    assert found["commands"] == ["pairloom stage negatives", "pairloom stage regions", "pairloom stage shards"]
+
+
+def test_a_wrong_recipe_stops_before_any_work(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", "--recipe", "unitre", "--shards", str(tmp_path)]) == 1
+    assert "take one of" in capsys.readouterr().err
+
+
+def test_train_leaves_a_checkpoint_with_its_figures_and_goes_on_from_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    write_folder(shards, splits=("train", "val"))
+    common = ["--shards", str(shards), "--steps", "2", "--quiet", "--metrics", str(tmp_path), "--plots", str(tmp_path)]
+    assert main(["train", "--recipe", "uniter", "--out", str(tmp_path / "one"), *common]) == 0
+    figures = json.loads((tmp_path / "one" / "metrics.json").read_text(encoding="utf-8"))
+    for objective in figures["objectives"].values():
+        assert {"train_loss", "held_out_loss", "score", "chance", "rows"} <= set(objective)
+        assert 0 <= objective["chance"] <= 1
+    assert (
+        main(["train", "--recipe", "uniter", "--init", str(tmp_path / "one"), "--out", str(tmp_path / "two"), *common])
+        == 0
+    )
+    again = json.loads((tmp_path / "two" / "metrics.json").read_text(encoding="utf-8"))
+    for name, objective in again["objectives"].items():  # it begins where the first ended
+        assert objective["untrained_loss"] == pytest.approx(figures["objectives"][name]["held_out_loss"], rel=1e-4)
