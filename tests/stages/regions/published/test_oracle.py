@@ -95,6 +95,20 @@ def test_a_detector_says_what_the_original_code_says(
     assert np.allclose(attributes, seen.attributes, atol=1e-5)
 
 
+def test_a_grid_of_one_cell_is_the_mean_of_the_last_stages_map(
+    network: PublishedNetwork, family: Family, weights: checkpoints.Tensors
+) -> None:
+    found = detect(network, pictures()[1])
+    if family.pyramid:
+        assert found.grid is None
+        return
+    assert found.grid is not None
+    image, _ = oracle.resized(pictures()[1], family, small(family))
+    (whole,) = oracle.feature_maps(image, family, small(family), weights)
+    wanted_D = oracle.last_stage(whole, family, weights).mean(dim=(0, 2, 3))
+    assert torch.allclose(found.grid(1)[0], wanted_D, atol=1e-4 * float(wanted_D.abs().max()))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3000, 2), (1, 700), (17, 16)])
 def test_a_picture_of_any_size_has_finite_regions(network: PublishedNetwork, size: tuple[int, int]) -> None:
     found = detect(network, Image.new("RGB", size, "teal"))
