@@ -71,6 +71,7 @@ class Example:
     words: Words
     units: Regions | Pixels
     mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
+    others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Batch:
     words: WordBatch
     regions: RegionBatch | None = None
     pixels_B3SS: Tensor | None = None  # float32
+    others: WordBatch | None = None  # further texts of each row: (B, K, T)
     objective: str = ""  # that the rows are made ready for, or the step that several share
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
 
@@ -168,7 +170,17 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
         words=collate_words([example.words for example in examples], pad_id),
         regions=collate_regions(regions, empty, dtype) if regions else None,
         pixels_B3SS=pad(pixels, 0, empty) if pixels else None,
+        others=_others([example.others for example in examples], pad_id),
     )
+
+
+def _others(texts: Sequence[tuple[Words, ...]], pad_id: int) -> WordBatch | None:
+    """The further texts of each row, padded to the longest of all."""
+    count = len(texts[0])
+    if not count:
+        return None
+    flat = collate_words([words for row in texts for words in row], pad_id)
+    return map_tensors(flat, lambda tensor: tensor.unflatten(0, (len(texts), count)))
 
 
 def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:

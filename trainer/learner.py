@@ -38,8 +38,9 @@ class Learner(nn.Module):
         """The losses of a batch by the objectives of its step, all on one pass of the model; DDP wants it here."""
         return self.losses(self.kinds[batch.objective], batch)
 
-    def losses(self, kind: Mapping[str, Part], batch: Batch) -> Losses:
-        encoded = self.model(batch)
+    def losses(self, kind: Mapping[str, Part], batch: Batch, nudges: object = None) -> Losses:
+        """nudges: what adversarial training adds to the model's embeddings."""
+        encoded = self.model(batch) if nudges is None else self.model(batch, nudges)
         parts: dict[str, Scored] = {}
         for name, part in kind.items():
             parts[name] = part.module.loss(self.model, encoded, self.heads[name], batch, part.settings)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from trainer import regions
 from trainer.batch import Batch, WordBatch
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.layers import attention_bias, bert_config, region_width
+from trainer.regions import RegionEmbedding, RegionSettings
 
 if TYPE_CHECKING:
     from transformers.models.bert.modeling_bert import BertEmbeddings
@@ -28,7 +28,7 @@ class Settings:
     feed_forward: int
     dropout: float
     max_tokens: int  # longest text that has a position
-    regions: regions.Settings
+    regions: RegionSettings
     init_std: float = 0.02  # of the weights at the start
 
 
@@ -54,7 +54,7 @@ class SingleStream(nn.Module):
         self.bert = BertModel(
             bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=settings.max_tokens)
         )
-        self.regions = regions.RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
+        self.regions = RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
 
     @property
     def word_weight(self) -> Tensor:

@@ -64,7 +64,9 @@ def network(family: Family, weights: checkpoints.Tensors, folder: Path) -> Publi
         patch.setenv("PAIRLOOM_DETECTORS", str(folder))
         entry = settings(family, folder)
         store.add(entry, path)
-        return open_published(entry, store.file(entry.name))
+        opened = open_published(entry, store.file(entry.name))
+    opened.place("cpu", "fp32")  # as the stage does; only then are its ways of fewer multiplications taken
+    return opened
 
 
 def detect(network: PublishedNetwork, picture: Image.Image) -> Found:
