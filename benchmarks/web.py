@@ -1,8 +1,9 @@
 """The project's own web for benchmarks: pictures made by seed on many loopback hosts, some slow, silent or dead.
 
-`python -m benchmarks.web PORT '{"drip": 10}'` serves until it is killed, plainly at PORT and with TLS at PORT + 1, from
-as many processes as `Profile.processes` says. Every host 127.1.y.z is its own; a hash of its name says what it is like.
-Path /N.jpg answers picture N of the pool after 5 to 80 ms, by N. Who is not on this machine is not answered.
+`python -m benchmarks.web PORT '{"drip": 10}'` serves until its standard input ends, plainly at PORT and with TLS at
+PORT + 1, from as many processes as `Profile.processes` says. Every host 127.1.y.z is its own; a hash of its name says
+what it is like. Path /N.jpg answers picture N of the pool after 5 to 80 ms, by N. Who is not on this machine is not
+answered.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import socket
 import ssl
 import sys
+import threading
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
@@ -148,7 +150,15 @@ async def serve(port: int, profile: Profile, bodies: list[bytes]) -> None:
 
 
 def run(port: int, profile: Profile, bodies: list[bytes]) -> None:
+    threading.Thread(target=end_with_starter, daemon=True).start()
     asyncio.run(serve(port, profile, bodies))
+
+
+def end_with_starter() -> None:
+    """Who started this holds the other end of standard input, and lets go of it when it ends, however it ends."""
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
 
 
 def main() -> None:
