@@ -35,7 +35,7 @@ class Training:
     """Section `training`: the optimiser's settings."""
 
     steps: int
-    batch_size: int  # rows
+    batch_size: int  # rows; with max_tokens, rows that are sorted by length and cut into batches together
     lr: float
     betas: tuple[float, float]
     eps: float
@@ -43,6 +43,7 @@ class Training:
     warmup: float  # share of the steps over which lr rises from 0
     schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
     clip: float | None  # largest norm of the gradient
+    max_tokens: int | None = None  # words and regions of a batch, instead of a number of rows
 
 
 @dataclass(frozen=True, kw_only=True)
