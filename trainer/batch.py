@@ -72,6 +72,8 @@ class Example:
     units: Regions | Pixels
     mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
     targets: Mapping[str, Array] = field(default_factory=dict)  # what else an objective draws or asks; see Batch
+    causal: bool = False  # whether the second text is written word by word, as in all rows of the batch
+    others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Batch:
     regions: RegionBatch | None = None
     pixels_B3SS: Tensor | None = None  # float32; those of another shape are filled up at the right and below
     pixel_mask_BSS: Tensor | None = None  # bool, False is such filling; None: there is none
+    causal: bool = False  # second texts see themselves up to each word, and first texts do not see them
+    others: WordBatch | None = None  # further texts of each row: (B, K, T)
     objective: str = ""  # that the rows are made ready for, or the step that several share
     # By name, what an objective's `prepare` left for its loss or the model: padded with IGNORE, False or 0 by its type.
     targets: Mapping[str, Tensor] = field(default_factory=dict)
@@ -176,6 +180,8 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
         pixels_B3SS=collate_pixels(pixels, empty) if pixels else None,
         pixel_mask_BSS=pixel_mask(pixels),
         targets={name: collate_target([example.targets[name] for example in examples]) for name in examples[0].targets},
+        causal=examples[0].causal,
+        others=_others([example.others for example in examples], pad_id),
     )
 
 
@@ -206,6 +212,15 @@ def collate_target(rows: Sequence[Array]) -> Tensor:
         return torch.from_numpy(np.stack(rows))
     filling = {"i": IGNORE, "b": False}.get(rows[0].dtype.kind, 0)
     return pad(rows, filling)
+
+
+def _others(texts: Sequence[tuple[Words, ...]], pad_id: int) -> WordBatch | None:
+    """The further texts of each row, padded to the longest of all."""
+    count = len(texts[0])
+    if not count:
+        return None
+    flat = collate_words([words for row in texts for words in row], pad_id)
+    return map_tensors(flat, lambda tensor: tensor.unflatten(0, (len(texts), count)))
 
 
 def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:

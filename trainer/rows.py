@@ -24,6 +24,8 @@ from trainer.stored import Stored
 # Which stage makes a column that a recipe may miss.
 MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}
 DETECTED = ("num_regions", "boxes", "class_", "attribute_", "features", "prob_")
+# The setting behind a width that is 0, and its cure.
+SETTINGS = {"prob_width": ("regions.class_probs: none", "set regions.class_probs to a number, such as 64, or to full")}
 OPEN_BYTES = 512 << 20  # of small columns that a process keeps decoded
 READERS = 32  # shards that a process keeps open
 
@@ -145,6 +147,11 @@ class Row:
         """Texts of the caption's mined hard negatives, most similar first."""
         mined = self.group.cell("negatives", self.row).values[self.caption_index].values
         return [] if mined is None else list(mined.field("text").to_pylist())
+
+    def siblings(self) -> list[str]:
+        """The image's captions in the wanted languages, its own among them."""
+        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
+        return [Row(self.group, place).text for place in range(int(first), int(last))]
 
     def tags(self) -> str:
         """The image's tags, best first, joined by spaces; empty if it has none."""
@@ -313,6 +320,7 @@ def open_rows(
     entries = _entries(source, split, shards)
     _check_columns(source, entries[0], columns)
     rows = Rows(source, split, columns, languages, entries, captions)
+    _check_widths(rows, source.where(entries[0].name))
     if not len(rows):
         raise StoreError(
             f"no caption of split {split} is in {', '.join(languages)}", str(shards), "set text.languages of the recipe"
@@ -347,6 +355,21 @@ def _check_columns(source: Source, entry: Entry, columns: tuple[str, ...]) -> No
             where=source.where(entry.name),
             fix=f"run the stages {', '.join(stages)} and then shards; or take another recipe",
         )
+
+
+def _check_widths(rows: Rows, where: str) -> None:
+    """A column can be there and hold nothing, because a setting of the stage that made it left its values out."""
+    for column in rows.columns:
+        kind = SHARDS.column(column).type
+        widths = kind.shape if isinstance(kind, Blob) else ()
+        for width in widths:
+            if width in SETTINGS and rows.metadata().get(str(width)) == "0":
+                setting, cure = SETTINGS[str(width)]
+                raise ConfigError(
+                    f"the recipe needs column {column}, which is empty: it was made with {setting}",
+                    where=where,
+                    fix=f"{cure} in params.yaml and run the stages regions and shards; or take another recipe",
+                )
 
 
 def made_by(column: str) -> str:

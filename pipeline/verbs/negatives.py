@@ -7,20 +7,27 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline.config import build
 from pipeline.progress import Progress
-from pipeline.store import write_shard
+from pipeline.store import sha256_file, write_shard
 from pipeline.verbs.common import Outcome, add_verb
 from schemas.errors import StoreError
 from schemas.folder import open_folder
 
-SUMMARY = "_summary.json"  # written last: a folder without it is unfinished; readers of Parquet folders skip the _
+if TYPE_CHECKING:
+    from stages.negatives.standalone import Mined
+
+# Readers of Parquet folders skip what begins with _.
+SUMMARY = "_summary.json"  # written last: a folder without it is unfinished
+STARTED = "_started.json"  # written first, removed last: what a killed run was about
 
 
 def add(verbs: Any) -> None:
@@ -68,17 +75,19 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     given |= {"ngram_range": arguments.ngrams} if arguments.ngrams else {}
     config = build(Config, given, "pairloom negatives")
     start = time.monotonic()
-    _clear(arguments.out, arguments.redo)
     if arguments.images:
+        _clear(arguments.out, arguments.redo)
         return _hard_images(arguments, build(Config, {"ceiling": 2.0} | given, "pairloom negatives"))
     columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
     listed = read_captions(arguments.captions, columns)
+    _begin(arguments, {"captions": sha256_file(arguments.captions), **asdict(columns), **asdict(config)})
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
         mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
-        facts = summarise(_written(mined.slices(max(arguments.threads, 1)), arguments.out, progress))
+        facts = summarise(_written(mined, max(arguments.threads, 1), arguments.out, progress))
     facts = {"out": str(arguments.out), **facts, "seconds": round(time.monotonic() - start, 2)}
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
+    (arguments.out / STARTED).unlink()
     text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
     return Outcome(facts, f"{text}: {arguments.out}")
 
@@ -101,19 +110,39 @@ def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:
     return Outcome(facts, f"{facts['images']} images, {facts['short']} of them short: {arguments.out}")
 
 
+def _begin(arguments: argparse.Namespace, about: dict[str, Any]) -> None:
+    """Note what the run is about, so that a killed one goes on with the same and with nothing else."""
+    note, content = arguments.out / STARTED, json.dumps(about, indent=1) + "\n"
+    if arguments.redo or not note.exists():
+        _clear(arguments.out, arguments.redo)
+        note.write_text(content, encoding="utf-8")
+    elif note.read_text(encoding="utf-8") != content:
+        raise StoreError(
+            "a run with other captions or settings was not finished here",
+            str(note),
+            "give the same ones to go on, name another folder with --out, or add --redo to begin anew",
+        )
+
+
 def _clear(out: Path, redo: bool) -> None:
     """An empty folder. Raises StoreError if there is something in it that must not be replaced."""
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not redo:
         raise StoreError("the folder is not empty", str(out), "name another with --out, or add --redo to replace it")
-    for file in (out / SUMMARY, *out.glob("*.parquet")):
+    for file in (out / SUMMARY, out / STARTED, *out.glob("*.parquet")):
         file.unlink(missing_ok=True)
 
 
-def _written(slices: Iterator[pa.Table], out: Path, progress: Progress) -> Iterator[pa.Table]:
-    """Each slice after it has been written as a shard."""
-    out.mkdir(parents=True, exist_ok=True)
-    for number, table in enumerate(slices):
-        write_shard(out, f"{number:05d}", table)
+def _written(mined: Mined, threads: int, out: Path, progress: Progress) -> Iterator[pa.Table]:
+    """Each slice, from its file if a killed run wrote it, and otherwise after it has been written as a shard."""
+    from stages.negatives.standalone import cuts
+
+    for number, rows in enumerate(cuts(len(mined.captions))):
+        file = out / f"{number:05d}.parquet"
+        if file.exists():
+            table = pq.read_table(file)
+        else:
+            table = mined.slice(rows, threads)
+            write_shard(out, file.stem, table)
         progress.advance(len(table))
         yield table

@@ -43,6 +43,11 @@ def mine(
     return pa.concat_tables([nothing(ids.type), *mined.slices(threads)])
 
 
+def cuts(captions: int, size: int = SLICE) -> Iterator[slice]:
+    """The captions' numbers, some at a time."""
+    return (slice(low, min(low + size, captions)) for low in range(0, captions, size))
+
+
 def nothing(ids: pa.DataType) -> pa.Table:
     """What `mine` returns for no captions, with image ids of this type."""
     negatives = pa.list_(pa.struct(negative_fields(ids)))
@@ -74,12 +79,12 @@ class Mined:
             indexes.append(build(own, config, part=len(own)))
         return cls(table, config, indexes, of, numbers)
 
-    def slices(self, threads: int, size: int = SLICE) -> Iterator[pa.Table]:
+    def slices(self, threads: int) -> Iterator[pa.Table]:
         """One row a caption, in their order, some captions at a time."""
-        for low in range(0, len(self.captions), size):
-            yield self._slice(slice(low, low + size), threads)
+        return (self.slice(rows, threads) for rows in cuts(len(self.captions)))
 
-    def _slice(self, rows: slice, threads: int) -> pa.Table:
+    def slice(self, rows: slice, threads: int) -> pa.Table:
+        """One row for each of these captions."""
         counts = np.zeros(len(self.of[rows]), np.int64)
         order, negatives = [], []
         for number in np.unique(self.of[rows]):

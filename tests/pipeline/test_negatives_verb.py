@@ -96,6 +96,47 @@ def test_a_full_folder_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert max(len(row) for row in pq.read_table(tmp_path / "out")["negatives"].to_pylist()) == 1
 
 
+def many(folder: Path) -> Path:
+    """More captions than one slice of four takes."""
+    file = folder / "many.csv"
+    lines = [f"image{row},a red {'dog' if row % 2 else 'cat'} number {row % 7}" for row in range(18)]
+    file.write_text("\n".join(["image_id,caption", *lines]) + "\n", encoding="utf-8")
+    return file
+
+
+def test_a_killed_run_goes_on_with_the_slices_that_are_missing(tmp_path: Path) -> None:
+    slow = f"""
+import os, sys
+from stages.negatives import standalone
+standalone.cuts.__defaults__ = (4,)
+if sys.argv[1] == "die":
+    mine = standalone.Mined.slice
+    standalone.Mined.slice = lambda self, rows, threads: mine(self, rows, threads) if rows.start < 8 else os._exit(9)
+from pipeline.cli import main
+sys.exit(main(["negatives", {str(many(tmp_path))!r}, "--out", sys.argv[2], "--top-k", "3"]))
+"""
+
+    def run(*arguments: str) -> int:
+        return subprocess.run([sys.executable, "-c", slow, *arguments], check=False).returncode
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run("live", str(whole)) == 0
+    assert run("die", str(killed)) == 9
+    first = {file.name: file.stat().st_mtime_ns for file in killed.glob("*.parquet")}
+    assert sorted(first) == ["00000.parquet", "00001.parquet"]
+    assert not (killed / "_summary.json").exists()
+    assert main(["negatives", str(many(tmp_path)), "--out", str(killed), "--top-k", "4"]) == 1  # other settings
+    assert run("live", str(killed)) == 0
+    assert {name: (killed / name).stat().st_mtime_ns for name in first} == first
+    for file in whole.glob("*.parquet"):
+        assert (killed / file.name).read_bytes() == file.read_bytes()
+    told = [json.loads((folder / "_summary.json").read_text(encoding="utf-8")) for folder in (whole, killed)]
+    for facts in told:
+        del facts["out"], facts["seconds"]
+    assert told[0] == told[1]
+    assert sorted(file.name for file in killed.iterdir()) == sorted(file.name for file in whole.iterdir())
+
+
 def test_neither_torch_nor_dvc_is_needed(tmp_path: Path) -> None:
     refused = ("torch", "torchvision", "dvc", "PIL", "detectron2", "img2dataset", "transformers", "cv2")
     code = f"""

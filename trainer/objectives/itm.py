@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from schemas.errors import ConfigError
 from trainer.batch import Batch, Example, WordBatch
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
-from trainer.layers import initialised
+from trainer.layers import full, initialised
 from trainer.objectives.alignment import alignment_distance, word_region_alignment
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, setting
         value = value + settings.alignment * word_region_alignment(_distance(encoded, batch, settings), batch.match_B)
     answers_B = batch.match_B.long()
     right = (logits_B2.argmax(dim=-1) == answers_B).sum()
-    return Scored(value, torch.tensor(len(batch)), right, answers_B)
+    return Scored(value, torch.tensor(len(batch)), right, answers_B, logits_B2)
 
 
 def _distance(encoded: Encoded, batch: Batch, settings: Settings) -> Tensor:
@@ -101,7 +101,7 @@ def _distance(encoded: Encoded, batch: Batch, settings: Settings) -> Tensor:
 
 def image_text_matching(logits_B2: Tensor, match_B: Tensor) -> Tensor:
     """Mean cross-entropy of mismatch (0) against match (1), as UNITER numbers them. Returns a scalar."""
-    return F.cross_entropy(logits_B2.float(), match_B.long())
+    return F.cross_entropy(full(logits_B2), match_B.long())
 
 
 def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
