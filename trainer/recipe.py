@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent / "recipes"
 class Text:
     """Section `text`: which captions, and how they become tokens."""
 
-    tokenizer: Literal["wordpiece", "byte_bpe"]
+    tokenizer: Literal["wordpiece", "byte_bpe", "unigram"]
     vocab_size: int  # of a tokenizer that is trained here
     lowercase: bool
     max_tokens: int  # start and end included; what is longer is cut
