@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas.patches import PATCHES_METADATA
 from schemas.quarantine import REASONS
 from schemas.regions import REGIONS_METADATA
 from schemas.table import Blob, Column, Table
 
-NAMES = ("urls", "pairs", "files", "regions", "tags", "negatives", "shards", "quarantine", "truth")
+NAMES = ("urls", "pairs", "files", "regions", "tags", "negatives", "patches", "shards", "quarantine", "truth")
 PAGE = "docs/tables.md"
+METADATA = {
+    "regions": REGIONS_METADATA,
+    "patches": PATCHES_METADATA,
+    "shards": (*REGIONS_METADATA, *PATCHES_METADATA),
+}
 
 HEAD = f"""# Tables
 
@@ -54,8 +60,8 @@ def _section(table: Table) -> str:
         for field in struct or ():
             name = f"{'&nbsp;' * 4}`{field.name}`{'?' if field.nullable else ''}"
             lines.append(f"| {name} | `{field.type}` | {_cell(meanings.get((str(struct), field.name), ''))} |")
-    if table.name in ("regions", "shards"):
-        lines += ["", "Keys of the file's metadata: " + ", ".join(f"`{key}`" for key in REGIONS_METADATA) + "."]
+    if keys := METADATA.get(table.name):
+        lines += ["", "Keys of the file's metadata: " + ", ".join(f"`{key}`" for key in keys) + "."]
     return "\n".join([*lines, ""])
 
 

@@ -72,7 +72,7 @@ def run_stage(name: str, config: Any, data: Path, options: Options, places: Plac
     point, the same call goes on where it was.
     """
     stage = load(name)
-    places = places or Places.of(stage, data)
+    places = places or Places.of(stage, config, data)
     with only_writer(places.data, stage.name):
         return _run_stage(stage, config, places, options)
 

@@ -15,6 +15,7 @@ from schemas.table import Table
 from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
 
 ORDER = ("download", "curate", "regions", "tags", "negatives", "shards")  # of `pairloom run`; dvc.yaml has the same
+OPTIONAL = ("patches",)  # run by name, for the recipes that need them
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LoadedStage:
 
     name: str  # of its section, folder and quarantine
     module: str  # to import it by, in any process
-    inputs: tuple[str, ...]
+    inputs: Callable[[Any], tuple[str, ...]]  # of its Config
     output: Table
     version: int
     scope: Scope
@@ -44,14 +45,15 @@ def load(name: str) -> LoadedStage:
 
     Raises ConfigError if there is none of that name.
     """
-    if name not in ORDER and "." not in name:
-        raise ConfigError(f"there is no stage {name!r}", where="stages/", fix=f"name one of {', '.join(ORDER)}")
+    if name not in (*ORDER, *OPTIONAL) and "." not in name:
+        known = ", ".join((*ORDER, *OPTIONAL))
+        raise ConfigError(f"there is no stage {name!r}", where="stages/", fix=f"name one of {known}")
     path = name if "." in name else f"stages.{name}"
     module: Any = importlib.import_module(path)
     return LoadedStage(
         name=path.rpartition(".")[2],
         module=path,
-        inputs=module.INPUTS,
+        inputs=getattr(module, "inputs", lambda config: module.INPUTS),
         output=module.OUTPUT,
         version=module.VERSION,
         scope=getattr(module, "SCOPE", "shard"),

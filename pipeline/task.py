@@ -36,9 +36,9 @@ class Places:
     data: Path  # of the dataset: locks and indexes lie there
 
     @classmethod
-    def of(cls, stage: LoadedStage, data: Path) -> Places:
+    def of(cls, stage: LoadedStage, config: Any, data: Path) -> Places:
         """Where they lie in a dataset: under the stages' names."""
-        inputs = {name: data / name for name in stage.inputs}
+        inputs = {name: data / name for name in stage.inputs(config)}
         return cls(inputs, data / stage.name, data / "quarantine" / stage.name, data)
 
 
@@ -62,7 +62,7 @@ class Task:
 def run_task(task: Task) -> tuple[Entry, Entry]:
     """Make and write the shard; (entry of the table, entry of the quarantine), which may have 0 rows."""
     stage = load(task.stage)
-    tables = read_inputs(stage, task)
+    tables = read_inputs(task)
     rows_in = tables[0].num_rows
     killers, tables[0] = _part(tables[0], task.killers)
     died = reject_rows(stage.name, killers, "worker-died", "the process died each time", attempts=2)
@@ -83,7 +83,7 @@ def probe(task: Task) -> None:
     """Run the stage on the task's span and forget the result; only whether the worker survives is of interest."""
     assert task.span is not None
     stage = load(task.stage)
-    tables = read_inputs(stage, task)
+    tables = read_inputs(task)
     start, stop = task.span
     tables[0] = tables[0].slice(start, stop - start)
     run_guarded(stage, tables, open_tools(stage.module, task.config, task.folder))
@@ -100,9 +100,9 @@ def _open_tools(stage: str, config: Any, folder: Path) -> Any:
     return load(stage).setup(config, folder)
 
 
-def read_inputs(stage: LoadedStage, task: Task) -> list[pa.Table]:
+def read_inputs(task: Task) -> list[pa.Table]:
     """One table for each of the stage's inputs: the shard of the same name (in its metadata), or the planned rows."""
-    folders = [task.places.inputs[name] for name in stage.inputs]
+    folders = list(task.places.inputs.values())
     if task.planned is None:
         return [_named(read_shard(folder / f"{task.name}.parquet"), task.name) for folder in folders]
     names = sorted(set(task.planned["shard"].to_pylist()))

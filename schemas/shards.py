@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
+from schemas.patches import PATCHES
 from schemas.regions import REGIONS
 from schemas.table import Column, Table, blob
 from schemas.tags import TAGS
@@ -20,7 +21,7 @@ FEATURE_SCALES = Column(
 
 SHARDS = Table(
     name="shards",
-    version=2,
+    version=3,
     row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
     columns=(
         *(column for column in PAIRS.columns if column.name not in LEFT_OUT),
@@ -28,6 +29,7 @@ SHARDS = Table(
         FEATURE_SCALES,
         *TAGS.columns[1:],
         *NEGATIVES.columns[1:],
+        *PATCHES.columns[1:],  # null unless shards.patches is set
         Column("split", pa.string(), "train or val, by image"),
     ),
     indexed=True,

@@ -12,6 +12,7 @@ A stage is a module or package `stages/<name>` with:
 
 and, where it needs them:
 
+    inputs(config)              -> INPUTS, and further ones that the settings ask for
     SCOPE                       which input shards shard N depends on: "shard" (N alone; the default),
                                 "before" (all up to N) or "all"
     index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from schemas import vectors
 from schemas.errors import ConfigError
+from schemas.patches import PATCHES_METADATA
 from schemas.regions import FEATURE_DTYPE, REGIONS
 from schemas.rejects import Reject, quarantine
 from schemas.shards import SHARDS
@@ -21,7 +23,7 @@ from stages.contract import Corpus, Planned
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
-VERSION = 2
+VERSION = 3
 SCOPE = "all"
 SPLITS = ("train", "val")
 
@@ -34,7 +36,8 @@ class Config:
     val_share: float = 0.01  # of the images, 0 to 1
     shard_bytes: int = 256 << 20  # aimed at; a shard ends with the row that reaches it
     shuffle_window: int = 8  # input shards whose rows are mixed with each other
-    features: vectors.Stored = "float16"  # how vectors are stored: docs/shards.md has the error of each
+    features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
+    patches: bool = False  # whether the table `patches` is joined, which `pairloom stage patches` makes
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
@@ -49,6 +52,11 @@ class Config:
                 "params.yaml",
                 "set both to 1 or more",
             )
+
+
+def inputs(config: Config) -> tuple[str, ...]:
+    """The tables that are joined."""
+    return (*INPUTS, "patches") if config.patches else INPUTS
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
     Input shards are put in random order and their rows mixed within windows of config.shuffle_window shards, so that an
     output shard is read from a few input shards however many there are. The loader shuffles again, over all shards.
     """
-    sources = [_source(corpus, name, table) for name, table in corpus.tables("curate", ["image_id"])]
+    joined = inputs(config)
+    sources = [_source(corpus, joined, name, table) for name, table in corpus.tables("curate", ["image_id"])]
     rng = np.random.Generator(np.random.PCG64(config.seed))
     order = [sources[i] for i in rng.permutation(len(sources))]
     windows = [order[start : start + config.shuffle_window] for start in range(0, len(order), config.shuffle_window)]
@@ -74,8 +83,8 @@ def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
     return [planned for split in SPLITS for planned in _cut(shuffled, split, config)]
 
 
-def _source(corpus: Corpus, name: str, table: pa.Table) -> Source:
-    size = sum(corpus.bytes(stage, name) for stage in INPUTS)
+def _source(corpus: Corpus, joined: Sequence[str], name: str, table: pa.Table) -> Source:
+    size = sum(corpus.bytes(stage, name) for stage in joined)
     return Source(name, tuple(table["image_id"].to_pylist()), size / max(table.num_rows, 1))
 
 
@@ -108,11 +117,13 @@ def setup(config: Config, folder: Path) -> Config:
     return config
 
 
-def process(
-    curate: pa.Table, regions: pa.Table, tags: pa.Table, negatives: pa.Table, tools: Config
-) -> tuple[pa.Table, pa.Table]:
-    """Join the four tables by image in the order of `curate`; rows that lack a part or hold a NaN are rejected."""
-    others = {"regions": regions, "tags": tags, "negatives": negatives}
+def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Table]:
+    """Join the tables by image in the order of `curate`; rows that lack a part or hold a NaN are rejected.
+
+    others_and_tools: the other tables of `inputs`, in their order, and the Config.
+    """
+    *rest, tools = others_and_tools
+    others: dict[str, pa.Table] = dict(zip(inputs(tools)[1:], rest, strict=True))
     places = {
         stage: pc.index_in(curate["image_id"], table["image_id"].combine_chunks()) for stage, table in others.items()
     }
@@ -121,7 +132,7 @@ def process(
     rejects = [_missing(curate, row, stages) for row, stages in enumerate(lacks) if stages]
     joined = curate.filter(good)
     parts = {stage: table.take(places[stage].filter(good)) for stage, table in others.items()}
-    notes = metadata(regions)
+    notes = metadata(others["regions"]) | _of_patches(others)
     bad = _unfit(parts["regions"], notes, tools)
     rejects += [_reject(joined, row, "bad-value", detail) for row, detail in bad.items()]
     sound = pa.array([row not in bad for row in range(joined.num_rows)], pa.bool_())
@@ -134,6 +145,12 @@ def process(
     return whole, quarantine("shards", rejects)
 
 
+def _of_patches(others: Mapping[str, pa.Table]) -> dict[str, str]:
+    """What the file says of its patches, if it has any."""
+    notes = metadata(others["patches"]) if "patches" in others else {}
+    return {key: notes[key] for key in PATCHES_METADATA if key in notes}
+
+
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:
     columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
     columns["split"] = pa.array(
@@ -142,7 +159,7 @@ def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str]
     columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
     kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
     kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]
-    return SHARDS.table(metadata=kept, **{column.name: columns[column.name] for column in SHARDS.columns})
+    return SHARDS.table(metadata=kept, **{column.name: columns.get(column.name) for column in SHARDS.columns})
 
 
 def _pack(regions: pa.Table, notes: Mapping[str, str], config: Config) -> tuple[pa.Array | pa.ChunkedArray, pa.Array]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.stage import ORDER, load
+from pipeline.stage import OPTIONAL, ORDER, load
 
 HERE = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
@@ -41,12 +41,12 @@ def test_nothing_imports_upward(room: str) -> None:
         assert not wrong, f"{file.relative_to(HERE)} imports {sorted(wrong)}"
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", [*ORDER, *OPTIONAL])
 def test_a_stage_has_one_name_everywhere(name: str) -> None:
     stage = load(name)
     assert stage.name == name
-    assert name in PARAMS
-    assert set(PARAMS[name]) <= set(stage.config_type.__dataclass_fields__)
+    assert name in PARAMS or name in OPTIONAL
+    assert set(PARAMS.get(name, ())) <= set(stage.config_type.__dataclass_fields__)
     assert (HERE / f"tests/stages/test_{name}.py").exists() or (HERE / f"tests/stages/{name}").is_dir()
     assert (HERE / f"schemas/{stage.output.name}.py").exists()
 
@@ -55,7 +55,7 @@ def test_a_stage_has_one_name_everywhere(name: str) -> None:
 def test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs(name: str) -> None:
     stage, entry = load(name), DVC[name]
     code = f"stages/{name}" if (HERE / f"stages/{name}").is_dir() else f"stages/{name}.py"
-    inputs = {f"data/{needed}" for needed in stage.inputs}
+    inputs = {f"data/{needed}" for needed in stage.inputs(stage.config_type())}
     assert {code, f"schemas/{stage.output.name}.py", *inputs} <= set(entry["deps"])
     assert entry["params"] == [name]
     outs = {path: options for out in entry["outs"] for path, options in out.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,9 @@ from trainer.stored import Stored
 
 # Which stage makes a column that a recipe may miss.
 MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}
+# Columns that are always there, but null unless this key of the file's metadata has a number above 0.
+COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count"}
+ASKED_BY = {"patch_count": "patches.grid: 8", "pyramid_count": "patches.pyramid: true"}
 DETECTED = ("num_regions", "boxes", "class_", "attribute_", "features", "prob_")
 # The setting behind a width that is 0, and its cure.
 SETTINGS = {"prob_width": ("regions.class_probs: none", "set regions.class_probs to a number, such as 64, or to full")}
@@ -157,6 +160,11 @@ class Row:
         """The image's tags, best first, joined by spaces; empty if it has none."""
         found = self.group.cell("tags", self.row).values
         return "" if found is None else " ".join(found.field("text").to_pylist())
+
+    def tagged(self) -> list[tuple[str, int]]:
+        """(text, region) of each of the image's tags, best first."""
+        found = self.group.cell("tags", self.row).values
+        return [] if found is None else [(tag["text"], tag["region"]) for tag in found.to_pylist()]
 
     def translations(self) -> list[str]:
         """The image's captions in other languages than this one's; none if a language is not known."""
@@ -342,8 +350,15 @@ def lacking(shards: Path | str, columns: tuple[str, ...]) -> dict[str, str]:
 
 
 def _lacking(source: Source, entry: Entry, columns: tuple[str, ...]) -> dict[str, str]:
-    there = source.index(entry).facts["columns"]
+    there = set(source.index(entry).facts["columns"])
+    if any(_counted(column) for column in columns):  # else the file need not be opened
+        notes = ShardReader(source, entry).metadata
+        there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
     return {column: made_by(column) for column in columns if column not in there}
+
+
+def _counted(column: str) -> str | None:
+    return next((key for prefix, key in COUNTED.items() if column.startswith(prefix)), None)
 
 
 def _check_columns(source: Source, entry: Entry, columns: tuple[str, ...]) -> None:
@@ -353,8 +368,13 @@ def _check_columns(source: Source, entry: Entry, columns: tuple[str, ...]) -> No
         raise ConfigError(
             f"the recipe needs the columns {', '.join(sorted(missing))}, which the shards lack",
             where=source.where(entry.name),
-            fix=f"run the stages {', '.join(stages)} and then shards; or take another recipe",
+            fix=f"{_settings(missing)}run the stages {', '.join(stages)} and then shards; or take another recipe",
         )
+
+
+def _settings(missing: Iterable[str]) -> str:
+    wanted = settings_for(missing)
+    return f"set {', '.join(wanted)} in params.yaml, " if wanted else ""
 
 
 def _check_widths(rows: Rows, where: str) -> None:
@@ -374,4 +394,12 @@ def _check_widths(rows: Rows, where: str) -> None:
 
 def made_by(column: str) -> str:
     """The stage that makes a column of the shards."""
+    if _counted(column):
+        return "patches"
     return "regions" if column.startswith(DETECTED) else MADE_BY.get(column, "download")
+
+
+def settings_for(columns: Iterable[str]) -> list[str]:
+    """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
+    keys = {key for column in columns if (key := _counted(column))}
+    return [ASKED_BY[key] for key in COUNTED.values() if key in keys] + (["shards.patches: true"] if keys else [])

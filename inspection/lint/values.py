@@ -25,6 +25,7 @@ RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
     "regions": (regions.check_regions,),
     "tags": (rules.check_tags,),
     "negatives": (rules.check_negatives,),
+    "patches": (),
     "shards": (
         rules.check_captions,
         regions.check_regions,

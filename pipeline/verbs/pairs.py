@@ -122,7 +122,7 @@ def retry(arguments: argparse.Namespace) -> Outcome:
         raise ConfigError(f"there is no reason {unknown[0]!r}", "--reason", f"name some of {', '.join(REASONS)}")
     places = _downloaded(arguments.folder)
     if not is_table(places.table):
-        places = Places.of(load("download"), arguments.folder)
+        places = Places.of(load("download"), None, arguments.folder)
     made_with = open_folder(places.table).header.config
     config = _build("download", params.get("download", {}) | dict(made_with), arguments)
     result = try_again(config, places, reasons, options)

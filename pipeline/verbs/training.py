@@ -118,14 +118,16 @@ def show_recipe(arguments: argparse.Namespace) -> Outcome:
 def check_recipe(arguments: argparse.Namespace) -> Outcome:
     """Which columns it needs, which of them the shards lack, and what would make these; exits 1 if any is missing."""
     from trainer import recipe
-    from trainer.rows import lacking
+    from trainer.rows import lacking, settings_for
 
     needed = recipe.load(arguments.name, arguments.size).columns()
     missing = lacking(arguments.shards, needed)
     commands = [*(f"pairloom stage {stage}" for stage in sorted(set(missing.values()))), "pairloom stage shards"]
     lines = [f"needs    {', '.join(needed)}", f"missing  {', '.join(missing) or 'nothing'}"]
+    settings = settings_for(missing)
+    lines += [f"set      {', '.join(settings)} in params.yaml"] if settings else []
     lines += [f"to make  {' && '.join(commands)}"] if missing else []
-    facts = {"needs": needed, "missing": missing, "commands": commands if missing else []}
+    facts = {"needs": needed, "missing": missing, "settings": settings, "commands": commands if missing else []}
     return Outcome(facts, "\n".join(lines), exit_code=1 if missing else 0)
 
 

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from schemas import vectors
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
+from schemas.patches import PATCHES
 from schemas.regions import REGIONS
 from schemas.table import Array
 from schemas.tags import TAGS
@@ -138,3 +139,22 @@ def test_features_are_stored_as_asked_and_the_file_says_how(stored: vectors.Stor
     for row in joined.to_pylist():
         back = vectors.unpack(row["features"], row["feature_scales"], row["num_regions"], dtype)
         np.testing.assert_allclose(back, 0.5, rtol=1e-6)
+
+
+def test_patches_are_joined_where_they_are_asked_for_and_the_file_says_so() -> None:
+    one, two = [np.full((4, 3), 0.5)] * 2, [np.full((4, 4), 2.0)] * 2
+    notes = {"patch_count": "4", "patch_width": "3", "pyramid_count": "0", "detector": "not the regions'"}
+    patches = PATCHES.table(image_id=[image(2), image(9)], patch_boxes=two, patch_features=one, metadata=notes)
+    config = Config(patches=True)
+    joined, rejects = shards.process(*tables([1, 2]), patches, config)
+    assert joined["image_id"].to_pylist() == [image(2)]
+    assert "patches" in rejects["detail"][0].as_py()
+    assert np.frombuffer(joined["patch_features"][0].as_py(), "<f2").tolist() == [0.5] * 12
+    assert joined["pyramid_features"].null_count == 1
+    told = joined.schema.metadata
+    assert (told[b"patch_count"], told[b"pyramid_count"]) == (b"4", b"0")
+    assert b"detector" not in told
+    assert shards.inputs(config) == (*shards.INPUTS, "patches")
+    without, _ = shards.process(*tables([1]), Config())
+    assert without["patch_features"].null_count == 1
+    assert b"patch_count" not in without.schema.metadata

@@ -44,6 +44,7 @@ METADATA = {
     "detector": "test", "checkpoint": "0", "feature_width": str(WIDTH), "prob_width": "2", "feature_dtype": "<f2",
     "classes": json.dumps(WORDS), "attributes": '["none"]',
 }  # fmt: skip
+PATCHED = {"patch_count": "64", "pyramid_count": "55", "patch_width": str(WIDTH)}
 
 
 def write_folder(
@@ -53,16 +54,17 @@ def write_folder(
     splits: Sequence[str] = ("train",),
     without: Sequence[str] = (),
     prob_width: int = 2,
+    patched: bool = False,
 ) -> Path:
     """So many images in each shard, so many in a row group; image i has 1 + i % 3 captions and 1 + i % 5 regions.
 
-    With several splits, each has these shards; without: columns to leave out.
+    With several splits, each has these shards; without: columns to leave out; patched: with the columns of patches.
     """
     writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
     writer.begin([])
     start = 0
     for split, number, count in ((split, number, count) for split in splits for number, count in enumerate(shards)):
-        table = table_of(range(start, start + count), split, prob_width).drop_columns(list(without))
+        table = table_of(range(start, start + count), split, prob_width, patched).drop_columns(list(without))
         name = f"{split}-{number:05d}"
         entry = write_shard(folder, name, table, row_group_bytes=table.nbytes * group_rows // count + 1)
         write_index(folder, name, entry.sha256)
@@ -72,10 +74,25 @@ def write_folder(
     return folder
 
 
-def table_of(images: range, split: str, prob_width: int = 2) -> Any:
-    rows = [_row(image, prob_width) for image in images]
+def table_of(images: range, split: str, prob_width: int = 2, patched: bool = False) -> Any:
+    rows = [_row(image, prob_width) | (patches(image) if patched else {}) for image in images]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return SHARDS.table(metadata=METADATA | {"prob_width": str(prob_width)}, split=[split] * len(rows), **columns)
+    notes = METADATA | {"prob_width": str(prob_width)} | (PATCHED if patched else {})
+    return SHARDS.table(metadata=notes, split=[split] * len(rows), **columns)
+
+
+def patches(image: int) -> dict[str, Any]:
+    """As the stage `patches` makes them of a picture of 64 by 48, all of it foreground."""
+    rng = np.random.default_rng(1000 + image)
+    pieces = np.array([cell for side in range(1, 6) for cell in cells(side)])
+    counts = {"patch_features": 64, "pyramid_features": 55, "pyramid_turned": 3, "pyramid_grey": 16}
+    features = {name: rng.normal(size=(count, WIDTH)) for name, count in counts.items()}
+    return {"patch_boxes": np.array(cells(8)), "pyramid_boxes": pieces, **features}
+
+
+def cells(side: int) -> list[tuple[float, float, float, float]]:
+    x, y = 64 / side, 48 / side
+    return [(i * x, j * y, (i + 1) * x, (j + 1) * y) for j in range(side) for i in range(side)]
 
 
 def _row(image: int, prob_width: int) -> dict[str, Any]:
