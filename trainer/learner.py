@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
+from trainer.balance import adaptive
 from trainer.batch import Batch
 from trainer.contract import Scored, Shapes
 from trainer.recipe import Part, Recipe
@@ -48,8 +49,10 @@ class Learner(nn.Module):
         parts: dict[str, Scored] = {}
         for name, part in kind.items():
             parts[name] = part.module.loss(self.model, encoded, self.heads[name], batch, part.settings)
-        weighted = [part.weight * parts[name].loss for name, part in kind.items()]
-        return Losses(torch.stack(weighted).sum(), parts)
+        weighted_K = torch.stack([part.weight * parts[name].loss for name, part in kind.items()])
+        if self.recipe.training.balance == "adaptive":
+            weighted_K = weighted_K * adaptive(weighted_K)
+        return Losses(weighted_K.sum(), parts)
 
     def similarity(self, images: Batch, texts: Batch) -> Tensor:
         """(I, N) float by the recipe's retrieval objective, higher is better."""

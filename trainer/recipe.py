@@ -71,6 +71,7 @@ class Training:
     schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
     clip: float | None  # largest norm of the gradient
     adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
+    balance: Literal["fixed", "adaptive"] = "fixed"  # of the losses of one step: trainer/balance.py
     max_tokens: int | None = None  # words and regions of a batch, instead of a number of rows
 
 

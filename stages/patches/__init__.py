@@ -43,7 +43,7 @@ class Config:
     network: str = STARTER  # or a model of torchvision, by its name
     checkpoint: str | None = None  # the weights of a torchvision model (.safetensors or .pth)
     size: int = 224  # pixels of a side to which each crop is resized
-    batch: int = 8  # crops of one image that go through the network at once
+    batch: int = 16  # crops of one image that go through the network at once
     device: str = "cpu"  # cpu, cuda, cuda:1, …
 
     def __post_init__(self) -> None:

@@ -37,6 +37,20 @@ def test_check_names_what_is_missing_and_what_would_make_it(capsys: pytest.Captu
     assert found["commands"] == ["pairloom stage negatives", "pairloom stage regions", "pairloom stage shards"]
 
 
+def test_check_names_the_settings_without_which_a_column_stays_null(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plain, patched = write_folder(tmp_path / "plain"), write_folder(tmp_path / "patched", patched=True)
+    assert run(capsys, "recipe", "check", "fashionbert", str(patched))[0] == 0
+    code, text = run(capsys, "recipe", "check", "fashionbert", str(plain))
+    assert code == 1
+    assert "missing  patch_boxes, patch_features" in text
+    assert "set      patches.grid: 8, shards.patches: true in params.yaml" in text
+    assert "to make  pairloom stage patches && pairloom stage shards" in text
+    assert main(["train", "--recipe", "fashionbert", "--shards", str(plain), "--size", "tiny"]) == 1
+    assert "set patches.grid: 8, shards.patches: true in params.yaml, run the stages patches" in capsys.readouterr().err
+
+
 def test_a_wrong_recipe_stops_before_any_work(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--recipe", "unitre", "--shards", str(tmp_path)]) == 1
     assert "take one of" in capsys.readouterr().err

@@ -109,8 +109,12 @@ def mask_words(
     Only tokens that are part of a word are drawn: never start, end or padding. A random token is an ordinary one,
     never a special one, and may be the token itself. An empty caption stays without labels.
     """
+    return hide_words(words, tokenizer, draw_tokens(words.word_ids_T, by, probability, rng), rng)
+
+
+def hide_words(words: Words, tokenizer: Tokenizer, chosen: Array, rng: np.random.Generator) -> Words:
+    """The same of these tokens (bool), drawn before."""
     assert tokenizer.mask is not None, "the recipe was refused before"
-    chosen = draw_tokens(words.word_ids_T, by, probability, rng)
     fate = rng.random(len(chosen))
     substitute = rng.choice(tokenizer.ordinary, len(chosen))
     shown = np.where(fate < 0.8, tokenizer.mask, np.where(fate < 0.9, substitute, words.ids_T))

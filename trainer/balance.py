@@ -1,0 +1,17 @@
+"""How the losses of one step are added: with the recipe's own weights alone, or balanced by how large they are."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def adaptive(losses_K: Tensor) -> Tensor:
+    """(K,) FashionBERT's weights, as its code has them (alibaba/EasyTransfer, fashion_bert/pretrain_main.py).
+
+    g = softmax(losses)², w = 1 / (K − g), scaled to a sum of 1. A larger loss has a larger weight; with three losses
+    each is within 2/7 and 3/7. The weights carry a gradient, for the code stops none. The paper is said to minimise
+    over weights given squared norms of gradients, of which the code knows nothing.
+    """
+    raised_K = 1 / (len(losses_K) - losses_K.softmax(dim=0).square())
+    weights_K: Tensor = raised_K / raised_K.sum()
+    return weights_K
