@@ -158,6 +158,13 @@ class Row:
         found = self.group.cell("tags", self.row).values
         return "" if found is None else " ".join(found.field("text").to_pylist())
 
+    def translations(self) -> list[str]:
+        """The image's captions in other languages than this one's; none if a language is not known."""
+        captions = self.group.cell("captions", self.row).values
+        langs, texts = captions.field("lang").to_pylist(), captions.field("text").to_pylist()
+        mine = langs[self.caption_index]
+        return [text for lang, text in zip(langs, texts, strict=True) if lang and mine and lang != mine]
+
     def other(self, rng: np.random.Generator) -> Row | None:
         """A random row of another image of the same row group, or None if there is none."""
         first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
