@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +21,14 @@ from trainer.batch import Batch, Example, collate, map_tensors
 from trainer.buffers import Empty
 from trainer.contract import Pair
 from trainer.mixture import Mixture, Stream
-from trainer.order import WHOLE, End, Steps, objective_at, rank_slice, row_rng
+from trainer.order import WHOLE, End, Steps, objective_at, packed, random_bits, rank_slice, row_rng
 from trainer.reading import CLOCK, FIX, DamagedError
 from trainer.recipe import Part, Recipe
 from trainer.rows import Captions, Row, Rows, open_rows
 from trainer.tokenizer import Tokenizer
-from trainer.workers import Made, Pool, made_here
+from trainer.workers import Job, Made, Pool, made_here
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class Make:
     def pair(self, row: Row) -> Pair:
         """The row's own caption and image."""
         return Pair(row, row, row.text, row.tags() if self.second == "tags" else None)
+
+    def length(self, row: Row) -> int:
+        """Tokens of the row's own words, and units that differ in number."""
+        pair = self.pair(row)
+        count = getattr(self.units.module, "length", None)  # pixels have none
+        units = 0 if count is None else count(row, self.units.settings)
+        return len(self.tokenizer.words(pair.text, pair.second).ids_T) + int(units)
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
         """Nothing hidden yet. rng draws the augmentation."""
@@ -65,6 +76,7 @@ class Options:
     end: End = "join"
     shuffle: Literal["window", "full"] = "window"  # full: single rows in any order, for shards on a local disk
     window: int = 8  # row groups whose rows are mixed with each other
+    max_tokens: int | None = None  # of a batch: rows × its longest row's; of batch_size rows, several batches are made
     captions: Captions = "each"  # a row is an image with each of its captions, or with one drawn every epoch
     on_damage: Literal["refuse", "skip"] = "refuse"
     damage_budget: int = 3  # damaged row groups that `skip` bears
@@ -85,40 +97,85 @@ class Options:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Makes the batch of any step, or this rank's part of it: a function of the step alone, in whatever process."""
+    """Makes the batch of any step, or this rank's part of it: a function of the step alone, in whatever process.
+
+    With max_tokens, the rows of what is a step otherwise are cut into several batches: batch b of them is step
+    step × batch_size + b.
+    """
 
     stream: Stream
     steps: Steps
     make: Make
     kinds: Mapping[str, Mapping[str, Part]]  # of steps: the objectives of each
     seed: int
-    mine: slice  # of each global batch
+    rank: int
+    ranks: int
     options: Options
     _hinted: dict[tuple[int, int], int] = field(default_factory=dict, repr=False, compare=False)
 
-    def __call__(self, step: int, empty: Empty) -> Made:
+    def jobs(self, first: int) -> Iterator[Job]:
+        """What is to be made from this step on. Raises DamagedError if lengths cannot be read."""
+        if self.options.max_tokens is None:
+            for step in itertools.count(first):
+                positions, real = (part[self.mine(self.steps.batch_size)] for part in self.steps.at(step))
+                yield Job(step, step + 1, positions, real)
+        size = self.steps.batch_size
+        for run in itertools.count(first // size):
+            batches = self.twice(partial(self._packed, run))
+            for number in range(first % size, len(batches)):
+                after = run * size + number + 1 if number + 1 < len(batches) else (run + 1) * size
+                positions = batches[number][self.mine(len(batches[number]))]
+                yield Job(run * size + number, after, positions, np.ones(len(positions), bool))
+            first = 0
+
+    def _packed(self, run: int, options: Options) -> list[Array]:
+        """The positions of each batch of a run of rows."""
+        positions, _ = self.steps.at(run)
+        lengths: list[int] = []
+        for part, epoch, group, place in self._spots(positions):
+            try:
+                lengths.append(self.make.length(self.stream.parts[part].at(group, place, self.seed, epoch)))
+            except DamagedError as error:
+                _bear(error, {}, options)
+                lengths.append(lengths[-1] if lengths else 1)  # among good rows, one of which takes its place
+        assert options.max_tokens is not None
+        return [positions[rows] for rows in packed(np.array(lengths), options.max_tokens, self.seed, run)]
+
+    def _spots(self, positions: Array) -> Iterator[tuple[int, int, int, int]]:
+        spots = self.stream.at(positions)
+        columns = (spots.part, spots.epoch, spots.group, spots.place)
+        return zip(*(column.tolist() for column in columns), strict=True)
+
+    def mine(self, rows: int) -> slice:
+        """This rank's part of a global batch of so many rows."""
+        return rank_slice(rows, self.rank, self.ranks)
+
+    def __call__(self, job: Job, empty: Empty) -> Made:
         """Raises DamagedError if rows are not what was written, or StoreError if all of a batch's are."""
+        return self.twice(lambda options: self._made(job, empty, options))
+
+    def twice(self, work: Callable[[Options], Result]) -> Result:
+        """Do it; where only the copy of a remote shard may be damaged, once more from the source."""
         if any(rows.source.copies for rows in self.stream.parts):
             try:
-                return self._made(step, empty, replace(self.options, on_damage="refuse"))
+                return work(replace(self.options, on_damage="refuse"))
             except DamagedError as error:
                 for rows in self.stream.parts:
-                    rows.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
-        return self._made(step, empty, self.options)
+                    rows.forget(error.args[1])
+        return work(self.options)
 
-    def _made(self, step: int, empty: Empty, options: Options) -> Made:
+    def _made(self, job: Job, empty: Empty, options: Options) -> Made:
         began, read = time.perf_counter(), CLOCK["read_s"]
-        name = self.objective(step)
-        positions, real = (part[self.mine] for part in self.steps.at(step))
-        examples, damaged = self._examples(name, positions, options)
+        name = self.objective(job.step)
+        examples, damaged = self._examples(name, job.positions, options)
         prepared, read_before = time.perf_counter(), CLOCK["read_s"] - read
         batch = self._collate(examples, damaged, empty, options)
-        if not real.all():
-            batch = replace(batch, real_B=torch.from_numpy(real))
+        if not job.real.all():
+            batch = replace(batch, real_B=torch.from_numpy(job.real))
         reading, whole = CLOCK["read_s"] - read, time.perf_counter() - began
         decode = prepared - began - read_before
         facts = {"read_s": reading, "decode_s": decode, "collate_s": whole - reading - decode, "damaged": damaged}
-        return Made(replace(batch, objective=name), facts)
+        return Made(job, replace(batch, objective=name), facts)
 
     def objective(self, step: int) -> str:
         ratios = [sum(part.ratio for part in parts.values()) for parts in self.kinds.values()]
@@ -126,17 +183,16 @@ class Prepare:
 
     def _examples(self, name: str, positions: Array, options: Options) -> tuple[list[Example | None], dict[str, str]]:
         """(an example for each position, None where its row group is damaged; damaged row groups -> what is wrong)."""
-        spots = self.stream.at(positions)
         examples: list[Example | None] = []
         damaged: dict[str, str] = {}
-        for part, epoch, group, place in zip(*(a.tolist() for a in _columns(spots)), strict=True):
+        for part, epoch, group, place in self._spots(positions):
             try:
                 row = self.stream.parts[part].at(group, place, self.seed, epoch)
                 examples.append(self.example(row, name, epoch))
             except DamagedError as error:
                 _bear(error, damaged, options)
                 examples.append(None)
-        self._read_ahead(spots)
+        self._read_ahead(self.stream.at(positions))
         return examples, damaged
 
     def example(self, row: Row, name: str, epoch: int) -> Example:
@@ -167,7 +223,7 @@ class Prepare:
             order, rows = self.stream.orders[part], self.stream.parts[part]
             epoch = int(spots.epoch[last])
             number, coming = order.window_after(epoch, int(spots.group[last]))
-            if self._hinted.get((part, epoch)) != number and self.stream.window:
+            if self._hinted.get((part, epoch), -1) < number and self.stream.window:
                 self._hinted.clear()
                 self._hinted[part, epoch] = number
                 for group in coming.tolist():
@@ -178,10 +234,6 @@ def _bear(error: DamagedError, damaged: dict[str, str], options: Options) -> Non
     if options.on_damage == "refuse":
         raise error
     damaged[error.args[1]] = error.args[0]
-
-
-def _columns(spots: Any) -> tuple[Array, Array, Array, Array]:
-    return spots.part, spots.epoch, spots.group, spots.place
 
 
 def _filled(examples: list[Example | None], damaged: Mapping[str, str]) -> list[Example]:
@@ -236,8 +288,8 @@ class Loader:
         if len(parts) > 1 and options.end != "join":
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
         make = Make(tokenizer, recipe.units, options.augment, recipe.text.second)
-        mine = rank_slice(batch_size, rank, world_size)
-        self.prepare = Prepare(stream, steps, make, recipe.steps(), seed, mine, options)
+        _check_budget(options, recipe, world_size)
+        self.prepare = Prepare(stream, steps, make, recipe.steps(), seed, rank, world_size, options)
         self.tokenizer, self.options, self.workers = tokenizer, options, workers
         self.step = 0
         self._pool: Pool | None = None
@@ -261,7 +313,7 @@ class Loader:
             began = time.perf_counter()
             made = next(self._batches)
             self._count(made, time.perf_counter() - began)
-            self.step += 1
+            self.step = made.job.after
             yield self._finish(made.batch)
 
     def _count(self, made: Made, waited: float) -> None:
@@ -298,6 +350,8 @@ class Loader:
         """Where the stream is, counted by the batches that were handed out; the same on every rank."""
         steps = self.prepare.steps
         order = self.prepare.stream.fingerprint()
+        if self.options.max_tokens is not None:
+            order = int(random_bits(1, order, self.options.max_tokens).item()) >> 1
         return {"step": self.step, "seed": self.prepare.seed, "batch_size": steps.batch_size, "order": order}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
@@ -341,13 +395,26 @@ def _rows(shards: Path | str | Rows, recipe: Recipe, options: Options) -> Rows:
     )
 
 
+def _check_budget(options: Options, recipe: Recipe, ranks: int) -> None:
+    """Raises ConfigError where a batch might have too few rows for all ranks."""
+    if options.max_tokens is None:
+        return
+    longest = recipe.text.max_tokens + getattr(recipe.units.settings, "max_regions", 0)
+    if options.max_tokens < 2 * ranks * longest or options.end != "join":
+        raise ConfigError(
+            f"max_tokens is {options.max_tokens} and end {options.end}",
+            where=f"the loader of {ranks} ranks, with rows of up to {longest} tokens",
+            fix=f"set max_tokens from {2 * ranks * longest} on (it counts all ranks), and end to join",
+        )
+
+
 def held_out(
     rows: Rows, make: Make, kind: Mapping[str, Part], *, seed: int, batch_size: int, most_rows: int
 ) -> Iterator[Batch]:
     """The first rows of a split in one fixed order, made ready for one kind of step; the last batch may be short."""
     stream = Stream((rows,), seed, WHOLE)
     count = min(len(stream), most_rows)
-    prepare = Prepare(stream, Steps(count, batch_size), make, {"": kind}, seed, slice(None), Options())
+    prepare = Prepare(stream, Steps(count, batch_size), make, {"": kind}, seed, 0, 1, Options())
     spots = stream.at(np.arange(count))
     for start in range(0, count, batch_size):
         chosen = range(start, min(start + batch_size, count))

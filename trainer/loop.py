@@ -16,7 +16,7 @@ from schemas.errors import ConfigError
 from trainer import checkpoint, optimise
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
-from trainer.data import Loader, Make
+from trainer.data import Loader, Make, Options
 from trainer.evaluate import Held, held_out_losses, retrieval
 from trainer.learner import Learner, shapes_of
 from trainer.optimise import History, Point, Report
@@ -79,8 +79,10 @@ def train(name: str, shards: Path, config: Config, report: Report | None = None)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
     with _seeded(config):
         learner, tokenizer = _begin(recipe, rows, config)
-        size = recipe.training.batch_size
-        loader = Loader(rows, recipe, tokenizer, seed=config.seed, batch_size=size, workers=config.workers)
+        size, options = recipe.training.batch_size, Options(max_tokens=recipe.training.max_tokens)
+        loader = Loader(
+            rows, recipe, tokenizer, seed=config.seed, batch_size=size, workers=config.workers, options=options
+        )
         make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
         bfloat16 = config.precision == "bfloat16"

@@ -62,7 +62,7 @@ class Training:
     """Section `training`: the optimiser's settings."""
 
     steps: int
-    batch_size: int  # rows
+    batch_size: int  # rows; with max_tokens, rows that are sorted by length and cut into batches together
     lr: float
     betas: tuple[float, float]
     eps: float
@@ -71,6 +71,7 @@ class Training:
     schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
     clip: float | None  # largest norm of the gradient
     adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
+    max_tokens: int | None = None  # words and regions of a batch, instead of a number of rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ it, so the first one need not wait for an interpreter to start. A worker that di
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import multiprocessing
 import os
@@ -37,14 +36,28 @@ AHEAD = 2  # batches that a worker has in work or ready
 class Made:
     """A batch and what is to be known of its making."""
 
+    job: Job
     batch: Batch
     facts: dict[str, Any]  # seconds, and damaged row groups
 
 
-class Maker(Protocol):
-    """What makes the batch of a step; pickled once for each worker."""
+@dataclass(frozen=True)
+class Job:
+    """A batch that is to be made; a function of its step alone."""
 
-    def __call__(self, step: int, empty: Empty) -> Made: ...
+    step: int
+    after: int  # the step that follows
+    positions: Array  # in the stream, of this rank's rows
+    real: Array  # bool, False: only fills the batch up
+
+
+class Maker(Protocol):
+    """What makes batches; pickled once for each worker."""
+
+    def jobs(self, first: int) -> Iterator[Job]:
+        """From this step on, without end; asked of the main process alone."""
+
+    def __call__(self, job: Job, empty: Empty) -> Made: ...
 
 
 @dataclass(frozen=True)
@@ -64,10 +77,9 @@ class TracebackOfWorkerError(Exception):
 
 
 def made_here(maker: Maker, first: int) -> Iterator[Made]:
-    """The batches of steps first, first + 1, …, made in this process."""
+    """The batches from step `first` on, made in this process."""
     buffers = Buffers()
-    for step in itertools.count(first):
-        yield maker(step, buffers.empty)
+    return (maker(job, buffers.empty) for job in maker.jobs(first))
 
 
 @dataclass
@@ -77,7 +89,7 @@ class Worker:
     process: Any
     connection: Connection
     ready: bool = False
-    steps: deque[int] = field(default_factory=deque)  # in work
+    jobs: dict[int, Job] = field(default_factory=dict)  # in work, by their steps
     slots: dict[int, mmap.mmap] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)  # slots whose batches are gone, to be told
 
@@ -86,8 +98,8 @@ class Pool:
     """Workers, and the batches that they have made out of turn."""
 
     def __init__(self, maker: Maker, first: int, workers: int) -> None:
-        self.maker = maker
-        self.next = self.undone = first  # the step to hand out, and the first that nobody has in work
+        self.maker, self.jobs = maker, maker.jobs(first)
+        self.due: deque[int] = deque()  # steps in work or made, in their order
         self.made: dict[int, Made] = {}
         self.buffers = Buffers()
         context = multiprocessing.get_context("spawn")  # forking a process that has threads may hang
@@ -97,26 +109,30 @@ class Pool:
         while True:
             self.listen(0)
             self._hand_out()
-            if self.next == self.undone:  # nobody has it in work, so no worker is up
-                self.undone += 1
-                self.made[self.next] = self.maker(self.next, self.buffers.empty)
-            while self.next not in self.made:
+            if not self.due:  # so no worker is up
+                job = self._next()
+                self.made[job.step] = self.maker(job, self.buffers.empty)
+            while self.due[0] not in self.made:
                 self.listen(None)
                 self._hand_out()
-            self.next += 1
-            yield self.made.pop(self.next - 1)
+            yield self.made.pop(self.due.popleft())
+
+    def _next(self) -> Job:
+        job = next(self.jobs)
+        self.due.append(job.step)
+        return job
 
     def _hand_out(self) -> None:
         for _ in range(AHEAD):
             for worker in self.workers:
-                if worker.ready and len(worker.steps) < AHEAD:
+                if worker.ready and len(worker.jobs) < AHEAD:
                     released, worker.released[:] = worker.released.copy(), []
+                    job = self._next()
+                    worker.jobs[job.step] = job
                     try:
-                        worker.connection.send((self.undone, released))
+                        worker.connection.send((job, released))
                     except ConnectionError as error:
                         raise _died(worker) from error
-                    worker.steps.append(self.undone)
-                    self.undone += 1
 
     def listen(self, timeout: float | None) -> None:
         """Take what workers have sent, waiting so long for the first; None: until there is something."""
@@ -144,8 +160,7 @@ class Pool:
             worker.ready = True
         elif kind == "batch":
             step, number, batch, facts = content
-            worker.steps.remove(step)
-            self.made[step] = Made(_unpacked(batch, worker, number), facts)
+            self.made[step] = Made(worker.jobs.pop(step), _unpacked(batch, worker, number), facts)
         elif kind == "error":
             raised, text = content
             raise raised from TracebackOfWorkerError(text)
@@ -165,7 +180,7 @@ def _died(worker: Worker) -> RunError:
     code = worker.process.exitcode
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
     return RunError(
-        f"loader worker {worker.process.pid} {how}, with steps {list(worker.steps)} in work",
+        f"loader worker {worker.process.pid} {how}, with steps {list(worker.jobs)} in work",
         where="the loader",
         fix="signal 9 is most often the kernel short of memory: take fewer workers or smaller batches, then resume",
     )
@@ -237,9 +252,9 @@ def work(connection: Connection, pickled: bytes) -> None:
         slots, arena = Slots(connection), Arena()
         connection.send(("ready",))
         while True:
-            step, released = connection.recv()
+            job, released = connection.recv()
             slots.free += released
-            _make(maker, step, slots, arena, connection)
+            _make(maker, job, slots, arena, connection)
     except (EOFError, ConnectionError, KeyboardInterrupt):
         return  # the main process has closed its end, or is going down itself
     except BaseException as error:
@@ -247,10 +262,10 @@ def work(connection: Connection, pickled: bytes) -> None:
         raise
 
 
-def _make(maker: Maker, step: int, slots: Slots, arena: Arena, connection: Connection) -> None:
+def _make(maker: Maker, job: Job, slots: Slots, arena: Arena, connection: Connection) -> None:
     number = slots.take()
     arena.begin(None if number is None else slots.memory[number])
-    made = maker(step, arena.empty)
+    made = maker(job, arena.empty)
     slots.largest = max(slots.largest, arena.used)
 
     def part(tensor: Tensor) -> InSlot | Array:
@@ -258,7 +273,7 @@ def _make(maker: Maker, step: int, slots: Slots, arena: Arena, connection: Conne
         offset = arena.offset(array)
         return array if offset is None else InSlot(offset, array.shape, array.dtype.str)
 
-    connection.send(("batch", step, number, map_parts(made.batch, Tensor, part), made.facts))
+    connection.send(("batch", job.step, number, map_parts(made.batch, Tensor, part), made.facts))
 
 
 def _portable(error: BaseException) -> BaseException:

@@ -41,7 +41,7 @@ def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
 
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
     """The best regions of the row's image; nothing is augmented."""
-    count = how_many(row.numbers("class_scores"), settings)
+    count = length(row, settings)
     width, height = row.value("width"), row.value("height")
 
     def named(column: str) -> Array | None:
@@ -58,6 +58,11 @@ def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regio
         prob_ids_RK=named("prob_ids"),
         prob_values_RK=named("prob_values"),
     )
+
+
+def length(row: Row, settings: Settings) -> int:
+    """Regions that `load` takes, for batches of so many tokens."""
+    return how_many(row.numbers("class_scores"), settings)
 
 
 def how_many(scores_R: Array, settings: Settings) -> int:
