@@ -245,6 +245,10 @@ PUBLISHED = {  # millions of parameters of the model, without heads; where the p
     "clip": 151.3,  # open_clip's ViT-B-32: 151,277,313, with the scale that is the head's here
     "pixelbert": 134.6,  # BERT-base 109.5, ResNet-50 without classes 23.5, a layer between 1.6
     "mlim": 336.0,  # BERT-large 335.1, cells 0.2
+    "soho": 154.2,  # BERT-base 109.5, ResNet-101 without classes 42.5, a layer between 1.6, the gate and its layer 0.6
+    "align": 467.7,  # EfficientNet-B7 62.1 (66.3 less classes and last convolution), BERT-large 302.3, words 102.4
+    "simvlm": 251.6,  # encoder 12 × 7.09, decoder 12 × 9.45, words 24.6, ResNet-101 to layer3 27.5, a layer 0.8
+    "e2e_vlp": 47.7,  # encoder 12 × 0.79, decoder 6 × 1.05, words 7.8, ResNet-50 23.5, a layer 0.5
 }
 
 
