@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint bench report clean
+.PHONY: help venv demo test lint bench recipes report clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -48,6 +48,10 @@ lint: $(INSTALLED) ## ruff and mypy
 bench: $(INSTALLED) ## run every script of benchmarks/, each against a named peer
 	@for script in benchmarks/[a-z]*.py; do \
 	    echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
+
+recipes: $(INSTALLED) ## train every recipe at size tiny on 1,200 scenes and print the table of docs/systems.md
+	@test -f data/recipes/shards/manifest.json || $(BIN)/pairloom run --urls stages/sample/scenes.yaml --out data/recipes
+	@$(BIN)/pairloom recipe table --shards data/recipes/shards --write docs/systems.md
 
 report: $(INSTALLED) ## write the report again and say where it is
 	@$(BIN)/pairloom report

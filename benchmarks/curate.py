@@ -2,8 +2,8 @@
 
     python -m benchmarks.curate --hashes 10000000
 
-Hashes are random but for a tenth, which are copies with up to 4 bits turned. The peer compares all pairs of a part of
-them, and its time is scaled by the square; both must find the same images.
+Hashes are random but for a tenth, which are copies with up to 4 bits turned. The peer compares all pairs of the first
+--peer hashes and must find the same images; for other sizes its time is scaled by the square, and the line says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy.typing as npt
 from stages.curate.duplicates import near_kept
 
 DISTANCE = 4
-PEER = 20_000  # hashes that brute force is run on
 
 
 def hashes(count: int, seed: int = 0) -> npt.NDArray[np.uint64]:
@@ -54,23 +53,26 @@ def timed(values: npt.NDArray[np.uint64]) -> tuple[float, npt.NDArray[np.int64]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hashes", type=int, default=1_000_000)
-    count = parser.parse_args().hashes
+    parser.add_argument("--peer", type=int, default=20_000, help="hashes that brute force is run on")
+    arguments = parser.parse_args()
     near_kept(hashes(1000), DISTANCE)  # compiled now
-    part = hashes(PEER)
+    part = hashes(arguments.peer)
     start = time.perf_counter()
     wanted = brute_force(part)
     peer_s = time.perf_counter() - start
     assert np.array_equal(wanted, near_kept(part, DISTANCE)), "brute force found others"
-    print(f"numpy {np.__version__}, distance {DISTANCE}; brute force on {PEER} hashes: {peer_s:.2f} s")
-    for size in sorted({PEER, *(count // 10**power for power in (2, 1, 0))}):
+    print(f"numpy {np.__version__}, distance {DISTANCE}; brute force on {arguments.peer:,} hashes: {peer_s:.2f} s")
+    for size in sorted({arguments.peer, *(arguments.hashes // 10**power for power in (2, 1, 0))}):
         seconds, found = timed(hashes(size))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        scaled = peer_s * (size / PEER) ** 2
+        ratio = peer_s * (size / arguments.peer) ** 2 / seconds
+        how = "measured" if size == arguments.peer else f"scaled from {arguments.peer:,}"
         print(
-            f"{size:11} hashes: {seconds:8.2f} s, {(found >= 0).sum()} near duplicates, peak {peak:.2f} GiB; "
-            f"brute force / ours: {scaled / seconds:.0f} (scaled from {PEER})"
+            f"{size:12,} hashes: {seconds:8.2f} s, {(found >= 0).sum():,} near duplicates, peak {peak:.2f} GiB; "
+            f"brute force / ours: {ratio:.0f} ({how})",
+            flush=True,
         )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
-from stages.regions.select import POLICIES, Array, select
+from stages.regions.select import POLICIES, select
+from stages.regions.suppression import Array
 
 PROPOSALS, CLASSES = 300, 1600
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from stages.regions import Config, setup
 from stages.regions.evaluate_starter import scene
-from stages.regions.select import Array, select
+from stages.regions.select import select
+from stages.regions.suppression import Array
 
 
 def rebuilt(probs_KC: Array, width: int) -> Array:

@@ -1,43 +1,61 @@
-"""The project's own web for benchmarks: pictures made by seed, on many loopback hosts, some slow, silent or dead.
+"""The project's own web for benchmarks: pictures made by seed on many loopback hosts, some slow, silent or dead.
 
-`python -m benchmarks.web PORT DRIP HANG` serves until it is killed. Every host 127.1.y.z is its own; a hash of its name
-says what it is like: good, slow-drip or hanging (DRIP and HANG percent of the hosts). Path /N.jpg answers picture N of
-the pool, after a latency of 5 to 80 ms by N. Clients that are not on this machine are not answered.
+`python -m benchmarks.web PORT '{"drip": 10}'` serves until its standard input ends, plainly at PORT and with TLS at
+PORT + 1, from as many processes as `Profile.processes` says. Every host 127.1.y.z is its own; a hash of its name says
+what it is like. Path /N.jpg answers picture N of the pool after 5 to 80 ms, by N. Who is not on this machine is not
+answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import multiprocessing
+import os
 import socket
 import ssl
 import sys
+import threading
 import zlib
-from functools import cache
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from PIL import Image
 
 POOL = 64
-SIZES = ((640, 480), (800, 600), (1024, 768), (1280, 960), (1536, 1024))  # pixels; about 85 KB on average
+SIZES = ((640, 480), (800, 600), (1024, 768), (1280, 960), (1536, 1024))  # pixels
+SMALL = ((64, 48), (80, 60), (96, 64))
 
 
-@cache
-def pool(pictures: int = POOL) -> list[bytes]:
-    """Pictures with some detail: smooth colours under noise, so that sizes are like those of photographs."""
-    return [picture(seed) for seed in range(pictures)]
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What the web is like; shares in percent of its hosts."""
 
+    drip: int = 0  # a byte a second
+    hang: int = 0  # no answer
+    dead: int = 0  # no server: the list names a port where nobody listens
+    tls: int = 0
+    small: bool = False
+    latency_ms: int = 0  # beside the 5 to 80
+    processes: int = 1
+    certificate: str | None = None  # a PEM file with key, for the port of TLS
 
-def picture(seed: int) -> bytes:
-    rng = np.random.default_rng(seed)
-    width, height = SIZES[seed % len(SIZES)]
-    small = rng.integers(0, 256, (height // 64, width // 64, 3), dtype=np.uint8)
-    image = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
-    fine = rng.normal(0, 3.0, (height // 2, width // 2)).repeat(2, axis=0).repeat(2, axis=1)
-    noisy = np.clip(image + fine[..., None], 0, 255).astype(np.uint8)
-    buffer = BytesIO()
-    Image.fromarray(noisy).save(buffer, "JPEG", quality=87)
-    return buffer.getvalue()
+    def kind(self, address: str) -> str:
+        """good, drip, hang or dead."""
+        share = zlib.crc32(address.encode()) % 100
+        for name in ("drip", "hang", "dead"):
+            share -= getattr(self, name)
+            if share < 0:
+                return name
+        return "good"
+
+    def base(self, address: str, port: int) -> str:
+        """The beginning of the URLs of a host."""
+        if self.kind(address) == "dead":
+            return f"http://{address}:{port + 2}"
+        secure = zlib.crc32(address[::-1].encode()) % 100 < self.tls
+        return f"https://{address}:{port + 1}" if secure else f"http://{address}:{port}"
 
 
 def host(number: int) -> str:
@@ -45,69 +63,115 @@ def host(number: int) -> str:
     return f"127.1.{number // 250}.{number % 250 + 1}"
 
 
-def kind(address: str, drip: int, hang: int) -> str:
-    """What a host is like; drip and hang in percent of the hosts."""
-    share = zlib.crc32(address.encode()) % 100
-    return "drip" if share < drip else "hang" if share < drip + hang else "good"
+def pool(small: bool, pictures: int = POOL) -> list[bytes]:
+    """Smooth colours under noise, so that files are as large as those of photographs: 85 KB on average, or 1 KB."""
+    return [picture(seed, SMALL if small else SIZES) for seed in range(pictures)]
 
 
-class Picture(asyncio.Protocol):
-    """One connection; HTTP/1.1 with keep-alive, GET only."""
+def picture(seed: int, sizes: tuple[tuple[int, int], ...]) -> bytes:
+    rng = np.random.default_rng(seed)
+    width, height = sizes[seed % len(sizes)]
+    coarse = rng.integers(0, 256, (height // 64 + 2, width // 64 + 2, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
+    fine = rng.normal(0, 2.3, (height // 2, width // 2)).repeat(2, axis=0).repeat(2, axis=1)
+    noisy = np.clip(image + fine[..., None], 0, 255).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(noisy).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
-    def __init__(self, bodies: list[bytes], drip: int, hang: int) -> None:
-        self.bodies, self.drip, self.hang = bodies, drip, hang
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1 with keep-alive, GET only."""
+
+    def __init__(self, bodies: list[bytes], profile: Profile) -> None:
+        self.bodies, self.profile = bodies, profile
         self.buffer = b""
-        self.behaviour = "good"
+        self.kind = "good"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         if not transport.get_extra_info("peername")[0].startswith("127."):
             transport.abort()
-        self.behaviour = kind(transport.get_extra_info("sockname")[0], self.drip, self.hang)
+        self.kind = self.profile.kind(transport.get_extra_info("sockname")[0])
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
         while b"\r\n\r\n" in self.buffer:
             head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1]
-            if self.behaviour == "hang":
-                continue
-            loop = asyncio.get_running_loop()
-            if path == b"/robots.txt":
-                self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-                continue
-            number = int(path[1:].partition(b".")[0])
-            loop.call_later(0.005 + number * 7919 % 75 / 1000, self._answer, self.bodies[number % len(self.bodies)])
+            if self.kind != "hang":
+                self.asked(head.split(b" ", 2)[1])
 
-    def _answer(self, body: bytes) -> None:
+    def asked(self, path: bytes) -> None:
+        if path == b"/robots.txt":
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
+        number = int(path[1:].partition(b".")[0])
+        wait_s = (self.profile.latency_ms + 5 + number * 7919 % 75) / 1000
+        asyncio.get_running_loop().call_later(wait_s, self.answer, self.bodies[number % len(self.bodies)])
+
+    def answer(self, body: bytes) -> None:
         if self.transport.is_closing():
             return
-        self.transport.write(
-            f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        )
-        if self.behaviour == "drip":
-            self._drip(body, 0)
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        if self.kind == "drip":
+            self.transport.write(head)
+            self.drip(body, 0)
         else:
-            self.transport.write(body)
+            self.transport.write(head + body)
 
-    def _drip(self, body: bytes, position: int) -> None:
+    def drip(self, body: bytes, position: int) -> None:
         if not self.transport.is_closing() and position < len(body):
             self.transport.write(body[position : position + 1])
-            asyncio.get_running_loop().call_later(1.0, self._drip, body, position + 1)
+            asyncio.get_running_loop().call_later(1.0, self.drip, body, position + 1)
 
 
-async def serve(port: int, drip: int, hang: int, tls: ssl.SSLContext | None = None) -> None:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # several processes share the port
-    listener.bind(("0.0.0.0", port))
-    bodies = pool()
+def listener(port: int) -> socket.socket:
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the processes share the port
+    found.bind(("0.0.0.0", port))
+    return found
+
+
+async def serve(port: int, profile: Profile, bodies: list[bytes]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Picture(bodies, drip, hang), sock=listener, backlog=4096, ssl=tls)
-    print("ready", flush=True)
-    await server.serve_forever()
+
+    def made() -> Connection:
+        return Connection(bodies, profile)
+
+    servers = [await loop.create_server(made, sock=listener(port), backlog=4096)]
+    if profile.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(profile.certificate)
+        servers.append(await loop.create_server(made, sock=listener(port + 1), backlog=4096, ssl=context))
+    os.write(1, b"ready\n")  # at one go: other processes write there too
+    await asyncio.gather(*(server.serve_forever() for server in servers))
+
+
+def run(port: int, profile: Profile, bodies: list[bytes]) -> None:
+    threading.Thread(target=end_with_starter, daemon=True).start()
+    asyncio.run(serve(port, profile, bodies))
+
+
+def end_with_starter() -> None:
+    """Who started this holds the other end of standard input, and lets go of it when it ends, however it ends."""
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    port, profile = int(sys.argv[1]), Profile(**json.loads(sys.argv[2]))
+    bodies = pool(profile.small)
+    others = [
+        multiprocessing.get_context("fork").Process(target=run, args=(port, profile, bodies), daemon=True)
+        for _ in range(profile.processes - 1)
+    ]
+    for process in others:
+        process.start()
+    run(port, profile, bodies)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    main()

@@ -72,7 +72,7 @@ def refuse_mixture(old: Header, new: Header, folder: Path) -> None:
         raise StoreError(
             "this table was made with another configuration:\n" + "\n".join(lines),
             where=str(folder),
-            fix="add --redo to make its shards again, name another folder with --data, or restore the old settings",
+            fix="add --redo to make its shards again, name another folder (--data, --out), or restore the old settings",
         )
 
 

@@ -7,8 +7,8 @@ width, E embedding width, I images and N texts of a retrieval test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -59,7 +59,7 @@ class Regions:
 class Pixels:
     """One picture, cropped, resized and normalised."""
 
-    values_3SS: Array  # float32; 3 channels RGB, S pixels a side
+    values_3SS: Array  # float32; 3 channels RGB, S pixels a side, which need not be equally many
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ class Example:
     words: Words
     units: Regions | Pixels
     mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
+    targets: Mapping[str, Array] = field(default_factory=dict)  # what else an objective draws or asks; see Batch
+    causal: bool = False  # whether the second text is written word by word, as in all rows of the batch
+    others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,13 @@ class Batch:
     mismatch_B: Tensor  # int64, 0 where all belongs together
     words: WordBatch
     regions: RegionBatch | None = None
-    pixels_B3SS: Tensor | None = None  # float32
+    pixels_B3SS: Tensor | None = None  # float32; those of another shape are filled up at the right and below
+    pixel_mask_BSS: Tensor | None = None  # bool, False is such filling; None: there is none
+    causal: bool = False  # second texts see themselves up to each word, and first texts do not see them
+    others: WordBatch | None = None  # further texts of each row: (B, K, T)
     objective: str = ""  # that the rows are made ready for, or the step that several share
+    # By name, what an objective's `prepare` left for its loss or the model: padded with IGNORE, False or 0 by its type.
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
 
     def __len__(self) -> int:
@@ -140,12 +148,14 @@ def map_tensors(value: Tensors, change: Callable[[Tensor], Tensor]) -> Tensors:
 def map_parts(value: Tensors, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Tensors:
     """The same dataclass with everything of this kind in it changed."""
     changed: dict[str, Any] = {}
-    for field in fields(value):
-        part = getattr(value, field.name)
+    for one in fields(value):
+        part = getattr(value, one.name)
         if isinstance(part, kind):
-            changed[field.name] = change(part)
+            changed[one.name] = change(part)
+        elif isinstance(part, Mapping):
+            changed[one.name] = {key: change(item) if isinstance(item, kind) else item for key, item in part.items()}
         elif is_dataclass(part) and not isinstance(part, type):
-            changed[field.name] = map_parts(part, kind, change)
+            changed[one.name] = map_parts(part, kind, change)
     return replace(value, **changed)
 
 
@@ -167,8 +177,50 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
         mismatch_B=torch.tensor([example.mismatch for example in examples]),
         words=collate_words([example.words for example in examples], pad_id),
         regions=collate_regions(regions, empty, dtype) if regions else None,
-        pixels_B3SS=pad(pixels, 0, empty) if pixels else None,
+        pixels_B3SS=collate_pixels(pixels, empty) if pixels else None,
+        pixel_mask_BSS=pixel_mask(pixels),
+        targets={name: collate_target([example.targets[name] for example in examples]) for name in examples[0].targets},
+        causal=examples[0].causal,
+        others=_others([example.others for example in examples], pad_id),
     )
+
+
+def collate_pixels(pixels: Sequence[Array], empty: Empty) -> Tensor:
+    """(B, 3, S, S), as large as the largest in each direction; 0, the mean colour, fills up the others."""
+    height, width = (max(values.shape[axis] for values in pixels) for axis in (1, 2))
+    padded = empty((len(pixels), 3, height, width), np.dtype(np.float32))
+    for place, values in zip(padded, pixels, strict=True):
+        place[:, : values.shape[1], : values.shape[2]] = values
+        place[:, values.shape[1] :] = 0
+        place[:, : values.shape[1], values.shape[2] :] = 0
+    return torch.from_numpy(padded)
+
+
+def pixel_mask(pixels: Sequence[Array]) -> Tensor | None:
+    """(B, S, S) bool, where there is picture and no filling; None if all pictures are of one size."""
+    if len({values.shape for values in pixels}) <= 1:
+        return None
+    heights, widths = (torch.tensor([values.shape[axis] for values in pixels]) for axis in (1, 2))
+    rows_BS = torch.arange(int(heights.max())) < heights[:, None]
+    columns_BS = torch.arange(int(widths.max())) < widths[:, None]
+    return rows_BS[:, :, None] & columns_BS[:, None, :]
+
+
+def collate_target(rows: Sequence[Array]) -> Tensor:
+    """One number a row, or as many as the longest has."""
+    if rows[0].ndim == 0:
+        return torch.from_numpy(np.stack(rows))
+    filling = {"i": IGNORE, "b": False}.get(rows[0].dtype.kind, 0)
+    return pad(rows, filling)
+
+
+def _others(texts: Sequence[tuple[Words, ...]], pad_id: int) -> WordBatch | None:
+    """The further texts of each row, padded to the longest of all."""
+    count = len(texts[0])
+    if not count:
+        return None
+    flat = collate_words([words for row in texts for words in row], pad_id)
+    return map_tensors(flat, lambda tensor: tensor.unflatten(0, (len(texts), count)))
 
 
 def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:

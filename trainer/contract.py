@@ -40,6 +40,8 @@ class Scored:
     count: Tensor  # scalar, how many predictions it is the mean of
     right: Tensor | None = None  # scalar, how many of them were right; None where right and wrong mean nothing
     answers: Tensor | None = None  # int64 [count], what was right: the best constant guess is what chance gives
+    logits: Tensor | None = None  # [count, classes], where it tells classes apart
+    chance: float | None = None  # instead of answers: the share that guessing gets right
 
 
 @dataclass(frozen=True)

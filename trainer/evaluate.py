@@ -43,20 +43,24 @@ class Tally:
     rows: int = 0
     known: bool = True  # whether there is right and wrong
     answers: Counter[int] = field(default_factory=Counter)
+    by_chance: float = 0.0
 
     def add(self, scored: Scored, rows: int) -> None:
         count = float(scored.count)
         self.loss += float(scored.loss) * count
         self.count += count
         self.rows += rows
-        if scored.right is None or scored.answers is None:
+        if scored.right is None or (scored.answers is None and scored.chance is None):
             self.known = False
-        else:
-            self.right += float(scored.right)
+            return
+        self.right += float(scored.right)
+        if scored.chance is not None:
+            self.by_chance += scored.chance * count
+        elif scored.answers is not None:
             self.answers.update(scored.answers.flatten().tolist())
 
     def held(self) -> Held:
-        count, most = max(self.count, 1), max(self.answers.values(), default=0)
+        count, most = max(self.count, 1), max(self.answers.values(), default=self.by_chance)
         score, chance = (self.right / count, most / count) if self.known else (None, None)
         return Held(self.loss / count, score, chance, int(self.count), self.rows)
 

@@ -43,9 +43,23 @@ def shown_features(regions: RegionBatch, hidden_D: Tensor) -> Tensor:
     return torch.where(hidden_BR[..., None], hidden_D, torch.where(replaced_BR[..., None], other_BRD, features_BRD))
 
 
+def full(values: Tensor) -> Tensor:
+    """The values in float32 at least: losses are not computed in half precision."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def attention_bias(seen_BL: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, 1, 1, L) what is added to attention scores: nothing, or so little that padding is not seen."""
-    return torch.where(seen_BL, 0.0, torch.finfo(dtype).min)[:, None, None, :].to(dtype)
+    nothing_BL = torch.zeros(seen_BL.shape, dtype=dtype, device=seen_BL.device)
+    return nothing_BL.masked_fill(~seen_BL, torch.finfo(dtype).min)[:, None, None, :]
+
+
+def causal_bias(seen_BL: Tensor, second_BL: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, L, L) the same, but a second text (bool) is seen by itself alone, and there by what comes after."""
+    place_L = torch.arange(seen_BL.shape[1], device=seen_BL.device)
+    before_LL = place_L[None, :] <= place_L[:, None]
+    allowed_BLL = seen_BL[:, None, :] & (~second_BL[:, None, :] | (second_BL[:, :, None] & before_LL))
+    return torch.zeros_like(allowed_BLL, dtype=dtype).masked_fill(~allowed_BLL, torch.finfo(dtype).min)[:, None]
 
 
 class Widths(Protocol):
@@ -85,3 +99,12 @@ def region_width(shapes: Shapes) -> int:
     if shapes.feature_width is None:
         raise ConfigError("the recipe's model needs regions", "the recipe", "set units to regions")
     return shapes.feature_width
+
+
+def bert_layers(widths: Widths, dropout: float, init_std: float) -> nn.ModuleList:
+    """BERT's layers, to be called one by one with a bias as `attention_bias` makes it."""
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    config = bert_config(widths, dropout=dropout, init_std=init_std)
+    config._attn_implementation = "sdpa"  # what a whole BertModel would choose
+    return nn.ModuleList(initialised(BertLayer(config), init_std) for _ in range(widths.layers))

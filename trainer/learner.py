@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ class Learner(nn.Module):
         super().__init__()
         self.recipe, self.shapes, self.kinds = recipe, shapes, recipe.steps()
         self.model = recipe.model.module.build(recipe.model.settings, shapes)
+        if recipe.training.adversarial and "nudges" not in inspect.signature(self.model.forward).parameters:
+            given = f"model {recipe.model.name} takes no perturbations"
+            raise ConfigError(given, f"recipe {recipe.name}", "leave training.adversarial out, or take single_stream")
         self.heads = nn.ModuleDict(
             {name: part.module.head(part.settings, self.model, shapes) for name, part in recipe.objectives.items()}
         )
@@ -38,8 +42,9 @@ class Learner(nn.Module):
         """The losses of a batch by the objectives of its step, all on one pass of the model; DDP wants it here."""
         return self.losses(self.kinds[batch.objective], batch)
 
-    def losses(self, kind: Mapping[str, Part], batch: Batch) -> Losses:
-        encoded = self.model(batch)
+    def losses(self, kind: Mapping[str, Part], batch: Batch, nudges: object = None) -> Losses:
+        """nudges: what adversarial training adds to the model's embeddings."""
+        encoded = self.model(batch) if nudges is None else self.model(batch, nudges)
         parts: dict[str, Scored] = {}
         for name, part in kind.items():
             parts[name] = part.module.loss(self.model, encoded, self.heads[name], batch, part.settings)

@@ -7,11 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 
 from schemas.errors import RunError
+from trainer import adversarial
 from trainer.batch import Batch
 from trainer.learner import Learner, Losses
 from trainer.recipe import Training
@@ -92,10 +94,15 @@ def _step(
 ) -> dict[str, float]:
     """One step; the loss of each of its objectives."""
     device = next(learner.parameters()).device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        losses: Losses = learner(batch.to(device))
+    autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=bfloat16)
+    settings = learner.recipe.training.adversarial
     optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(losses.loss)
+    if settings is None:
+        with autocast():
+            losses: Losses = learner(batch.to(device))
+        torch.autograd.backward(losses.loss)
+    else:
+        losses = adversarial.backward(learner, batch.to(device), settings, autocast)
     if clip is not None:
         nn.utils.clip_grad_norm_(learner.parameters(), clip)
     optimiser.step()

@@ -23,12 +23,39 @@ FOLDER = Path(__file__).parent / "recipes"
 class Text:
     """Section `text`: which captions, and how they become tokens."""
 
-    tokenizer: Literal["wordpiece", "byte_bpe"]
+    tokenizer: Literal["wordpiece", "byte_bpe", "unigram"]
     vocab_size: int  # of a tokenizer that is trained here
     lowercase: bool
     max_tokens: int  # start and end included; what is longer is cut
     languages: tuple[str, ...] = ()  # BCP 47 codes; empty means all. A caption without a code is always taken
     second: Literal["none", "tags"] = "none"  # what follows the caption as a second text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """Section `training.adversarial`; VILLA (arXiv:2006.06195), section 3, with the passes and norms of its code.
+
+    steps: passes, the first with no perturbation; their gradients are added. lr: length of each step of the
+    perturbation. most: its largest norm. kl: weight of KL(clean ‖ perturbed) + KL(perturbed ‖ clean) of what is
+    predicted. together: words and regions are perturbed in the same passes, else in passes of their own, averaged.
+    """
+
+    steps: int
+    lr: float
+    words: bool = True
+    regions: bool = True
+    norm: Literal["l2", "linf"] = "l2"
+    most: float | None = None
+    kl: float = 1.5
+    together: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.lr <= 0 or not (self.words or self.regions):
+            raise ConfigError(
+                f"adversarial.steps is {self.steps}, lr {self.lr}, words {self.words}, regions {self.regions}",
+                "the recipe",
+                "set at least one step, lr above 0, and words or regions",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +71,7 @@ class Training:
     warmup: float  # share of the steps over which lr rises from 0
     schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
     clip: float | None  # largest norm of the gradient
+    adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
     max_tokens: int | None = None  # words and regions of a batch, instead of a number of rows
 
 
@@ -94,6 +122,7 @@ class Recipe:
     objectives: dict[str, Part]
     training: Training
     retrieval: Retrieval | None  # None: nothing is matched
+    expects: dict[str, float]  # how far above chance each score should come on the sample's scenes (trainer/table.py)
     source: dict[str, Any] = field(repr=False, default_factory=dict)  # what it was read from, for the checkpoint
 
     def columns(self) -> tuple[str, ...]:
@@ -126,13 +155,21 @@ def path_of(name: str) -> Path:
 
 def load(name: str, size: str = "base", overrides: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of this name; its section `sizes.<size>`, then the overrides, replace single settings."""
-    path = path_of(name)
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path, document = path_of(name), _document(name)
     sizes = document.pop("sizes", {})
     if size != "base" and size not in sizes:
         raise ConfigError(f"recipe {name} has no size {size}", str(path), f"take one of: {', '.join(['base', *sizes])}")
     document = merge(merge(document, sizes.get(size, {})), overrides or {})
+    if only := document.pop("only", None):  # of the objectives of the recipe that it extends
+        document["objectives"] = {key: value for key, value in document["objectives"].items() if key in only}
     return parse(document, name, size, where=f"trainer/recipes/{name}.yaml")
+
+
+def _document(name: str) -> dict[str, Any]:
+    """The file as mappings, on top of the recipe that it `extends`."""
+    document: dict[str, Any] = yaml.safe_load(path_of(name).read_text(encoding="utf-8"))
+    below = document.pop("extends", None)
+    return document if below is None else merge(_document(below), document)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +184,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def parse(document: Mapping[str, Any], name: str, size: str, where: str) -> Recipe:
     """A recipe from its document. Raises ConfigError naming the key."""
     known = {"paper", "text", "units", "model", "objectives", "training", "retrieval"}
-    _exactly(document, known, where)
+    _exactly(document, known | {"expects"}, where, known)
     objectives = {key: _part("objectives", key, value, where) for key, value in document["objectives"].items()}
     matched = document["retrieval"]
     retrieval = None if matched is None else build(Retrieval, matched, f"{where}, retrieval")
@@ -164,8 +201,14 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str) -> Reci
         objectives=objectives,
         training=build(Training, document["training"], f"{where}, training"),
         retrieval=retrieval,
+        expects=_expected(document.get("expects") or {}, {*objectives, "retrieval"}, where),
         source=dict(document),
     )
+
+
+def _expected(margins: Mapping[str, Any], known: set[str], where: str) -> dict[str, float]:
+    _exactly(margins, known, f"{where}, expects", set())
+    return {name: _value(float, margin, f"{where}, expects.{name}") for name, margin in margins.items()}
 
 
 def _only(document: Mapping[str, Any], section: str, where: str) -> Part:

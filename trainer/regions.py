@@ -16,15 +16,15 @@ PLACES = {4: (0, 1, 2, 3), 5: (0, 1, 2, 3, 6), 6: (0, 1, 2, 3, 4, 5), 7: (0, 1, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """norm: `each` of feature and place before they are added, and the sum again (UNITER), or the `sum` alone.
+class RegionSettings:
+    """norm: `each` of feature and place before they are added, and the sum again (UNITER), the `sum` alone, or `none`.
 
     hidden: what stands where a feature is hidden. whole: whether the image as a whole comes first, as the mean of the
     features that are shown, at the box of the whole image (ViLBERT). typed: whether a learned type of token is added.
     """
 
     box: Literal[4, 5, 6, 7]
-    norm: Literal["each", "sum"]
+    norm: Literal["each", "sum", "none"]
     hidden: Literal["learned", "zero"]
     whole: bool = False
     typed: bool = False
@@ -33,7 +33,7 @@ class Settings:
 class RegionEmbedding(nn.Module):
     """(B, R, H) of the regions of a batch; one more in front with `whole`."""
 
-    def __init__(self, settings: Settings, width: int, hidden: int, dropout: float, std: float) -> None:
+    def __init__(self, settings: RegionSettings, width: int, hidden: int, dropout: float, std: float) -> None:
         super().__init__()
         each = settings.norm == "each"
         self.whole, self.place_names = settings.whole, list(PLACES[settings.box])
@@ -41,7 +41,7 @@ class RegionEmbedding(nn.Module):
         self.feature_norm = nn.LayerNorm(hidden, eps=1e-12) if each else nn.Identity()
         self.place = nn.Linear(settings.box, hidden)
         self.place_norm = nn.LayerNorm(hidden, eps=1e-12) if each else nn.Identity()
-        self.norm = nn.LayerNorm(hidden, eps=1e-12)
+        self.norm = nn.Identity() if settings.norm == "none" else nn.LayerNorm(hidden, eps=1e-12)
         self.dropout = nn.Dropout(dropout)
         initialised(self, std)
         hidden_D = torch.randn(width) * std if settings.hidden == "learned" else torch.zeros(width)
@@ -57,13 +57,15 @@ class RegionEmbedding(nn.Module):
             all_7 = boxes_BR7.new_tensor([0, 0, 1, 1, 1, 1, 1])
             boxes_BR7 = torch.cat([all_7.expand(len(boxes_BR7), 1, 7), boxes_BR7], dim=1)
         feature_BRH = self.feature_norm(self.feature(shown_BRD))
-        place_BRH = self.place_norm(self.place(boxes_BR7[..., self.place_names]))
+        place_BRH = self.place_norm(self.place(boxes_BR7[..., self.place_names].to(shown_BRD.dtype)))
         embedded: Tensor = self.dropout(self.norm(feature_BRH + place_BRH + type_H))
         return embedded
 
     def seen(self, regions: RegionBatch) -> Tensor:
         """(B, R) bool, False is padding; one more in front with `whole`."""
-        return nn.functional.pad(regions.mask_BR, (1, 0), value=True) if self.whole else regions.mask_BR
+        if not self.whole:
+            return regions.mask_BR
+        return torch.cat([regions.mask_BR.any(dim=1, keepdim=True), regions.mask_BR], dim=1)  # of no image, no whole
 
 
 def mean(values_BRD: Tensor, mask_BR: Tensor) -> Tensor:

@@ -17,13 +17,15 @@ from schemas.index import HEAVY, wanted
 from schemas.shards import SHARDS
 from schemas.table import Array, Blob
 from trainer.order import CAPTION, random_bits
-from trainer.reading import Heavy, ShardReader
+from trainer.reading import DamagedError, Heavy, ShardReader
 from trainer.source import Source, open_source
 from trainer.stored import Stored
 
 # Which stage makes a column that a recipe may miss.
 MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}
 DETECTED = ("num_regions", "boxes", "class_", "attribute_", "features", "prob_")
+# The setting behind a width that is 0, and its cure.
+SETTINGS = {"prob_width": ("regions.class_probs: none", "set regions.class_probs to a number, such as 64, or to full")}
 OPEN_BYTES = 512 << 20  # of small columns that a process keeps decoded
 READERS = 32  # shards that a process keeps open
 
@@ -169,10 +171,22 @@ class Row:
         mined = self.group.cell("negatives", self.row).values[self.caption_index].values
         return [] if mined is None else list(mined.field("text").to_pylist())
 
+    def siblings(self) -> list[str]:
+        """The image's captions in the wanted languages, its own among them."""
+        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
+        return [Row(self.group, place).text for place in range(int(first), int(last))]
+
     def tags(self) -> str:
         """The image's tags, best first, joined by spaces; empty if it has none."""
         found = self.group.cell("tags", self.row).values
         return "" if found is None else " ".join(found.field("text").to_pylist())
+
+    def translations(self) -> list[str]:
+        """The image's captions in other languages than this one's; none if a language is not known."""
+        captions = self.group.cell("captions", self.row).values
+        langs, texts = captions.field("lang").to_pylist(), captions.field("text").to_pylist()
+        mine = langs[self.caption_index]
+        return [text for lang, text in zip(langs, texts, strict=True) if lang and mine and lang != mine]
 
     def other(self, rng: np.random.Generator) -> Row | None:
         """A random row of another image of the same row group, or None if there is none."""
@@ -248,7 +262,13 @@ class Rows:
 
     def metadata(self) -> dict[str, str]:
         """The file metadata of the first shard: vocabularies and widths, the same in all."""
-        return self._reader(0).metadata
+        try:
+            return self._reader(0).metadata
+        except DamagedError as error:
+            if not self.source.copies:
+                raise
+            self.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
+            return self._reader(0).metadata
 
     def all(self, most_images: int | None = None) -> Iterator[Row]:
         """The (image, caption) rows in stored order, of so many images at most."""
@@ -330,6 +350,7 @@ def open_rows(
     entries = _entries(source, split, shards)
     _check_columns(source, entries[0], columns)
     rows = Rows(source, split, columns, languages, entries, captions)
+    _check_widths(rows, source.where(entries[0].name))
     if not len(rows):
         raise StoreError(
             f"no caption of split {split} is in {', '.join(languages)}", str(shards), "set text.languages of the recipe"
@@ -364,6 +385,21 @@ def _check_columns(source: Source, entry: Entry, columns: tuple[str, ...]) -> No
             where=source.where(entry.name),
             fix=f"run the stages {', '.join(stages)} and then shards; or take another recipe",
         )
+
+
+def _check_widths(rows: Rows, where: str) -> None:
+    """A column can be there and hold nothing, because a setting of the stage that made it left its values out."""
+    for column in rows.columns:
+        kind = SHARDS.column(column).type
+        widths = kind.shape if isinstance(kind, Blob) else ()
+        for width in widths:
+            if width in SETTINGS and rows.metadata().get(str(width)) == "0":
+                setting, cure = SETTINGS[str(width)]
+                raise ConfigError(
+                    f"the recipe needs column {column}, which is empty: it was made with {setting}",
+                    where=where,
+                    fix=f"{cure} in params.yaml and run the stages regions and shards; or take another recipe",
+                )
 
 
 def made_by(column: str) -> str:

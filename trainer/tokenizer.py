@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import repeat
@@ -80,8 +81,8 @@ def _special(name: str) -> bool:
 
 def train(captions: Iterable[str], text: Text) -> Tokenizer:
     """A tokenizer of the recipe's kind, trained on these captions; the same captions give the same tokenizer."""
-    backend = _wordpiece(captions, text) if text.tokenizer == "wordpiece" else _byte_bpe(captions, text)
-    return Tokenizer(backend, text.max_tokens)
+    trained = {"wordpiece": _wordpiece, "byte_bpe": _byte_bpe, "unigram": _unigram}[text.tokenizer](captions, text)
+    return Tokenizer(trained, text.max_tokens)
 
 
 def _wordpiece(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
@@ -141,10 +142,49 @@ def _byte_bpe(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
     return backend
 
 
+def _unigram(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
+    """SentencePiece's unigram model (arXiv:1804.10959): a space is the letter ▁ of the word that follows it."""
+    backend = tokenizers.Tokenizer(models.Unigram())
+    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if text.lowercase else [])]
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=text.vocab_size, special_tokens=list(SPECIAL), unk_token="[UNK]", show_progress=False
+    )
+    backend.train_from_iterator(captions, trainer)
+    return backend
+
+
+def clips(path: Path) -> tokenizers.Tokenizer:
+    """CLIP's own vocabulary of 49,408 pieces from its list of merges (bpe_simple_vocab_16e6.txt.gz).
+
+    The texts are to be clean before (curate does what CLIP's code does here: ftfy and HTML); spaces are joined here.
+    """
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
+    merges = [(first, second) for first, second in (line.split() for line in lines)]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda letter: (ord(letter) > 255, ord(letter)))
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(merge) for merge in merges)]
+    names = ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: number for number, piece in enumerate([*pieces, *names])}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>"))
+    spaces = [normalizers.Replace(tokenizers.Regex(r"\s+"), " "), normalizers.Lowercase()]
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), *spaces])
+    words = tokenizers.Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    split = pre_tokenizers.Split(words, behavior="removed", invert=True)
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(names)
+    return backend
+
+
 def load(path: Path, text: Text) -> Tokenizer:
-    """A published vocabulary: a tokenizer.json of any kind, or BERT's vocab.txt."""
+    """A published vocabulary: a tokenizer.json of any kind, BERT's vocab.txt, or CLIP's merges (.txt.gz)."""
     if not path.exists():
         raise InputError("there is no vocabulary", str(path), "name a tokenizer.json or a vocab.txt")
+    if path.suffixes[-2:] == [".txt", ".gz"]:
+        return Tokenizer(clips(path), text.max_tokens, str(path))
     if path.suffix == ".txt":
         backend = tokenizers.Tokenizer(models.WordPiece.from_file(str(path), unk_token="[UNK]"))
         backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase)

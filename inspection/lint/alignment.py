@@ -112,14 +112,19 @@ def check_all_images(found: Dataset, step: Step, findings: Findings) -> None:
 
 
 def check_distinct(folder: Folder, sound: set[Path], findings: Findings) -> None:
-    """No image comes twice in a table after curate, which merges duplicates."""
-    seen: set[str] = set()
+    """No image comes twice in a table after curate, which merges duplicates.
+
+    `pairloom extract` keeps each file of a folder, so in table regions an image may come once from each source.
+    """
+    sources = "source" if folder.table == "regions" else "image_id"
+    seen: set[tuple[str, str]] = set()
     for entry in folder.shards:
         if folder.file(entry.name) not in sound:
             continue
         twice: list[tuple[int, str]] = []
-        for row, key in enumerate(keys(folder, entry.name, "image_id")):
+        images, whence = keys(folder, entry.name, "image_id"), keys(folder, entry.name, sources)
+        for row, key in enumerate(zip(images, whence, strict=True)):
             if key in seen:
-                twice.append((row, f"image_id {key} is in the table twice"))
+                twice.append((row, f"image_id {key[0]} is in the table twice"))
             seen.add(key)
         findings.named("duplicate", folder.file(entry.name), twice)

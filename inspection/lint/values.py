@@ -36,6 +36,7 @@ RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
     ),
     "quarantine": (rules.check_reasons,),
     "truth": (),
+    "files": (),
 }
 
 

@@ -16,14 +16,15 @@ from schemas.table import metadata
 from stages.contract import Corpus, Counts
 from stages.curate import exclude
 from stages.curate.config import Config
-from stages.curate.decisions import NOTHING, Decisions, decide, image_sizes, keys
+from stages.curate.deciding import decide
+from stages.curate.decisions import NOTHING, Decisions, image_sizes, keys
 from stages.curate.rules import Verdict, judge
 
 __all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "check", "index", "process", "resources", "setup"]
 
 INPUTS = ("download",)
 OUTPUT = PAIRS
-VERSION = 2
+VERSION = 3
 SCOPE = "before"
 
 

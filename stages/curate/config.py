@@ -21,7 +21,7 @@ class Config:
     profile: str = "default"  # a file of stages/curate/profiles; what the section sets besides counts more
     # The image
     min_bytes: int = 0  # of the image as stored
-    min_side: int = 64  # pixels of the shorter side of the stored image
+    min_side: int = 64  # pixels of the shorter side of the picture as fetched, upright
     max_aspect: float = 4.0  # longer side / shorter side
     max_image_captions: int | None = None  # of all rows with these bytes; null: any number
     # Each caption, once it is cleaned; an image goes when none is left

@@ -30,7 +30,7 @@ MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|[{}\[\]|\\]|&\w+;|%[0-9a-fA-F]{2}")
 class Facts:
     """What the rules know of a row beside its captions."""
 
-    width: int
+    width: int  # as fetched, upright: what published recipes mean, whatever size is stored
     height: int
     bytes: int = 0  # of the stored image, if a rule asks for it
     captions: int = 0  # of all rows so far with these bytes

@@ -19,17 +19,18 @@ from stages.contract import PARTIAL, Counts
 from stages.download import pictures
 from stages.download.address import host_of, without_credentials
 from stages.download.decoders import Decoding
-from stages.download.engine import Engine, Persistence
+from stages.download.engine import Engine
 from stages.download.fetch import Manners
 from stages.download.hosts import Courtesy
 from stages.download.names import Doors
 from stages.download.optout import DIRECTIVES
 from stages.download.server import HOST, PictureServer
 from stages.download.spool import Outcome, key_of
+from stages.download.traffic import Persistence
 
 INPUTS = ("urls",)
 OUTPUT = PAIRS
-VERSION = 2
+VERSION = 3
 OVERLAP = 16  # shards in work at once in a worker: most of them only wait for their last slow servers
 SAME_OUTPUT = {"affects_output": False}  # mark of settings whose change makes no shard due
 

@@ -1,7 +1,8 @@
 """Whose turn it is: rows wait at their host, and a host is asked as often and as much at a time as is polite.
 
-Hosts take turns. A host that gave no answer several times in a row is set aside: its rows are tried one at a time, when
-no other host has work. If it goes on like that, its waiting rows are given up, and it is left alone for a while.
+Hosts take turns. A host that does not answer its first request, or later gives no answer several times in a row, is set
+aside: its rows are tried a few at a time, when no other host has work. If it goes on like that, its waiting rows are
+given up, and it is left alone for a while. So a host that hangs is done with after a few deadlines, not dozens.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ class Courtesy:
 
     connections: int = 8  # at a time
     pause_s: float = 0.05  # from the start of one request to the next
-    aside_after: int = 3  # failures in a row without any answer
-    given_up_after: int = 20
+    aside_after: int = 3  # failures in a row without any answer, of a host that has answered before
+    aside_connections: int = 4  # at a time to a host that is set aside
+    given_up_after: int = 12
     rest_s: float = 600.0  # how long a host that was given up is left alone
     exempt: frozenset[str] = frozenset()  # hosts that are ours, with neither limit
 
@@ -148,7 +150,12 @@ class Hosts:
     def _most(self, host: Host) -> int:
         if self._exempt(host.name):
             return 1 << 30
-        return self.courtesy.connections if host.answered and host.silent < self.courtesy.aside_after else 1
+        if self._is_aside(host):
+            return min(self.courtesy.aside_connections, self.courtesy.connections)
+        return self.courtesy.connections if host.answered else 1
+
+    def _is_aside(self, host: Host) -> bool:
+        return host.silent >= (self.courtesy.aside_after if host.answered else 1)
 
     def _exempt(self, name: str) -> bool:
         return name.rpartition(":")[0] in self.courtesy.exempt
@@ -162,7 +169,7 @@ class Hosts:
             self._count += 1
             heapq.heappush(self._timers, (host.not_before, self._count, host))
         else:
-            (self._aside if host.silent >= self.courtesy.aside_after else self._ready).append(host)
+            (self._aside if self._is_aside(host) else self._ready).append(host)
 
     def _forget(self) -> None:
         """Drop the hosts that have been idle longest; what is known of their manners is asked again."""

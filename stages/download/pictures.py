@@ -3,9 +3,9 @@
 What is stored, by what came:
 - a JPEG, PNG or WebP that is upright, 8-bit RGB or grey, in sRGB, one frame and of the right size: its own bytes;
 - everything else is encoded once more, as a JPEG of `quality`: rotated or mirrored by EXIF, of another size than asked
-  for (Lanczos; a JPEG is first decoded at the reduced size that its DCT blocks give), GIF, BMP, TIFF, AVIF, animated
-  (the first frame), palette, 1-bit, 16-bit (the high byte), CMYK, alpha (over white), or with an ICC profile other than
-  sRGB (see colour.py).
+  for (bicubic over all pixels; a JPEG is first decoded at the reduced size that its DCT blocks give), GIF, BMP, TIFF,
+  AVIF, animated (the first frame), palette, 1-bit, 16-bit (the high byte), CMYK, alpha (over white), or with an ICC
+  profile other than sRGB (see colour.py).
 SVG and every other kind is refused.
 """
 
@@ -139,7 +139,7 @@ def normalise(body: bytes, kind: str, limits: Limits) -> Picture:
         and not _hides_more(opened, body, kind)
     )
     if not keep and plain.size != size:
-        plain = plain.resize(size, Image.Resampling.LANCZOS)
+        plain = plain.resize(size, Image.Resampling.BICUBIC)
     stored, shown = (body, plain) if keep else _encode(plain, limits.quality)
     return Picture(stored, kind if keep else "jpeg", *shown.size, width, height, phash(shown))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # torch and detectron2 take seconds to import: only `setup` a
 
 INPUTS = ("curate",)
 OUTPUT = REGIONS
-VERSION = 3
+VERSION = 4
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 

@@ -26,8 +26,8 @@ from pycocotools.cocoeval import COCOeval
 from stages.regions import Config, Tools, setup
 from stages.regions.extract import extract_one
 from stages.regions.pictures import decode
-from stages.regions.select import iou
 from stages.regions.stored import Regions
+from stages.regions.suppression import iou
 from stages.sample.backdrops import PACKAGES, SAMPLE, backgrounds
 from stages.sample.scenes import Scene, compose
 from stages.sample.things import CLASSES, glyphs

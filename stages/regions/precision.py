@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -17,6 +20,13 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 
 
+CPUINFO = Path("/proc/cpuinfo")
+INSTRUCTIONS = {  # as Linux names them, on x86 and ARM
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+
+
 def cast(module: nn.Module, device: str, precision: Precision) -> torch.dtype:
     """Move a module with its weights in this precision, channels last; returns the type that its inputs must have.
 
@@ -29,6 +39,18 @@ def cast(module: nn.Module, device: str, precision: Precision) -> torch.dtype:
         raise ConfigError("precision tf32 is CUDA's", where=f"device {device}", fix="set precision to fp32 or bf16")
     module.to(device, DTYPES[precision]).to(memory_format=torch.channels_last)
     return DTYPES[precision]
+
+
+def warn_if_slow(device: str, precision: Precision) -> None:
+    """Say so where a narrow type only costs time."""
+    if device == "cpu" and not multiplies(precision):
+        print(f"regions: this CPU has no instructions for {precision}: fp32 is several times faster", file=sys.stderr)
+
+
+def multiplies(precision: Precision) -> bool:
+    """Whether this CPU has instructions for the type; taken for granted where it does not say what it has."""
+    words = INSTRUCTIONS.get(precision)
+    return words is None or not CPUINFO.is_file() or bool(words & set(CPUINFO.read_text(encoding="utf-8").split()))
 
 
 def refuse_low(detector: str, precision: Precision) -> None:

@@ -14,19 +14,18 @@ Where the published code has an oddity, the default here is what was meant, and 
 
 Equal scores go to the earlier proposal everywhere; the published code leaves their order to its sorting routine.
 
-Letters: N proposals, C object classes, E (proposal, class) pairs, K kept regions, R classes in play, W bytes.
+Letters: N proposals, C object classes, E (proposal, class) pairs, K kept regions, R classes in play.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from stages.regions.suppression import Array, overlaps, paired_iou, survivors, survivors_by_class
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,9 @@ POLICIES = {
     "fixed-36": replace(BUTD, min_regions=36, max_regions=36),
     "vmb-100": Policy("per-class", 100, 100, 0.0, 0.5, box_pixel=1.0, stored_pixels=True),
     "agnostic-stepped": Policy("stepped", 36, 36, 0.0, 0.3),
-    "vinvl-filter1": Policy("per-class", 10, 100, 0.2, 0.3, box_pixel=1.0),
-    "vinvl-filter2": Policy("agnostic", 10, 100, 0.2, 0.5, box_pixel=1.0),
+    # VinVL's NMS is torchvision's: no + 1, unlike its box maths.
+    "vinvl-filter1": Policy("per-class", 10, 100, 0.2, 0.3),
+    "vinvl-filter2": Policy("agnostic", 10, 100, 0.2, 0.5),
     "detectron2": Policy("class-boxes", 0, 100, 0.05, 0.5),
     "starter": Policy("agnostic", 10, 36, 0.2, 0.5),
 }
@@ -145,33 +145,6 @@ def confidences(over_NN: Array, scores_NC: Array, policy: Policy) -> tuple[Array
     return confidence_N, np.where(confidence_N > 0, best_N, scores_NC.argmax(axis=1))
 
 
-def survivors_by_class(over_NN: Array, scores_NC: Array, floor: float) -> tuple[Array, Array]:
-    """(N, R) scores ≥ floor that greedy NMS keeps in their class, else 0, and the R classes in play, ascending.
-
-    All classes at once, rank by rank: the r-th best region of each class is kept unless a kept one covers it. Which
-    regions are covered is a row of bits a class.
-    """
-    classes_R = np.flatnonzero(scores_NC.max(axis=0) >= floor)
-    scores_RN = np.ascontiguousarray(scores_NC[:, classes_R].T)
-    count_R = (scores_RN >= floor).sum(axis=1)
-    by_count = np.argsort(-count_R, kind="stable")  # so that the classes that still have a region are a prefix
-    scores_RN, count_R = scores_RN[by_count], count_R[by_count]
-    order_RN = np.argsort(-scores_RN, axis=1, kind="stable")[:, : count_R.max(initial=0)]
-    bits_NW = np.packbits(over_NN, axis=1, bitorder="little")
-    covered_RW = np.zeros((len(classes_R), bits_NW.shape[1]), np.uint8)
-    alive_RN = np.zeros_like(scores_RN)
-    every = np.arange(len(classes_R))
-    for rank, length in enumerate((count_R[:, None] > np.arange(order_RN.shape[1])).sum(axis=0)):
-        row = order_RN[:length, rank]
-        free = (covered_RW[every[:length], row >> 3] >> (row & 7).astype(np.uint8)) & 1 == 0
-        kept, row = every[:length][free], row[free]
-        alive_RN[kept, row] = scores_RN[kept, row]
-        covered_RW[kept] |= bits_NW[row]
-    alive_NR = np.empty((len(scores_NC), len(classes_R)), scores_NC.dtype)
-    alive_NR[:, by_count] = alive_RN.T
-    return alive_NR, classes_R
-
-
 def class_boxes(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """detectron2's own: pairs of region and class above `min_score`, NMS in each class on its boxes, the best of all.
 
@@ -202,16 +175,6 @@ def survivors_on_own_boxes(boxes_E4: Array, classes_E: Array, policy: Policy) ->
     return kept_E
 
 
-def survivors(over_NN: Array, scores_N: Array) -> Array:
-    """Which regions greedy NMS keeps (N,): best first, of equal scores the first, each if no kept one overlaps it."""
-    kept_N, gone_N = np.zeros(len(scores_N), bool), np.zeros(len(scores_N), bool)
-    for row in np.argsort(-scores_N, kind="stable"):
-        if not gone_N[row]:
-            kept_N[row] = True
-            gone_N |= over_NN[row]
-    return kept_N
-
-
 def clamp(classes_N: Array, confidence_N: Array, policy: Policy) -> Selected:
     """The most confident regions, equal ones in the order of the proposals."""
     count = int((confidence_N >= policy.min_score).sum())
@@ -223,28 +186,6 @@ def clamp(classes_N: Array, confidence_N: Array, policy: Policy) -> Selected:
 def single(boxes: Array, classes_N: Array) -> Array:
     """One box a proposal: the only one, or that of its class."""
     return boxes if boxes.ndim == 2 else boxes[np.arange(len(boxes)), classes_N]
-
-
-def overlaps(boxes_N4: Array, threshold: float, box_pixel: float = 0.0) -> Array:
-    """Which pairs overlap by more than this IoU (N, N)."""
-    return iou(boxes_N4, box_pixel) > threshold
-
-
-def iou(boxes_N4: Array, box_pixel: float = 0.0) -> Array:
-    """Intersection over union of all pairs (N, N), float64; 0 where both boxes are empty."""
-    return paired_iou(boxes_N4[:, None], boxes_N4[None], box_pixel)
-
-
-def paired_iou(some: Array, others: Array, box_pixel: float = 0.0) -> Array:
-    """Intersection over union of boxes (…, 4) with boxes (…, 4), float64."""
-    x1, y1, x2, y2 = np.moveaxis(some.astype(np.float64), -1, 0)
-    u1, v1, u2, v2 = np.moveaxis(others.astype(np.float64), -1, 0)
-    width = (np.minimum(x2, u2) - np.maximum(x1, u1) + box_pixel).clip(min=0)
-    shared = width * (np.minimum(y2, v2) - np.maximum(y1, v1) + box_pixel).clip(min=0)
-    area = (x2 - x1 + box_pixel) * (y2 - y1 + box_pixel)
-    union = area + (u2 - u1 + box_pixel) * (v2 - v1 + box_pixel) - shared
-    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return ratio
 
 
 RULES: dict[str, Callable[[Array, Array, Policy], Selected]] = {

@@ -14,6 +14,8 @@ import pytest
 
 from inspection.lint import Problem, lint, lint_text
 from inspection.lint.problem import SHOWN
+from inspection.lint.values import RULES
+from inspection.tables import NAMES
 from schemas.errors import StoreError
 from schemas.folder import open_folder
 from tests.inspection.synthetic import edit, edit_blob, rewrite
@@ -157,6 +159,26 @@ def test_a_row_that_is_there_twice_is_found(data: Path) -> None:
     rewrite(data / "shards", "val-00000", lambda table: pa.concat_tables([table, table.slice(0, 1)]))
     found = lint(data / "shards")
     assert [(problem.check, problem.row) for problem in found] == [("duplicate", 4)]
+
+
+def test_an_image_may_have_regions_once_from_each_source(data: Path) -> None:
+    def again(source: str) -> Callable[[pa.Table], pa.Table]:
+        def add(table: pa.Table) -> pa.Table:
+            first = table.slice(0, 1)
+            place = first.schema.get_field_index("source")
+            return pa.concat_tables([table, first.set_column(place, first.schema.field(place), [[source]])])
+
+        return add
+
+    name = open_folder(data / "regions").shards[0].name
+    rewrite(data / "regions", name, again("copies/one.jpg"))
+    assert lint(data / "regions") == []
+    rewrite(data / "regions", name, again("copies/one.jpg"))
+    assert checks(lint(data / "regions")) == {"duplicate"}
+
+
+def test_every_table_has_its_rules() -> None:
+    assert set(RULES) == set(NAMES)
 
 
 def test_a_row_missing_from_the_quarantine_is_found(data: Path) -> None:

@@ -104,6 +104,19 @@ def test_two_commands_lead_from_a_caffemodel_to_the_regions_of_a_folder(user: Pa
     assert {"tiny.yaml", "butd-r101.yaml", "tiny.safetensors"} <= {Path(name).name for name in table.header.resources}
 
 
+def test_two_files_of_the_same_bytes_are_two_rows_of_one_image_and_no_problem(user: Path) -> None:
+    pictures = user / "pictures"
+    (pictures / "copy.png").write_bytes(min(pictures.iterdir()).read_bytes())
+    words = ["extract", str(pictures), "--out", str(user / "out"), "--cluster", "inline", "--quiet", "--device", "cpu"]
+    assert main([*words, "--format", "lxmert-tsv"]) == 0
+    table = open_folder(user / "out" / "regions").read("00000", ["image_id", "source", "features"])
+    first, second, copy = sorted(table.to_pylist(), key=lambda row: str(row["source"]))
+    assert copy["image_id"] == first["image_id"] != second["image_id"]
+    assert copy["features"] == first["features"]
+    assert len((user / "out" / "regions.tsv").read_text().splitlines()) == len(SIZES) + 1
+    assert main(["lint", str(user / "out")]) == 0
+
+
 @pytest.mark.parametrize(
     "flipped",
     [

@@ -52,6 +52,7 @@ def write_folder(
     group_rows: int = 3,
     splits: Sequence[str] = ("train",),
     without: Sequence[str] = (),
+    prob_width: int = 2,
 ) -> Path:
     """So many images in each shard, so many in a row group; image i has 1 + i % 3 captions and 1 + i % 5 regions.
 
@@ -61,7 +62,7 @@ def write_folder(
     writer.begin([])
     start = 0
     for split, number, count in ((split, number, count) for split in splits for number, count in enumerate(shards)):
-        table = table_of(range(start, start + count), split).drop_columns(list(without))
+        table = table_of(range(start, start + count), split, prob_width).drop_columns(list(without))
         name = f"{split}-{number:05d}"
         entry = write_shard(folder, name, table, row_group_bytes=table.nbytes * group_rows // count + 1)
         write_index(folder, name, entry.sha256)
@@ -71,13 +72,13 @@ def write_folder(
     return folder
 
 
-def table_of(images: range, split: str) -> Any:
-    rows = [_row(image) for image in images]
+def table_of(images: range, split: str, prob_width: int = 2) -> Any:
+    rows = [_row(image, prob_width) for image in images]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return SHARDS.table(metadata=METADATA, split=[split] * len(rows), **columns)
+    return SHARDS.table(metadata=METADATA | {"prob_width": str(prob_width)}, split=[split] * len(rows), **columns)
 
 
-def _row(image: int) -> dict[str, Any]:
+def _row(image: int, prob_width: int) -> dict[str, Any]:
     rng = np.random.default_rng(image)
     regions, captions = 1 + image % 5, 1 + image % 3
     texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(captions)]
@@ -89,8 +90,8 @@ def _row(image: int) -> dict[str, Any]:
         "num_regions": regions, "boxes": np.concatenate([corner, corner + 20], axis=1),
         "class_ids": rng.integers(0, len(WORDS), regions), "class_scores": np.linspace(0.9, 0.5, regions),
         "attribute_ids": np.zeros(regions), "attribute_scores": np.ones(regions),
-        "features": rng.normal(size=(regions, WIDTH)), "prob_ids": np.tile([0, 1], (regions, 1)),
-        "prob_values": np.tile([0.8, 0.1], (regions, 1)), "tags": [],
+        "features": rng.normal(size=(regions, WIDTH)), "prob_ids": np.tile([0, 1], (regions, 1))[:, :prob_width],
+        "prob_values": np.tile([0.8, 0.1], (regions, 1))[:, :prob_width], "tags": [],
         "negatives": [[{"image_id": bytes(16), "caption_index": 0, "text": f"no {text}", "similarity": 0.4}]
                       for text in texts],
         "short": [29] * captions,

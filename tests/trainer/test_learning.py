@@ -63,6 +63,16 @@ def test_a_recipe_trains_and_reports_every_figure_against_chance(recipe: str, sh
     assert result.metrics["retrieval"]
 
 
+PIXELS = ("align", "e2e_vlp", "mlim", "mural", "pixelbert", "simvlm", "soho", "vilt", "vit")
+
+
+@pytest.mark.parametrize("recipe", PIXELS)
+def test_every_pixel_recipe_trains_with_finite_losses(recipe: str, shards: Path) -> None:
+    result = loop.train(recipe, shards, loop.Config(steps=2, batch_size=4, threads=1))
+    for objective in result.metrics["objectives"].values():
+        assert all(np.isfinite(value) for value in objective.values() if value is not None)
+
+
 def test_the_same_seed_gives_the_same_curve(shards: Path) -> None:
     config = loop.Config(steps=6, batch_size=8, seed=3, threads=1)
     one, two = (loop.train("clip", shards, config) for _ in range(2))

@@ -250,6 +250,17 @@ def test_features_stored_as_int8_come_out_by_their_scales(tmp_path: Path) -> Non
         assert (errors <= np.abs(wanted).max(axis=1) * (0.51 / 127 + 2**-10)).all()  # and of the float16 it becomes
 
 
+def test_an_objective_that_learns_a_distribution_is_refused_shards_without_one(tmp_path: Path) -> None:
+    """`regions.class_probs: none` leaves the columns in place and their values out."""
+    bare = write_folder(tmp_path, shards=(9,), prob_width=0)
+    with pytest.raises(
+        ConfigError, match=r"needs column prob_ids, which is empty: .* regions\.class_probs: none"
+    ) as error:
+        loader(bare)
+    assert "set regions.class_probs to a number" in error.value.args[2]
+    assert "train-00000" in error.value.args[1]
+
+
 def test_a_worker_count_or_rank_that_cannot_be_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="rank 9 of 9"):
         loader(folder, 9, 9)

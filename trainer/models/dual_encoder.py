@@ -89,3 +89,8 @@ def _tower(tower: Tower, dropout: float) -> dict[str, float]:
 
 def build(settings: Settings, shapes: Shapes) -> DualEncoder:
     return DualEncoder(settings, shapes)
+
+
+def published(name: str, heads: tuple[str, ...]) -> list[str]:
+    """Where a weight of transformers' CLIPModel belongs."""
+    return [f"heads.{head}.value" for head in heads] if name == "logit_scale" else [f"model.clip.{name}"]

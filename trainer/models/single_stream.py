@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer import regions
 from trainer.batch import Batch, WordBatch
 from trainer.contract import Encoded, Shapes, Widths
-from trainer.layers import attention_bias, bert_config, region_width
+from trainer.layers import attention_bias, bert_config, causal_bias, region_width
+from trainer.regions import RegionEmbedding, RegionSettings
 
 if TYPE_CHECKING:
     from transformers.models.bert.modeling_bert import BertEmbeddings
@@ -28,7 +29,7 @@ class Settings:
     feed_forward: int
     dropout: float
     max_tokens: int  # longest text that has a position
-    regions: regions.Settings
+    regions: RegionSettings
     init_std: float = 0.02  # of the weights at the start
 
 
@@ -43,6 +44,8 @@ class Nudges:
 class SingleStream(nn.Module):
     """BERT whose input is a caption followed by regions."""
 
+    reads_causally = True  # honours batch.causal
+
     def __init__(self, settings: Settings, shapes: Shapes) -> None:
         super().__init__()
         width = region_width(shapes)
@@ -54,7 +57,7 @@ class SingleStream(nn.Module):
         self.bert = BertModel(
             bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=settings.max_tokens)
         )
-        self.regions = regions.RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
+        self.regions = RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
 
     @property
     def word_weight(self) -> Tensor:
@@ -74,7 +77,11 @@ class SingleStream(nn.Module):
         # Padding between words and regions is masked and has no position, so packing them would change nothing.
         seen_BL = torch.cat([batch.words.attention_mask_BT, self.regions.seen(batch.regions)], dim=1)
         joint_BLH = torch.cat([words_BTH, regions_BRH], dim=1)
-        joint_BLH = self.bert.encoder(joint_BLH, attention_bias(seen_BL, joint_BLH.dtype)).last_hidden_state
+        bias = attention_bias(seen_BL, joint_BLH.dtype)
+        if batch.causal:
+            second_BL = F.pad(batch.words.segments_BT == 1, (0, regions_BRH.shape[1]), value=False)
+            bias = causal_bias(seen_BL, second_BL, joint_BLH.dtype)
+        joint_BLH = self.bert.encoder(joint_BLH, bias).last_hidden_state
         assert self.bert.pooler is not None
         pooled_BH = self.bert.pooler(joint_BLH)
         length, first = words_BTH.shape[1], words_BTH.shape[1] + self.regions.whole

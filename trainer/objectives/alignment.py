@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.layers import full
+
 
 def alignment_distance(words_BTH: Tensor, regions_BRH: Tensor, words_BT: Tensor, regions_BR: Tensor) -> Tensor:
     """(B,) optimal transport distance of words and regions, 0 to 2, at the cost 1 − cosine (UNITER, section 3.2).
@@ -14,9 +16,7 @@ def alignment_distance(words_BTH: Tensor, regions_BRH: Tensor, words_BT: Tensor,
     gradient, in float32, as in the authors' code (β = 0.5, 50 iterations); the gradient goes through the cost.
     """
     with torch.autocast(words_BTH.device.type, enabled=False):
-        similarity_BTR = F.normalize(words_BTH.float(), dim=-1) @ F.normalize(regions_BRH.float(), dim=-1).transpose(
-            1, 2
-        )
+        similarity_BTR = F.normalize(full(words_BTH), dim=-1) @ F.normalize(full(regions_BRH), dim=-1).transpose(1, 2)
         pairs_BTR = words_BT[:, :, None] & regions_BR[:, None, :]
         cost_BTR = torch.where(pairs_BTR, 1 - similarity_BTR, 0)
         plan_BTR = transport_plan(cost_BTR.detach(), words_BT, regions_BR)
@@ -32,7 +32,7 @@ def transport_plan(
     Inexact proximal point method, IPOT (arXiv:1802.04307, algorithm 1, one inner step). The plan's rows sum to 1/words
     and its columns to 1/regions, up to what the iterations leave; it is 0 at padding.
     """
-    words, regions = words_BT.float(), regions_BR.float()
+    words, regions = words_BT.to(cost_BTR.dtype), regions_BR.to(cost_BTR.dtype)
     pairs_BTR = words[:, :, None] * regions[:, None, :]
     word_weight_BT = words / words.sum(dim=1, keepdim=True)
     region_weight_BR = regions / regions.sum(dim=1, keepdim=True)

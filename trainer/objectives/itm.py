@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from schemas.errors import ConfigError
 from trainer.batch import Batch, Example, WordBatch
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
-from trainer.layers import initialised
+from trainer.layers import full, initialised
 from trainer.objectives.alignment import alignment_distance, word_region_alignment
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ class Settings:
 
     replace: what a negative has from elsewhere, the text or the image. hard_share: share of the negatives that take
     one of the caption's mined hard negatives; the others take a random caption or image of the same shard.
-    alignment: weight of word-region alignment beside the matching loss.
+    alignment: weight of word-region alignment beside the matching loss. aligned: all tokens, or those of words alone.
     """
 
     negative_probability: float
     replace: Literal["text", "image"]
     hard_share: float
     alignment: float = 0.0
+    aligned: Literal["tokens", "words"] = "tokens"
 
     def __post_init__(self) -> None:
         if self.replace == "image" and self.hard_share > 0:
@@ -87,20 +88,20 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, setting
     logits_B2 = head(encoded.pooled_BH)
     value = image_text_matching(logits_B2, batch.match_B)
     if settings.alignment > 0:
-        value = value + settings.alignment * word_region_alignment(_distance(encoded, batch), batch.match_B)
+        value = value + settings.alignment * word_region_alignment(_distance(encoded, batch, settings), batch.match_B)
     answers_B = batch.match_B.long()
     right = (logits_B2.argmax(dim=-1) == answers_B).sum()
-    return Scored(value, torch.tensor(len(batch)), right, answers_B)
+    return Scored(value, torch.tensor(len(batch)), right, answers_B, logits_B2)
 
 
-def _distance(encoded: Encoded, batch: Batch) -> Tensor:
-    seen_BT = batch.words.attention_mask_BT
+def _distance(encoded: Encoded, batch: Batch, settings: Settings) -> Tensor:
+    seen_BT = batch.words.attention_mask_BT if settings.aligned == "tokens" else batch.words.word_ids_BT >= 0
     return alignment_distance(encoded.words_BTH, encoded.units_BUH, seen_BT, encoded.units_BU)
 
 
 def image_text_matching(logits_B2: Tensor, match_B: Tensor) -> Tensor:
     """Mean cross-entropy of mismatch (0) against match (1), as UNITER numbers them. Returns a scalar."""
-    return F.cross_entropy(logits_B2.float(), match_B.long())
+    return F.cross_entropy(full(logits_B2), match_B.long())
 
 
 def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
@@ -113,7 +114,7 @@ def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch
         encoded = model(pairs)
         logits_P2 = head(encoded.pooled_BH)
         score_P: Tensor = logits_P2[:, 1] - logits_P2[:, 0]
-        return score_P - settings.alignment * _distance(encoded, pairs) if settings.alignment > 0 else score_P
+        return score_P - settings.alignment * _distance(encoded, pairs, settings) if settings.alignment > 0 else score_P
 
     return every_pair(images, texts, score)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -87,11 +87,16 @@ def _stretch(count: int, start: int, length: int) -> Array:
     return stretch
 
 
+def span_length(rng: np.random.Generator) -> int:
+    """Words of a span: Geometric(0.2), 10 at most (SpanBERT, arXiv:1907.10529, section 3.1)."""
+    return min(int(rng.geometric(0.2)), 10)
+
+
 def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
-    """Spans of min(Geometric(0.2), 10) words at random starts until `wanted` are hidden; the last may be cut."""
+    """Spans at random starts until `wanted` words are hidden; the last may be cut."""
     chosen = np.zeros(count, bool)
     while chosen.sum() < wanted:
-        length = min(int(rng.geometric(0.2)), 10, wanted - int(chosen.sum()))
+        length = min(span_length(rng), wanted - int(chosen.sum()))
         chosen |= _stretch(count, int(rng.integers(count)), length)
     return chosen
 
@@ -130,6 +135,12 @@ def mask_regions(regions: Regions, masking: RegionMasking, rng: np.random.Genera
         shown = np.where(near, HIDDEN, shown)
         masked = drawn | near if masking.predict_overlapping else drawn
     return replace(regions, masked_R=masked, shown_R=shown.astype(np.int64))
+
+
+def without_regions(regions: Regions) -> Regions:
+    """None of the regions: what a text alone comes with."""
+    parts: dict[str, Any] = {field.name: getattr(regions, field.name) for field in fields(Regions)}
+    return replace(regions, **{name: part[:0] for name, part in parts.items() if part is not None})
 
 
 def overlaps(boxes_R7: Array) -> Array:

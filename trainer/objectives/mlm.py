@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import IGNORE, Batch, Example
+from trainer.batch import IGNORE, Batch, Example, Regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
-from trainer.layers import transform
-from trainer.objectives.masking import By, mask_words
+from trainer.layers import full, transform
+from trainer.objectives.masking import By, mask_words, without_regions
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -27,6 +27,7 @@ class Settings:
 
     probability: float = 0.15
     by: By = "token"
+    image: bool = True  # false: the text alone is seen (UNIMO)
     matched_only: bool = False
 
 
@@ -54,6 +55,9 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     """Some of the words hidden. Alone in its step, the regions are all shown: UNITER's conditional masking."""
     if make.tokenizer.mask is None:
         raise ConfigError("the vocabulary has no mask token", "objective mlm", "name one that has [MASK] or <mask>")
+    if not settings.image:
+        assert isinstance(example.units, Regions)
+        example = replace(example, units=without_regions(example.units))
     return replace(example, words=mask_words(example.words, make.tokenizer, settings.probability, rng, settings.by))
 
 
@@ -65,7 +69,9 @@ def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Se
     hidden_MH = encoded.words_BTH.flatten(0, 1)[positions_M]
     logits_MV = head(hidden_MH, model.word_weight)
     right = (logits_MV.argmax(dim=-1) == labels_M).sum()
-    return Scored(masked_language_modelling(logits_MV, labels_M), torch.tensor(len(labels_M)), right, labels_M)
+    return Scored(
+        masked_language_modelling(logits_MV, labels_M), torch.tensor(len(labels_M)), right, labels_M, logits_MV
+    )
 
 
 def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,4 +83,4 @@ def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
 
 def masked_language_modelling(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
     """Mean cross-entropy of the hidden words (BERT, arXiv:1810.04805). Returns a scalar, 0 if nothing is hidden."""
-    return F.cross_entropy(logits_MV.float(), labels_M, reduction="sum") / max(len(labels_M), 1)
+    return F.cross_entropy(full(logits_MV), labels_M, reduction="sum") / max(len(labels_M), 1)

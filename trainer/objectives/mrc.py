@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from schemas.errors import ConfigError
 from trainer.batch import Batch, Example, RegionBatch
 from trainer.contract import Encoded, Fusion, Scored, Shapes
-from trainer.layers import initialised, transform
+from trainer.layers import full, initialised, transform
 from trainer.objectives.masking import RegionMasking
 from trainer.objectives.mrfr import Over, counted, hide_regions, mean_over
 
@@ -37,6 +37,7 @@ class Settings:
     confidence: bool = False
     over: Over = "masked"
     matched_only: bool = False
+    text: bool = True  # false: the image alone is seen (UNIMO)
 
     def __post_init__(self) -> None:
         if self.of == "attribute" and self.targets == "kl":
@@ -59,6 +60,8 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Sequential:
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """Some of the regions hidden. Alone in its step, the words are all shown."""
+    if not settings.text:
+        example = replace(example, words=make.tokenizer.words(""))
     return hide_regions(example, settings.masking, rng)
 
 
@@ -68,7 +71,7 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, set
     logits_BRC = head(encoded.units_BUH)
     if settings.targets == "hard":
         best_BR = _column(regions, settings, "ids")
-        error_BR = F.cross_entropy(logits_BRC.float().movedim(-1, 1), best_BR, reduction="none")
+        error_BR = F.cross_entropy(full(logits_BRC).movedim(-1, 1), best_BR, reduction="none")
     else:
         assert regions.prob_ids_BRK is not None
         assert regions.prob_values_BRK is not None
@@ -79,7 +82,7 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, set
     counted_BR = counted(batch, settings.matched_only)
     right = (counted_BR & (logits_BRC.argmax(dim=-1) == best_BR)).sum()
     value = mean_over(error_BR, counted_BR, regions, settings.over)
-    return Scored(value, counted_BR.sum(), right, best_BR[counted_BR])
+    return Scored(value, counted_BR.sum(), right, best_BR[counted_BR], logits_BRC[counted_BR])
 
 
 def _column(regions: RegionBatch, settings: Settings, kind: str) -> Tensor:
@@ -93,7 +96,7 @@ def region_kl(logits_BRC: Tensor, ids_BRK: Tensor, values_BRK: Tensor) -> Tensor
     The detector's distribution is given by its K most probable classes; what they leave of 1 is spread evenly over the
     other C − K. The paper sums over the classes, and so do we; the authors' code takes the mean, 1/C of it.
     """
-    log_BRC = logits_BRC.float().log_softmax(dim=-1)
+    log_BRC = full(logits_BRC).log_softmax(dim=-1)
     others = log_BRC.shape[-1] - ids_BRK.shape[-1]
     rest_BR = (1 - values_BRK.sum(dim=-1)).clamp(min=0) / max(others, 1)
     # Σ p log q = Σ_top (p − rest) log q + rest · Σ_all log q, so the C − K others need no mask

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainer.batch import Batch, Example, RegionBatch, Regions
 from trainer.contract import Encoded, Fusion, Regional, Scored, Shapes
-from trainer.layers import initialised, transform
+from trainer.layers import full, initialised, transform
 from trainer.objectives.masking import RegionMasking, mask_regions
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Settings:
     tied: bool = False
     over: Over = "masked"
     matched_only: bool = False
+    text: bool = True  # false: the image alone is seen (UNIMO)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
@@ -63,6 +64,8 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """Some of the regions hidden. Alone in its step, the words are all shown."""
+    if not settings.text:
+        example = replace(example, words=make.tokenizer.words(""))
     return hide_regions(example, settings.masking, rng)
 
 
@@ -94,7 +97,7 @@ def counted(batch: Batch, matched_only: bool) -> Tensor:
 def feature_error(predicted_BRD: Tensor, target_BRD: Tensor, error: Literal["square", "smooth_l1"]) -> Tensor:
     """(B, R) mean over D of the squared error (UNITER's code; its paper sums) or of the smooth L1 (LXMERT's code)."""
     measure = F.mse_loss if error == "square" else F.smooth_l1_loss
-    return measure(predicted_BRD.float(), target_BRD.float(), reduction="none").mean(dim=-1)
+    return measure(full(predicted_BRD), full(target_BRD), reduction="none").mean(dim=-1)
 
 
 def mean_over(error_BR: Tensor, counted_BR: Tensor, regions: RegionBatch, over: Over) -> Tensor:
@@ -113,5 +116,5 @@ def nearest_own(predicted_MD: Tensor, target_MD: Tensor) -> tuple[Tensor, Tensor
     answers_M = torch.arange(len(predicted_MD), device=predicted_MD.device)
     if not len(predicted_MD):
         return answers_M.sum(), answers_M
-    distance_MM = torch.cdist(predicted_MD.float(), target_MD.float())
+    distance_MM = torch.cdist(full(predicted_MD), full(target_MD))
     return (distance_MM.argmin(dim=1) == answers_M).sum(), answers_M

@@ -15,6 +15,7 @@ from torchvision.ops import roi_align, roi_pool
 from stages.regions.d2 import FrozenBatchNorm2d
 from stages.regions.published import backbone, boxes
 from stages.regions.published.settings import Attributes, FasterRCNN
+from stages.regions.published.sparing import Cells, SparingBlocks, distinct, spares
 
 
 class Pool(nn.Module):
@@ -26,9 +27,12 @@ class Pool(nn.Module):
         self.plus = boxes.extra(settings.box_rule)
         pyramid = settings.backbone.pyramid_channels is not None
         self.strides = (4, 8, 16, 32) if pyramid else (16,)
+        self.once = False  # equal cells are given once, as a sparing head wants them
 
-    def forward(self, maps: Sequence[Tensor], rois_R5: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], rois_R5: Tensor) -> Tensor | Cells:
         """(R, M, S, S); rois are (picture, x1, y1, x2, y2)."""
+        if self.once and self.rules.pool == "roi-pool":
+            return distinct(maps[0], rois_R5, self.rules.pool_size, roi_pool)
         if len(self.strides) == 1:
             return self._pool(maps[0], rois_R5, 16)
         level_R = self._levels(rois_R5)
@@ -66,17 +70,30 @@ class Res5Head(nn.Module):
         dilation = settings.regions.dilation
         blocks = backbone.stage(settings.backbone, 3, 3, stride=2 if dilation == 1 else 1, dilation=dilation)
         self.res5 = nn.Sequential(*blocks)
+        self.side = settings.regions.pool_size
+        self.sparing: SparingBlocks | None = None
         self.pre = settings.backbone.order == "pre"
         if self.pre:
             self.norm = FrozenBatchNorm2d(settings.feature_width, settings.backbone.norm_eps)
+
+    def spare(self, wanted: bool) -> bool:
+        """Take the way of fewer multiplications for regions, or the plain one; whether it is taken."""
+        blocks = list(self.res5)
+        possible = not self.pre and spares(blocks, self.side)
+        self.sparing = SparingBlocks(blocks, self.side) if wanted and possible else None
+        return self.sparing is not None
 
     def enter(self, map_NMHW: Tensor) -> Tensor:
         """The map as proposals and regions see it: a pre-activation network's passes the norm of res5 first."""
         return self.res5[0].activated(map_NMHW) if self.pre else map_NMHW  # type: ignore[operator]
 
-    def forward(self, pooled_RMSS: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pooled: Tensor | Cells) -> tuple[Tensor, Tensor]:
         """(input of the class head, stored feature): twice the same (R, D)."""
-        features_RD = self.map(pooled_RMSS).mean(dim=(2, 3))
+        if self.sparing is not None:
+            features_RD = self.sparing(pooled)
+        else:
+            assert isinstance(pooled, Tensor)
+            features_RD = self.map(pooled).mean(dim=(2, 3))
         return features_RD, features_RD
 
     def map(self, x_NMHW: Tensor) -> Tensor:

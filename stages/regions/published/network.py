@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.regions.found import Found, Precision, pooled_grid
-from stages.regions.precision import cast
+from stages.regions.precision import cast, warn_if_slow
 from stages.regions.published import backbone, boxes, picture
 from stages.regions.published.heads import AttributeHead, Pool, Predictor, Res5Head, TwoLayerHead
 from stages.regions.published.rpn import ProposalNetwork
@@ -40,9 +40,12 @@ class PublishedDetector(nn.Module):
 
     def place(self, device: str, precision: Precision) -> None:
         """Convolutions and hidden layers in this precision; anchors, class scores, boxes and attributes in float32."""
+        warn_if_slow(device, precision)
         self.to(device)
         for part in (self.backbone, self.rpn.head, self.head):
             self.dtype = cast(part, device, precision)
+        if isinstance(self.head, Res5Head):
+            self.pool.once = self.head.spare(device == "cpu" and precision == "fp32")
 
     def maps(self, images_N3HW: Tensor) -> list[Tensor]:
         """The feature maps of prepared pictures, finest first; one of stride 16 without a pyramid."""

@@ -96,13 +96,13 @@ def test_captions_are_cleaned_and_the_original_stays(tmp_path: Path) -> None:
 def test_each_rule_has_its_reason(tmp_path: Path) -> None:
     rows = [
         row(1, "good"),
-        row(2, "good", width=63, height=100),
-        row(3, "good", width=100, height=401),
+        row(2, "good", original_width=63, original_height=100),
+        row(3, "good", original_width=100, original_height=401),
         row(4),
         row(5, "<br>", " "),
         row(6, "x", "y" * 2000),
         row(7, "", "x"),
-        row(8, "good", width=64, height=256),
+        row(8, "good", original_width=64, original_height=256),
     ]
     [(kept, rejects)] = run(tmp_path, [rows])
     assert [item["image_id"][0] for item in kept] == [1, 8]
@@ -185,7 +185,7 @@ def corpora(draw: DrawFn) -> list[list[Row]]:
             picture = draw(integers(0, 4))
             phash = (picture * 0x0101010101010101) ^ bits  # an image_id goes with one phash
             identity = bytes([picture, bits]) * 8
-            shard.append(row(picture, *captions, number=number, image_id=identity, phash=phash, height=side))
+            shard.append(row(picture, *captions, number=number, image_id=identity, phash=phash, original_height=side))
         shards.append(shard)
     return shards
 
@@ -221,7 +221,7 @@ def usable(item: Row) -> list[str]:
 
 
 def expected(item: Row, seen: list[Row]) -> str | None:
-    if item["height"] < 64:
+    if item["original_height"] < 64:
         return "image-size"
     if not usable(item):
         return "caption-length" if any(c["text"] == "x" for c in item["captions"]) else "no-caption"

@@ -13,11 +13,12 @@ import pytest
 
 from schemas.errors import RunError
 from stages.download.decoders import Decoders, Decoding
-from stages.download.engine import Engine, Persistence, jitter
+from stages.download.engine import Engine
 from stages.download.hosts import Courtesy
 from stages.download.names import Doors
 from stages.download.pictures import Limits
 from stages.download.spool import Spool, key_of
+from stages.download.traffic import Persistence, jitter
 from tests.stages.download.hostile import HostileServer, hang, in_turn, jpeg, kept, raw, reply
 from tests.stages.download.test_fetch import JPEG, manners, outcomes
 
@@ -93,7 +94,7 @@ def test_the_jitter_is_seeded_by_the_row() -> None:
 def test_a_host_that_never_answers_is_given_up(hostile: HostileServer) -> None:
     hostile.answers["/x"] = reply(JPEG)
     doors = Doors(mapped={"mirror.invalid": ("127.0.0.1", hostile.port), "dead.invalid": ("127.0.0.1", 9)})
-    engine = make(hostile, Courtesy(pause_s=0.0, aside_after=1, given_up_after=3), doors=doors)
+    engine = make(hostile, Courtesy(pause_s=0.0, aside_connections=1, given_up_after=3), doors=doors)
     found = run(engine, [f"{URL}/x", *(f"http://dead.invalid/{number}" for number in range(6))])
     engine.close()
     assert [one.get("reason") for one in found] == [None, *["connect"] * 3, *["host-down"] * 3]

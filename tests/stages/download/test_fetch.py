@@ -20,7 +20,7 @@ from stages.download import wire
 from stages.download.address import Target, parse
 from stages.download.decoder import verified
 from stages.download.decoders import Decoding
-from stages.download.engine import Engine, Persistence
+from stages.download.engine import Engine
 from stages.download.failure import Failure
 from stages.download.fetch import Fetched, Fetcher, Manners
 from stages.download.hosts import Courtesy
@@ -28,6 +28,7 @@ from stages.download.names import Doors
 from stages.download.optout import opt_out
 from stages.download.pictures import Limits
 from stages.download.spool import key_of
+from stages.download.traffic import Persistence
 from tests.stages.download.hostile import HostileServer, drip, endless, in_turn, jpeg, raw, reply
 
 JPEG = jpeg()

@@ -44,23 +44,39 @@ def test_requests_to_a_host_are_spaced_and_hosts_take_turns() -> None:
     assert names(hosts, 1.0) == ["a.example", "b.example"]
 
 
-def test_a_silent_host_is_tried_last_and_one_row_at_a_time() -> None:
-    hosts = Hosts(Courtesy(connections=8, pause_s=0.0, aside_after=2))
-    for number in range(4):
+def test_a_host_that_falls_silent_is_tried_last_and_a_few_rows_at_a_time() -> None:
+    hosts = Hosts(Courtesy(connections=8, pause_s=0.0, aside_after=2, aside_connections=3))
+    for number in range(9):
         hosts.add(job("dead.example", number), 0.0)
     dead = hosts.of(job("dead.example"))
-    for _ in range(2):
-        assert names(hosts, 0.0) == ["dead.example"]
-        assert hosts.silence(dead, 0.0) == ()
+    hosts.answer(dead)
+    assert hosts.silence(dead, 0.0) == ()
+    assert names(hosts, 0.0) == ["dead.example"] * 8
+    assert hosts.silence(dead, 0.0) == ()
+    for _ in range(8):
         hosts.done(dead, 0.0)
+    for number in range(8):
+        hosts.add(job("dead.example", number), 0.0)
     for number in range(2):
         hosts.add(job("good.example", number), 0.0)
     hosts.answer(hosts.of(job("good.example")))
-    assert names(hosts, 0.0) == ["good.example", "good.example", "dead.example"]
+    assert names(hosts, 0.0) == ["good.example"] * 2 + ["dead.example"] * 3
+
+
+def test_a_host_that_does_not_answer_its_first_request_is_tried_last_at_once() -> None:
+    hosts = Hosts(Courtesy(connections=8, pause_s=0.0, aside_connections=3))
+    for number in range(9):
+        hosts.add(job("dead.example", number), 0.0)
+    assert names(hosts, 0.0) == ["dead.example"]
+    dead = hosts.of(job("dead.example"))
+    assert hosts.silence(dead, 0.0) == ()
+    hosts.done(dead, 0.0)
+    hosts.add(job("good.example"), 0.0)
+    assert names(hosts, 0.0) == ["good.example"] + ["dead.example"] * 3
 
 
 def test_rows_of_a_host_that_never_answers_are_given_up_and_it_may_come_back() -> None:
-    hosts = Hosts(Courtesy(pause_s=0.0, aside_after=1, given_up_after=3, rest_s=10.0))
+    hosts = Hosts(Courtesy(pause_s=0.0, aside_connections=1, given_up_after=3, rest_s=10.0))
     for number in range(5):
         hosts.add(job("dead.example", number), 0.0)
     dead = hosts.of(job("dead.example"))

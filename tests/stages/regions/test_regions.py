@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from schemas.errors import ConfigError, InputError
 from schemas.regions import REGIONS, REGIONS_METADATA
 from schemas.table import Blob, metadata
-from stages.regions import Config, Tools, checkpoint_file, process, resources, setup
+from stages.regions import Config, Tools, checkpoint_file, precision, process, resources, setup
 from stages.regions.extract import extract_one
 from stages.regions.select import Policy
 from stages.regions.starter import StarterNetwork
@@ -155,3 +155,20 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, int | float | str]) 
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="device"):
         setup(Config(device="cuda:99"), Path())
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"), [("fma avx512_bf16 sse2", ""), ("fma avx2", "has no instructions for bf16")]
+)
+def test_a_narrow_type_that_the_cpu_has_not_is_said(
+    flags: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags : {flags}\n", encoding="utf-8")
+    monkeypatch.setattr(precision, "CPUINFO", cpuinfo)
+    precision.warn_if_slow("cpu", "bf16")
+    precision.warn_if_slow("cuda", "bf16")
+    precision.warn_if_slow("cpu", "fp32")
+    said = capsys.readouterr().err
+    assert said.count("\n") == bool(says)
+    assert says in said

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torchvision.ops import batched_nms, nms
 
-from stages.regions.select import POLICIES, Array, Policy, Selected, iou, overlaps, select, survivors_by_class
+from stages.regions.select import POLICIES, Policy, Selected, select
+from stages.regions.suppression import Array, iou, overlaps, survivors_by_class
 
 # Few different coordinates and scores, so that equal boxes, empty boxes and ties are common.
 SIDES = st.integers(0, 6)
@@ -193,19 +194,41 @@ def detections_at_size(seed: int, peaked: float, count: int = 300, classes: int 
     return boxes, logits.softmax(dim=1).numpy()
 
 
+def best_surviving(boxes: Array, scores: Array, threshold: float) -> Array:
+    """Each region's best score among the classes whose NMS it survives, by a call of torchvision a class."""
+    confidence = np.zeros(len(boxes), np.float32)
+    for c in range(scores.shape[1]):
+        kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores[:, c].copy()), threshold).numpy()
+        confidence[kept] = np.maximum(confidence[kept], scores[kept, c])
+    return confidence
+
+
 @pytest.mark.parametrize(("name", "peaked"), [("butd", 3.0), ("vmb-100", 0.1)])
 def test_sixteen_hundred_classes_come_out_as_from_as_many_calls_of_torchvision(name: str, peaked: float) -> None:
     boxes, scores = detections_at_size(1, peaked)
     policy = replace(POLICIES[name], box_pixel=0.0)  # as torchvision takes a box
-    confidence = np.zeros(len(boxes), np.float32)
-    for c in range(scores.shape[1]):
-        kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores[:, c].copy()), policy.nms).numpy()
-        confidence[kept] = np.maximum(confidence[kept], scores[kept, c])
+    confidence = best_surviving(boxes, scores, policy.nms)
     rows = clamped(confidence.tolist(), policy)
     found = select(boxes, scores, policy)
     assert found.rows_K.tolist() == rows
     assert found.scores_K.tolist() == confidence[rows].tolist()
     assert (scores[found.rows_K, found.classes_K] == found.scores_K)[found.scores_K > 0].all()
+
+
+@pytest.mark.parametrize("side", [3, 300])
+def test_vinvls_filters_are_torchvisions_nms(side: int) -> None:
+    """On small boxes a last pixel that counts would be seen: VinVL counts it in its box maths, not here."""
+    boxes, scores = detections_at_size(3, 3.0, classes=200)
+    boxes = boxes * np.float32(side / 600)
+    confidence = best_surviving(boxes, scores, 0.3)
+    count = min(max(int((confidence >= 0.2).sum()), 10), 100)
+    found = select(boxes, scores, POLICIES["vinvl-filter1"])
+    assert found.rows_K.tolist() == np.argsort(-confidence, kind="stable")[:count].tolist()
+
+    best = torch.from_numpy(scores.max(axis=1))
+    kept = nms(torch.from_numpy(boxes), best, 0.5)
+    count = min(max(int((best[kept] >= 0.2).sum()), 10), 100)
+    assert select(boxes, scores, POLICIES["vinvl-filter2"]).rows_K.tolist() == kept[:count].tolist()
 
 
 def test_detectron2s_rule_keeps_what_batched_nms_keeps() -> None:

@@ -13,7 +13,7 @@ from stages.regions.d2 import EventStorage
 from stages.regions.evaluate_starter import detect, evaluate, photographs, scene, words_for
 from stages.regions.model import C4Detector
 from stages.regions.pictures import decode
-from stages.regions.select import iou
+from stages.regions.suppression import iou
 from stages.regions.train_starter import BATCH, TrainingScenes, as_input
 from stages.sample.scenes import ATTRIBUTES
 from stages.sample.things import CLASSES

@@ -190,7 +190,7 @@ def test_a_mark_of_byte_order_and_foreign_line_ends_are_no_part_of_the_list(tmp_
     assert table(file)["url"].to_pylist() == ["http://h/1", "http://h/2"]
 
 
-WRONG: list[tuple[str, bytes | str, dict[str, Any], list[str]]] = [
+WRONG: list[tuple[str, bytes | str | None, dict[str, Any], list[str]]] = [
     ("list.csv", "", {}, ["no rows", "list.csv"]),
     ("list.csv", "url,caption\n", {}, ["no rows"]),
     ("list.txt", "\n \n", {}, ["no rows"]),

@@ -307,13 +307,16 @@ def region_features(maps: list[Tensor], found: Array, family: Family, weights: T
         parts = family.names.parts
         first = F.relu(linear(x.flatten(1), weights, parts["fc6"]))
         return F.relu(linear(first, weights, parts["fc7"])), first
+    features = last_stage(x, family, weights).mean(dim=3).mean(dim=2)
+    return features, features
+
+
+def last_stage(x: Tensor, family: Family, weights: Tensors) -> Tensor:
+    """res5 of pooled regions, or of a whole picture's map."""
     stride = 1 if family.dilation == 2 else 2
     for block in range(3):
         x = bottleneck(x, 5, block, family, weights, stride if block == 0 else 1, family.dilation, entered=block == 0)
-    if family.pre_activation:
-        x = F.relu(norm(x, weights, "roi_heads.res5_bn", family.eps))
-    features = x.mean(dim=3).mean(dim=2)
-    return features, features
+    return F.relu(norm(x, weights, "roi_heads.res5_bn", family.eps)) if family.pre_activation else x
 
 
 def roi_pool(values: Array, box: Array, stride: int, cells: int) -> Array:

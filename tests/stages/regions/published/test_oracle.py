@@ -64,7 +64,9 @@ def network(family: Family, weights: checkpoints.Tensors, folder: Path) -> Publi
         patch.setenv("PAIRLOOM_DETECTORS", str(folder))
         entry = settings(family, folder)
         store.add(entry, path)
-        return open_published(entry, store.file(entry.name))
+        opened = open_published(entry, store.file(entry.name))
+    opened.place("cpu", "fp32")  # as the stage does; only then are its ways of fewer multiplications taken
+    return opened
 
 
 def detect(network: PublishedNetwork, picture: Image.Image) -> Found:
@@ -91,6 +93,20 @@ def test_a_detector_says_what_the_original_code_says(
     rows = torch.arange(len(seen.proposals))
     attributes = found.attributes(rows, found.scores_NC.argmax(dim=1))
     assert np.allclose(attributes, seen.attributes, atol=1e-5)
+
+
+def test_a_grid_of_one_cell_is_the_mean_of_the_last_stages_map(
+    network: PublishedNetwork, family: Family, weights: checkpoints.Tensors
+) -> None:
+    found = detect(network, pictures()[1])
+    if family.pyramid:
+        assert found.grid is None
+        return
+    assert found.grid is not None
+    image, _ = oracle.resized(pictures()[1], family, small(family))
+    (whole,) = oracle.feature_maps(image, family, small(family), weights)
+    wanted_D = oracle.last_stage(whole, family, weights).mean(dim=(0, 2, 3))
+    assert torch.allclose(found.grid(1)[0], wanted_D, atol=1e-4 * float(wanted_D.abs().max()))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 2), (1, 700), (17, 16)])

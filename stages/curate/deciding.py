@@ -1,0 +1,197 @@
+"""Finds what repeats over the whole corpus: rows like an earlier one or an excluded image, captions of many images.
+
+Decided once over all shards. The earliest row in list order that passes the rules stays. Captions of an exact duplicate
+are added to the row that stays if both lie in the same shard. Across shards they stay with the duplicate, in the
+quarantine table, so that lines added to the list later change no shard that is done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stages.contract import Corpus
+from stages.curate import exclude, repeats
+from stages.curate.config import Config
+from stages.curate.decisions import (
+    FILE,
+    IMAGES,
+    OF_A_SHARD,
+    SCHEMA,
+    SHARDS,
+    Decisions,
+    Key,
+    image_sizes,
+    keys,
+    score_of,
+)
+from stages.curate.rules import judge
+from stages.curate.text import clean
+
+COLUMNS = ("image_id", "sha256", "phash", "original_width", "original_height", "url", "captions", "extra")
+EXCLUDED = {"reason": "excluded", "detail": "it is on a list of images to keep away from (curate.exclude)"}
+
+
+@dataclass
+class _Survivors:
+    """The rows that pass the rules by themselves, over all shards, in list order; about 150 bytes each."""
+
+    names: list[str] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)  # positions in `names`
+    keys: list[Key] = field(default_factory=list)
+    image_ids: list[bytes] = field(default_factory=list)
+    phashes: list[int] = field(default_factory=list)
+    excluded: list[bool] = field(default_factory=list)  # by their bytes
+    captions: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # of those that are twice in their shard
+
+    def add(self, key: Key, row: dict[str, Any], excluded: bool) -> None:
+        self.shards.append(len(self.names) - 1)
+        self.keys.append(key)
+        self.image_ids.append(row["image_id"])
+        self.phashes.append(row["phash"])
+        self.excluded.append(excluded)
+
+    def name(self, here: int) -> str:
+        return self.names[self.shards[here]]
+
+
+def decide(corpus: Corpus, config: Config, folder: Path) -> None:
+    """Read all of download (twice, if captions or scores are to be counted) and write what `Decisions` opens."""
+    _write_shards(corpus, config, folder)
+    _write_crowded(corpus, config, folder)
+    pq.write_table(SCHEMA.empty_table(), folder / FILE)
+    known = Decisions.open(folder)
+    avoided = exclude.read(config)
+    columns = (*COLUMNS, "image") if config.min_bytes else COLUMNS
+    rows = _Survivors()
+    for shard, table in corpus.tables("download", columns):
+        listed = table.drop_columns(["image"] if config.min_bytes else []).to_pylist()
+        rows.names.append(shard)
+        twice = Counter(row["image_id"] for row in listed)
+        for key, row, size in zip(keys(listed), listed, image_sizes(table, config), strict=True):
+            if judge(known.facts(row, shard, config, size), row["captions"], config).reason is None:
+                rows.add(key, row, not avoided.ids.isdisjoint((row["image_id"], row["sha256"])))
+                if twice[row["image_id"]] > 1:
+                    rows.captions[len(rows.keys) - 1] = row["captions"]
+    table = pa.Table.from_pylist(list(_decisions(rows, config, avoided.phashes)), SCHEMA)
+    pq.write_table(table, folder / FILE)
+
+
+def _write_shards(corpus: Corpus, config: Config, folder: Path) -> None:
+    names: list[str] = []
+    hashes: list[npt.NDArray[np.uint64]] = []
+    scores: list[npt.NDArray[np.float32]] = []
+    counting = config.max_repeats is not None or config.max_repeat_share is not None
+    images: list[int] = []
+    if counting or config.top_share is not None:
+        for shard, table in corpus.tables("download", ("captions", "extra")):
+            names.append(shard)
+            images.append(table.num_rows)
+            rows = table.to_pylist()
+            if counting:
+                texts = ({clean(caption["text"]) for caption in row["captions"]} for row in rows)
+                hashes.append(np.array([repeats.text_hash(text) for row in texts for text in row if text], np.uint64))
+            values = [score_of(row, config) for row in rows]
+            scores.append(np.array([np.nan if value is None else value for value in values], np.float32))
+    none: list[set[int]] = [set() for _ in names]
+    repeated = (
+        repeats.repeated(hashes, images, config.max_repeats, config.max_repeat_share) if counting and names else none
+    )
+    floors = repeats.floors(scores, config.top_share) if config.top_share is not None else [None] * len(names)
+    content = {"shard": names, "repeated": [sorted(found) for found in repeated], "score_floor": floors}
+    pq.write_table(pa.table(content, OF_A_SHARD), folder / SHARDS)
+
+
+def _write_crowded(corpus: Corpus, config: Config, folder: Path) -> None:
+    """Images that have too many captions by the end of a shard in which they are."""
+    found: list[tuple[str, bytes]] = []
+    if config.max_image_captions is not None:
+        counts: Counter[bytes] = Counter()
+        for shard, table in corpus.tables("download", ("image_id", "captions")):
+            sizes = pc.list_value_length(table["captions"]).to_pylist()
+            here = table["image_id"].to_pylist()
+            for image_id, captions in zip(here, sizes, strict=True):
+                counts[image_id] += captions
+            found += [(shard, one) for one in dict.fromkeys(here) if counts[one] > config.max_image_captions]
+    content = {"shard": [shard for shard, _ in found], "image_id": [one for _, one in found]}
+    schema = pa.schema([pa.field("shard", pa.string()), pa.field("image_id", pa.binary(16))])
+    pq.write_table(pa.table(content, schema), folder / IMAGES)
+
+
+def _decisions(rows: _Survivors, config: Config, avoided: npt.NDArray[np.uint64]) -> Iterator[dict[str, Any]]:
+    excluded = np.array(rows.excluded, bool) | near_excluded(
+        np.array(rows.phashes, np.uint64), avoided, config.exclude_distance
+    )
+    left = np.flatnonzero(~excluded)
+    stays = np.arange(len(excluded))
+    stays[left] = left[_kept(rows, left, config)]
+    united: dict[int, list[dict[str, Any]]] = {}
+    for here, there in enumerate(stays.tolist()):
+        if _unites(rows, here, there):
+            united.setdefault(there, []).extend(rows.captions[here])
+    for here, there in enumerate(stays.tolist()):
+        if here != there or here in united or excluded[here]:
+            key, occurrence = rows.keys[here]
+            verdict = EXCLUDED if excluded[here] else _verdict(rows, here, there)
+            captions = united.get(here, [])
+            yield {"shard": rows.name(here), "row": key, "occurrence": occurrence, **verdict, "captions": captions}
+
+
+def near_excluded(
+    phashes: npt.NDArray[np.uint64], avoided: npt.NDArray[np.uint64], distance: int
+) -> npt.NDArray[np.bool_]:
+    """Which images are within `distance` bits of one that is to be kept away from."""
+    if not len(avoided):
+        return np.zeros(len(phashes), bool)
+    from stages.curate.duplicates import near_any
+
+    return near_any(phashes, avoided, distance)
+
+
+def _kept(rows: _Survivors, left: npt.NDArray[np.int64], config: Config) -> npt.NDArray[np.int64]:
+    if not config.unite_duplicates:
+        return np.arange(len(left))
+    ids = np.array([rows.image_ids[here] for here in left], "V16")
+    return kept_positions(ids, np.array(rows.phashes, np.uint64)[left], config.max_distance)
+
+
+def _unites(rows: _Survivors, here: int, there: int) -> bool:
+    same_shard = rows.shards[here] == rows.shards[there]
+    return here != there and same_shard and rows.image_ids[here] == rows.image_ids[there]
+
+
+def _verdict(rows: _Survivors, here: int, there: int) -> dict[str, Any]:
+    if here == there:
+        return {"reason": None, "detail": ""}
+    kept = rows.image_ids[there].hex()
+    if rows.image_ids[here] != rows.image_ids[there]:
+        distance = (rows.phashes[here] ^ rows.phashes[there]).bit_count()
+        return {"reason": "near-duplicate", "detail": f"of {kept}, {distance} bits apart"}
+    united = _unites(rows, here, there)
+    place = "which has its captions too" if united else f"in shard {rows.name(there)}; its captions are only here"
+    return {"reason": "duplicate", "detail": f"of {kept}, {place}"}
+
+
+def kept_positions(
+    image_ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], max_distance: int | None
+) -> npt.NDArray[np.int64]:
+    """For each image the position of the earlier one that stays in its place, or its own."""
+    from stages.curate.duplicates import first_with_same_id, near_kept  # here: numba takes its time to load
+
+    first = first_with_same_id(image_ids)
+    if max_distance is None:
+        return first
+    distinct = np.flatnonzero(first == np.arange(len(first)))
+    near = near_kept(phashes[distinct], max_distance)
+    stays = np.arange(len(first))
+    stays[distinct] = np.where(near < 0, distinct, distinct[near])
+    return stays[first]

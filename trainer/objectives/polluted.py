@@ -1,0 +1,95 @@
+"""Objective `polluted`: whether caption, tags and image belong together, or which text is another's (Oscar, VinVL)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from schemas.errors import ConfigError
+from trainer.batch import Batch, Example
+from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
+from trainer.layers import full, initialised
+from trainer.objectives.itm import every_pair
+
+if TYPE_CHECKING:
+    from trainer.data import Make
+    from trainer.rows import Row
+
+SECOND, FIRST = 1, 2  # labels; 0: all belongs together
+TRIES = 10  # to find another image whose text is not the same, as Oscar's code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Shares of the rows whose second text (tags, answer) or first (caption, question) is another image's.
+
+    second_from: the other image's second text, or in half of the cases its caption (Oscar's code; the paper: tags).
+    """
+
+    second: float
+    first: float = 0.0
+    second_from: Literal["second", "either"] = "second"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.second + self.first <= 1:
+            raise ConfigError(
+                f"polluted.second is {self.second}, first {self.first}", "the recipe", "set shares from 0 to 1 together"
+            )
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    return ("tags",)
+
+
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
+    """Two kinds, or three where the first text may be wrong too."""
+    return initialised(nn.Linear(model.widths.pooled, 3 if settings.first > 0 else 2), model.init_std)
+
+
+def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
+    """The pair as it is, or with another image's text; as it is too where no other image says anything else."""
+    drawn = rng.random()
+    if drawn < settings.second:
+        either = settings.second_from == "either" and rng.random() < 0.5
+        text = _another(pair, rng, tags=not either, unlike=pair.second or "")
+        return pair if text is None else replace(pair, second=text, mismatch=SECOND)
+    if drawn < settings.second + settings.first:
+        text = _another(pair, rng, tags=False, unlike=pair.text)
+        return pair if text is None else replace(pair, text=text, mismatch=FIRST)
+    return pair
+
+
+def _another(pair: Pair, rng: np.random.Generator, *, tags: bool, unlike: str) -> str | None:
+    for _ in range(TRIES):
+        other = pair.row.other(rng)
+        text = None if other is None else other.tags() if tags else other.text
+        if text is not None and text != unlike:
+            return text
+    return None
+
+
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """Nothing is hidden."""
+    return example
+
+
+def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
+    logits_BK = full(head(encoded.pooled_BH))
+    right = (logits_BK.argmax(dim=-1) == batch.mismatch_B).sum()
+    value = F.cross_entropy(logits_BK, batch.mismatch_B)
+    return Scored(value, torch.tensor(len(batch)), right, batch.mismatch_B, logits_BK)
+
+
+def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
+    """(I, N): log-probability that a caption, an image and the image's own tags belong together."""
+
+    def score(pairs: Batch) -> Tensor:
+        logits_PK = full(head(model(pairs).pooled_BH))
+        return logits_PK.log_softmax(dim=-1)[:, 0]
+
+    return every_pair(images, texts, score)
