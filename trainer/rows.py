@@ -17,7 +17,7 @@ from schemas.index import HEAVY, wanted
 from schemas.shards import SHARDS
 from schemas.table import Array, Blob
 from trainer.order import CAPTION, random_bits
-from trainer.reading import Heavy, ShardReader
+from trainer.reading import DamagedError, Heavy, ShardReader
 from trainer.source import Source, open_source
 from trainer.stored import Stored
 
@@ -262,7 +262,13 @@ class Rows:
 
     def metadata(self) -> dict[str, str]:
         """The file metadata of the first shard: vocabularies and widths, the same in all."""
-        return self._reader(0).metadata
+        try:
+            return self._reader(0).metadata
+        except DamagedError as error:
+            if not self.source.copies:
+                raise
+            self.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
+            return self._reader(0).metadata
 
     def all(self, most_images: int | None = None) -> Iterator[Row]:
         """The (image, caption) rows in stored order, of so many images at most."""
