@@ -4,7 +4,8 @@
 regions × 2048 float16, a JPEG of about 85 KB and five captions; batches of 64 rows: features, boxes, mask, byte tokens.
 Each format is read in a process of its own. CPU seconds are those of all its processes after the first batches, when
 imports are over. The cache is warm. mosaicml-streaming is not compared: its pins fit no environment of ours.
-`--pixels` compares the loader on pictures with the bare decoder; `--shuffle` shows how well windows mix.
+`--resume 1000000` times going on in the middle of many rows; `--pixels` compares the loader on pictures with the bare
+decoder; `--shuffle` shows how well windows mix.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks.formats import PEERS, WIDTH, Peer, Record, Row, picture
 from pipeline.store import Writer, write_index, write_shard
+from schemas import vectors
 from schemas.folder import Header
 from schemas.shards import SHARDS
+from schemas.vectors import Stored
 from trainer import recipe as recipes
 from trainer.batch import IGNORE, Batch, Example, Regions, Words, collate
 from trainer.data import Loader, Options
@@ -74,18 +78,23 @@ def write_ours(folder: Path, records: list[Record]) -> None:
     writer.finish()
 
 
-def shard(records: list[Record], start: int) -> Any:
-    count, ones = len(records), np.ones(REGIONS)
+def shard(records: list[Record], start: int, stored: Stored = "float16") -> Any:
+    numbers = [vectors.pack(record["features"], stored) for record in records]
+    features, dtype = [np.frombuffer(n, vectors.NUMPY[stored]) for n, _ in numbers], vectors.NUMPY[stored]
+    scales = {} if stored != "int8" else {"feature_scales": [np.frombuffer(s or b"", "<f4") for _, s in numbers]}
+    count, ones = len(records), np.ones(len(records[0]["boxes"]))
+    width = str(records[0]["features"].shape[1])
     captions = [[{"text": t, "original": t, "lang": "en"} for t in record["captions"]] for record in records]
     return SHARDS.table(
         image_id=[(start + i).to_bytes(16, "big") for i in range(count)], image=[r["jpg"] for r in records],
         format=["jpeg"] * count, width=[640] * count, height=[480] * count, url=["u"] * count,
-        sha256=[bytes(32)] * count, captions=captions, extra=[{}] * count, num_regions=[REGIONS] * count,
+        sha256=[bytes(32)] * count, captions=captions, extra=[{}] * count, num_regions=[len(ones)] * count,
         boxes=[r["boxes"] for r in records], class_ids=[ones] * count, class_scores=[ones] * count,
-        attribute_ids=[ones] * count, attribute_scores=[ones] * count, features=[r["features"] for r in records],
-        prob_ids=[np.ones((REGIONS, 1))] * count, prob_values=[np.ones((REGIONS, 1))] * count, tags=[[]] * count,
+        attribute_ids=[ones] * count, attribute_scores=[ones] * count, features=features,
+        prob_ids=[ones[:, None]] * count, prob_values=[ones[:, None]] * count, tags=[[]] * count,
         negatives=[[[]] * 5] * count, short=[[0] * 5] * count, split=["train"] * count,
-        metadata={"feature_width": str(WIDTH), "prob_width": "1", "classes": "[]", "feature_dtype": "<f2"},
+        metadata={"feature_width": width, "prob_width": "1", "classes": "[]", "attributes": "[]",
+                  "feature_dtype": dtype}, **scales,
     )  # fmt: skip
 
 
@@ -182,6 +191,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", help="names of formats, for a part of the table")
     parser.add_argument("--pixels", action="store_true")
+    parser.add_argument(
+        "--resume", type=int, metavar="ROWS", help="time to go on at half an epoch of so many tiny rows"
+    )
     parser.add_argument("--shuffle", action="store_true")
     parser.add_argument("--tmp", type=Path, help="folder for the files (default: the system's)")
     arguments = parser.parse_args()
@@ -189,6 +201,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.tmp) as folder:
         if arguments.shuffle:
             shuffle_quality()
+        elif arguments.resume:
+            resume(Path(folder), arguments.resume)
         elif arguments.pixels:
             pixels(Path(folder), arguments.rows)
         else:
@@ -264,6 +278,33 @@ def pixels(folder: Path, rows: int) -> None:
     print(f"pictures per CPU second: loader {best['loader']:.0f}, bare decoder {best['bare']:.0f}: "
           f"{best['loader'] / best['bare']:.3f}")  # fmt: skip
     print({name: round(value, 2) for name, value in loader.stats().items() if name.endswith("_s")})
+
+
+def resume(folder: Path, rows: int, rows_a_shard: int = 10_000, rows_a_group: int = 360) -> None:
+    """Seconds from nothing to the first batch after half an epoch; what grows with rows is the index, not the rows.
+
+    One shard of tiny rows under many names, with as many rows in a row group as real shards have.
+    """
+    tiny = {"jpg": b"", "features": np.ones((1, 8), np.float16), "boxes": np.ones((1, 4), np.float32)}
+    table = shard([tiny | {"captions": [f"a dog {number}"]} for number in range(rows_a_shard)], 0)
+    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
+    writer.begin([])
+    entry = write_shard(folder, "train-00000", table, table.nbytes * rows_a_group // rows_a_shard)
+    write_index(folder, "train-00000", entry.sha256)
+    for number in range(rows // rows_a_shard):
+        name = f"train-{number:05d}"
+        for suffix in (".parquet", ".index") if number else ():
+            (folder / f"{name}{suffix}").hardlink_to(folder / f"train-00000{suffix}")
+        writer.record(replace(entry, name=name))
+    writer.finish()
+    for start in (0, rows // 2):
+        began = time.perf_counter()
+        loader = our_loader(folder, 0, window=8)
+        opened = time.perf_counter() - began
+        loader.load_state_dict(loader.state_dict() | {"step": start // BATCH})
+        next(iter(loader))
+        print(f"{rows:,} rows in {rows // rows_a_shard} shards, from row {start:,}: first batch after "
+              f"{time.perf_counter() - began:.2f} s, of which opening {opened:.2f} s")  # fmt: skip
 
 
 def shuffle_quality(groups: int = 2000, rows: int = 360) -> None:

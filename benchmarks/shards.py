@@ -2,6 +2,7 @@
 
 `python -m benchmarks.shards [--rows 800]`: seeded features of 36 regions × 2048 float16 a row, one process, warm cache.
 Every reader ends with the same thing in hand: one float array of shape (36, 2048) a row.
+`--write`: writing whole rows (as in benchmarks/loader.py) instead, against its peers and a plain write, and `verify`.
 """
 
 from __future__ import annotations
@@ -9,19 +10,27 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import hashlib
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.formats import PEERS
+from benchmarks.loader import make_records, shard
+from benchmarks.loader import write_ours as write_rows
+from pipeline.progress import Progress
 from pipeline.store import write_shard
-from schemas.folder import read_shard
+from pipeline.verifying import verify
+from schemas.folder import open_folder, read_shard
 from schemas.table import Column, Table, blob
 
 REGIONS, WIDTH = 36, 2048
@@ -32,7 +41,12 @@ Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=800)
-    rows = parser.parse_args().rows
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.write:
+        writing(arguments.rows)
+        return
+    rows = arguments.rows
     rng = np.random.default_rng(0)
     features = [rng.gamma(0.5, 1.0, (REGIONS, WIDTH)).astype("<f2") for _ in range(rows)]
     with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +73,43 @@ def report(features: list[Features], folder: Path) -> None:
             f"{name:26}{size / written / 1e6:12.0f}{size / read_s / 1e6:12.0f}{disk / 1e6:12.0f}{read_s / ours:15.1f}×",
             file=sys.stdout,
         )
+
+
+def writing(rows: int) -> None:
+    """MB/s of each format's writer over that of a plain write of the same bytes, synced to disk like ours."""
+    records = make_records(rows)
+    blobs = [record["features"].tobytes() + record["jpg"] for record in records]
+    size = sum(map(len, blobs))
+    memcpy = seconds(lambda: [bytearray(blob) for blob in blobs])
+    print(
+        f"{rows} rows, {size / 1e6:.0f} MB of features and pictures; copied in memory at {size / memcpy / 1e6:.0f} MB/s"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        plain = seconds(lambda: write_plain(folder / "plain", blobs))
+        print(f"{'writer':26}{'MB/s':>8}{'of plain':>10}{'MB on disk':>12}")
+        print(f"{'plain write, synced':26}{size / plain / 1e6:8.0f}")
+        writers: dict[str, Callable[[Path, Any], None]] = {"pairloom": write_rows}
+        for name, write in (writers | {peer.name: peer.write for peer in PEERS}).items():
+            path = folder / name.split()[0]
+            path.mkdir()
+            taken = seconds(lambda path=path, write=write: write(path, records))  # type: ignore[misc]
+            disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
+            print(f"{name:26}{size / taken / 1e6:8.0f}{plain / taken:10.2f}{disk:12.0f}", flush=True)
+        table = shard(records, 0)
+        alone = seconds(lambda: write_shard(folder, "alone", table))
+        print(f"{'pairloom, table to shard':26}{size / alone / 1e6:8.0f}{plain / alone:10.2f}  (no building, no index)")
+        ours = open_folder(folder / "pairloom")
+        taken = seconds(lambda: verify(ours, Progress("verify", size, plain=True)))
+        hashed = seconds(lambda: [hashlib.sha256(blob) for blob in blobs])
+        print(f"verify: {size / taken / 1e6:.0f} MB/s in all threads, SHA-256 in one: {size / hashed / 1e6:.0f}")
+
+
+def write_plain(path: Path, blobs: list[bytes]) -> None:
+    with path.open("wb") as file:
+        file.writelines(blobs)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def check(found: Iterator[Features], wanted: list[Features]) -> None:

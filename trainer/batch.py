@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from schemas.table import Array
-from trainer.buffers import Empty
+from trainer.buffers import SMALL, Empty
 from trainer.stored import Stored
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _others(texts: Sequence[tuple[Words, ...]], pad_id: int) -> WordBatch | None
 def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:
     return WordBatch(
         input_ids_BT=pad([word.ids_T for word in words], pad_id),
-        attention_mask_BT=pad([np.ones(len(word.ids_T), bool) for word in words], False),
+        attention_mask_BT=torch.from_numpy(filled([len(word.ids_T) for word in words])),
         word_ids_BT=pad([word.word_ids_T for word in words], -1),
         labels_BT=pad([word.labels_T for word in words], IGNORE),
         segments_BT=pad([word.segments_T for word in words], 0),
@@ -241,7 +241,7 @@ def collate_regions(regions: Sequence[Regions], empty: Empty = np.empty, dtype: 
     return RegionBatch(
         features_BRD=pad([region.features_RD for region in regions], 0, empty, dtype),
         boxes_BR7=pad([region.boxes_R7 for region in regions], 0),
-        mask_BR=pad([np.ones(len(region.boxes_R7), bool) for region in regions], False),
+        mask_BR=torch.from_numpy(filled([len(region.boxes_R7) for region in regions])),
         masked_BR=pad([region.masked_R for region in regions], False),
         shown_BR=optional("shown_R", torch.int64, ITSELF),
         class_ids_BR=optional("class_ids_R", torch.int64),
@@ -255,15 +255,25 @@ def collate_regions(regions: Sequence[Regions], empty: Empty = np.empty, dtype: 
 
 def pad(rows: Sequence[Array | Stored], value: float, empty: Empty = np.empty, dtype: str | None = None) -> Tensor:
     """Rows of differing length as one tensor of their dtype (or this one), filled up with `value` at the end."""
-    longest = max(len(row) for row in rows)
-    padded = empty((len(rows), longest, *rows[0].shape[1:]), dtype or rows[0].dtype)
-    for number, row in enumerate(rows):
-        if isinstance(row, Stored):
-            row.read_into(padded[number, : len(row)])  # from the file to its place, nothing in between
-        else:
-            padded[number, : len(row)] = row
-        padded[number, len(row) :] = value
+    there = filled([len(row) for row in rows])
+    padded = empty((*there.shape, *rows[0].shape[1:]), dtype or rows[0].dtype)
+    if isinstance(rows[0], Stored) or rows[0].nbytes > SMALL:
+        for number, row in enumerate(rows):
+            if isinstance(row, Stored):
+                row.read_into(padded[number, : len(row)])  # from the file to its place, nothing in between
+            else:
+                padded[number, : len(row)] = row
+            padded[number, len(row) :] = value
+    else:  # many small ones: a loop over rows would cost more than the copy
+        padded[...] = value
+        padded[there] = np.concatenate(rows)
     return torch.from_numpy(_signed(padded))
+
+
+def filled(lengths: Sequence[int]) -> Array:
+    """(rows, longest) bool, False is padding."""
+    there: Array = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    return there
 
 
 def _signed(array: Array) -> Array:

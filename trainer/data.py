@@ -241,6 +241,8 @@ def _filled(examples: list[Example | None], damaged: Mapping[str, str]) -> list[
     good = [example for example in examples if example is not None]
     if not good:
         raise StoreError(f"every row of a batch is damaged: {damaged}", ", ".join(damaged), FIX)
+    if len(good) == len(examples):
+        return good
     filled = []
     for number, example in enumerate(examples):
         following = (e for e in [*examples[number:], *examples] if e is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import types
 import typing
@@ -101,7 +102,12 @@ class Part:
     @property
     def module(self) -> Any:
         """trainer/<package>/<name>.py; trainer.contract says what it offers. Not a field: modules cannot be pickled."""
-        return importlib.import_module(f"trainer.{self.package}.{self.name}")
+        return _module(self.package, self.name)
+
+
+@functools.cache  # the loader asks for it with every row
+def _module(package: str, name: str) -> Any:
+    return importlib.import_module(f"trainer.{package}.{name}")
 
 
 @dataclass(frozen=True)

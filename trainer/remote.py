@@ -19,10 +19,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.fs
+from fsspec.implementations.arrow import ArrowFSWrapper
 
 from schemas import index as indices
 from schemas.errors import InputError, StoreError
@@ -179,7 +183,7 @@ class RemoteSource:
 
     def _files(self) -> tuple[Any, str]:
         if "files" not in self._state:
-            self._state["files"] = fsspec.core.url_to_fs(self.url)
+            self._state["files"] = _opened(self.url)
         files: tuple[Any, str] = self._state["files"]
         return files
 
@@ -221,6 +225,21 @@ class RemoteSource:
             where=f"{self.url}/{name}",
             fix="see whether the server is up, then resume: what was fetched is kept",
         )
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """(fsspec's file system, the path in it); for s3:// and gs:// without a package of fsspec, Arrow's own client."""
+    try:
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        try:
+            files, path = pyarrow.fs.FileSystem.from_uri(url)
+        except (pa.ArrowException, NotImplementedError):
+            raise InputError(f"no package here opens it: {error}", url, "install the one that is named") from error
+        wrapped = ArrowFSWrapper(files)
+        wrapped.cat_file = partial(wrapped.cat_file, seekable=True)  # or it cannot cut a run of bytes at the beginning
+        found = wrapped, path
+    return found
 
 
 def _in_background(read: Callable[[], bytes]) -> Future[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from schemas.index import HEAVY, wanted
 from schemas.shards import SHARDS
 from schemas.table import Array, Blob
 from trainer.order import CAPTION, random_bits
-from trainer.reading import Heavy, ShardReader
+from trainer.reading import DamagedError, Heavy, ShardReader
 from trainer.source import Source, open_source
 from trainer.stored import Stored
 
@@ -63,31 +63,42 @@ class OpenGroup:
 
     def draws(self, seed: int, epoch: int, group: int) -> Array:
         """Random bits for each image, from which its caption of the epoch follows."""
-        key = f"draws {seed} {epoch}"
-        if key not in self._columns:
-            self._columns[key] = random_bits(len(self.firsts) - 1, CAPTION, seed, epoch, group)
-        drawn: Array = self._columns[key]
+        drawn: Array = self._once(
+            f"draws {seed} {epoch}", lambda: random_bits(len(self.firsts) - 1, CAPTION, seed, epoch, group)
+        )
         return drawn
+
+    def cells(self, column: str) -> list[Any]:
+        """A small column as Python values: taking all at once costs less than a dozen Arrow scalars a row."""
+        cells: list[Any] = self._once(column, lambda: self.table[column].to_pylist())
+        return cells
 
     def cell(self, column: str, row: int) -> Any:
         """An Arrow scalar."""
-        if column not in self._columns:
-            self._columns[column] = self.table[column].combine_chunks()
-        return self._columns[column][row]
+        return self._once(f"{column} in Arrow", lambda: self.table[column].combine_chunks())[row]
+
+    def text(self, row: int, caption: int) -> str:
+        def flat() -> tuple[list[int], list[str]]:
+            column = self.table["captions"].combine_chunks()
+            return column.offsets.to_pylist(), column.values.field("text").to_pylist()
+
+        starts, texts = self._once("texts", flat)
+        text: str = texts[starts[row] + caption]
+        return text
 
     def numbers(self, column: str, row: int) -> Array:
         """A blob as an array of its shape, read-only, not copied unless it is a large one."""
         if column in self.heavy:
             return np.asarray(self.stored(column, row))
-        blob = _blob(column)
-        flat = np.frombuffer(self.cell(column, row).as_buffer(), dtype=blob.number(self.metadata))
-        return flat.reshape([self._length(size, row) for size in blob.shape])
+        starts, content = self._once(f"{column} as bytes", lambda: _flat(self.table[column].combine_chunks()))
+        stored, shape = self._kind(column)
+        flat: Array = content[starts[row] : starts[row + 1]].view(stored)
+        return flat.reshape([size if isinstance(size, int) else self.cells(size)[row] for size in shape])
 
     def stored(self, column: str, row: int) -> Stored:
         """A large blob that stays in the shard until it is copied."""
-        blob = _blob(column)
-        rows, width = (self._length(size, row) for size in blob.shape)
-        stored = blob.number(self.metadata)
+        stored, shape = self._kind(column)
+        rows, width = (size if isinstance(size, int) else self.cells(size)[row] for size in shape)
         scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
         return Stored(self.heavy[column], self._row_in_shard(row), rows, width, stored, scales)
 
@@ -97,16 +108,29 @@ class OpenGroup:
     def _row_in_shard(self, row: int) -> int:
         return int(self.reader.starts[self.number]) + row
 
-    def _length(self, size: int | str, row: int) -> int:
-        if isinstance(size, int):
-            return size
-        return int(self.metadata[size]) if size in self.metadata else int(self.cell(size, row).as_py())
+    def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | str]]:
+        """(type of a blob's numbers, its shape: sizes, and columns that have them for each row)."""
+
+        def kind() -> tuple[np.dtype[Any], list[int | str]]:
+            blob = SHARDS.column(column).type
+            assert isinstance(blob, Blob)
+            sizes = [int(self.metadata[size]) if size in self.metadata else size for size in blob.shape]
+            return blob.number(self.metadata), sizes
+
+        found: tuple[np.dtype[Any], list[int | str]] = self._once(f"{column}: kind", kind)
+        return found
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._columns:
+            self._columns[name] = make()
+        return self._columns[name]
 
 
-def _blob(column: str) -> Blob:
-    blob = SHARDS.column(column).type
-    assert isinstance(blob, Blob)
-    return blob
+def _flat(column: pa.Array) -> tuple[list[int], Array]:
+    """(start of each value and the end, the bytes of all) of a large_binary array."""
+    _, starts, content = column.buffers()
+    numbers = np.frombuffer(starts, np.int64)[column.offset : column.offset + len(column) + 1]
+    return numbers.tolist(), np.frombuffer(content or b"", np.uint8)
 
 
 @dataclass(frozen=True)
@@ -116,11 +140,11 @@ class Row:
     group: OpenGroup
     place: int  # among the group's (image, caption) rows
 
-    @property
+    @cached_property
     def row(self) -> int:
         return int(self.group.rows[self.place])
 
-    @property
+    @cached_property
     def caption_index(self) -> int:
         return int(self.group.captions[self.place])
 
@@ -131,14 +155,13 @@ class Row:
 
     @property
     def text(self) -> str:
-        text: str = self.group.cell("captions", self.row).values.field("text")[self.caption_index].as_py()
-        return text
+        return self.group.text(self.row, self.caption_index)
 
     def has(self, column: str) -> bool:
         return column in self.group.names
 
     def value(self, column: str) -> Any:
-        return self.group.image(self.row) if column == "image" else self.group.cell(column, self.row).as_py()
+        return self.group.image(self.row) if column == "image" else self.group.cells(column)[self.row]
 
     def numbers(self, column: str) -> Array:
         return self.group.numbers(column, self.row)
@@ -247,7 +270,13 @@ class Rows:
 
     def metadata(self) -> dict[str, str]:
         """The file metadata of the first shard: vocabularies and widths, the same in all."""
-        return self._reader(0).metadata
+        try:
+            return self._reader(0).metadata
+        except DamagedError as error:
+            if not self.source.copies:
+                raise
+            self.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
+            return self._reader(0).metadata
 
     def all(self, most_images: int | None = None) -> Iterator[Row]:
         """The (image, caption) rows in stored order, of so many images at most."""
@@ -295,7 +324,8 @@ class Rows:
             return self._open[group]
         shard, number = self._where(group)
         reader = self._reader(shard)
-        table = reader.small(number, self.columns)
+        scales = ("feature_scales",) if reader.metadata.get("feature_dtype") == "<i1" else ()
+        table = reader.small(number, (*self.columns, *(scales if "features" in self.columns else ())))
         heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
         size = table.nbytes * (len(self._open) + 1)  # row groups are much alike
         _make_room(self._open, 0 if size <= OPEN_BYTES else 1)

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.store import Writer, write_shard
+from schemas import vectors
 from schemas.errors import ConfigError
-from tests.trainer.loading import all_keys, keys, recipe, rows_of, tokenizer, write_folder
+from schemas.folder import Header
+from schemas.shards import SHARDS
+from tests.trainer.loading import WIDTH, all_keys, keys, recipe, rows_of, table_of, tokenizer, write_folder
 from trainer.data import Loader, Options
 from trainer.mixture import Mix, Mixture
 from trainer.order import End
@@ -234,6 +239,26 @@ def test_an_objective_that_learns_a_distribution_is_refused_shards_without_one(t
         loader(bare)
     assert "set regions.class_probs to a number" in error.value.args[2]
     assert "train-00000" in error.value.args[1]
+
+
+def test_features_stored_as_int8_come_out_by_their_scales(tmp_path: Path) -> None:
+    table = table_of(range(8), "train")
+    true = [np.frombuffer(value.as_py(), "<f2").reshape(-1, WIDTH) for value in table["features"]]
+    packed = [vectors.pack(rows, "int8") for rows in true]
+    for name, values in zip(("features", "feature_scales"), zip(*packed, strict=True), strict=True):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), pa.array(values, pa.large_binary()))
+    table = table.replace_schema_metadata({**table.schema.metadata, b"feature_dtype": b"<i1"})
+    writer = Writer.open(tmp_path, Header("shards", SHARDS.version, "shards", 1, {}))
+    writer.begin([])
+    writer.record(write_shard(tmp_path, "train-00000", table))
+    writer.finish()
+    batch = next(iter(loader(tmp_path)))
+    assert batch.regions is not None
+    for image, found, there in zip(batch.image_ids, batch.regions.features_BRD, batch.regions.mask_BR, strict=True):
+        wanted = true[int.from_bytes(image, "big")]
+        errors = np.abs(found[there].numpy() - wanted).max(axis=1)
+        assert (errors <= np.abs(wanted).max(axis=1) * (0.51 / 127 + 2**-10)).all()  # and of the float16 it becomes
 
 
 def test_a_worker_count_or_rank_that_cannot_be_is_refused(folder: Path) -> None:

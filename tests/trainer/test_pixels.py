@@ -21,10 +21,11 @@ from schemas.errors import ConfigError
 from trainer import backbone, dictionary
 from trainer import recipe as recipes
 from trainer.backbone import Backbone
-from trainer.batch import HIDDEN, IGNORE, ITSELF, Pixels, collate_pixels, pixel_mask
-from trainer.contract import Shapes
+from trainer.batch import HIDDEN, IGNORE, ITSELF, Batch, Pixels, collate_pixels, pixel_mask
+from trainer.contract import Embedded, Shapes
 from trainer.learner import Learner
 from trainer.objectives import colours, detection, mvm, prefix_lm, reconstruction
+from trainer.objectives.translation import word_batch
 from trainer.units import pixels as units
 
 HALF = (0.5, 0.5, 0.5)
@@ -244,6 +245,10 @@ PUBLISHED = {  # millions of parameters of the model, without heads; where the p
     "clip": 151.3,  # open_clip's ViT-B-32: 151,277,313, with the scale that is the head's here
     "pixelbert": 134.6,  # BERT-base 109.5, ResNet-50 without classes 23.5, a layer between 1.6
     "mlim": 336.0,  # BERT-large 335.1, cells 0.2
+    "soho": 154.2,  # BERT-base 109.5, ResNet-101 without classes 42.5, a layer between 1.6, the gate and its layer 0.6
+    "align": 467.7,  # EfficientNet-B7 62.1 (66.3 less classes and last convolution), BERT-large 302.3, words 102.4
+    "simvlm": 251.6,  # encoder 12 × 7.09, decoder 12 × 9.45, words 24.6, ResNet-101 to layer3 27.5, a layer 0.8
+    "e2e_vlp": 47.7,  # encoder 12 × 0.79, decoder 6 × 1.05, words 7.8, ResNet-50 23.5, a layer 0.5
 }
 
 
@@ -271,3 +276,82 @@ def test_positions_are_interpolated_to_another_size() -> None:
     batch.pixels_B3SS = torch.rand(2, 3, 64, 64)
     theirs = model.vit(batch.pixels_B3SS).last_hidden_state
     torch.testing.assert_close(model(batch).units_BUH, theirs[:, 1:])
+
+
+def test_published_clip_gives_transformers_features() -> None:
+    from transformers import CLIPConfig, CLIPModel
+
+    learner: Any = tiny("clip")
+    theirs = CLIPModel(CLIPConfig(**learner.model.clip.config.to_dict())).eval()
+    assert learner.load_published(theirs.state_dict()) == []
+    batch = batch_of(torch.tensor([[2, 7, 8, 49]]))
+    wanted = theirs.get_image_features(batch.pixels_B3SS).pooler_output
+    torch.testing.assert_close(learner.model.images(batch), F.normalize(wanted, dim=-1))
+    torch.testing.assert_close(learner.heads["contrastive"].value, theirs.logit_scale)
+    wanted = theirs.get_text_features(batch.words.input_ids_BT).pooler_output
+    torch.testing.assert_close(learner.model.texts(batch), F.normalize(wanted, dim=-1))
+
+
+def test_published_align_gives_transformers_features() -> None:
+    from transformers import AlignConfig, AlignModel
+
+    learner: Any = tiny("align")
+    model = learner.model
+    model.image_projection = torch.nn.Identity()  # transformers projects texts alone, to the picture's width
+    width = 80
+    model.projection = torch.nn.Linear(64, width)
+    config = AlignConfig(
+        text_config=model.text.config.to_dict(), vision_config=model.vision.config.to_dict(), projection_dim=width
+    )
+    theirs = AlignModel(config).eval()
+    left_over = learner.load_published(theirs.state_dict())
+    assert all("pooler" in name for name in left_over)  # of the text; ALIGN reads the first token itself
+    batch = batch_of(torch.tensor([[2, 7, 8, 3]]))
+    wanted = theirs.vision_model(batch.pixels_B3SS).pooler_output
+    torch.testing.assert_close(model.images(batch), F.normalize(wanted, dim=-1), rtol=1e-4, atol=1e-5)
+    wanted = theirs.get_text_features(batch.words.input_ids_BT).pooler_output
+    torch.testing.assert_close(model.texts(batch), F.normalize(wanted, dim=-1), rtol=1e-4, atol=1e-5)
+
+
+def test_published_vit_and_vilt_find_all_their_places() -> None:
+    from transformers import ViltForMaskedLM, ViTModel
+
+    learner: Any = tiny("vit")
+    theirs: Any = ViTModel(learner.model.vit.config, use_mask_token=True).eval()
+    assert learner.load_published(theirs.state_dict()) == []
+    batch = batch_of(torch.tensor([[2, 7, 8, 3]]))
+    torch.testing.assert_close(learner.model(batch).pooled_BH, theirs(batch.pixels_B3SS).pooler_output)
+    learner = tiny("vilt")
+    theirs = ViltForMaskedLM(learner.model.vilt.config).eval()
+    left_over = learner.load_published(theirs.state_dict())
+    assert all("decoder" in name for name in left_over)  # tied to the word embeddings
+    ids = torch.tensor([[2, 7, 8, 3]])
+    hidden = learner.model(batch).words_BTH
+    wanted = theirs(input_ids=ids, pixel_values=batch.pixels_B3SS).logits
+    found = learner.heads["mlm"](hidden, learner.model.word_weight)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_without_a_translation_takes_no_part() -> None:
+    learner: Any = tiny("mural")
+    translation: Any = learner.recipe.objectives["translation"]
+    ids = torch.tensor([[2, 5, 3], [2, 6, 3], [2, 7, 3]])
+    head, model = learner.heads["translation"], learner.model
+
+    def loss(translated: list[bool], rows: list[int]) -> Any:
+        batch = Batch(
+            image_ids=tuple(bytes([number] * 8 + [0] * 8) for number in rows),
+            caption_index_B=torch.tensor(rows), image_number_B=torch.tensor(rows), mismatch_B=torch.tensor(rows) * 0,
+            words=word_batch(ids[rows]), targets={
+                "translation_ids": ids[rows].flip(0), "translated": torch.tensor(translated),
+            },
+        )  # fmt: skip
+        encoded = Embedded(model.texts(batch), model.texts(batch))
+        return translation.module.loss(model, encoded, head, batch, translation.settings)
+
+    ids_two = loss([True, False, True], [0, 1, 2])
+    assert int(ids_two.count) == 2
+    nothing = loss([False] * 3, [0, 1, 2])
+    assert float(nothing.loss.detach()) == 0
+    assert int(nothing.count) == 0
+    assert float(loss([True], [1]).loss.detach()) == pytest.approx(0, abs=1e-6)  # a batch of one

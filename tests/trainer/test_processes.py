@@ -16,12 +16,15 @@ import pytest
 import torch
 import torch.distributed as distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 
 from schemas.errors import RunError
-from tests.trainer.loading import all_keys, recipe, tokenizer, write_folder
+from tests.trainer.loading import all_keys, recipe, tokenizer, with_objective, write_folder
 from tests.trainer.test_damage import damage
 from trainer.data import Loader, Options
+from trainer.learner import Learner, shapes_of
 from trainer.reading import DamagedError
 
 IMAGES = 23
@@ -55,6 +58,43 @@ def count_rows(rank: int, ranks: int, folder: Path, port_file: Path) -> None:
 @pytest.mark.slow
 def test_each_row_is_seen_exactly_once_by_ranks_that_talk_over_gloo(folder: Path, tmp_path: Path) -> None:
     spawn(count_rows, (3, folder, tmp_path / "store"), nprocs=3)
+
+
+def train_sharded(rank: int, ranks: int, folder: Path, out: Path) -> None:
+    """One rank of FSDP: three steps on its part of each batch, then the whole weights, from the first rank."""
+    distributed.init_process_group("gloo", store=FileStore(str(out / "store"), ranks), rank=rank, world_size=ranks)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    chosen = with_objective("uniter", "mrfr")  # every row has its own share of the loss
+    mine = Loader(folder, chosen, tokenizer(), seed=3, batch_size=8, rank=rank, world_size=ranks)
+    learner = Learner(chosen, shapes_of(chosen, mine.tokenizer, mine.metadata()))
+    fully_shard(learner, mesh=init_device_mesh("cpu", (ranks,)))
+    optimiser = torch.optim.SGD(learner.parameters(), lr=0.1)
+    for batch in itertools.islice(mine, 3):
+        optimiser.zero_grad()
+        torch.autograd.backward(learner(batch).loss)
+        optimiser.step()
+    weights = {name: value.full_tensor() for name, value in learner.state_dict().items()}
+    if rank == 0:
+        torch.save(weights, out / f"{ranks}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_fsdp_trains_on_the_ranks_batches(folder: Path, tmp_path: Path) -> None:
+    spawn(train_sharded, (2, folder, tmp_path), nprocs=2)
+    chosen = with_objective("uniter", "mrfr")
+    torch.manual_seed(0)
+    parts = [Loader(folder, chosen, tokenizer(), seed=3, batch_size=8, rank=rank, world_size=2) for rank in (0, 1)]
+    learner = Learner(chosen, shapes_of(chosen, parts[0].tokenizer, parts[0].metadata()))
+    optimiser = torch.optim.SGD(learner.parameters(), lr=0.1)
+    for pair in itertools.islice(zip(*parts, strict=True), 3):
+        optimiser.zero_grad()
+        torch.autograd.backward(sum(learner(batch).loss for batch in pair) / 2)  # FSDP takes the mean over ranks
+        optimiser.step()
+    sharded = torch.load(tmp_path / "2.pt")
+    for name, value in learner.state_dict().items():
+        torch.testing.assert_close(sharded[name], value, rtol=1e-4, atol=1e-5)
 
 
 def with_worker(folder: Path, **options: object) -> Loader:

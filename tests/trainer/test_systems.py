@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -324,7 +325,7 @@ def test_a_model_that_sees_ahead_cannot_write(shards: Path) -> None:
 
 def test_cmcl_by_hand_and_infonce_when_one_is_right() -> None:
     scores = torch.tensor([[1.0, 0.0, -1.0]])
-    both = -np.log((np.e + 1) / (np.e + 1 + np.exp(-1)))
+    both = -math.log((math.e + 1) / (math.e + 1 + math.exp(-1)))
     assert float(contrast(scores, 2, 1.0)) == pytest.approx(both)
     one = torch.nn.functional.cross_entropy(scores / 0.5, torch.tensor([0]))
     torch.testing.assert_close(contrast(scores, 1, 0.5), one)

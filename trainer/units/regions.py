@@ -67,12 +67,14 @@ def length(row: Row, settings: Settings) -> int:
 
 def how_many(scores_R: Array, settings: Settings) -> int:
     """Length of the prefix to take; scores fall, so those above the floor come first (UNITER, released code)."""
-    above = int((scores_R > settings.min_score).sum())
+    above = int(np.count_nonzero(scores_R > settings.min_score))
     return min(len(scores_R), settings.max_regions, max(above, settings.min_regions))
 
 
 def seven(boxes_R4: Array, width: int, height: int) -> Array:
     """x1/W y1/H x2/W y2/H w/W h/H and the share of the area (UNITER, section 3.1): (R, 7) float32, 0 to 1."""
-    corners_R4 = boxes_R4.astype(np.float32) / np.array([width, height, width, height], np.float32)
-    sides_R2 = corners_R4[:, 2:] - corners_R4[:, :2]
-    return np.concatenate([corners_R4, sides_R2, sides_R2[:, :1] * sides_R2[:, 1:]], axis=1)
+    seven_R7 = np.empty((len(boxes_R4), 7), np.float32)
+    np.divide(boxes_R4, np.array([width, height, width, height], np.float32), out=seven_R7[:, :4])
+    np.subtract(seven_R7[:, 2:4], seven_R7[:, :2], out=seven_R7[:, 4:6])
+    np.multiply(seven_R7[:, 4], seven_R7[:, 5], out=seven_R7[:, 6])
+    return seven_R7
