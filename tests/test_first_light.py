@@ -59,7 +59,7 @@ class Checkout:
     def __init__(self, folder: Path, host: str) -> None:
         self.folder, self.host = folder, host
         for room in ROOMS:
-            shutil.copytree(HERE / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(HERE / room, folder / room)  # with bytecode and compiled kernels
         shutil.copytree(HERE / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache"))
         for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(HERE / name, folder / name)
