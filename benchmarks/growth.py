@@ -1,4 +1,4 @@
-"""Claim: with `idf: frozen`, adding 1 % of new captions costs far less than mining all again, where search is what costs.
+"""Claim: with `idf: frozen`, adding 1 % of new captions costs far less than mining all again where the search is dear.
 
 python -m benchmarks.growth [--captions 200000] [--shards 100]
 
