@@ -158,7 +158,7 @@ def open_pool(run: RunConfig, most: int, overlap: int = 1) -> Iterator[Pool]:
                 n_workers=workers,
                 threads_per_worker=overlap,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine do not meet
                 memory_limit=0,  # stages bound their own memory; Dask's limit would kill a worker on a large shard
                 silence_logs=logging.CRITICAL,
             ) as cluster,
