@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -88,7 +89,9 @@ def train(captions: Iterable[str], text: Text) -> Tokenizer:
 def _wordpiece(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
     """BERT's: words and punctuation, then the longest pieces, those inside a word marked ##."""
     counts = Counter(word for caption in captions for word in caption.split())
-    backend = _bert(text, {})
+    model = partial(models.WordPiece, unk_token="[UNK]", max_input_chars_per_word=100)
+    # BERT strips accents where it lower-cases; ours keeps them, they tell words apart in German and Spanish
+    backend = _bert(model({}), text, strip_accents=False)
     # The trainer numbers ##a, ##b … as it meets them in a hash table, and its ties go by number: the same captions gave
     # another vocabulary each time (tokenizers issue 1794). Named beforehand, they are numbered in order.
     inner = sorted({f"##{letter}" for word in counts for piece in _cut(backend, word) for letter in piece[1:]})
@@ -99,15 +102,15 @@ def _wordpiece(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
         show_progress=False,
     )
     backend.train_from_iterator(_repeated(counts), trainer)
-    trained = _bert(text, backend.get_vocab())  # in which ##a is nothing special
+    trained = _bert(model(backend.get_vocab()), text, strip_accents=False)  # in which ##a is nothing special
     trained.add_special_tokens(list(SPECIAL))
     return trained
 
 
-def _bert(text: Text, vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
-    # BERT strips accents where it lower-cases; ours keeps them, they tell words apart in German and Spanish
-    backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase, strip_accents=False)
+def _bert(model: models.WordPiece, text: Text, strip_accents: bool | None) -> tokenizers.Tokenizer:
+    """A model with all that BERT puts around it; strip_accents None: where it lower-cases."""
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase, strip_accents=strip_accents)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     return backend
@@ -186,10 +189,7 @@ def load(path: Path, text: Text) -> Tokenizer:
     if path.suffixes[-2:] == [".txt", ".gz"]:
         return Tokenizer(clips(path), text.max_tokens, str(path))
     if path.suffix == ".txt":
-        backend = tokenizers.Tokenizer(models.WordPiece.from_file(str(path), unk_token="[UNK]"))
-        backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase)
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.decoder = decoders.WordPiece()
+        backend = _bert(models.WordPiece.from_file(str(path), unk_token="[UNK]"), text, strip_accents=None)
         return Tokenizer(backend, text.max_tokens, str(path))
     try:
         backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))

@@ -36,15 +36,11 @@ def run(arguments: argparse.Namespace) -> Outcome:
     if arguments.urls:
         params.setdefault("sample", {})["urls"] = arguments.urls
     params.setdefault("download", {})["serve"] = str(arguments.out / "sample")  # the demo's pictures, if it is the demo
-    stages = [name for name in ("sample", *ORDER[:-1], "patches", ORDER[-1]) if name != "patches" or _patched(params)]
+    patched = params.get("shards", {}).get("patches")  # whether the shards are to have the columns of `patches`
+    stages = ("sample", *ORDER[:-1], *(["patches"] if patched else []), ORDER[-1])
     done = [_one(name, params, arguments.out, arguments, arguments.out / "metrics") for name in stages]
     text = "\n".join([*map(describe, done), f"shards: {arguments.out / 'shards'}"])
     return Outcome({"stages": [facts(one) for one in done]}, text)
-
-
-def _patched(params: dict[str, Any]) -> bool:
-    """Whether the shards are to have the columns of the table `patches`."""
-    return bool(params.get("shards", {}).get("patches"))
 
 
 def stage(arguments: argparse.Namespace) -> Outcome:

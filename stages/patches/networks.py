@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from schemas.errors import ConfigError, InputError
 from schemas.table import Array
 from stages.regions import backbone
+from stages.regions.importing.containers import sha256
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # torchvision's, of 0 to 255
 
@@ -55,7 +55,7 @@ def weights(name: str, checkpoint: str | None) -> Path:
 def load(name: str, checkpoint: str | None, device: str) -> Network:
     """The network in eval mode on the device. Raises InputError if its weights do not fit, ConfigError on the rest."""
     path = weights(name, checkpoint)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path)
     placed = _device(device)
     if checkpoint is None:
         layers = backbone.fold(nn.Sequential(*backbone.imagenet_network().parts()))

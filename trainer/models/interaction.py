@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -41,14 +41,6 @@ class Settings:
     init_std: float = 0.02
 
 
-@dataclass(frozen=True)
-class _Widths:
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-
-
 class Interaction(nn.Module):
     """Pooled is the product of both modalities' first tokens, each through a layer and ReLU, as in the code."""
 
@@ -65,7 +57,7 @@ class Interaction(nn.Module):
         self.regions = RegionEmbedding(settings.regions, width, hidden, settings.dropout, std)
         self.together = bert_layers(settings, settings.dropout, std)
         self.words_alone, self.regions_alone = (
-            bert_layers(_Widths(hidden, alone.layers, alone.heads, alone.feed_forward), alone.dropout, std)
+            bert_layers(replace(settings, **asdict(alone)), alone.dropout, std)
             for alone in (settings.words_alone, settings.regions_alone)
         )
         self.word_pooler = initialised(nn.Linear(hidden, hidden), std)
