@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from pipeline.memory import keep_freed_memory
 from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, shards, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
@@ -32,6 +33,7 @@ Every command takes --json: one machine-readable result on standard output, mess
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0: all done; 1: something is wrong; 2: wrong usage; 130, 143: interrupted."""
     arguments = parser().parse_args(argv)
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         result = arguments.command(arguments)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
+from pipeline.memory import keep_freed_memory
 from pipeline.stage import LoadedStage, load
 from pipeline.store import write_index, write_shard
 from schemas.errors import RunError
@@ -61,6 +62,7 @@ class Task:
 
 def run_task(task: Task) -> tuple[Entry, Entry]:
     """Make and write the shard; (entry of the table, entry of the quarantine), which may have 0 rows."""
+    keep_freed_memory()
     stage = load(task.stage)
     tables = read_inputs(task)
     rows_in = tables[0].num_rows

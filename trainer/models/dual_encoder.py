@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
+from trainer import backbone
+from trainer.backbone import Backbone
 from trainer.batch import Batch
 from trainer.contract import Embedded, Shapes
 
@@ -25,7 +27,7 @@ class Tower:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Two transformers and the width of the space where they meet."""
+    """Two transformers and the width of the space where they meet; a backbone takes the place of the one that sees."""
 
     embedding: int
     patch: int  # pixels of a side
@@ -33,6 +35,7 @@ class Settings:
     dropout: float  # on attention weights; CLIP has none
     vision: Tower
     text: Tower
+    backbone: Backbone | None = None
 
 
 class DualEncoder(nn.Module):
@@ -40,11 +43,6 @@ class DualEncoder(nn.Module):
 
     def __init__(self, settings: Settings, shapes: Shapes) -> None:
         super().__init__()
-        if shapes.image_size is None or shapes.image_size % settings.patch:
-            sizes = f"patch {settings.patch}, image size {shapes.image_size}"
-            raise ConfigError(
-                f"{sizes}: the one must divide the other", "the recipe", "set units.pixels.size to a multiple"
-            )
         text = _tower(settings.text, settings.dropout) | {
             "vocab_size": shapes.vocab_size,
             "max_position_embeddings": settings.max_tokens,
@@ -52,21 +50,26 @@ class DualEncoder(nn.Module):
             "eos_token_id": shapes.vocab_size - 1,  # None would break a pooling that we do not use
             "pad_token_id": None,
         }
-        vision = _tower(settings.vision, settings.dropout) | {
-            "image_size": shapes.image_size,
-            "patch_size": settings.patch,
-        }
+        vision = _vision(settings, shapes.image_size)
         from transformers import CLIPConfig, CLIPModel  # slow to import, and the loader's workers need no model
 
         self.clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=settings.embedding))
         del self.clip.logit_scale
+        self.backbone: nn.Module | None = None
+        if settings.backbone is not None:
+            self.backbone, width = backbone.build(settings.backbone)
+            self.clip.visual_projection = nn.Linear(width, settings.embedding, bias=False)
+            del self.clip.vision_model
 
     def forward(self, batch: Batch) -> Embedded:
         return Embedded(self.images(batch), self.texts(batch))
 
     def images(self, batch: Batch) -> Tensor:
         """(B, E), each of length 1."""
-        pooled_BH = self.clip.vision_model(batch.pixels_B3SS).pooler_output
+        if self.backbone is None:
+            pooled_BH = self.clip.vision_model(batch.pixels_B3SS).pooler_output
+        else:
+            pooled_BH = self.backbone(batch.pixels_B3SS).mean(dim=(2, 3))
         return F.normalize(self.clip.visual_projection(pooled_BH), dim=-1)
 
     def texts(self, batch: Batch) -> Tensor:
@@ -75,6 +78,20 @@ class DualEncoder(nn.Module):
         end_B = batch.words.attention_mask_BT.sum(dim=1) - 1
         pooled_BH = hidden_BTH[torch.arange(len(end_B), device=end_B.device), end_B]
         return F.normalize(self.clip.text_projection(pooled_BH), dim=-1)
+
+
+def _vision(settings: Settings, image_size: int | None) -> dict[str, float]:
+    """The transformer that sees; one without layers where a backbone takes its place."""
+    if settings.backbone is not None:
+        empty = Tower(hidden=64, layers=0, heads=1, feed_forward=64)
+        return _tower(empty, settings.dropout) | {"image_size": settings.patch, "patch_size": settings.patch}
+    if image_size is None or image_size % settings.patch:
+        raise ConfigError(
+            f"patch {settings.patch}, image size {image_size}: the one must divide the other",
+            where="the recipe",
+            fix="set units.pixels.size to a multiple",
+        )
+    return _tower(settings.vision, settings.dropout) | {"image_size": image_size, "patch_size": settings.patch}
 
 
 def _tower(tower: Tower, dropout: float) -> dict[str, float]:
