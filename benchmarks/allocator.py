@@ -65,9 +65,7 @@ def main() -> None:
         name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
     }
     for name, times in medians.items():
-        print(
-            f"{name:5} {options.pictures} pictures: {times['seconds']:.2f} s, {times['system']:.2f} s of it in the kernel"
-        )
+        print(f"{name}, {options.pictures} pictures: {times['seconds']:.2f} s, {times['system']:.2f} s in the kernel")
     print(f"{medians['dask']['seconds'] / medians['ours']['seconds']:.2f} × as fast as under Dask's limits")
 
 
