@@ -24,4 +24,5 @@ def keep_freed_memory() -> bool:
         return False
     # One heap: a thread's own would be mapped in parts of 64 MB, and each keep what it once needed.
     settings = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: HEAP_BYTES, M_TRIM_THRESHOLD: KEPT_BYTES}
-    return min(mallopt(name, value) for name, value in settings.items()) == 1
+    taken: int = sum(mallopt(name, value) for name, value in settings.items())
+    return taken == len(settings)

