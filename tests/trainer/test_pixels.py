@@ -157,9 +157,11 @@ def test_only_the_rest_of_a_text_is_told() -> None:
     assert prefix_lm.rest(ids, seen, torch.tensor([2, 0])).tolist() == [[IGNORE, 6, 3], [7, 3, IGNORE]]
 
 
-def tiny(name: str) -> Learner:
+def tiny(name: str, **model: Any) -> Learner:
+    """The recipe's learner at size tiny, these settings of its model replaced."""
     torch.manual_seed(0)
-    return Learner(recipes.load(name, "tiny"), Shapes(50, num_classes=7, num_attributes=5, image_size=64)).eval()
+    recipe = recipes.load(name, "tiny", {"model": model})
+    return Learner(recipe, Shapes(50, num_classes=7, num_attributes=5, image_size=64)).eval()
 
 
 def batch_of(ids_BT: Tensor, **targets: Tensor) -> Any:
@@ -309,7 +311,8 @@ def test_positions_are_interpolated_to_another_size() -> None:
 def test_published_clip_gives_transformers_features() -> None:
     from transformers import CLIPConfig, CLIPModel
 
-    learner: Any = tiny("clip")
+    vision = {"hidden": 64, "layers": 1, "heads": 2, "feed_forward": 128}
+    learner: Any = tiny("clip", dual_encoder={"backbone": None, "patch": 16, "vision": vision})
     theirs = CLIPModel(CLIPConfig(**learner.model.clip.config.to_dict())).eval()
     assert learner.load_published(theirs.state_dict()) == []
     batch = batch_of(torch.tensor([[2, 7, 8, 49]]))
