@@ -97,7 +97,7 @@ def train(folder: Path, steps: int, seed: int) -> dict[str, float]:
     loader = Loader(folder, recipe, seed=seed, batch_size=64)
     torch.manual_seed(seed)
     learner = Learner(recipe, shapes_of(recipe, loader.tokenizer, loader.metadata()))
-    history = optimise.run(learner, iter(loader), seed, False, None)
+    history = optimise.run(learner, loader, seed, False, None)
     return {name: float(np.mean([x for _, x in found[-len(found) // 4 :]])) for name, found in history.losses.items()}
 
 

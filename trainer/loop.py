@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +14,17 @@ from typing import Any, Literal
 import torch
 
 from schemas.errors import ConfigError
-from trainer import checkpoint, optimise
+from trainer import checkpoint, optimise, state
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.data import Loader, Make, Options
 from trainer.evaluate import Held, held_out_losses, retrieval
+from trainer.history import History, Point
 from trainer.learner import Learner, shapes_of
-from trainer.optimise import History, Point, Report
+from trainer.optimise import Report
 from trainer.recipe import Recipe
 from trainer.rows import Rows, open_rows
+from trainer.state import Keeper
 
 HELD_OUT_ROWS = 512
 METRICS = "metrics.json"
@@ -43,6 +46,7 @@ class Config:
     init: str | None = None  # weights to start from: a folder that training wrote, or published .safetensors
     workers: int = 0  # processes that prepare batches
     threads: int | None = None  # of torch on a CPU; another number gives other rounding
+    save_every_s: float = 600.0  # a killed run loses at most so many seconds
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "lr", "threads"):
@@ -68,11 +72,14 @@ class TrainResult:
     curve: list[Point]
 
 
-def train(name: str, shards: Path, config: Config, report: Report | None = None) -> TrainResult:
+def train(
+    name: str, shards: Path, config: Config, report: Report | None = None, out: Path | None = None
+) -> TrainResult:
     """Train recipe `name` on the train shards and test it on the val shards.
 
-    The same shards, settings, number of threads and machine give the same weights. Raises ConfigError or StoreError
-    before any work if the recipe asks for what the shards lack.
+    The same shards, settings, number of threads and machine give the same weights, whether or not a run was killed and
+    began again: beside `out` lies what it goes on from. Raises ConfigError or StoreError before any work if the recipe
+    asks for what the shards lack.
     """
     recipe = recipes.load(name, config.size, config.overrides())
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
@@ -86,7 +93,8 @@ def train(name: str, shards: Path, config: Config, report: Report | None = None)
         make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
         bfloat16 = config.precision == "bfloat16"
-        history = optimise.run(learner, iter(loader), config.seed, bfloat16, report)
+        keeper = Keeper(state.beside(out), _settings(recipe, config, rows), config.save_every_s) if out else None
+        history = optimise.run(learner, loader, config.seed, bfloat16, report, keeper)
         loader.close()
         trained = _held_out(learner, val, make, config)
         found = None if recipe.retrieval is None else retrieval(learner, val, make, seed=config.seed)
@@ -105,6 +113,7 @@ def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | Non
     for path in (out / METRICS, *([metrics] if metrics else [])):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result.metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    state.beside(out).unlink(missing_ok=True)
     if curve is None:
         return
     curve.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +121,13 @@ def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | Non
         writer = csv.DictWriter(file, list(result.curve[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(result.curve)
+
+
+def _settings(recipe: Recipe, config: Config, rows: Rows) -> dict[str, Any]:
+    """What a saved state must have been made with; workers and device may be others."""
+    chosen = {key: getattr(config, key) for key in ("seed", "languages", "vocabulary", "precision", "init", "threads")}
+    of_shards = hashlib.sha256("".join(entry.sha256 for entry in rows.shards).encode()).hexdigest()
+    return {"recipe": recipe.source, "size": recipe.size, "shards": of_shards, **chosen}
 
 
 def _begin(recipe: Recipe, rows: Rows, config: Config) -> tuple[Learner, tokenizers.Tokenizer]:

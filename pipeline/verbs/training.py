@@ -88,9 +88,9 @@ def train(arguments: argparse.Namespace) -> Outcome:
     options = ("size", "init", "steps", "seed")
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     config = build(loop.Config, section | given, f"params.yaml, section train.{arguments.recipe}")
-    with TrainingProgress(arguments.recipe, arguments.quiet) as progress:
-        result = loop.train(arguments.recipe, arguments.shards, config, progress)
     out = arguments.out or Path("models") / arguments.recipe
+    with TrainingProgress(arguments.recipe, arguments.quiet) as progress:
+        result = loop.train(arguments.recipe, arguments.shards, config, progress, out)
     name = f"train-{arguments.recipe}"
     loop.save(result, out, arguments.metrics / f"{name}.json", arguments.plots / f"{name}.csv")
     return Outcome(

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.store import Writer, write_shard
+from schemas.errors import InputError
 from schemas.folder import Header
 from schemas.shards import SHARDS
 from trainer import loop
@@ -83,3 +90,74 @@ def test_training_lowers_the_contrastive_loss_of_held_out_pairs(shards: Path) ->
     result = loop.train("clip", shards, loop.Config(steps=60, batch_size=16, lr=1e-3, threads=1))
     (figures,) = result.metrics["objectives"].values()
     assert figures["held_out_loss"] < 0.8 * figures["untrained_loss"]
+
+
+class StoppedError(Exception):
+    """What ends a training in the middle."""
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+# clip: dropout; soho: a dictionary that follows the cells; villa: several passes a step
+@pytest.mark.parametrize("recipe", ["clip", "soho", "villa"])
+@settings(max_examples=2, derandomize=True, deadline=None)
+@given(stop=st.integers(1, 7))
+def test_a_training_that_goes_on_gives_the_weights_of_one_that_never_stopped(
+    recipe: str, stop: int, shards: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("models")
+    config = loop.Config(steps=8, batch_size=4, seed=1, threads=1, save_every_s=0.0)
+    whole, parts = folder / "whole", folder / "parts"
+    expected = loop.train(recipe, shards, config, out=whole)
+    loop.save(expected, whole, None, None)
+
+    def stop_there(step: int, *_: object) -> None:
+        if step == stop + 1:  # the state after `stop` steps is kept
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        loop.train(recipe, shards, config, stop_there, parts)
+    steps: list[int] = []
+    result = loop.train(recipe, shards, config, lambda step, *_: steps.append(step), parts)
+    loop.save(result, parts, None, None)
+    assert steps[0] == stop + 1
+    assert weights(parts) == weights(whole)
+    assert result.curve == expected.curve
+    assert [path.name for path in folder.iterdir() if path.suffix == ".pt"] == []
+
+
+def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("train: {clip: {steps: 12, batch_size: 4, threads: 1, save_every_s: 0}}\n")
+    pairloom = Path(sys.executable).with_name("pairloom")
+    command = [pairloom, "train", "--recipe", "clip", "--shards", shards, "--out", "models/clip"]
+    process = subprocess.Popen([*command, "--seed", "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    state = tmp_path / "models" / "clip.state.pt"
+    while not state.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    ended = subprocess.run([*command, "--seed", "2"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "training goes on after step" in ended.stderr
+    result = loop.train("clip", shards, loop.Config(steps=12, batch_size=4, seed=2, threads=1))
+    loop.save(result, tmp_path / "whole", None, None)
+    assert weights(tmp_path / "models" / "clip") == weights(tmp_path / "whole")
+
+
+def test_a_state_of_other_settings_is_named_and_not_used(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = loop.Config(steps=2, batch_size=4, threads=1, save_every_s=0.0)
+    loop.train("clip", shards, first, out=tmp_path / "clip")
+    steps: list[int] = []
+    loop.train("clip", shards, replace(first, seed=9), lambda step, *_: steps.append(step), tmp_path / "clip")
+    assert steps == [1, 2]
+    assert "is of other settings (seed): training begins anew" in capsys.readouterr().err
+
+
+def test_a_damaged_state_is_an_error_that_names_it(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.state.pt").write_bytes(b"half a file")
+    with pytest.raises(InputError, match="cannot be read"):
+        loop.train("clip", shards, loop.Config(steps=2, batch_size=4, threads=1), out=tmp_path / "clip")

@@ -1,0 +1,87 @@
+"""The state of a training before its end: a killed run goes on from there, to the same weights bit by bit.
+
+All that changes from step to step is in it; what is random is a function of (seed, step) and needs no state.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schemas.errors import InputError
+from trainer.data import Loader
+from trainer.history import History
+from trainer.learner import Learner
+
+
+@dataclass
+class Run:
+    """What a step changes."""
+
+    learner: Learner
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    loader: Loader
+    history: History
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "loader": self.loader.state_dict(),
+            "history": self.history.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.loader.load_state_dict(state["loader"])
+        self.history.restore(state["history"])
+
+
+@dataclass
+class Keeper:
+    """A file with the state, written every so often, of a training with these settings and no others."""
+
+    path: Path
+    settings: dict[str, Any]
+    every_s: float
+    _saved: float = field(default_factory=time.monotonic)
+
+    def restore(self, run: Run) -> int:
+        """Steps that are done already: 0 where there is no state, or one of other settings, which is told."""
+        if not self.path.exists():
+            return 0
+        try:
+            found = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises what it likes on a file that is none
+            raise InputError(f"the saved state cannot be read: {error}", str(self.path), "remove it") from error
+        other = sorted(key for key in self.settings if found["settings"].get(key) != self.settings[key])
+        if other:
+            print(f"{self.path} is of other settings ({', '.join(other)}): training begins anew", file=sys.stderr)
+            return 0
+        run.restore(found["run"])
+        print(f"{self.path}: training goes on after step {found['step']}", file=sys.stderr)
+        return int(found["step"])
+
+    def save_if_due(self, run: Run, step: int) -> None:
+        """step: how many are done. The file is put in place in one go, so that a kill leaves the one before."""
+        if time.monotonic() - self._saved < self.every_s:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        torch.save({"step": step, "settings": self.settings, "run": run.state()}, part)
+        part.replace(self.path)
+        self._saved = time.monotonic()
+
+
+def beside(out: Path) -> Path:
+    """Where the state is kept until the checkpoint folder `out` is written; not in it, DVC clears that before a run."""
+    return out.with_name(f"{out.name}.state.pt")
