@@ -130,8 +130,8 @@ def test_a_training_that_goes_on_gives_the_weights_of_one_that_never_stopped(
 
 def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {clip: {steps: 12, batch_size: 4, threads: 1, save_every_s: 0}}\n")
-    pairloom = Path(sys.executable).with_name("pairloom")
-    command = [pairloom, "train", "--recipe", "clip", "--shards", shards, "--out", "models/clip"]
+    pairloom = str(Path(sys.executable).with_name("pairloom"))
+    command = [pairloom, "train", "--recipe", "clip", "--shards", str(shards), "--out", "models/clip"]
     process = subprocess.Popen([*command, "--seed", "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
     state = tmp_path / "models" / "clip.state.pt"
     while not state.exists():
