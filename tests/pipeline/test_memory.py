@@ -40,3 +40,12 @@ def test_a_worker_is_given_its_pages_once() -> None:
     pages = (8 << 20) // os.sysconf("SC_PAGESIZE")
     assert faults("dask") > 90 * pages  # each block anew: what the limits are for
     assert faults("ours") < 5 * pages
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="this C library has no mallopt")
+def test_processes_that_a_command_starts_keep_theirs_too() -> None:
+    program = "import subprocess, sys; from pipeline.memory import keep_freed_memory; keep_freed_memory(); "
+    program += f"print(subprocess.check_output([sys.executable, '-c', {PROGRAM!r}, 'as started'], text=True))"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    pages = (8 << 20) // os.sysconf("SC_PAGESIZE")
+    assert int(subprocess.check_output([sys.executable, "-c", program], env=clean, text=True)) < 5 * pages
