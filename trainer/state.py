@@ -5,6 +5,7 @@ All that changes from step to step is in it; what is random is a function of (se
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from schemas.errors import InputError
 from trainer.data import Loader
 from trainer.history import History
 from trainer.learner import Learner
+
+# What torch raises, by where a file is damaged
+UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -61,9 +65,10 @@ class Keeper:
             return 0
         try:
             found = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises what it likes on a file that is none
+            before = found["settings"]
+        except UNREADABLE as error:
             raise InputError(f"the saved state cannot be read: {error}", str(self.path), "remove it") from error
-        other = sorted(key for key in self.settings if found["settings"].get(key) != self.settings[key])
+        other = sorted(key for key in self.settings if before.get(key) != self.settings[key])
         if other:
             print(f"{self.path} is of other settings ({', '.join(other)}): training begins anew", file=sys.stderr)
             return 0

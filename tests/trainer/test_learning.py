@@ -158,6 +158,11 @@ def test_a_state_of_other_settings_is_named_and_not_used(
 
 
 def test_a_damaged_state_is_an_error_that_names_it(shards: Path, tmp_path: Path) -> None:
-    (tmp_path / "clip.state.pt").write_bytes(b"half a file")
-    with pytest.raises(InputError, match="cannot be read"):
-        loop.train("clip", shards, loop.Config(steps=2, batch_size=4, threads=1), out=tmp_path / "clip")
+    config = loop.Config(steps=2, batch_size=4, threads=1, save_every_s=0.0)
+    loop.train("clip", shards, config, out=tmp_path / "clip")
+    state = tmp_path / "clip.state.pt"
+    whole = state.read_bytes()
+    for damaged in (b"", b"half a file", whole[: len(whole) // 2]):
+        state.write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read"):
+            loop.train("clip", shards, config, out=tmp_path / "clip")
