@@ -165,7 +165,7 @@ def tiny(name: str, **model: Any) -> Learner:
 
 
 def batch_of(ids_BT: Tensor, **targets: Tensor) -> Any:
-    words = SimpleNamespace(input_ids_BT=ids_BT, attention_mask_BT=ids_BT != 0)
+    words = SimpleNamespace(input_ids_BT=ids_BT, attention_mask_BT=ids_BT != 0, segments_BT=torch.zeros_like(ids_BT))
     pixels = torch.rand(len(ids_BT), 3, 64, 64, generator=torch.Generator().manual_seed(3))
     return _Batch(words=words, pixels_B3SS=pixels, pixel_mask_BSS=None, targets=targets)
 
@@ -386,3 +386,16 @@ def test_a_row_without_a_translation_takes_no_part() -> None:
     assert float(nothing.loss.detach()) == 0
     assert int(nothing.count) == 0
     assert float(loss([True], [1]).loss.detach()) == pytest.approx(0, abs=1e-6)  # a batch of one
+
+
+@pytest.mark.parametrize("name", ["e2e_vlp", "mlim", "pixelbert", "soho", "vilt"])
+def test_padding_of_the_text_changes_nothing(name: str) -> None:
+    model: Any = tiny(name).model
+    short, long = (batch_of(torch.tensor([ids])) for ids in ([2, 7, 8, 9, 3], [2, 7, 8, 9, 3, 0, 0, 0]))
+    with torch.no_grad():
+        torch.manual_seed(0)  # transformers' ViLT shuffles its patches
+        alone = model(short)
+        torch.manual_seed(0)
+        padded = model(long)
+    torch.testing.assert_close(padded.words_BTH[:, :5], alone.words_BTH, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(padded.units_BUH, alone.units_BUH, atol=2e-5, rtol=1e-4)
