@@ -1,6 +1,6 @@
 """Trains the starter detector on composed scenes; docs/starter-detector.md has the command that made the weights.
 
-python -m stages.regions.train_starter --steps 2500 --photographs FOLDER --out starter.safetensors
+python -m stages.regions.train_starter --steps 1400 --seed 1 --out starter.safetensors
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -112,9 +113,10 @@ def train(model: C4Detector, batches: Iterable[list[dict[str, Any]]], steps: int
 
 
 def save(model: C4Detector, out: Path) -> None:
-    """The trained tensors in float16, with the names of classes and attributes, put in place in one step."""
+    """The trained tensors in float16, with all names and the command that made them, put in place in one step."""
     tensors = {name: value.half().contiguous() for name, value in sorted(model.trained().items())}
-    notes = {"classes": json.dumps(CLASSES), "attributes": json.dumps(ATTRIBUTES)}
+    command = shlex.join(["python", "-m", "stages.regions.train_starter", *sys.argv[1:]])
+    notes = {"classes": json.dumps(CLASSES), "attributes": json.dumps(ATTRIBUTES), "command": command}
     part = out.with_suffix(".part")
     save_file(tensors, part, metadata=notes)
     part.replace(out)
