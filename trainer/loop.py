@@ -124,8 +124,8 @@ def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | Non
 
 
 def _settings(recipe: Recipe, config: Config, rows: Rows) -> dict[str, Any]:
-    """What a saved state must have been made with; workers and device may be others."""
-    chosen = {key: getattr(config, key) for key in ("seed", "languages", "vocabulary", "precision", "init", "threads")}
+    """What a saved state must have been made with, beside what the recipe holds; workers and device may be others."""
+    chosen = {key: getattr(config, key) for key in ("seed", "vocabulary", "precision", "init", "threads")}
     of_shards = hashlib.sha256("".join(entry.sha256 for entry in rows.shards).encode()).hexdigest()
     return {"recipe": recipe.source, "size": recipe.size, "shards": of_shards, **chosen}
 
