@@ -42,6 +42,7 @@ class Grid(nn.Sequential):
             if name not in parts:
                 raise ConfigError(f"the backbone has no layer {name} to freeze", "the recipe", f"any of {list(parts)}")
             parts[name].requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # a third to a half less time than the planes one after another
 
     def train(self, mode: bool = True) -> Grid:
         super().train(mode)
