@@ -34,21 +34,18 @@ def transport_plan(
     """
     words, regions = words_BT.to(cost_BTR.dtype), regions_BR.to(cost_BTR.dtype)
     pairs_BTR = words[:, :, None] * regions[:, None, :]
-    word_weight_BT = words / words.sum(dim=1, keepdim=True)
-    region_weight_BR = regions / regions.sum(dim=1, keepdim=True)
+    word_weight_BT1 = (words / words.sum(dim=1, keepdim=True)).unsqueeze(2)
+    region_weight_BR1 = (regions / regions.sum(dim=1, keepdim=True)).unsqueeze(2)
+    # Padding is carried nothing: its sums are 0, and divided by 1 instead.
+    word_padding_BT1, region_padding_BR1 = (1 - words).unsqueeze(2), (1 - regions).unsqueeze(2)
     kernel_BTR = torch.exp(-cost_BTR / beta) * pairs_BTR
-    plan_BTR, scale_BR = pairs_BTR, region_weight_BR
-    for _ in range(iterations):
+    plan_BTR, scale_BR1 = pairs_BTR, region_weight_BR1
+    for _ in range(iterations):  # fifty times a handful of small steps: what counts is how few they are
         step_BTR = kernel_BTR * plan_BTR
-        scale_BT = word_weight_BT / _positive(torch.einsum("btr,br->bt", step_BTR, scale_BR))
-        scale_BR = region_weight_BR / _positive(torch.einsum("btr,bt->br", step_BTR, scale_BT))
-        plan_BTR = scale_BT[:, :, None] * step_BTR * scale_BR[:, None, :]
+        scale_BT1 = word_weight_BT1 / torch.baddbmm(word_padding_BT1, step_BTR, scale_BR1)
+        scale_BR1 = region_weight_BR1 / torch.baddbmm(region_padding_BR1, step_BTR.mT, scale_BT1)
+        plan_BTR = step_BTR.mul_(scale_BT1).mul_(scale_BR1.mT)
     return plan_BTR
-
-
-def _positive(sums: Tensor) -> Tensor:
-    """The sums, and 1 where padding makes them 0."""
-    return torch.where(sums > 0, sums, 1)
 
 
 def word_region_alignment(distance_B: Tensor, match_B: Tensor) -> Tensor:
