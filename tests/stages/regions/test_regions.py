@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from schemas.table import Blob, metadata
 from stages.regions import Config, Tools, checkpoint_file, precision, process, resources, setup
 from stages.regions.extract import extract_one
 from stages.regions.select import Policy
-from stages.regions.starter import StarterNetwork
+from stages.regions.starter_network import StarterNetwork
 from stages.regions.stored import bad_value
 from tests.stages.regions.pictures import pairs_of, png
 
@@ -67,6 +69,15 @@ def test_a_damaged_picture_is_left_out_with_its_reason(tools: Tools, bodies: lis
     assert table["image_id"].to_pylist() == given["image_id"].to_pylist()[1:2]
     assert rejects["reason"].to_pylist() == ["damaged-image"] * 2
     assert rejects["key"].to_pylist() == [given["image_id"][i].as_py().hex() for i in (0, 2)]
+
+
+@pytest.mark.parametrize("detector", ["starter", "butd-r101"])
+def test_naming_the_files_of_a_detector_does_not_import_torch(detector: str) -> None:
+    """The executor asks before it starts the workers, and with torch they would wait seconds for the answer."""
+    code = f"from stages.regions import Config, resources; resources(Config(detector={detector!r}))"
+    told = f"{code}; import sys; print([name for name in ['torch', 'detectron2'] if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_no_rows_give_no_rows(tools: Tools) -> None:
