@@ -75,9 +75,9 @@ class Tools:
 
 def resources(config: Config) -> tuple[Path, ...]:
     """The network's weights."""
-    from stages.patches import networks
+    from stages.patches import checkpoint
 
-    return (networks.weights(config.network, config.checkpoint),)
+    return (checkpoint.weights(config.checkpoint),)
 
 
 def setup(config: Config, folder: Path) -> Tools:

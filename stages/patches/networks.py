@@ -13,7 +13,8 @@ from torch import nn
 
 from schemas.errors import ConfigError, InputError
 from schemas.table import Array
-from stages.regions import backbone, imagenet
+from stages.patches.checkpoint import weights
+from stages.regions import backbone
 from stages.regions.importing.containers import sha256
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # torchvision's, of 0 to 255
@@ -43,18 +44,9 @@ class Network:
         return vectors
 
 
-def weights(name: str, checkpoint: str | None) -> Path:
-    """The file of the weights; raises InputError if there is none."""
-    if checkpoint is None:
-        return imagenet.weights_file()
-    if not Path(checkpoint).is_file():
-        raise InputError("the checkpoint of the patches' network is missing", checkpoint, "set patches.checkpoint")
-    return Path(checkpoint)
-
-
 def load(name: str, checkpoint: str | None, device: str) -> Network:
     """The network in eval mode on the device. Raises InputError if its weights do not fit, ConfigError on the rest."""
-    path = weights(name, checkpoint)
+    path = weights(checkpoint)
     digest = sha256(path)
     placed = _device(device)
     if checkpoint is None:
