@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import InputError
 from trainer import recipe as recipes
 from trainer.contract import Shapes
-from trainer.learner import Learner, shapes_of
-from trainer.recipe import Recipe
+from trainer.learner import Learner
 from trainer.tokenizer import Tokenizer
 from trainer.tokenizer import load as load_tokenizer
 
@@ -52,20 +49,17 @@ def load(out: Path) -> tuple[Learner, Tokenizer]:
     return learner.eval(), load_tokenizer(out / TOKENIZER, recipe.text)
 
 
-def start(out: Path, recipe: Recipe, metadata: Mapping[str, str], device: torch.device) -> tuple[Learner, Tokenizer]:
-    """A learner of this recipe that begins where the checkpoint of any recipe ended, with its tokenizer.
+def take_over(learner: Learner, out: Path) -> None:
+    """Begin where the checkpoint of any recipe ended.
 
-    What the two have in common by name and shape is taken over: the model, and heads of the same objectives.
+    What the two have in common by name and shape is taken over: the model, and heads of the same objectives. Raises
+    InputError if that is nothing of the model.
     """
-    before, tokenizer = load(out)
-    tokenizer.max_tokens = recipe.text.max_tokens
-    learner = Learner(recipe, shapes_of(recipe, tokenizer, metadata)).to(device)
-    own = learner.state_dict()
-    fitting = {n: v for n, v in before.state_dict().items() if n in own and own[n].shape == v.shape}
+    before, own = load(out)[0].state_dict(), learner.state_dict()
+    fitting = {n: v for n, v in before.items() if n in own and own[n].shape == v.shape}
     if not any(name.startswith("model.") for name in fitting):
-        raise InputError("no weight of its model fits", str(out), f"train recipe {recipe.name} without --init")
+        raise InputError("no weight of its model fits", str(out), f"train recipe {learner.recipe.name} without --init")
     learner.load_state_dict(fitting, strict=False)
-    return learner, tokenizer
 
 
 def load_published(learner: Learner, path: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -84,12 +84,10 @@ def train(
     recipe = recipes.load(name, config.size, config.overrides())
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
-    with _seeded(config):
-        learner, tokenizer = _begin(recipe, rows, config)
-        size, options = recipe.training.batch_size, Options(max_tokens=recipe.training.max_tokens)
-        loader = Loader(
-            rows, recipe, tokenizer, seed=config.seed, batch_size=size, workers=config.workers, options=options
-        )
+    tokenizer = _tokenizer(recipe, rows, config)
+    with closing(_loader(recipe, rows, tokenizer, config)) as loader, _seeded(config):
+        loader.pool()  # its processes start while the model is made and tested
+        learner = _untrained(recipe, rows, tokenizer, config)
         make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
         bfloat16 = config.precision == "bfloat16"
@@ -130,18 +128,41 @@ def _settings(recipe: Recipe, config: Config, rows: Rows) -> dict[str, Any]:
     return {"recipe": recipe.source, "size": recipe.size, "shards": of_shards, **chosen}
 
 
-def _begin(recipe: Recipe, rows: Rows, config: Config) -> tuple[Learner, tokenizers.Tokenizer]:
-    """The untrained learner and its tokenizer."""
-    if config.init is not None and (Path(config.init) / checkpoint.CONFIG).exists():
-        return checkpoint.start(Path(config.init), recipe, rows.metadata(), pick_device(config.device))
+def _continued(config: Config) -> bool:
+    """Whether `init` is a folder that training wrote: its tokenizer stays in use, too."""
+    return config.init is not None and (Path(config.init) / checkpoint.CONFIG).exists()
+
+
+def _tokenizer(recipe: Recipe, rows: Rows, config: Config) -> tokenizers.Tokenizer:
+    if config.init is not None and _continued(config):
+        return tokenizers.load(Path(config.init) / checkpoint.TOKENIZER, recipe.text)
     if config.vocabulary is None:
-        tokenizer = tokenizers.train(rows.texts(), recipe.text)
-    else:
-        tokenizer = tokenizers.load(Path(config.vocabulary), recipe.text)
-    learner = Learner(recipe, shapes_of(recipe, tokenizer, rows.metadata())).to(pick_device(config.device))
-    if config.init is not None:
+        return tokenizers.train(rows.texts(), recipe.text)
+    return tokenizers.load(Path(config.vocabulary), recipe.text)
+
+
+def _loader(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, config: Config) -> Loader:
+    training = recipe.training
+    return Loader(
+        rows,
+        recipe,
+        tokenizer,
+        seed=config.seed,
+        batch_size=training.batch_size,
+        workers=config.workers,
+        options=Options(max_tokens=training.max_tokens),
+    )
+
+
+def _untrained(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, config: Config) -> Learner:
+    """Drawn by the seed, or what `init` names."""
+    device, shapes = pick_device(config.device), shapes_of(recipe, tokenizer, rows.metadata())
+    learner = Learner(recipe, shapes)
+    if config.init is not None and _continued(config):
+        checkpoint.take_over(learner, Path(config.init))
+    elif config.init is not None:
         checkpoint.load_published(learner, Path(config.init))
-    return learner, tokenizer
+    return learner.to(device)
 
 
 def pick_device(name: str) -> torch.device:

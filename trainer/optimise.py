@@ -30,19 +30,24 @@ def run(
     """
     training = learner.recipe.training
     optimiser = torch.optim.AdamW(
-        parameter_groups(learner, training.weight_decay), lr=training.lr, betas=training.betas, eps=training.eps
+        parameter_groups(learner, training.weight_decay),
+        lr=training.lr,
+        betas=training.betas,
+        eps=training.eps,
+        fused=True,  # a small model's step spent a tenth of its time here
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_share(step, training))
     history = History(tuple(learner.recipe.objectives))
     going = Run(learner, optimiser, schedule, loader, history)
     done = keeper.restore(going) if keeper else 0
     batches, began = iter(loader), time.monotonic() - history.seconds
+    learner.train()
     for step in range(done, training.steps):
         waited = time.monotonic()
         batch = next(batches)
         history.waiting_s += time.monotonic() - waited
         torch.manual_seed(seed * 1_000_003 + step)
-        losses = _step(learner.train(), batch, optimiser, training.clip, bfloat16)
+        losses = _step(learner, batch, optimiser, training.clip, bfloat16)
         schedule.step()
         history.add(step, losses, len(batch), where=f"recipe {learner.recipe.name}")
         history.seconds = time.monotonic() - began
@@ -69,7 +74,7 @@ def _step(
     else:
         losses = adversarial.backward(learner, batch.to(device), settings, autocast)
     if clip is not None:
-        nn.utils.clip_grad_norm_(learner.parameters(), clip)
+        nn.utils.clip_grad_norm_([one for group in optimiser.param_groups for one in group["params"]], clip)
     optimiser.step()
     return {name: float(scored.loss.detach()) for name, scored in losses.parts.items()}
 

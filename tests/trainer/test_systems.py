@@ -227,8 +227,8 @@ def test_another_recipes_checkpoint_starts_this_one(shards: Path, tmp_path: Path
     learner, loader = opened("uniter", shards)
     figures: dict[str, Any] = {"objectives": {}, "steps": 0, "batch_size": 1, "seed": 0, "retrieval": None}
     checkpoint.save(tmp_path, learner, loader.tokenizer, figures | {"rows": {"train": 1, "val": 1}})
-    other = recipes.load("villa", "tiny")
-    started, _ = checkpoint.start(tmp_path, other, loader.metadata(), torch.device("cpu"))
+    started = Learner(recipes.load("villa", "tiny"), learner.shapes)
+    checkpoint.take_over(started, tmp_path)
     for name, value in learner.state_dict().items():
         torch.testing.assert_close(started.state_dict()[name], value)
 
