@@ -23,6 +23,7 @@ from trainer import tokenizer as tokenizers
 from trainer.batch import Batch
 from trainer.data import Loader
 from trainer.learner import Learner, shapes_of
+from trainer.precision import Arithmetic
 from trainer.rows import Rows, open_rows
 
 ROUNDS, WARM = 3, 5
@@ -30,16 +31,15 @@ ROUNDS, WARM = 3, 5
 
 def fed(learner: Learner, loader: Loader) -> float:
     """Seconds of the recipe's steps from the loader."""
-    return optimise.run(learner, loader, 0, False, None).seconds
+    return optimise.run(learner, loader, 0, Arithmetic()).seconds
 
 
 def bare(learner: Learner, batches: list[Batch]) -> float:
     """Seconds of forward, backward, clipping and AdamW on batches in memory."""
-    training = learner.recipe.training
-    optimiser = torch.optim.AdamW(optimise.parameter_groups(learner, training.weight_decay), lr=training.lr)
+    optimiser, schedule = optimise.updates(learner)
     began = time.perf_counter()
     for batch in batches:
-        optimise._step(learner.train(), batch, optimiser, training.clip, False)
+        optimise._step(learner.train(), batch, optimiser, schedule, Arithmetic())
     return time.perf_counter() - began
 
 

@@ -27,6 +27,7 @@ from trainer import optimise
 from trainer import recipe as recipes
 from trainer.data import Loader
 from trainer.learner import Learner, shapes_of
+from trainer.precision import Arithmetic
 
 TYPES: tuple[Stored, ...] = ("float32", "float16", "int8")
 CLASSES, ROWS, SHOWN, WIDTH = 30, 1600, 20, 256
@@ -97,7 +98,7 @@ def train(folder: Path, steps: int, seed: int) -> dict[str, float]:
     loader = Loader(folder, recipe, seed=seed, batch_size=64)
     torch.manual_seed(seed)
     learner = Learner(recipe, shapes_of(recipe, loader.tokenizer, loader.metadata()))
-    history = optimise.run(learner, loader, seed, False, None)
+    history = optimise.run(learner, loader, seed, Arithmetic())
     return {name: float(np.mean([x for _, x in found[-len(found) // 4 :]])) for name, found in history.losses.items()}
 
 

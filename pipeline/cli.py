@@ -60,7 +60,7 @@ def _fail(error: PairloomError, as_json: bool) -> None:
 
 
 def _print(result: Outcome, as_json: bool) -> None:
-    if as_json:
+    if as_json and result.facts:
         print(json.dumps(result.facts, ensure_ascii=False, sort_keys=True))
     elif result.text:
         print(result.text)

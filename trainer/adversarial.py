@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,37 +11,43 @@ from trainer.batch import Batch
 from trainer.layers import full
 from trainer.learner import Learner, Losses
 from trainer.models.single_stream import Nudges
+from trainer.precision import Arithmetic
+from trainer.ranks import mean_of_all
 from trainer.recipe import Adversarial
 
 Norm = Literal["l2", "linf"]
-Autocast = Callable[[], AbstractContextManager[Any]]
 FLOOR = 1e-8  # of a gradient's norm, as in the authors' code
 
 
-def backward(learner: Learner, batch: Batch, settings: Adversarial, autocast: Autocast) -> Losses:
+def backward(learner: Learner, batch: Batch, settings: Adversarial, arithmetic: Arithmetic) -> Losses:
     """Gradients of one step, added over the passes; returns the losses of the first, unperturbed pass."""
     both = settings.words and settings.regions and not settings.together
     kinds = [(True, False), (False, True)] if both else [(settings.words, settings.regions)]
     first: Losses | None = None
     for words, regions in kinds:
-        losses = _passes(learner, batch, settings, (words, regions), 1 / len(kinds), autocast)
+        losses = _passes(learner, batch, settings, (words, regions), 1 / len(kinds), arithmetic)
         first = first or losses
     assert first is not None
     return first
 
 
 def _passes(
-    learner: Learner, batch: Batch, settings: Adversarial, which: tuple[bool, bool], share: float, autocast: Autocast
+    learner: Learner,
+    batch: Batch,
+    settings: Adversarial,
+    which: tuple[bool, bool],
+    share: float,
+    arithmetic: Arithmetic,
 ) -> Losses:
     first, kind = None, learner.kinds[batch.objective]
     nudges = _nothing(learner, batch, *which)
     for number in range(settings.steps):
-        with autocast():
+        with arithmetic.autocast():
             losses = learner.losses(kind, batch, nudges)
             loss = losses.loss
             if number and settings.kl > 0:  # the clean pass has a dropout of its own, and a gradient: as in the code
                 loss = loss + settings.kl * symmetric_kl(logits_of(learner.losses(kind, batch)), logits_of(losses))
-        (loss * share / settings.steps).backward()
+        arithmetic.backward(loss * share / settings.steps)
         first = first or losses
         nudges = Nudges(*(None if nudge is None else ascended(nudge, settings) for nudge in _parts(nudges)))
     assert first is not None
@@ -101,6 +105,6 @@ def symmetric_kl(one: list[Tensor], other: list[Tensor]) -> Tensor:
     total = torch.zeros(())
     for first, second in zip(one, other, strict=True):
         p, q = (full(logits).log_softmax(dim=-1) for logits in (first, second))
-        if len(p):
-            total = total + ((p.exp() - q.exp()) * (p - q)).sum(dim=-1).mean()
+        summed = ((p.exp() - q.exp()) * (p - q)).sum()
+        total = total + mean_of_all(summed / max(len(p), 1), torch.tensor(len(p)))
     return total

@@ -42,6 +42,7 @@ class Scored:
     answers: Tensor | None = None  # int64 [count], what was right: the best constant guess is what chance gives
     logits: Tensor | None = None  # [count, classes], where it tells classes apart
     chance: float | None = None  # instead of answers: the share that guessing gets right
+    over: Tensor | None = None  # scalar, what the loss is divided by, where that is not count
 
 
 @dataclass(frozen=True)

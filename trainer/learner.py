@@ -13,6 +13,7 @@ from schemas.errors import ConfigError
 from trainer.balance import adaptive
 from trainer.batch import Batch
 from trainer.contract import Scored, Shapes
+from trainer.ranks import of_all
 from trainer.recipe import Part, Recipe
 from trainer.tokenizer import Tokenizer
 
@@ -48,7 +49,7 @@ class Learner(nn.Module):
         encoded = self.model(batch) if nudges is None else self.model(batch, nudges)
         parts: dict[str, Scored] = {}
         for name, part in kind.items():
-            parts[name] = part.module.loss(self.model, encoded, self.heads[name], batch, part.settings)
+            parts[name] = of_all(part.module.loss(self.model, encoded, self.heads[name], batch, part.settings))
         weighted_K = torch.stack([part.weight * parts[name].loss for name, part in kind.items()])
         if self.recipe.training.balance == "adaptive":
             weighted_K = weighted_K * adaptive(weighted_K)

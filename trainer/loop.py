@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from schemas.errors import ConfigError
-from trainer import checkpoint, optimise, state
+from trainer import checkpoint, optimise, ranks, state
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.data import Loader, Make, Options
@@ -22,6 +22,7 @@ from trainer.evaluate import Held, held_out_losses, retrieval
 from trainer.history import History, Point
 from trainer.learner import Learner, shapes_of
 from trainer.optimise import Report
+from trainer.precision import Arithmetic, Precision
 from trainer.recipe import Recipe
 from trainer.rows import Rows, open_rows
 from trainer.state import Keeper
@@ -42,7 +43,7 @@ class Config:
     languages: tuple[str, ...] | None = None  # empty means all
     vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     init: str | None = None  # weights to start from: a folder that training wrote, or published .safetensors
     workers: int = 0  # processes that prepare batches
     threads: int | None = None  # of torch on a CPU; another number gives other rounding
@@ -78,10 +79,11 @@ def train(
     """Train recipe `name` on the train shards and test it on the val shards.
 
     The same shards, settings, number of threads and machine give the same weights, whether or not a run was killed and
-    began again: beside `out` lies what it goes on from. Raises ConfigError or StoreError before any work if the recipe
-    asks for what the shards lack.
+    began again: beside `out` lies what it goes on from. Under torchrun all ranks train together, and each tests what
+    came out. Raises ConfigError or StoreError before any work if the recipe asks for what the shards lack.
     """
-    recipe = recipes.load(name, config.size, config.overrides())
+    recipe, world = recipes.load(name, config.size, config.overrides()), ranks.launched()
+    world.check(recipe.training.batch_size)
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
     tokenizer = _tokenizer(recipe, rows, config)
@@ -90,9 +92,10 @@ def train(
         learner = _untrained(recipe, rows, tokenizer, config)
         make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
-        bfloat16 = config.precision == "bfloat16"
         keeper = Keeper(state.beside(out), _settings(recipe, config, rows), config.save_every_s) if out else None
-        history = optimise.run(learner, loader, config.seed, bfloat16, report, keeper)
+        arithmetic = Arithmetic(config.precision, next(learner.parameters()).device.type)
+        with world.joined():
+            history = optimise.run(learner, loader, config.seed, arithmetic, report, keeper)
         loader.close()
         trained = _held_out(learner, val, make, config)
         found = None if recipe.retrieval is None else retrieval(learner, val, make, seed=config.seed)
@@ -142,13 +145,16 @@ def _tokenizer(recipe: Recipe, rows: Rows, config: Config) -> tokenizers.Tokeniz
 
 
 def _loader(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, config: Config) -> Loader:
-    training = recipe.training
+    """This rank's."""
+    world, training = ranks.launched(), recipe.training
     return Loader(
         rows,
         recipe,
         tokenizer,
         seed=config.seed,
         batch_size=training.batch_size,
+        rank=world.rank,
+        world_size=world.size,
         workers=config.workers,
         options=Options(max_tokens=training.max_tokens),
     )
@@ -166,9 +172,11 @@ def _untrained(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, conf
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of this name; `auto` is the best there is."""
+    """The device of this name; `auto` is the best there is, and a rank takes the CUDA device of its number."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{ranks.launched().local}"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from trainer import adversarial
+from trainer import adversarial, ranks
 from trainer.batch import Batch
 from trainer.data import Loader
 from trainer.history import History
 from trainer.learner import Learner, Losses
+from trainer.precision import Arithmetic
 from trainer.recipe import Training
 from trainer.state import Keeper, Run
 
@@ -22,12 +24,62 @@ Report = Callable[[int, int, str, float, float], None]  # step, steps, objective
 
 
 def run(
-    learner: Learner, loader: Loader, seed: int, bfloat16: bool, report: Report | None, keeper: Keeper | None = None
+    learner: Learner,
+    loader: Loader,
+    seed: int,
+    arithmetic: Arithmetic,
+    report: Report | None = None,
+    keeper: Keeper | None = None,
 ) -> History:
-    """Train for the recipe's steps, from where the keeper's state ended.
+    """Train for the recipe's steps, from where the keeper's state ended; the loader's other ranks do so too.
 
-    Dropout is a function of (seed, step), so going on in the middle gives the weights of a run that never stopped.
+    Dropout is a function of (seed, step, rank), so going on in the middle gives the weights of a run that never
+    stopped. The first rank writes the state.
     """
+    training = learner.recipe.training
+    optimiser, schedule = updates(learner)
+    history = History(tuple(learner.recipe.objectives))
+    going = Run(learner, optimiser, schedule, arithmetic.scaler, loader, history)
+    done = keeper.restore(going) if keeper else 0
+    ranks.agree(done, next(learner.parameters()).device)
+    rank, size = loader.prepare.rank, loader.prepare.ranks
+    batches, began = iter(loader), time.monotonic() - history.seconds
+    learner.train()
+    for step in range(done, training.steps):
+        waited = time.monotonic()
+        batch = next(batches)
+        history.waiting_s += time.monotonic() - waited
+        torch.manual_seed(seed * 1_000_003 + step + (rank << 48))
+        losses = _step(learner, batch, optimiser, schedule, arithmetic)
+        history.add(step, losses, len(batch) * size, where=f"recipe {learner.recipe.name}")
+        history.seconds = time.monotonic() - began
+        if report is not None:
+            waiting = history.waiting_s / history.seconds
+            report(step + 1, training.steps, batch.objective, sum(losses.values()), waiting)
+        if keeper is not None and rank == 0:
+            keeper.save_if_due(going, step + 1)
+    return history
+
+
+def _step(
+    learner: Learner, batch: Batch, optimiser: Optimizer, schedule: LRScheduler, arithmetic: Arithmetic
+) -> dict[str, float]:
+    """One step; the loss of each of its objectives."""
+    device, training = next(learner.parameters()).device, learner.recipe.training
+    optimiser.zero_grad(set_to_none=True)
+    if training.adversarial is None:
+        with arithmetic.autocast():
+            losses: Losses = learner(batch.to(device))
+        arithmetic.backward(losses.loss)
+    else:
+        losses = adversarial.backward(learner, batch.to(device), training.adversarial, arithmetic)
+    ranks.average_gradients(learner.parameters())
+    arithmetic.update(learner, optimiser, schedule, training.clip)
+    return {name: float(scored.loss.detach()) for name, scored in losses.parts.items()}
+
+
+def updates(learner: Learner) -> tuple[Optimizer, LRScheduler]:
+    """AdamW with the recipe's settings, and its lr over the steps."""
     training = learner.recipe.training
     optimiser = torch.optim.AdamW(
         parameter_groups(learner, training.weight_decay),
@@ -36,47 +88,7 @@ def run(
         eps=training.eps,
         fused=True,  # a small model's step spent a tenth of its time here
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_share(step, training))
-    history = History(tuple(learner.recipe.objectives))
-    going = Run(learner, optimiser, schedule, loader, history)
-    done = keeper.restore(going) if keeper else 0
-    batches, began = iter(loader), time.monotonic() - history.seconds
-    learner.train()
-    for step in range(done, training.steps):
-        waited = time.monotonic()
-        batch = next(batches)
-        history.waiting_s += time.monotonic() - waited
-        torch.manual_seed(seed * 1_000_003 + step)
-        losses = _step(learner, batch, optimiser, training.clip, bfloat16)
-        schedule.step()
-        history.add(step, losses, len(batch), where=f"recipe {learner.recipe.name}")
-        history.seconds = time.monotonic() - began
-        if report is not None:
-            waiting = history.waiting_s / history.seconds
-            report(step + 1, training.steps, batch.objective, sum(losses.values()), waiting)
-        if keeper is not None:
-            keeper.save_if_due(going, step + 1)
-    return history
-
-
-def _step(
-    learner: Learner, batch: Batch, optimiser: torch.optim.Optimizer, clip: float | None, bfloat16: bool
-) -> dict[str, float]:
-    """One step; the loss of each of its objectives."""
-    device = next(learner.parameters()).device
-    autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=bfloat16)
-    settings = learner.recipe.training.adversarial
-    optimiser.zero_grad(set_to_none=True)
-    if settings is None:
-        with autocast():
-            losses: Losses = learner(batch.to(device))
-        torch.autograd.backward(losses.loss)
-    else:
-        losses = adversarial.backward(learner, batch.to(device), settings, autocast)
-    if clip is not None:
-        nn.utils.clip_grad_norm_([one for group in optimiser.param_groups for one in group["params"]], clip)
-    optimiser.step()
-    return {name: float(scored.loss.detach()) for name, scored in losses.parts.items()}
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_share(step, training))
 
 
 def lr_share(step: int, training: Training) -> float:

@@ -30,6 +30,7 @@ class Run:
     learner: Learner
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
     loader: Loader
     history: History
 
@@ -38,6 +39,7 @@ class Run:
             "learner": self.learner.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "loader": self.loader.state_dict(),
             "history": self.history.state(),
         }
@@ -46,6 +48,7 @@ class Run:
         self.learner.load_state_dict(state["learner"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state.get("scaler", {}))  # older ones have none, and none in float16
         self.loader.load_state_dict(state["loader"])
         self.history.restore(state["history"])
 

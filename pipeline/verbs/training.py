@@ -81,7 +81,7 @@ def add_recipe(verbs: Any) -> None:
 
 def train(arguments: argparse.Namespace) -> Outcome:
     """Train one recipe; its settings are section train.<recipe> of params.yaml."""
-    from trainer import loop, recipe
+    from trainer import loop, ranks, recipe
 
     recipe.path_of(arguments.recipe)  # a wrong name stops here
     section = read_params(arguments.params).get("train", {}).get(arguments.recipe) or {}
@@ -89,8 +89,11 @@ def train(arguments: argparse.Namespace) -> Outcome:
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     config = build(loop.Config, section | given, f"params.yaml, section train.{arguments.recipe}")
     out = arguments.out or Path("models") / arguments.recipe
+    first = ranks.launched().rank == 0  # which alone tells and writes
     with TrainingProgress(arguments.recipe, arguments.quiet) as progress:
-        result = loop.train(arguments.recipe, arguments.shards, config, progress, out)
+        result = loop.train(arguments.recipe, arguments.shards, config, progress if first else None, out)
+    if not first:
+        return Outcome()
     name = f"train-{arguments.recipe}"
     loop.save(result, out, arguments.metrics / f"{name}.json", arguments.plots / f"{name}.csv")
     return Outcome(

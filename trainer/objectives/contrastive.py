@@ -14,6 +14,7 @@ from torch.distributed.nn.functional import all_gather
 
 from trainer.batch import Batch, Example
 from trainer.contract import Embedded, Scored, Shapes, Towers
+from trainer.ranks import several
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -92,7 +93,7 @@ def image_keys(image_ids: Sequence[bytes]) -> Tensor:
 
 def gathered(rows: Tensor) -> Tensor:
     """The rows of all ranks, in their order; gradients find their way back to the rank that a row came from."""
-    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+    if not several():
         return rows
     if rows.requires_grad:
         return torch.cat(all_gather(rows))

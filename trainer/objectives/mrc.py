@@ -15,7 +15,7 @@ from trainer.batch import Batch, Example, RegionBatch
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.layers import full, initialised, transform
 from trainer.objectives.masking import RegionMasking
-from trainer.objectives.mrfr import Over, counted, hide_regions, mean_over
+from trainer.objectives.mrfr import Over, counted, divisor, hide_regions, mean_over
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -82,7 +82,8 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, set
     counted_BR = counted(batch, settings.matched_only)
     right = (counted_BR & (logits_BRC.argmax(dim=-1) == best_BR)).sum()
     value = mean_over(error_BR, counted_BR, regions, settings.over)
-    return Scored(value, counted_BR.sum(), right, best_BR[counted_BR], logits_BRC[counted_BR])
+    over = divisor(counted_BR, regions, settings.over)
+    return Scored(value, counted_BR.sum(), right, best_BR[counted_BR], logits_BRC[counted_BR], over=over)
 
 
 def _column(regions: RegionBatch, settings: Settings, kind: str) -> Tensor:

@@ -81,10 +81,11 @@ def loss(model: Regional, encoded: Encoded, head: Head, batch: Batch, settings: 
     error_BR = feature_error(predicted_BRD, regions.features_BRD, settings.error)
     counted_BR = counted(batch, settings.matched_only)
     value = mean_over(error_BR, counted_BR, regions, settings.over)
+    scored = Scored(value, counted_BR.sum(), over=divisor(counted_BR, regions, settings.over))
     if encoded.words_BTH.requires_grad:  # training; the score is only looked at in evaluation
-        return Scored(value, counted_BR.sum())
+        return scored
     found, answers = nearest_own(predicted_BRD[counted_BR], regions.features_BRD[counted_BR])
-    return Scored(value, counted_BR.sum(), found, answers)
+    return replace(scored, right=found, answers=answers)
 
 
 def counted(batch: Batch, matched_only: bool) -> Tensor:
@@ -108,7 +109,12 @@ def mean_over(error_BR: Tensor, counted_BR: Tensor, regions: RegionBatch, over: 
     """
     # `where` rather than indexing: a boolean index makes the GPU wait for the CPU.
     summed = torch.where(regions.mask_BR if over == "all" else counted_BR, error_BR, 0).sum()
-    return summed / (counted_BR if over == "masked" else regions.mask_BR).sum().clamp(min=1)
+    return summed / divisor(counted_BR, regions, over).clamp(min=1)
+
+
+def divisor(counted_BR: Tensor, regions: RegionBatch, over: Over) -> Tensor:
+    """How many regions the mean is over."""
+    return (counted_BR if over == "masked" else regions.mask_BR).sum()
 
 
 def nearest_own(predicted_MD: Tensor, target_MD: Tensor) -> tuple[Tensor, Tensor]:
