@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,53 +11,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from pipeline.store import Writer, write_shard
-from schemas.folder import Header, open_folder
-from schemas.pairs import CAPTION, PAIRS
+from schemas.folder import open_folder
 from stages.negatives import Config, growth
 from stages.negatives.inverted import open_index, open_statistics, read
 from stages.negatives.words import normalise
 from tests.pipeline.helpers import hashes
+from tests.stages.negatives.corpus import curated, shard
 
 INLINE = Options(RunConfig(cluster="inline"))
-IMAGES = 40  # a shard
-
-
-def shard(number: int) -> pa.Table:
-    """Images with one to three captions in two languages; words by a skewed law, some texts the same."""
-    rng = np.random.default_rng(number)
-    law = 1 / np.arange(1, 41)
-    words = np.array([f"word{rank}" for rank in range(40 + number)])[-40:]  # later shards have words of their own
-    texts = [
-        [" ".join(rng.choice(words, rng.integers(1, 8), p=law / law.sum())) for _ in range(rng.integers(1, 4))]
-        for _ in range(IMAGES)
-    ]
-    captions = [
-        [{"text": text, "original": text, "lang": "en" if rng.random() < 0.8 else "de"} for text in own]
-        for own in texts
-    ]
-    ids = [rng.bytes(16) for _ in range(IMAGES)]
-    sides: Any = dict.fromkeys(("width", "height", "original_width", "original_height"), [64] * IMAGES)
-    return PAIRS.table(
-        image_id=ids,
-        image=[b""] * IMAGES,
-        format=["png"] * IMAGES,
-        url=["http://host/"] * IMAGES,
-        sha256=[bytes(32)] * IMAGES,
-        phash=rng.integers(0, 1 << 63, IMAGES, dtype=np.uint64),
-        captions=pa.array(captions, pa.list_(CAPTION)),
-        extra=[{}] * IMAGES,
-        **sides,
-    )
-
-
-def curated(data: Path, shards: range) -> None:
-    """A finished table `curate` with these shards."""
-    writer = Writer.open(data / "curate", Header("pairs", PAIRS.version, "curate", 1, {}))
-    writer.begin([])
-    for number in shards:
-        writer.record(write_shard(data / "curate", f"{number:05d}", shard(number)))
-    writer.finish()
 
 
 def lists(data: Path) -> list[list[list[tuple[bytes, int, float]]]]:
@@ -135,14 +95,3 @@ def test_a_changed_old_shard_makes_a_full_build(tmp_path: Path) -> None:
     curated(tmp_path / "two", range(1, 5))
     run_stage("negatives", config, tmp_path / "two", INLINE)
     assert hashes(tmp_path / "one" / "negatives") == hashes(tmp_path / "two" / "negatives")
-
-
-@pytest.mark.slow
-def test_one_two_and_four_workers_write_the_same_bytes(tmp_path: Path) -> None:
-    written = []
-    for workers in (1, 2, 4):
-        data = tmp_path / str(workers)
-        curated(data, range(5))
-        run_stage("negatives", Config(top_k=5), data, Options(RunConfig(cluster="local", workers=workers)))
-        written.append(hashes(data / "negatives"))
-    assert written[0] == written[1] == written[2]
