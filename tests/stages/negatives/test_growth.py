@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from schemas.folder import open_folder
+from stages.contract import Before
 from stages.negatives import Config, growth
 from stages.negatives.inverted import open_index, open_statistics, read
+from stages.negatives.summary import MOST, summarise
 from stages.negatives.words import normalise
 from tests.pipeline.helpers import hashes
 from tests.stages.negatives.corpus import curated, shard
@@ -74,6 +81,37 @@ def test_frozen_idf_is_that_of_scikit_learn_fitted_on_the_first_captions(tmp_pat
                     truth = cosines[row, texts.index(normalise(negative["text"]))]
                     assert negative["similarity"] == pytest.approx(truth, abs=1e-6)
                 row += 1
+
+
+@given(
+    had=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("01"), min_size=1),
+    has=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("01")),
+)
+def test_shards_are_new_if_and_only_if_all_that_were_there_are_as_they_were(
+    had: dict[str, str], has: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("index")
+    (folder / growth.SHARDS).write_text(json.dumps(had))
+    new = growth.new_shards(has, Before(folder, folder))
+    grown = set(had.items()) <= set(has.items())
+    assert set(new) == (set(has) - set(had) if grown else set())
+
+
+def test_the_summary_of_a_table_counts_what_its_lists_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules[summarise.__module__], "ROOM", 100
+    )  # so that the counts are put together now and then
+    curated(tmp_path, range(4))
+    facts = run_stage("negatives", Config(top_k=5), tmp_path, INLINE).summary
+    rows = [row for _, table in open_folder(tmp_path / "negatives").tables() for row in table.to_pylist()]
+    found = [
+        (one["image_id"], one["caption_index"], one["text"]) for row in rows for own in row["negatives"] for one in own
+    ]
+    most = sorted(Counter(found).items(), key=lambda item: (-item[1], item[0]))[:MOST]
+    wanted = [{"image_id": i.hex(), "caption_index": at, "text": t, "times": n} for (i, at, t), n in most]
+    assert facts["most_frequent"] == wanted
+    assert facts["negatives"] == sum(facts["similarity_bins"].values()) == len(found)
+    assert facts["short"] == sum(missing > 0 for row in rows for missing in row["short"])
 
 
 def test_with_recomputed_idf_growing_is_a_full_run(tmp_path: Path) -> None:
