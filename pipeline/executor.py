@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -57,8 +57,13 @@ class CorpusOnDisk:
 
     inputs: dict[str, Folder]
 
-    def tables(self, stage: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        return self.inputs[stage].tables(columns)
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        return self.inputs[stage].tables(columns, shards)
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        return {entry.name: entry.sha256 for entry in self.inputs[stage].shards}
 
     def bytes(self, stage: str, name: str) -> int:
         return next(entry.bytes for entry in self.inputs[stage].shards if entry.name == name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class LoadedStage:
     inputs: Callable[[Any], tuple[str, ...]]  # of its Config
     output: Table
     version: int
+    columns: Mapping[str, Sequence[str]]
     scope: Scope
     config_type: type[Any]
     setup: Callable[..., Any]
@@ -56,6 +57,7 @@ def load(name: str) -> LoadedStage:
         inputs=getattr(module, "inputs", lambda config: module.INPUTS),
         output=module.OUTPUT,
         version=module.VERSION,
+        columns=getattr(module, "COLUMNS", {}),
         scope=getattr(module, "SCOPE", "shard"),
         config_type=module.Config,
         setup=module.setup,

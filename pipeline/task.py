@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,9 @@ def read_inputs(task: Task) -> list[pa.Table]:
     """One table for each of the stage's inputs: the shard of the same name (in its metadata), or the planned rows."""
     folders = list(task.places.inputs.values())
     if task.planned is None:
-        return [_named(read_shard(folder / f"{task.name}.parquet"), task.name) for folder in folders]
+        file, columns = f"{task.name}.parquet", load(task.stage).columns
+        inputs = task.places.inputs.items()
+        return [_named(read_shard(folder / file, columns.get(stage)), task.name) for stage, folder in inputs]
     names = sorted(set(task.planned["shard"].to_pylist()))
     first = _gather(folders[0], names, task.planned)
     return [first, *(_rows_of(folder, names, first["image_id"]) for folder in folders[1:])]
@@ -139,6 +141,8 @@ def _rows_of(folder: Path, names: Sequence[str], image_ids: pa.ChunkedArray) -> 
 
 def _part(table: pa.Table, rows: Sequence[int]) -> tuple[pa.Table, pa.Table]:
     """(these rows, the others), both in order."""
+    if not rows:
+        return table.slice(0, 0), table  # nothing is copied: a shard of pictures is large
     chosen = pa.array([row in rows for row in range(table.num_rows)], pa.bool_())
     return table.filter(chosen), table.filter(pc.invert(chosen))
 
@@ -164,7 +168,7 @@ def _with_provenance(output: pa.Table, task: Task) -> pa.Table:
     """The stage's own metadata and, under `pairloom`, what made this file (DESIGN decision 4)."""
     stage = load(task.stage)
     checked = stage.output.check(output, where=f"stage {stage.name}, shard {task.name}")
-    made_by = asdict(task.header) | {"config": as_json(task.config), "inputs": dict(task.sources)}
+    made_by = vars(task.header) | {"config": as_json(task.config), "inputs": dict(task.sources)}
     own = {b"pairloom": json.dumps(made_by, sort_keys=True, ensure_ascii=False).encode()}
     inherited = {key: value for key, value in (output.schema.metadata or {}).items() if key not in (*own, b"shard")}
     return checked.replace_schema_metadata(inherited | own)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,13 @@ class Folder:
             schema = pq.read_schema(self.file(name))
         return metadata(schema.empty_table())
 
-    def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
-        """(name, table) of each shard in order."""
+    def tables(
+        self, columns: Sequence[str] | None = None, shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """(name, table) of each shard in order; of these shards, if not all."""
         for entry in self.shards:
-            yield entry.name, self.read(entry.name, columns)
+            if shards is None or entry.name in shards:
+                yield entry.name, self.read(entry.name, columns)
 
 
 class _Explained:
@@ -131,7 +134,7 @@ def is_table(path: Path) -> bool:
 
 def manifest_json(header: Header, shards: Sequence[Entry]) -> str:
     """The manifest of a finished table, byte for byte the same whoever wrote the shards in whatever order."""
-    content = asdict(header) | {"shards": [asdict(entry) for entry in _sorted(shards)]}
+    content = vars(header) | {"shards": [vars(entry) for entry in _sorted(shards)]}
     return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

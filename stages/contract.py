@@ -13,6 +13,8 @@ A stage is a module or package `stages/<name>` with:
 and, where it needs them:
 
     inputs(config)              -> INPUTS, and further ones that the settings ask for
+    COLUMNS: dict               input stage -> the columns of it that `process` reads; without an entry it gets all.
+                                A quarantined row has only these. Pictures that nobody looks at cost most of the reading
     SCOPE                       which input shards shard N depends on: "shard" (N alone; the default),
                                 "before" (all up to N) or "all"
     index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`
@@ -38,7 +40,7 @@ tables have the name of their shard in their schema's metadata, as `shard` (not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -56,8 +58,13 @@ Result: TypeAlias = pa.Table | tuple[pa.Table, pa.Table]
 class Corpus(Protocol):
     """All input shards of a stage, for `index` and `plan`."""
 
-    def tables(self, stage: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """(shard name, its table with these columns), in shard order, one at a time."""
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """(shard name, its table with these columns), in shard order, one at a time; of these shards, if not all."""
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        """shard name -> SHA-256 of the file of each shard, in shard order."""
 
     def bytes(self, stage: str, name: str) -> int:
         """Size on disk of one input shard."""

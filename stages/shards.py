@@ -23,7 +23,7 @@ from stages.contract import Corpus, Planned
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
-VERSION = 3
+VERSION = 4
 SCOPE = "all"
 SPLITS = ("train", "val")
 

@@ -83,7 +83,8 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     _begin(arguments, {"captions": sha256_file(arguments.captions), **asdict(columns), **asdict(config)})
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
         mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
-        facts = summarise(_written(mined, max(arguments.threads, 1), arguments.out, progress))
+        written = _written(mined, max(arguments.threads, 1), arguments.out, progress)
+        facts = summarise(written, lambda: map(pq.read_table, sorted(arguments.out.glob("*.parquet"))))
     facts = {"out": str(arguments.out), **facts, "seconds": round(time.monotonic() - start, 2)}
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")

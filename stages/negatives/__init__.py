@@ -7,7 +7,7 @@ here needs more than numpy, numba and pyarrow.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,29 @@ from stages.negatives.mining import mine_captions
 from stages.negatives.near import looks_like
 from stages.negatives.rule import Config
 from stages.negatives.standalone import mine
-from stages.negatives.summary import summarise
+from stages.negatives.summary import COUNTED, summarise
 from stages.negatives.table import lookup, offsets, told
 
 INPUTS = ("curate",)
 OUTPUT = NEGATIVES
-VERSION = 2
+VERSION = 3
+COLUMNS = {"curate": ("image_id", "captions")}
 SCOPE = "all"
 
-__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "grow", "index", "mine", "process", "setup", "summary"]
+__all__ = [
+    "COLUMNS",
+    "INPUTS",
+    "OUTPUT",
+    "SCOPE",
+    "VERSION",
+    "Config",
+    "grow",
+    "index",
+    "mine",
+    "process",
+    "setup",
+    "summary",
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class Tools:
 
     config: Config
     indexes: dict[str | None, Index]
-    told: Told | None
+    told: Told
 
 
 def index(corpus: Corpus, config: Config, folder: Path) -> None:
@@ -53,26 +67,35 @@ def index(corpus: Corpus, config: Config, folder: Path) -> None:
 
     Raises InputError if an image is there twice.
     """
-    growth.write(_captions(corpus, config), config, folder)
+    growth.write(_captions(corpus, config), corpus.hashes("curate"), config, folder)
 
 
 def grow(corpus: Corpus, config: Config, folder: Path, before: Before) -> bool:
     """`index` where a finished run went before and shards were added only; False where that can't be exact."""
-    return config.idf == "frozen" and growth.add(_captions(corpus, config), config, folder, before)
+    if config.idf != "frozen":
+        return False
+    hashes = corpus.hashes("curate")
+    new = growth.new_shards(hashes, before)
+    return bool(new) and growth.add(_captions(corpus, config, new), hashes, config, folder, before)
 
 
-def _captions(corpus: Corpus, config: Config) -> dict[str, pa.Table]:
-    """The captions of each shard."""
-    columns = ["image_id", "captions"] + ([] if config.near_distance is None else ["phash"])
-    shards = dict(corpus.tables("curate", columns))
+def _captions(corpus: Corpus, config: Config, shards: Sequence[str] | None = None) -> pa.Table:
+    """The captions of these shards, of all if None; near duplicates are looked for among all."""
+    alike: dict[str, pa.Table] = {}
     if config.near_distance is not None:
-        shards = looks_like(shards, config.near_distance)
-    return {name: captions_of(table) for name, table in shards.items()}
+        alike = looks_like(dict(corpus.tables("curate", ["image_id", "phash"])), config.near_distance)
+    captions = []
+    for name, table in corpus.tables("curate", COLUMNS["curate"], shards):
+        if alike:
+            table = table.append_column("looks_like", alike[name]["looks_like"])
+        captions.append(captions_of(table))
+    return pa.concat_tables(captions)
 
 
 def summary(corpus: Corpus) -> dict[str, Any]:
     """How similar the negatives are, how many captions are short, and which negatives come most often."""
-    return summarise(table for _, table in corpus.tables("negatives", ["negatives", "short"]))
+    counted = (table for _, table in corpus.tables("negatives", [*COUNTED, "short"]))
+    return summarise(counted, lambda: (table for _, table in corpus.tables("negatives", ["negatives"])))
 
 
 def setup(config: Config, folder: Path) -> Tools:
@@ -96,26 +119,20 @@ def process(curate: pa.Table, tools: Tools) -> pa.Table:
 
 
 def _lists(curate: pa.Table, captions: pa.Table, tools: Tools) -> Iterator[Lists]:
-    before = tools.told.of(metadata(curate).get("shard", ""), curate) if tools.told else None
+    before = tools.told.of(metadata(curate).get("shard", ""), curate)
     known = np.zeros(len(captions), np.bool_)
-    if before is not None:
-        known[before.rows] = True
+    known[before.rows] = True
     for number, (lang, own) in enumerate(tools.indexes.items()):
         rows = of_language(captions, lang)
         parts, numbers = lookup(own, captions.take(pa.array(rows)))
         for part in np.unique(parts):
             here = parts == part
-            new = here & ~known[rows]
-            yield _mined(own, int(part), rows[new], numbers[new], tools.config)
-            old = here & known[rows]
-            if before is not None and tools.told is not None and old.any():
+            new, old = here & ~known[rows], here & known[rows]
+            if new.any():
+                yield _mined(own, int(part), rows[new], numbers[new], tools.config)
+            if old.any():
                 told_before = before.of(np.searchsorted(before.rows, rows[old]))
-                fresh = tools.told.fresh.get(number)
-                yield (
-                    told_before
-                    if fresh is None
-                    else _grown(own, int(part), told_before, numbers[old], tools.config, fresh)
-                )
+                yield _grown(own, int(part), told_before, numbers[old], tools.config, tools.told.fresh.get(number))
 
 
 def _mined(index: Index, part: int, rows: Array, numbers: Array, config: Config) -> Lists:
@@ -124,8 +141,10 @@ def _mined(index: Index, part: int, rows: Array, numbers: Array, config: Config)
     return Lists(rows, found.counts, told(index, found.places, found.similarities))
 
 
-def _grown(index: Index, part: int, before: Lists, numbers: Array, config: Config, fresh: int) -> Lists:
-    """Lists that were told before with what the part `fresh` adds to them."""
+def _grown(index: Index, part: int, before: Lists, numbers: Array, config: Config, fresh: int | None) -> Lists:
+    """Lists that were told before with what the part `fresh` adds to them; None: no caption of the language is new."""
+    if fresh is None:
+        return before
     found = mine_captions(index, part, numbers, config, into=[fresh], known=before.last(config.top_k))
     added = Lists(before.rows, found.counts, told(index, found.places, found.similarities))
     return union(before, added, config.top_k)

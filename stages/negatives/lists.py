@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.negatives import NEGATIVE
+from stages.negatives.captions import one_chunk
 from stages.negatives.spread import merge
 from stages.negatives.table import fixed, listed
 
@@ -25,8 +27,14 @@ class Lists:
     counts: Array  # int64 (captions,)
     negatives: pa.StructArray  # one list after the other
 
+    @classmethod
+    def nothing(cls) -> Lists:
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), pa.array([], NEGATIVE))
+
     def of(self, chosen: Array) -> Lists:
         """Those of some of the captions (positions in `rows`, ascending)."""
+        if len(chosen) == len(self.rows):
+            return self
         starts = np.cumsum(self.counts) - self.counts
         counts = self.counts[chosen]
         begins = np.repeat(starts[chosen] - (np.cumsum(counts) - counts), counts)
@@ -67,6 +75,8 @@ def together(parts: Sequence[Lists], captions: int, kind: pa.DataType) -> pa.Lis
         counts[part.rows] = part.counts
     if not parts:
         return listed(counts, pa.array([], kind))
+    if len(parts) == 1:
+        return listed(counts, parts[0].negatives)
     order = np.argsort(np.concatenate([np.repeat(part.rows, part.counts) for part in parts]), kind="stable")
     negatives = pa.concat_arrays([part.negatives for part in parts])
     return listed(counts, negatives.take(pa.array(order)))
@@ -74,7 +84,9 @@ def together(parts: Sequence[Lists], captions: int, kind: pa.DataType) -> pa.Lis
 
 def flat(lists: pa.Table, column: str, rows: Array) -> Lists:
     """The captions' lists of these rows of a table of images (column: list of lists), with their number among them."""
-    images = lists[column].combine_chunks().take(pa.array(rows))
+    images = one_chunk(lists[column])
+    if not np.array_equal(rows, np.arange(len(images))):  # moving the texts costs as much as reading them
+        images = images.take(pa.array(rows))
     captions = pc.list_flatten(images)
     counts = pc.list_value_length(captions).to_numpy(zero_copy_only=False).astype(np.int64)
     return Lists(np.arange(len(captions)), counts, pc.list_flatten(captions))

@@ -2,67 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.negatives.captions import one_chunk
+
+Array = npt.NDArray[Any]
+
+KEY = ["image_id", "caption_index"]
 STEP = 0.05  # width of a bin of similarities
 MOST = 10  # most frequent negatives that are named
-ROOM = 1 << 22  # different captions that are counted before the counts are put together
+ROOM = 1 << 22  # negatives that wait to be counted, besides the captions that were counted before
+# All that is counted, as Parquet names its columns: the texts are three quarters of a table and would only be skipped.
+COUNTED = [f"negatives.list.element.list.element.{name}" for name in ("image_id", "caption_index", "similarity")]
 
 
-def summarise(tables: Iterable[pa.Table]) -> dict[str, Any]:
+def summarise(tables: Iterable[pa.Table], with_texts: Callable[[], Iterable[pa.Table]]) -> dict[str, Any]:
     """Facts of tables with the columns negatives and short, an entry a caption or a list of entries an image.
 
+    The negatives need no text here; with_texts gives tables that have it, read until the few that are named are found.
     captions and negatives; short (captions with fewer than top_k) and short_share; similarity_bins: from which value on
     (as text) how many; most_frequent: image_id (hex or as given), caption_index, text and times.
     """
     captions = short = 0
-    bins: dict[int, int] = {}
+    bins = np.zeros(0, np.int64)
     waiting: list[pa.Table] = []
     for table in tables:
         missing = _flat(table["short"])
         captions, short = captions + len(missing), short + int(pc.sum(pc.greater(missing, 0)).as_py() or 0)
         negatives = _flat(table["negatives"])
-        values = negatives.field("similarity").to_numpy(zero_copy_only=False)
-        numbers, times = np.unique(np.floor(values / np.float32(STEP) + 1e-4).astype(int), return_counts=True)
-        for number, count in zip(numbers.tolist(), times.tolist(), strict=True):
-            bins[number] = bins.get(number, 0) + count
-        names = ["image_id", "caption_index", "text"]
-        counted = pa.table([negatives.field(name) for name in names], names=names)
-        waiting.append(_counted(counted.append_column("times", pa.array(np.ones(len(counted), np.int64)))))
+        bins = _added(bins, _bins(negatives.field("similarity").to_numpy(zero_copy_only=False)))
+        waiting.append(_once(negatives))
         if sum(map(len, waiting)) > ROOM:
-            waiting = [_counted(pa.concat_tables(waiting))]
+            waiting = [_counted(waiting)]
+    best = _most_frequent(_counted(waiting)) if waiting else []
     return {
         "captions": captions,
-        "negatives": sum(bins.values()),
+        "negatives": int(bins.sum()),
         "short": short,
         "short_share": round(short / max(captions, 1), 4),
-        "similarity_bins": {f"{number * STEP:.2f}": bins[number] for number in sorted(bins)},
-        "most_frequent": _most_frequent(_counted(pa.concat_tables(waiting))) if waiting else [],
+        "similarity_bins": {f"{number * STEP:.2f}": int(bins[number]) for number in np.flatnonzero(bins)},
+        "most_frequent": _named(best, with_texts()),
     }
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
-    values = column.combine_chunks()
+    values = one_chunk(column)
     while pa.types.is_list(values.type):
         values = values.flatten()
     return values
 
 
-def _counted(table: pa.Table) -> pa.Table:
+def _bins(similarities: Array) -> Array:
+    """How many similarities, which are not negative, lie in each bin; int64."""
+    return np.bincount(np.floor(similarities / np.float32(STEP) + 1e-4).astype(np.int64))
+
+
+def _added(one: Array, other: Array) -> Array:
+    """The sum, as long as the longer one."""
+    longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
+    total = longer.copy()
+    total[: len(shorter)] += shorter
+    return total
+
+
+def _once(negatives: pa.StructArray) -> pa.Table:
+    """Each of these captions, which has come once."""
+    once = pa.array(np.ones(len(negatives), np.int64))
+    return pa.table([negatives.field("image_id"), negatives.field("caption_index"), once], names=[*KEY, "times"])
+
+
+def _counted(tables: list[pa.Table]) -> pa.Table:
     """One row a caption, with the sum of `times`."""
-    grouped = table.group_by(["image_id", "caption_index"]).aggregate([("text", "one"), ("times", "sum")])
-    return grouped.rename_columns({"text_one": "text", "times_sum": "times"}).select(table.column_names)
+    grouped = pa.concat_tables(tables).group_by(KEY).aggregate([("times", "sum")])
+    return grouped.rename_columns({"times_sum": "times"})
 
 
 def _most_frequent(counted: pa.Table) -> list[dict[str, Any]]:
-    keys = [("times", "descending"), ("image_id", "ascending"), ("caption_index", "ascending")]
-    best = counted.take(pc.select_k_unstable(counted, min(MOST, len(counted)), keys)).to_pylist()
+    """image_id, caption_index and times of the captions that come most often."""
+    keys = [("times", "descending"), *((name, "ascending") for name in KEY)]
+    best: list[dict[str, Any]] = counted.take(pc.select_k_unstable(counted, min(MOST, len(counted)), keys)).to_pylist()
+    return best
+
+
+def _named(best: list[dict[str, Any]], tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
+    """These captions with their texts, found in tables of negatives."""
+    unread, nameless = iter(tables), list(best)
+    texts: dict[tuple[Any, int], str] = {}
+    while nameless:
+        negatives = _flat(next(unread)["negatives"])
+        rows = [_find(negatives, caption) for caption in nameless]
+        for caption, row in zip(nameless, rows, strict=True):
+            if row >= 0:
+                texts[caption["image_id"], caption["caption_index"]] = negatives.field("text")[row].as_py()
+        nameless = [caption for caption, row in zip(nameless, rows, strict=True) if row < 0]
     return [
-        {**row, "image_id": row["image_id"].hex() if isinstance(row["image_id"], bytes) else row["image_id"]}
-        for row in best
+        {
+            "image_id": image_id.hex() if isinstance(image_id, bytes) else image_id,
+            "caption_index": caption_index,
+            "text": texts[image_id, caption_index],
+            "times": times,
+        }
+        for image_id, caption_index, times in (caption.values() for caption in best)
     ]
+
+
+def _find(negatives: pa.StructArray, caption: dict[str, Any]) -> int:
+    """Where the caption is first among the negatives, or -1."""
+    columns = {name: negatives.field(name) for name in KEY}
+    same = [pc.equal(column, pa.scalar(caption[name], column.type)) for name, column in columns.items()]
+    row: int = pc.and_(*same).index(True).as_py()
+    return row

@@ -18,7 +18,8 @@ def test_the_summary_and_its_chart_count_what_is_there(tmp_path: Path) -> None:
     texts = ["red dog runs", "red cat", "red bus", "blue sea", "red cat sits"]
     mined = mine(texts, list("abcde"), config=Config(top_k=2, ceiling=0.9))
     found = [one for row in mined["negatives"].to_pylist() for one in row]
-    facts = summarise([mined.slice(0, 2), mined.slice(2)])
+    tables = [mined.slice(0, 2), mined.slice(2)]
+    facts = summarise(tables, lambda: tables)
     assert facts["captions"] == 5
     assert facts["negatives"] == sum(facts["similarity_bins"].values()) == len(found)
     assert facts["short"] == sum(short > 0 for short in mined["short"].to_pylist())
@@ -37,8 +38,8 @@ def test_lists_by_image_are_counted_as_lists_by_caption_are() -> None:
     by_image = pa.table(
         {name: pa.array([mined[name].to_pylist()], pa.list_(mined[name].type)) for name in ("negatives", "short")}
     )
-    assert summarise([by_image]) == summarise([mined])
-    assert summarise([])["captions"] == 0
+    assert summarise([by_image], lambda: [by_image]) == summarise([mined], lambda: [mined])
+    assert summarise([], list)["captions"] == 0
 
 
 def test_without_metrics_there_is_no_chart_and_broken_ones_are_named(tmp_path: Path) -> None:

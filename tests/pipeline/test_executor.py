@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_every_row_is_kept_or_in_quarantine_with_its_reason(tmp_path: Path) -> N
         ("http://host/5", "stage-error"),
     }
     assert "cannot take raise" in next(row["detail"] for row in rejects if row["reason"] == "stage-error")
+
+
+def test_a_stage_gets_the_columns_that_it_names_and_no_others(tmp_path: Path) -> None:
+    write_texts(["a", "raise", "bb", "ccc"], tmp_path)
+    run_stage(STAGE, Config(), tmp_path, INLINE)
+    assert "licence" in open_folder(tmp_path / "urls").read("00000").column_names
+    (reject,) = open_folder(tmp_path / "quarantine/words").read("00000").to_pylist()
+    assert set(json.loads(reject["row"])) == {"url", "captions"}
 
 
 def test_the_stages_metadata_and_the_provenance_are_in_the_file(tmp_path: Path) -> None:

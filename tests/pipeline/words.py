@@ -18,6 +18,7 @@ from schemas.table import Column, Table
 INPUTS = ("urls",)
 OUTPUT = Table("words", 1, "one url", (Column("url", pa.string(), "as listed"), Column("letters", pa.int64(), "count")))
 VERSION = 1
+COLUMNS = {"urls": ("url", "captions")}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +28,14 @@ class Listed:
     def __init__(self, images: list[list[bytes]]) -> None:
         self.images = {f"{number:05d}": ids for number, ids in enumerate(images)}
 
-    def tables(self, stage: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
         for name, ids in self.images.items():
             yield name, pa.table({"image_id": pa.array(ids, pa.binary(16))})
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        return {}
 
     def bytes(self, stage: str, name: str) -> int:
         return 1000 * len(self.images[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,15 @@ class Corpus:
     def __init__(self, shards: Sequence[Sequence[Row]]) -> None:
         self.shards = {f"{number:05d}": table(rows, f"{number:05d}") for number, rows in enumerate(shards)}
 
-    def tables(self, stage: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
         assert stage == "download"
         for name, shard in self.shards.items():
             yield name, shard.select(columns)
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        return {}
 
     def bytes(self, stage: str, name: str) -> int:
         return int(self.shards[name].nbytes)

@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from pipeline.store import Writer, write_shard
-from schemas.folder import Header, open_folder
-from schemas.pairs import CAPTION, PAIRS
+from schemas.folder import open_folder
+from stages.contract import Before
 from stages.negatives import Config, growth
 from stages.negatives.inverted import open_index, open_statistics, read
+from stages.negatives.summary import MOST, summarise
 from stages.negatives.words import normalise
 from tests.pipeline.helpers import hashes
+from tests.stages.negatives.corpus import curated, shard
 
 INLINE = Options(RunConfig(cluster="inline"))
-IMAGES = 40  # a shard
-
-
-def shard(number: int) -> pa.Table:
-    """Images with one to three captions in two languages; words by a skewed law, some texts the same."""
-    rng = np.random.default_rng(number)
-    law = 1 / np.arange(1, 41)
-    words = np.array([f"word{rank}" for rank in range(40 + number)])[-40:]  # later shards have words of their own
-    texts = [
-        [" ".join(rng.choice(words, rng.integers(1, 8), p=law / law.sum())) for _ in range(rng.integers(1, 4))]
-        for _ in range(IMAGES)
-    ]
-    captions = [
-        [{"text": text, "original": text, "lang": "en" if rng.random() < 0.8 else "de"} for text in own]
-        for own in texts
-    ]
-    ids = [rng.bytes(16) for _ in range(IMAGES)]
-    sides: Any = dict.fromkeys(("width", "height", "original_width", "original_height"), [64] * IMAGES)
-    return PAIRS.table(
-        image_id=ids,
-        image=[b""] * IMAGES,
-        format=["png"] * IMAGES,
-        url=["http://host/"] * IMAGES,
-        sha256=[bytes(32)] * IMAGES,
-        phash=rng.integers(0, 1 << 63, IMAGES, dtype=np.uint64),
-        captions=pa.array(captions, pa.list_(CAPTION)),
-        extra=[{}] * IMAGES,
-        **sides,
-    )
-
-
-def curated(data: Path, shards: range) -> None:
-    """A finished table `curate` with these shards."""
-    writer = Writer.open(data / "curate", Header("pairs", PAIRS.version, "curate", 1, {}))
-    writer.begin([])
-    for number in shards:
-        writer.record(write_shard(data / "curate", f"{number:05d}", shard(number)))
-    writer.finish()
 
 
 def lists(data: Path) -> list[list[list[tuple[bytes, int, float]]]]:
@@ -116,6 +83,37 @@ def test_frozen_idf_is_that_of_scikit_learn_fitted_on_the_first_captions(tmp_pat
                 row += 1
 
 
+@given(
+    had=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("01"), min_size=1),
+    has=st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("01")),
+)
+def test_shards_are_new_if_and_only_if_all_that_were_there_are_as_they_were(
+    had: dict[str, str], has: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("index")
+    (folder / growth.SHARDS).write_text(json.dumps(had))
+    new = growth.new_shards(has, Before(folder, folder))
+    grown = set(had.items()) <= set(has.items())
+    assert set(new) == (set(has) - set(had) if grown else set())
+
+
+def test_the_summary_of_a_table_counts_what_its_lists_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules[summarise.__module__], "ROOM", 100
+    )  # so that the counts are put together now and then
+    curated(tmp_path, range(4))
+    facts = run_stage("negatives", Config(top_k=5), tmp_path, INLINE).summary
+    rows = [row for _, table in open_folder(tmp_path / "negatives").tables() for row in table.to_pylist()]
+    found = [
+        (one["image_id"], one["caption_index"], one["text"]) for row in rows for own in row["negatives"] for one in own
+    ]
+    most = sorted(Counter(found).items(), key=lambda item: (-item[1], item[0]))[:MOST]
+    wanted = [{"image_id": i.hex(), "caption_index": at, "text": t, "times": n} for (i, at, t), n in most]
+    assert facts["most_frequent"] == wanted
+    assert facts["negatives"] == sum(facts["similarity_bins"].values()) == len(found)
+    assert facts["short"] == sum(missing > 0 for row in rows for missing in row["short"])
+
+
 def test_with_recomputed_idf_growing_is_a_full_run(tmp_path: Path) -> None:
     config = Config(top_k=5)
     for shards in (range(3), range(4)):
@@ -135,14 +133,3 @@ def test_a_changed_old_shard_makes_a_full_build(tmp_path: Path) -> None:
     curated(tmp_path / "two", range(1, 5))
     run_stage("negatives", config, tmp_path / "two", INLINE)
     assert hashes(tmp_path / "one" / "negatives") == hashes(tmp_path / "two" / "negatives")
-
-
-@pytest.mark.slow
-def test_one_two_and_four_workers_write_the_same_bytes(tmp_path: Path) -> None:
-    written = []
-    for workers in (1, 2, 4):
-        data = tmp_path / str(workers)
-        curated(data, range(5))
-        run_stage("negatives", Config(top_k=5), data, Options(RunConfig(cluster="local", workers=workers)))
-        written.append(hashes(data / "negatives"))
-    assert written[0] == written[1] == written[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +172,14 @@ class Listed:
     def __init__(self, shards: list[pa.Table]) -> None:
         self.shards = shards
 
-    def tables(self, stage: str, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
         for number, shard in enumerate(self.shards):
             yield f"{number:05d}", shard.select(list(columns))
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        return {}
 
     def bytes(self, stage: str, name: str) -> int:
         return 0
