@@ -55,7 +55,7 @@ class Make:
         """Nothing hidden yet. rng draws the augmentation."""
         units = self.units.module.load(pair.image, self.units.settings, rng if self.augment else None)
         words = self.tokenizer.words(pair.text, pair.second)
-        return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch)
+        return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch, question=pair.question)
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Example:
         """The row made ready for these objectives: first each says what goes together, then each what is hidden."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -42,6 +43,7 @@ def run(
         batch = next(batches)
         history.waiting_s += time.monotonic() - waited
         torch.manual_seed(seed * 1_000_003 + step)
+        batch = replace(batch, progress=step / training.steps)
         losses = _step(learner.train(), batch, optimiser, training.clip, bfloat16)
         schedule.step()
         history.add(step, losses, len(batch), where=f"recipe {learner.recipe.name}")
