@@ -15,6 +15,7 @@ import torch
 
 from schemas.errors import ConfigError, StoreError
 from schemas.table import Array
+from trainer import questions
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.batch import Batch, Example, collate, map_tensors
@@ -291,6 +292,8 @@ class Loader:
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
         make = Make(tokenizer, recipe.units, options.augment, recipe.text.second)
         _check_budget(options, recipe, world_size)
+        if any(part.name == "qa" for part in recipe.objectives.values()):
+            questions.refuse_other_answers(parts)
         self.prepare = Prepare(stream, steps, make, recipe.steps(), seed, rank, world_size, options)
         self.tokenizer, self.options, self.workers = tokenizer, options, workers
         self.step = 0
