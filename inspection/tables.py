@@ -10,16 +10,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas.patches import PATCHES_METADATA
+from schemas.qa import QA_METADATA
 from schemas.quarantine import REASONS
 from schemas.regions import REGIONS_METADATA
 from schemas.table import Blob, Column, Table
 
-NAMES = ("urls", "pairs", "files", "regions", "tags", "negatives", "patches", "shards", "quarantine", "truth")
+NAMES = ("urls", "pairs", "files", "regions", "tags", "negatives", "patches", "qa", "shards", "quarantine", "truth")
 PAGE = "docs/tables.md"
 METADATA = {
     "regions": REGIONS_METADATA,
     "patches": PATCHES_METADATA,
-    "shards": (*REGIONS_METADATA, *PATCHES_METADATA),
+    "qa": QA_METADATA,
+    "shards": (*REGIONS_METADATA, *PATCHES_METADATA, *QA_METADATA),
 }
 
 HEAD = f"""# Tables

@@ -42,6 +42,10 @@ REASONS: dict[str, tuple[str, bool]] = {
     "duplicate": ("the same bytes as an earlier image; captions of the same shard were added to that one", False),
     "excluded": ("it is, or looks like, an image that was to be kept away from", False),
     "near-duplicate": ("looks the same as an earlier image", False),
+    # qa
+    "no-image": ("no image has the name by which the question knows its own", False),
+    "several-images": ("more than one image has that name, so the question could be about any of them", False),
+    "no-question": ("the question has no text", False),
     # any stage
     "no-regions": ("the detector returned no region", False),
     "bad-value": ("a value is NaN, infinite or does not fit its column", False),
@@ -56,7 +60,7 @@ QUARANTINE = Table(
     row="one row that a stage left out",
     columns=(
         Column("stage", pa.string(), "the stage that left it out"),
-        Column("key", pa.string(), "the url (sample, download) or the image_id in hex (every later stage)"),
+        Column("key", pa.string(), "the url (sample, download), the image_id in hex (later), or a question's id (qa)"),
         Column("reason", pa.string(), "a word of schemas.quarantine.REASONS"),
         Column("detail", pa.string(), "what exactly: the status, the error, the other row's key"),
         Column("attempts", pa.int32(), "how often it was tried, ≥ 1; for host-down, how often its host was"),

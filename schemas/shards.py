@@ -1,10 +1,13 @@
 """Table `shards`: the training rows, everything that a recipe may ask for, shuffled and split."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
 from schemas.patches import PATCHES
+from schemas.qa import QA
 from schemas.regions import REGIONS
 from schemas.table import Column, Table, blob
 from schemas.tags import TAGS
@@ -21,7 +24,7 @@ FEATURE_SCALES = Column(
 
 SHARDS = Table(
     name="shards",
-    version=3,
+    version=4,
     row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
     columns=(
         *(column for column in PAIRS.columns if column.name not in LEFT_OUT),
@@ -30,6 +33,7 @@ SHARDS = Table(
         *TAGS.columns[1:],
         *NEGATIVES.columns[1:],
         *PATCHES.columns[1:],  # null unless shards.patches is set
+        replace(QA.column("qa"), nullable=True),  # null unless shards.qa is set
         Column("split", pa.string(), "train or val, by image"),
     ),
     indexed=True,

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from schemas import vectors
 from schemas.errors import ConfigError
 from schemas.patches import PATCHES_METADATA
+from schemas.qa import QA_METADATA
 from schemas.regions import FEATURE_DTYPE, REGIONS
 from schemas.rejects import Reject, quarantine
 from schemas.shards import SHARDS
@@ -26,6 +27,7 @@ OUTPUT = SHARDS
 VERSION = 4
 SCOPE = "all"
 SPLITS = ("train", "val")
+ADDED = {"patches": PATCHES_METADATA, "qa": QA_METADATA}  # optional inputs, and what the file says of each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Config:
     shuffle_window: int = 8  # input shards whose rows are mixed with each other
     features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
     patches: bool = False  # whether the table `patches` is joined, which `pairloom stage patches` makes
+    qa: bool = False  # whether the table `qa` is joined, which `pairloom stage qa` makes
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
@@ -56,7 +59,7 @@ class Config:
 
 def inputs(config: Config) -> tuple[str, ...]:
     """The tables that are joined."""
-    return (*INPUTS, "patches") if config.patches else INPUTS
+    return (*INPUTS, *(name for name in ADDED if getattr(config, name)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Tabl
     rejects = [_missing(curate, row, stages) for row, stages in enumerate(lacks) if stages]
     joined = curate.filter(good)
     parts = {stage: table.take(places[stage].filter(good)) for stage, table in others.items()}
-    notes = metadata(others["regions"]) | _of_patches(others)
+    notes = metadata(others["regions"]) | _of_added(others)
     bad = _unfit(parts["regions"], notes, tools)
     rejects += [_reject(joined, row, "bad-value", detail) for row, detail in bad.items()]
     sound = pa.array([row not in bad for row in range(joined.num_rows)], pa.bool_())
@@ -145,10 +148,10 @@ def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Tabl
     return whole, quarantine("shards", rejects)
 
 
-def _of_patches(others: Mapping[str, pa.Table]) -> dict[str, str]:
-    """What the file says of its patches, if it has any."""
-    notes = metadata(others["patches"]) if "patches" in others else {}
-    return {key: notes[key] for key in PATCHES_METADATA if key in notes}
+def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
+    """What the file says of its patches and answers, if it has any."""
+    notes = {name: metadata(others[name]) for name in ADDED if name in others}
+    return {key: told[key] for name, told in notes.items() for key in ADDED[name] if key in told}
 
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:

@@ -22,6 +22,8 @@ from trainer.stored import Stored
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from trainer.questions import Question
+
 IGNORE = -100  # a label that no loss counts, as in torch
 # What is seen of a region: itself, nothing, or (n from 0) the batch's region n, counted in a circle.
 ITSELF, HIDDEN = -2, -1
@@ -74,6 +76,7 @@ class Example:
     targets: Mapping[str, Array] = field(default_factory=dict)  # what else an objective draws or asks; see Batch
     causal: bool = False  # whether the second text is written word by word, as in all rows of the batch
     others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
+    question: Question | None = None  # as in Pair
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Batch:
     objective: str = ""  # that the rows are made ready for, or the step that several share
     # By name, what an objective's `prepare` left for its loss or the model: padded with IGNORE, False or 0 by its type.
     targets: Mapping[str, Tensor] = field(default_factory=dict)
+    progress: float = 1.0  # share of the training that went before
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
 
     def __len__(self) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:  # data.py imports this file
     from trainer.batch import Batch, Example, Pixels, Regions
     from trainer.data import Make
+    from trainer.questions import Question
     from trainer.rows import Row
 
 
@@ -30,6 +31,7 @@ class Shapes:
     num_classes: int | None = None
     num_attributes: int | None = None
     image_size: int | None = None  # pixels of a side
+    answers: tuple[str, ...] = ()  # to questions, that are told apart
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Pair:
     text: str
     second: str | None  # a text that follows it, such as tags
     mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
+    question: Question | None = None  # that the text asks, unless it was replaced since
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 
 from schemas.errors import ConfigError, StoreError
 from schemas.table import Array
+from trainer import questions
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.batch import Batch, Example, collate, map_tensors
@@ -55,7 +56,7 @@ class Make:
         """Nothing hidden yet. rng draws the augmentation."""
         units = self.units.module.load(pair.image, self.units.settings, rng if self.augment else None)
         words = self.tokenizer.words(pair.text, pair.second)
-        return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch)
+        return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch, question=pair.question)
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Example:
         """The row made ready for these objectives: first each says what goes together, then each what is hidden."""
@@ -291,6 +292,8 @@ class Loader:
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
         make = Make(tokenizer, recipe.units, options.augment, recipe.text.second)
         _check_budget(options, recipe, world_size)
+        if any(part.name == "qa" for part in recipe.objectives.values()):
+            questions.refuse_other_answers(parts)
         self.prepare = Prepare(stream, steps, make, recipe.steps(), seed, rank, world_size, options)
         self.tokenizer, self.options, self.workers = tokenizer, options, workers
         self.step = 0

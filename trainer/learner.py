@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -50,7 +51,8 @@ class Learner(nn.Module):
         parts: dict[str, Scored] = {}
         for name, part in kind.items():
             parts[name] = of_all(part.module.loss(self.model, encoded, self.heads[name], batch, part.settings))
-        weighted_K = torch.stack([part.weight * parts[name].loss for name, part in kind.items()])
+        weights = {name: part.weight if batch.progress >= part.start else 0.0 for name, part in kind.items()}
+        weighted_K = torch.stack([weights[name] * parts[name].loss for name in kind])
         if self.recipe.training.balance == "adaptive":
             weighted_K = weighted_K * adaptive(weighted_K)
         return Losses(weighted_K.sum(), parts)
@@ -89,4 +91,6 @@ class Learner(nn.Module):
 
 def shapes_of(recipe: Recipe, tokenizer: Tokenizer, metadata: Mapping[str, str]) -> Shapes:
     """The sizes that tokenizer and shards decide."""
-    return Shapes(tokenizer.vocab_size, **recipe.units.module.shapes(recipe.units.settings, metadata))
+    answers = tuple(json.loads(metadata.get("answers", "[]")))
+    sizes = recipe.units.module.shapes(recipe.units.settings, metadata)
+    return Shapes(tokenizer.vocab_size, **sizes, answers=answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -50,6 +51,7 @@ def run(
         batch = next(batches)
         history.waiting_s += time.monotonic() - waited
         torch.manual_seed(seed * 1_000_003 + step + (rank << 48))
+        batch = replace(batch, progress=step / training.steps)
         losses = _step(learner, batch, optimiser, schedule, arithmetic)
         history.add(step, losses, len(batch) * size, where=f"recipe {learner.recipe.name}")
         history.seconds = time.monotonic() - began

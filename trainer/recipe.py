@@ -89,7 +89,8 @@ class Part:
     """A module of trainer/ that the recipe names, with its settings.
 
     For objectives alone: ratio, how often it is drawn; step, the name of the step that it shares with others, and
-    weight, of its loss there. A step is one batch and one pass of the model, drawn as often as all its objectives.
+    weight, of its loss there, which counts from the share `start` of the training on. A step is one batch and one pass
+    of the model, drawn as often as all its objectives.
     """
 
     package: str
@@ -98,6 +99,7 @@ class Part:
     ratio: float = 1
     step: str = ""
     weight: float = 1
+    start: float = 0
 
     @property
     def module(self) -> Any:
@@ -227,12 +229,17 @@ def _part(package: str, key: str, value: Mapping[str, Any] | None, where: str) -
     module = importlib.import_module(f"trainer.{package}.{name}") if name in available else None
     if module is None or not hasattr(module, "Settings"):
         raise ConfigError(f"{package} has no {name}", where, f"take one of trainer/{package}: {', '.join(available)}")
-    shared = {setting: settings.pop(setting) for setting in ("ratio", "step", "weight") if setting in settings}
+    shared = {setting: settings.pop(setting) for setting in ("ratio", "step", "weight", "start") if setting in settings}
     for setting in ("ratio", "weight"):
         given = shared.get(setting, 1)
         if not isinstance(given, int | float) or given <= 0:
             wrong = f"{package}.{key}.{setting} is {given}"
             raise ConfigError(wrong, where, "set a number above 0, or leave the objective out")
+    start = shared.get("start", 0)
+    if not isinstance(start, int | float) or not 0 <= start < 1:
+        raise ConfigError(
+            f"{package}.{key}.start is {start}", where, "set the share of the training, from 0 to below 1"
+        )
     return Part(package, name, build(module.Settings, settings, f"{where}, {package}.{key}"), **shared)
 
 

@@ -16,6 +16,7 @@ from schemas.folder import Entry
 from schemas.index import HEAVY, wanted
 from schemas.shards import SHARDS
 from schemas.table import Array, Blob
+from trainer import questions
 from trainer.order import CAPTION, random_bits
 from trainer.reading import DamagedError, Heavy, ShardReader
 from trainer.source import Source, open_source
@@ -24,8 +25,13 @@ from trainer.stored import Stored
 # Which stage makes a column that a recipe may miss.
 MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
-COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count"}
-ASKED_BY = {"patch_count": "patches.grid: 8", "pyramid_count": "patches.pyramid: true"}
+COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count"}
+# The stage that gives that number, which the stage shards must be told to join, and its setting.
+ASKED_BY = {
+    "patch_count": ("patches", "patches.grid: 8"),
+    "pyramid_count": ("patches", "patches.pyramid: true"),
+    "answer_count": ("qa", "qa.sources: [{file: QUESTIONS.json}]"),
+}
 DETECTED = ("num_regions", "boxes", "class_", "attribute_", "features", "prob_")
 # The setting behind a width that is 0, and its cure.
 SETTINGS = {"prob_width": ("regions.class_probs: none", "set regions.class_probs to a number, such as 64, or to full")}
@@ -290,7 +296,7 @@ class Rows:
                 yield Row(opened, place)
 
     def texts(self) -> Iterator[str]:
-        """The captions, one a row, without opening the other columns."""
+        """The captions, one a row, and questions and answers where they are read, without opening the other columns."""
         for shard in range(len(self.shards)):
             reader = self._reader(shard)
             for number in range(reader.groups):
@@ -298,6 +304,8 @@ class Rows:
                 rows, captions = self._places(reader, number)
                 places = column.offsets.to_numpy()[rows] + captions
                 yield from column.values.field("text").take(pa.array(places)).to_pylist()
+                if "qa" in self.columns:
+                    yield from questions.texts(reader.small(number, ["qa"])["qa"])
 
     def _where(self, group: int) -> tuple[int, int]:
         shards, numbers, _, _ = self._groups
@@ -424,12 +432,13 @@ def _check_widths(rows: Rows, where: str) -> None:
 
 def made_by(column: str) -> str:
     """The stage that makes a column of the shards."""
-    if _counted(column):
-        return "patches"
+    if key := _counted(column):
+        return ASKED_BY[key][0]
     return "regions" if column.startswith(DETECTED) else MADE_BY.get(column, "download")
 
 
 def settings_for(columns: Iterable[str]) -> list[str]:
     """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
     keys = {key for column in columns if (key := _counted(column))}
-    return [ASKED_BY[key] for key in COUNTED.values() if key in keys] + (["shards.patches: true"] if keys else [])
+    asked = [ASKED_BY[key] for key in COUNTED.values() if key in keys]
+    return [setting for _, setting in asked] + sorted({f"shards.{stage}: true" for stage, _ in asked})

@@ -26,6 +26,7 @@ RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
     "tags": (rules.check_tags,),
     "negatives": (rules.check_negatives,),
     "patches": (),
+    "qa": (),
     "shards": (
         rules.check_captions,
         regions.check_regions,

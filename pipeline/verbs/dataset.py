@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import build, read_params
 from pipeline.executor import Done, Options, run_stage
-from pipeline.stage import ORDER, load
+from pipeline.stage import OPTIONAL, ORDER, load
 from pipeline.verbs.common import Outcome, add_run_options, add_verb, run_options
 
 
@@ -24,7 +24,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     add_run_options(verb)
     verb = add_verb(verbs, "stage", stage, "one stage, on what its inputs hold", "pairloom stage tags --data data")
-    verb.add_argument("name", help="sample, download, curate, regions, tags, negatives or shards")
+    verb.add_argument("name", help="sample, download, curate, regions, tags, negatives, patches, qa or shards")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for the counts (default: metrics)")
     add_run_options(verb)
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> Outcome:
     if arguments.urls:
         params.setdefault("sample", {})["urls"] = arguments.urls
     params.setdefault("download", {})["serve"] = str(arguments.out / "sample")  # the demo's pictures, if it is the demo
-    patched = params.get("shards", {}).get("patches")  # whether the shards are to have the columns of `patches`
-    stages = ("sample", *ORDER[:-1], *(["patches"] if patched else []), ORDER[-1])
+    wanted = [name for name in OPTIONAL if params.get("shards", {}).get(name)]  # whose columns the shards are to have
+    stages = ("sample", *ORDER[:-1], *wanted, ORDER[-1])
     done = [_one(name, params, arguments.out, arguments, arguments.out / "metrics") for name in stages]
     text = "\n".join([*map(describe, done), f"shards: {arguments.out / 'shards'}"])
     return Outcome({"stages": [facts(one) for one in done]}, text)

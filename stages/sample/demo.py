@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from PIL import Image
 from schemas.errors import InputError
 from schemas.truth import TRUTH
 from schemas.urls import URLS
-from stages.sample import pictures
+from stages.sample import pictures, questions
 from stages.sample.backdrops import PACKAGES, SAMPLE, backgrounds, photograph
 from stages.sample.captions import english
 from stages.sample.scenes import Scene, compose
 from stages.sample.things import glyphs
 from stages.sample.translations import LANGUAGES, translated
 
-FOLDER, RULES, TRUTHS = "pictures", "server.json", "truth.parquet"
+FOLDER, RULES, TRUTHS, QUESTIONS = "pictures", "server.json", "truth.parquet", "questions.json"
 SCENE_SAVE = ("jpeg",) * 7 + ("png", "jpeg", "webp")  # taken in turn
 SCENE_LICENCE = "Apache-2.0"  # things: Noto Color Emoji; backgrounds: ours, or CC0 and public domain
 COLLECTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
@@ -48,6 +48,7 @@ class Scenes:
     captions: int
     languages: list[str]
     translated_every: int
+    questions: int = 0  # of each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +83,13 @@ class Item:
     source: str = "pairloom"
     checksum: str | None = None
     scene: Scene | None = None
+    asked: list[questions.Asked] = field(default_factory=list)
     rule: dict[str, Any] | None = None
     file: str = field(default="")  # where the body goes if not under its own name
 
 
 def draw(path: Path, folder: Path) -> pa.Table:
-    """Write the demo's pictures, server.json and truth.parquet into the folder; return its list as table `urls`.
+    """Write the demo's pictures and files (the names above) into the folder; return its list as table `urls`.
 
     Photographs, scenes and failures are spread evenly over the list. What an earlier demo left there is removed.
     """
@@ -108,6 +110,8 @@ def draw(path: Path, folder: Path) -> pa.Table:
             truths.append((url, item.scene))
     (folder / RULES).write_text(json.dumps(rules, indent=1) + "\n", encoding="utf-8")
     pq.write_table(truth_table(truths), folder / TRUTHS)
+    asked = [entry for _, item in rows for entry in _asked(item)]
+    (folder / QUESTIONS).write_text(json.dumps(asked, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     return _list(rows)
 
 
@@ -116,7 +120,8 @@ def clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / FOLDER).is_dir():
         shutil.rmtree(folder / FOLDER)
-    (folder / TRUTHS).unlink(missing_ok=True)
+    for name in (TRUTHS, QUESTIONS):
+        (folder / name).unlink(missing_ok=True)
     (folder / RULES).write_text("{}\n", encoding="utf-8")
 
 
@@ -188,9 +193,20 @@ def _scenes(demo: Demo) -> Iterator[Item]:
             captions += [{"text": translated(scene, lang, rng), "lang": lang} for lang in demo.scenes.languages]
         ending, encode = pictures.ENCODINGS[SCENE_SAVE[number % len(SCENE_SAVE)]]
         body = encode(Image.fromarray(scene.image))
-        yield Item(
+        item = Item(
             f"scene-{number:04d}.{ending}", captions, "scene", body, SCENE_LICENCE, "pairloom scenes", scene=scene
         )
+        apart = np.random.Generator(np.random.PCG64(np.random.SeedSequence([demo.seed, number, 1])))
+        yield replace(item, asked=questions.english(scene, apart, demo.scenes.questions))
+
+
+def _asked(item: Item) -> list[dict[str, Any]]:
+    """The item's questions as LXMERT's files have them (stages/qa)."""
+    name = Path(item.name).stem
+    return [
+        {"img_id": name, "sent": question, "label": {answer: 1.0}, "question_id": f"{name}-{number}"}
+        for number, (question, answer) in enumerate(item.asked)
+    ]
 
 
 def _failure(entry: Failure, originals: dict[str, Item]) -> Item:

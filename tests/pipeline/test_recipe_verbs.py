@@ -51,6 +51,18 @@ def test_check_names_the_settings_without_which_a_column_stays_null(
     assert "set patches.grid: 8, shards.patches: true in params.yaml, run the stages patches" in capsys.readouterr().err
 
 
+def test_check_says_how_questions_are_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "trainer" / "versions" / "3"  # of before there were any
+    assert run(capsys, "recipe", "check", "lxmert", str(write_folder(tmp_path / "asked")))[0] == 0
+    for shards in (old, write_folder(tmp_path / "plain", without=("qa",))):
+        for name in ("lxmert", "vinvl"):
+            code, text = run(capsys, "recipe", "check", name, str(shards))
+            assert code == 1
+            assert "missing  qa\n" in text
+            assert "set      qa.sources: [{file: QUESTIONS.json}], shards.qa: true in params.yaml" in text
+            assert "to make  pairloom stage qa && pairloom stage shards" in text
+
+
 def test_a_wrong_recipe_stops_before_any_work(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--recipe", "unitre", "--shards", str(tmp_path)]) == 1
     assert "take one of" in capsys.readouterr().err

@@ -42,7 +42,7 @@ WORDS = [
 ]
 METADATA = {
     "detector": "test", "checkpoint": "0", "feature_width": str(WIDTH), "prob_width": "2", "feature_dtype": "<f2",
-    "classes": json.dumps(WORDS), "attributes": '["none"]',
+    "classes": json.dumps(WORDS), "attributes": '["none"]', "answers": '["yes", "no", "red"]', "answer_count": "3",
 }  # fmt: skip
 PATCHED = {"patch_count": "64", "pyramid_count": "55", "patch_width": str(WIDTH)}
 
@@ -111,8 +111,22 @@ def _row(image: int, prob_width: int) -> dict[str, Any]:
         "prob_values": np.tile([0.8, 0.1], (regions, 1))[:, :prob_width], "tags": [],
         "negatives": [[{"image_id": bytes(16), "caption_index": 0, "text": f"no {text}", "similarity": 0.4}]
                       for text in texts],
-        "short": [29] * captions,
+        "short": [29] * captions, "qa": questions(image),
     }  # fmt: skip
+
+
+def questions(image: int) -> list[dict[str, Any]]:
+    """None to three: one answer, two of which one is not among those told apart, and none."""
+    answers = [[("yes", 1.0)], [("red", 1.0), ("odd", 0.6), ("no", 0.3)], []]
+    return [
+        {
+            "text": f"is {WORDS[image % len(WORDS)]} number {number} there?",
+            "answers": [{"text": text, "score": score} for text, score in answers[number]],
+            "source": "test",
+            "question_id": f"{image}.{number}",
+        }
+        for number in range(image % 4)
+    ]
 
 
 @functools.lru_cache

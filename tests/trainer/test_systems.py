@@ -21,7 +21,7 @@ from trainer import tokenizer as tokenizers
 from trainer.batch import HIDDEN, IGNORE, Batch, Words, map_tensors
 from trainer.contract import Shapes
 from trainer.data import Loader
-from trainer.learner import Learner
+from trainer.learner import Learner, shapes_of
 from trainer.models.single_stream import Nudges
 from trainer.objectives.alignment import alignment_distance
 from trainer.objectives.cmcl import contrast, rewritten
@@ -34,7 +34,7 @@ from trainer.recipe import Adversarial
 
 HERE = Path(__file__).resolve().parents[2]
 REGION_RECIPES = ("uniter", "vilbert", "lxmert", "interbert", "oscar", "vinvl", "villa", "unimo")
-VG = {"feature_width": 2048, "num_classes": 1600, "num_attributes": 400}
+VG: dict[str, Any] = {"feature_width": 2048, "num_classes": 1600, "num_attributes": 400, "answers": ("yes",) * 9500}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,7 @@ def opened(name: str, shards: Path, batch_size: int = 6, **sections: Any) -> tup
     recipe = recipes.load(name, "tiny", {"text": {"vocab_size": 300, "max_tokens": 16}, **sections})
     tokenizer = tokenizers.train([" ".join(WORDS)], recipe.text)
     loader = Loader(shards, recipe, tokenizer, batch_size=batch_size)
-    metadata = loader.metadata()
-    shapes = Shapes(tokenizer.vocab_size, **recipe.units.module.shapes(recipe.units.settings, metadata))
-    return Learner(recipe, shapes), loader
+    return Learner(recipe, shapes_of(recipe, tokenizer, loader.metadata())), loader
 
 
 def linear(given: int, wanted: int) -> int:
@@ -170,7 +168,8 @@ def test_lxmerts_losses_are_transformers_own(shards: Path) -> None:
         LxmertConfig(
             vocab_size=learner.shapes.vocab_size, hidden_size=settings.hidden, num_attention_heads=settings.heads,
             intermediate_size=settings.feed_forward, l_layers=1, r_layers=1, x_layers=2, visual_feat_dim=8,
-            max_position_embeddings=settings.max_tokens, num_object_labels=len(WORDS), num_attr_labels=1, task_qa=False,
+            max_position_embeddings=settings.max_tokens, num_object_labels=len(WORDS), num_attr_labels=1,
+            num_qa_labels=len(learner.shapes.answers),
         )
     ).eval()  # fmt: skip
     for parameter in theirs.parameters():
@@ -178,6 +177,8 @@ def test_lxmerts_losses_are_transformers_own(shards: Path) -> None:
     assert learner.load_published(theirs.state_dict()) == ["cls.predictions.decoder.weight"]  # tied to the embeddings
     learner.eval()
     batch = next(iter(loader))
+    assert (batch.targets["answer_ids"] != IGNORE).any()
+    assert (batch.targets["answer_ids"] == IGNORE).any()
     regions = batch.regions
     assert regions is not None
     assert regions.class_scores_BR is not None
@@ -188,7 +189,7 @@ def test_lxmerts_losses_are_transformers_own(shards: Path) -> None:
         input_ids=batch.words.input_ids_BT, token_type_ids=batch.words.segments_BT,
         attention_mask=batch.words.attention_mask_BT.long(),
         visual_feats=shown_features(regions, torch.zeros(8)), visual_pos=regions.boxes_BR7[..., :4],
-        labels=batch.words.labels_BT, matched_label=batch.match_B.long(),
+        labels=batch.words.labels_BT, matched_label=batch.match_B.long(), ans=batch.targets["answer_ids"],
         obj_labels={
             "obj": (regions.class_ids_BR, regions.class_scores_BR),
             "attr": (regions.attribute_ids_BR, regions.attribute_scores_BR),

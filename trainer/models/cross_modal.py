@@ -93,7 +93,7 @@ def published(name: str, heads: tuple[str, ...]) -> Iterable[str]:
         "obj_predict_head.decoder_dict.attr": ("1",),
         "obj_predict_head.decoder_dict.feat.weight": ("predict.weight",),
         "obj_predict_head.decoder_dict.feat.bias": ("bias_D",),
-        "answer_head.logit_fc": ("logits",),
+        "answer_head.logit_fc.": ("",),
     }
     whose: dict[str, tuple[str, ...]] = {"cls.predictions": ("mlm",), "cls.seq": ("itm",), "answer": ("qa",)}
     whose |= {"obj_predict_head.decoder_dict.obj": ("mrc",), "obj_predict_head.decoder_dict.attr": ("attributes",)}

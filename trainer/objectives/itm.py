@@ -16,6 +16,7 @@ from trainer.batch import Batch, Example, WordBatch
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
 from trainer.layers import full, initialised
 from trainer.objectives.alignment import alignment_distance, word_region_alignment
+from trainer.questions import another
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -63,7 +64,11 @@ def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
     if settings.replace == "image":
         other = pair.row.other(rng)
         return pair if other is None else replace(pair, image=other, mismatch=1)
-    text = negative_text(pair.row, settings.hard_share, rng)
+    if pair.question is None:
+        text = negative_text(pair.row, settings.hard_share, rng)
+    else:  # another question: of captions alone, a question would always be the image's
+        question = another(pair.row, rng)
+        text = None if question is None else question.text
     return pair if text is None else replace(pair, text=text, mismatch=1)
 
 

@@ -15,6 +15,7 @@ from trainer.batch import Batch, Example
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
 from trainer.layers import full, initialised
 from trainer.objectives.itm import every_pair
+from trainer.questions import Question, another, ask
 
 if TYPE_CHECKING:
     from trainer.data import Make
@@ -29,21 +30,24 @@ class Settings:
     """Shares of the rows whose second text (tags, answer) or first (caption, question) is another image's.
 
     second_from: the other image's second text, or in half of the cases its caption (Oscar's code; the paper: tags).
+    questions: share of the rows that are a question and its answer, where their image has one; what is wrong with them
+    is another image's answer or question. answer: the best one, or all of them, joined by spaces.
     """
 
     second: float
     first: float = 0.0
     second_from: Literal["second", "either"] = "second"
+    questions: float = 0.0
+    answer: Literal["best", "all"] = "best"
 
     def __post_init__(self) -> None:
-        if not 0 < self.second + self.first <= 1:
-            raise ConfigError(
-                f"polluted.second is {self.second}, first {self.first}", "the recipe", "set shares from 0 to 1 together"
-            )
+        if not 0 < self.second + self.first <= 1 or not 0 <= self.questions <= 1:
+            given = f"polluted.second is {self.second}, first {self.first}, questions {self.questions}"
+            raise ConfigError(given, "the recipe", "set shares from 0 to 1, of second and first together")
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
-    return ("tags",)
+    return ("tags", "qa") if settings.questions > 0 else ("tags",)
 
 
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
@@ -53,21 +57,35 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
 
 def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
     """The pair as it is, or with another image's text; as it is too where no other image says anything else."""
+    if settings.questions > 0:
+        pair = ask(pair, settings.questions, rng, answered=True)
+        if pair.question is not None:
+            pair = replace(pair, second=answer(pair.question, settings))
     drawn = rng.random()
     if drawn < settings.second:
         either = settings.second_from == "either" and rng.random() < 0.5
-        text = _another(pair, rng, tags=not either, unlike=pair.second or "")
+        text = _another(pair, settings, rng, second=not either, unlike=pair.second or "")
         return pair if text is None else replace(pair, second=text, mismatch=SECOND)
     if drawn < settings.second + settings.first:
-        text = _another(pair, rng, tags=False, unlike=pair.text)
+        text = _another(pair, settings, rng, second=False, unlike=pair.text)
         return pair if text is None else replace(pair, text=text, mismatch=FIRST)
     return pair
 
 
-def _another(pair: Pair, rng: np.random.Generator, *, tags: bool, unlike: str) -> str | None:
+def answer(question: Question, settings: Settings) -> str:
+    said = question.answers[:1] if settings.answer == "best" else question.answers
+    return " ".join(text for text, _ in said)
+
+
+def _another(pair: Pair, settings: Settings, rng: np.random.Generator, *, second: bool, unlike: str) -> str | None:
+    """Another image's text of the same kind: caption or tags, question or answer; None where all say the same."""
     for _ in range(TRIES):
-        other = pair.row.other(rng)
-        text = None if other is None else other.tags() if tags else other.text
+        if pair.question is None:
+            other = pair.row.other(rng)
+            text = None if other is None else other.tags() if second else other.text
+        else:
+            asked = another(pair.row, rng, answered=True)
+            text = None if asked is None else answer(asked, settings) if second else asked.text
         if text is not None and text != unlike:
             return text
     return None

@@ -1,0 +1,66 @@
+"""The settings of stage `qa`: which files of questions, and how their images are found among ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One published file of questions; docs/qa.md has the forms."""
+
+    file: str
+    annotations: str | None = None  # VQA's second file, which has the answers
+    image: str | None = None  # name of an image from its id in the file, as "{:0>12}"; null: the form's own rule
+    names: str | None = None  # instead: a JSON file that maps an id in the file to the image's name
+    of: str | None = None  # only images whose column `source` says this
+    name: str | None = None  # what the questions' `source` says; null: the form's name
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.names is not None:
+            raise ConfigError(f"{self.file} has both image and names", "params.yaml, qa.sources", "set one of them")
+        try:
+            varies = self.image is None or self.image.format("1") != self.image.format("2")
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ConfigError(
+                f"image is {self.image!r}: {error}", "params.yaml, qa.sources", 'write {} for the id, or "{:0>12}"'
+            ) from error
+        if not varies:
+            raise ConfigError(f"image is {self.image!r}", "params.yaml, qa.sources", "write {} where the id stands")
+
+    def paths(self) -> Iterator[Path]:
+        """Every file that is read."""
+        yield from (Path(file) for file in (self.file, self.annotations, self.names) if file is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Section `qa` of params.yaml."""
+
+    sources: tuple[Source, ...]
+    # What names an image, whatever its folder and ending: the last part of its `url`, or of this key of `extra`.
+    match: str = "url"
+    # Answers as VQA's evaluation compares them: without capitals, articles and marks; "two" is "2".
+    normalise: bool = True
+    # The answers to be told apart: the most frequent, LXMERT's number of them, at least so often the best of a question
+    # (9 is the usual threshold on VQA; LXMERT's is not published) …
+    max_answers: int = 9500
+    min_answer_count: int = 9
+    answers: str | None = None  # … or those of this JSON list, such as LXMERT's all_ans.json, in its order
+
+    def __post_init__(self) -> None:
+        files = [str(path) for source in self.sources for path in source.paths() if str(path) != source.names]
+        doubled = sorted({file for file in files if files.count(file) > 1})
+        if not files or doubled:
+            given = f"qa.sources names {doubled[0]} twice" if doubled else "qa.sources is empty"
+            raise ConfigError(given, "params.yaml", "name each file of questions once: - {file: questions.json}")
+        if self.max_answers < 1 or self.min_answer_count < 1:
+            raise ConfigError(
+                f"qa.max_answers is {self.max_answers}, min_answer_count {self.min_answer_count}",
+                "params.yaml",
+                "set both to 1 or more",
+            )

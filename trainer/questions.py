@@ -1,0 +1,83 @@
+"""Questions about a row's image: one drawn in the place of its caption, another image's, and numbers for answers."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import ConfigError
+from trainer.contract import Pair
+
+if TYPE_CHECKING:
+    from trainer.rows import Row, Rows
+
+TRIES = 10  # to find another image that has a question
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about an image."""
+
+    text: str
+    answers: tuple[tuple[str, float], ...]  # text and how right it is, above 0 to 1, best first; perhaps none
+
+
+def about(row: Row) -> list[Question]:
+    """The questions about the row's image, in their order."""
+    return [
+        Question(one["text"], tuple((answer["text"], answer["score"]) for answer in one["answers"]))
+        for one in row.value("qa") or ()
+    ]
+
+
+def ask(pair: Pair, share: float, rng: np.random.Generator, *, answered: bool = False) -> Pair:
+    """In this share of the draws, a random question about the image instead of the caption; the pair where it has none.
+
+    answered: whether only a question with an answer will do.
+    """
+    if rng.random() >= share:
+        return pair
+    found = [question for question in about(pair.row) if question.answers or not answered]
+    if not found:
+        return pair
+    question = found[rng.integers(len(found))]
+    return replace(pair, text=question.text, question=question)
+
+
+def another(row: Row, rng: np.random.Generator, *, answered: bool = False) -> Question | None:
+    """A random question about another image of the row group, or None if ten images that are tried have none."""
+    for _ in range(TRIES):
+        other = row.other(rng)
+        found = [] if other is None else [one for one in about(other) if one.answers or not answered]
+        if found:
+            return found[rng.integers(len(found))]
+    return None
+
+
+def texts(column: pa.ChunkedArray) -> list[str]:
+    """What a column of questions says, all questions and then all answers, to train a tokenizer on."""
+    asked = pc.list_flatten(column)
+    answers = pc.list_flatten(pc.struct_field(asked, "answers"))
+    return [text for part in (asked, answers) for text in pc.struct_field(part, "text").to_pylist()]
+
+
+def refuse_other_answers(folders: Sequence[Rows]) -> None:
+    """Raises ConfigError where folders that are mixed number other answers, which one head cannot tell apart."""
+    if len({rows.metadata()["answers"] for rows in folders}) > 1:
+        given = "the folders tell different answers apart"
+        raise ConfigError(
+            given, "the loader of a mixture", "run the stages qa and shards of each with the same qa.answers"
+        )
+
+
+@functools.lru_cache(maxsize=8)  # each shard's metadata is another text, though the same
+def numbers(answers: str) -> Mapping[str, int]:
+    """The number of each answer to be told apart, from the shards' metadata `answers`."""
+    return {answer: number for number, answer in enumerate(json.loads(answers))}
