@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from trainer.precision import Arithmetic, Precision
 from trainer.recipe import Recipe
 from trainer.rows import Rows, open_rows
 from trainer.state import Keeper
+from trainer.texts import Texts, open_texts
 
 HELD_OUT_ROWS = 512
 METRICS = "metrics.json"
@@ -41,6 +43,7 @@ class Config:
     lr: float | None = None
     seed: int = 0
     languages: tuple[str, ...] | None = None  # empty means all
+    texts: str | None = None  # table of texts without images (`pairloom texts`), for rows of text alone
     vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Precision = "float32"
@@ -86,12 +89,13 @@ def train(
     world.check(recipe.training.batch_size)
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
+    texts = None if config.texts is None else open_texts(Path(config.texts), recipe)
     with _seeded(config):
-        learner, tokenizer = _begin(recipe, rows, config)
+        learner, tokenizer = _begin(recipe, rows, texts, config)
         make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
-        keeper = Keeper(state.beside(out), _settings(recipe, config, rows), config.save_every_s) if out else None
-        with world.joined(), closing(_loader(rows, recipe, tokenizer, config)) as loader:
+        keeper = Keeper(state.beside(out), _settings(recipe, rows, texts, config), config.save_every_s) if out else None
+        with world.joined(), closing(_loader(rows, texts, recipe, tokenizer, config)) as loader:
             arithmetic = Arithmetic(config.precision, next(learner.parameters()).device.type)
             history = optimise.run(learner, loader, config.seed, arithmetic, report, keeper)
         trained = _held_out(learner, val, make, config)
@@ -121,14 +125,15 @@ def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | Non
         writer.writerows(result.curve)
 
 
-def _settings(recipe: Recipe, config: Config, rows: Rows) -> dict[str, Any]:
+def _settings(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> dict[str, Any]:
     """What a saved state must have been made with, beside what the recipe holds; workers and device may be others."""
     chosen = {key: getattr(config, key) for key in ("seed", "vocabulary", "precision", "init", "threads")}
     of_shards = hashlib.sha256("".join(entry.sha256 for entry in rows.shards).encode()).hexdigest()
+    chosen["texts"] = texts and texts.sha256
     return {"recipe": recipe.source, "size": recipe.size, "shards": of_shards, **chosen}
 
 
-def _loader(rows: Rows, recipe: Recipe, tokenizer: tokenizers.Tokenizer, config: Config) -> Loader:
+def _loader(rows: Rows, texts: Texts | None, recipe: Recipe, tokenizer: tokenizers.Tokenizer, config: Config) -> Loader:
     """This rank's."""
     world, training = ranks.launched(), recipe.training
     return Loader(
@@ -140,16 +145,16 @@ def _loader(rows: Rows, recipe: Recipe, tokenizer: tokenizers.Tokenizer, config:
         rank=world.rank,
         world_size=world.size,
         workers=config.workers,
-        options=Options(max_tokens=training.max_tokens),
+        options=Options(max_tokens=training.max_tokens, texts=texts),
     )
 
 
-def _begin(recipe: Recipe, rows: Rows, config: Config) -> tuple[Learner, tokenizers.Tokenizer]:
+def _begin(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> tuple[Learner, tokenizers.Tokenizer]:
     """The untrained learner and its tokenizer."""
     if config.init is not None and (Path(config.init) / checkpoint.CONFIG).exists():
         return checkpoint.start(Path(config.init), recipe, rows.metadata(), pick_device(config.device))
     if config.vocabulary is None:
-        tokenizer = tokenizers.train(rows.texts(), recipe.text)
+        tokenizer = tokenizers.train(chain(rows.texts(), texts.all() if texts else ()), recipe.text)
     else:
         tokenizer = tokenizers.load(Path(config.vocabulary), recipe.text)
     learner = Learner(recipe, shapes_of(recipe, tokenizer, rows.metadata())).to(pick_device(config.device))
