@@ -35,6 +35,7 @@ RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
         rules.check_negatives,
         rules.check_split,
     ),
+    "texts": (rules.check_texts,),
     "quarantine": (rules.check_reasons,),
     "truth": (),
     "files": (),

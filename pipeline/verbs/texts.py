@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -39,14 +41,15 @@ def texts(arguments: argparse.Namespace) -> Outcome:
     missing = [str(path) for path in arguments.lists if not path.is_file()]
     if missing:
         raise InputError("there is no such file", ", ".join(missing), "name lists that are there")
-    writer = Writer.open(arguments.out, Header("texts", TEXTS.version, "texts", 1, {}))
+    writer = Writer.open(arguments.out, Header(TEXTS.name, TEXTS.version, "texts", 1, {}, pairloom=version("pairloom")))
     writer.begin([])
     listed = kept = 0
     every = chain.from_iterable(read_texts(path) for path in arguments.lists)
     while rows := list(islice(every, SHARD_TEXTS)):
         found = [(text, lang) for text, lang in rows if text]
         table = TEXTS.table(text=[text for text, _ in found], lang=[lang for _, lang in found])
-        writer.record(write_shard(arguments.out, f"{len(writer.done):05d}", table, ROW_GROUP_BYTES))
+        entry = write_shard(arguments.out, f"{len(writer.done):05d}", table, ROW_GROUP_BYTES)
+        writer.record(replace(entry, rows_in=len(found)))  # what is empty has no row of its own to be rejected
         listed, kept = listed + len(rows), kept + len(found)
     writer.finish()
     facts = {"out": str(arguments.out), "texts": kept, "empty": listed - kept}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from inspection.lint import lint
 from pipeline.cli import main
 from pipeline.store import Writer, write_shard
 from pipeline.verbs import texts as verb
@@ -48,6 +49,7 @@ def test_the_table_has_every_text_in_order_and_no_empty_one(listed: Path) -> Non
     table = open_folder(listed)
     assert table.complete
     assert [text for _, shard in table.tables() for text in shard["text"].to_pylist()] == [*LISTED, "niemand"]
+    assert lint(listed) == []
 
 
 def test_lists_longer_than_a_shard_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +69,15 @@ def test_a_table_is_replaced_only_when_asked(listed: Path, tmp_path: Path, capsy
     assert main([*command, "--redo"]) == 0
     assert main(["texts", str(tmp_path / "none.txt"), "--out", str(tmp_path / "other")]) == 1
     assert not (tmp_path / "other").exists()
+
+
+def test_lint_finds_an_empty_text(tmp_path: Path) -> None:
+    writer = Writer.open(tmp_path, Header("texts", TEXTS.version, "texts", 1, {}))
+    writer.begin([])
+    writer.record(write_shard(tmp_path, "00000", TEXTS.table(text=["a", " ", "b"], lang=["en", None, None])))
+    writer.finish()
+    (problem,) = lint(tmp_path)
+    assert "the text is empty" in str(problem)
 
 
 def grouped(folder: Path, langs: list[str | None]) -> Path:
