@@ -15,7 +15,20 @@ from schemas.quarantine import REASONS
 from schemas.regions import REGIONS_METADATA
 from schemas.table import Blob, Column, Table
 
-NAMES = ("urls", "pairs", "files", "regions", "tags", "negatives", "patches", "qa", "shards", "quarantine", "truth")
+NAMES = (
+    "urls",
+    "pairs",
+    "files",
+    "regions",
+    "tags",
+    "negatives",
+    "patches",
+    "qa",
+    "shards",
+    "texts",
+    "quarantine",
+    "truth",
+)
 PAGE = "docs/tables.md"
 METADATA = {
     "regions": REGIONS_METADATA,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from pipeline.memory import keep_freed_memory
-from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, shards, training
+from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, shards, texts, training
 from pipeline.verbs.common import Outcome
 from schemas.errors import PairloomError
 
@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   pairloom extract photos --out photo-regions   the regions of a folder of pictures
   pairloom train --recipe uniter --shards data/shards    a recipe on finished shards
   pairloom negatives captions.csv --out mined   hard negatives of plain captions
+  pairloom texts news.txt --out data/texts      texts without images, for rows of text alone
   pairloom info data/regions                    what a table holds and what made it
   pairloom lint data                            every check; exits 1 if anything is wrong
   pairloom preview data/regions --row 3f9a      one row, with a picture of its boxes
@@ -75,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, pairs, detectors, extracting, negatives, shards, training, looking):
+    for group in (dataset, pairs, detectors, extracting, negatives, shards, texts, training, looking):
         group.add(verbs)
     return root
 

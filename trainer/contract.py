@@ -166,6 +166,12 @@ class Pairing(Objective, Protocol):
     def pair(self, pair: Pair, settings: Any, rng: np.random.Generator) -> Pair: ...
 
 
+class Alone(Objective, Protocol):
+    """An objective that may show a text alone; its `prepare` asks `make.alone` for one that never had an image."""
+
+    def text_alone(self, settings: Any) -> bool: ...
+
+
 class Matcher(Objective, Protocol):
     """An objective that can also say how well each image goes with each text, for retrieval."""
 

@@ -26,6 +26,7 @@ from trainer.order import WHOLE, End, Steps, objective_at, packed, random_bits, 
 from trainer.reading import CLOCK, FIX, DamagedError
 from trainer.recipe import Part, Recipe
 from trainer.rows import Captions, Row, Rows, open_rows
+from trainer.texts import Texts
 from trainer.tokenizer import Tokenizer
 from trainer.workers import Job, Made, Pool, made_here
 
@@ -40,6 +41,7 @@ class Make:
     units: Part
     augment: bool
     second: Literal["none", "tags"] = "none"  # what follows a caption
+    texts: Texts | None = None  # without images, for rows of text alone; None: their captions stand for such
 
     def pair(self, row: Row) -> Pair:
         """The row's own caption and image."""
@@ -57,6 +59,10 @@ class Make:
         units = self.units.module.load(pair.image, self.units.settings, rng if self.augment else None)
         words = self.tokenizer.words(pair.text, pair.second)
         return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch, question=pair.question)
+
+    def alone(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example with a text that has no image in its caption's place, if there are such texts."""
+        return example if self.texts is None else replace(example, words=self.tokenizer.words(self.texts.draw(rng)))
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Example:
         """The row made ready for these objectives: first each says what goes together, then each what is hidden."""
@@ -86,6 +92,7 @@ class Options:
     augment: bool = True
     cache: Path | None = None  # folder for copies of remote shards
     split: str = "train"
+    texts: Texts | None = None  # without images (texts.open_texts), for rows of text alone
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, "float16", "float32", "bfloat16") or self.window < 1 or self.damage_budget < 0:
@@ -286,11 +293,13 @@ class Loader:
         mixture = shards if isinstance(shards, Mixture) else Mixture((shards,))  # type: ignore[arg-type]
         parts = tuple(_rows(part, recipe, options) for part in mixture.folders)
         stream = Stream(parts, seed, window, mixture.mix, batch_size)
-        tokenizer = tokenizer or tokenizers.train((text for rows in parts for text in rows.texts()), recipe.text)
+        alone = options.texts.all() if options.texts else ()
+        every = itertools.chain(*(part.texts() for part in parts), alone)
+        tokenizer = tokenizer or tokenizers.train(every, recipe.text)
         steps = Steps(len(stream), batch_size, options.end)
         if len(parts) > 1 and options.end != "join":
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
-        make = Make(tokenizer, recipe.units, options.augment, recipe.text.second)
+        make = Make(tokenizer, recipe.units, options.augment, recipe.text.second, options.texts)
         _check_budget(options, recipe, world_size)
         if any(part.name == "qa" for part in recipe.objectives.values()):
             questions.refuse_other_answers(parts)

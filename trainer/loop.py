@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from trainer.precision import Arithmetic, Precision
 from trainer.recipe import Recipe
 from trainer.rows import Rows, open_rows
 from trainer.state import Keeper
+from trainer.texts import Texts, open_texts
 
 HELD_OUT_ROWS = 512
 METRICS = "metrics.json"
@@ -41,6 +43,7 @@ class Config:
     lr: float | None = None
     seed: int = 0
     languages: tuple[str, ...] | None = None  # empty means all
+    texts: str | None = None  # table of texts without images (`pairloom texts`), for rows of text alone
     vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Precision = "float32"
@@ -86,13 +89,14 @@ def train(
     world.check(recipe.training.batch_size)
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
-    tokenizer = _tokenizer(recipe, rows, config)
-    with closing(_loader(recipe, rows, tokenizer, config)) as loader, _seeded(config):
+    texts = None if config.texts is None else open_texts(Path(config.texts), recipe)
+    tokenizer = _tokenizer(recipe, rows, texts, config)
+    with closing(_loader(recipe, rows, texts, tokenizer, config)) as loader, _seeded(config):
         loader.pool()  # its processes start while the model is made and tested
         learner = _untrained(recipe, rows, tokenizer, config)
         make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
-        keeper = Keeper(state.beside(out), _settings(recipe, config, rows), config.save_every_s) if out else None
+        keeper = Keeper(state.beside(out), _settings(recipe, rows, texts, config), config.save_every_s) if out else None
         arithmetic = Arithmetic(config.precision, next(learner.parameters()).device.type)
         with world.joined():
             history = optimise.run(learner, loader, config.seed, arithmetic, report, keeper)
@@ -124,10 +128,11 @@ def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | Non
         writer.writerows(result.curve)
 
 
-def _settings(recipe: Recipe, config: Config, rows: Rows) -> dict[str, Any]:
+def _settings(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> dict[str, Any]:
     """What a saved state must have been made with, beside what the recipe holds; workers and device may be others."""
     chosen = {key: getattr(config, key) for key in ("seed", "vocabulary", "precision", "init", "threads")}
     of_shards = hashlib.sha256("".join(entry.sha256 for entry in rows.shards).encode()).hexdigest()
+    chosen["texts"] = texts and texts.sha256
     return {"recipe": recipe.source, "size": recipe.size, "shards": of_shards, **chosen}
 
 
@@ -136,15 +141,15 @@ def _continued(config: Config) -> bool:
     return config.init is not None and (Path(config.init) / checkpoint.CONFIG).exists()
 
 
-def _tokenizer(recipe: Recipe, rows: Rows, config: Config) -> tokenizers.Tokenizer:
+def _tokenizer(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> tokenizers.Tokenizer:
     if config.init is not None and _continued(config):
         return tokenizers.load(Path(config.init) / checkpoint.TOKENIZER, recipe.text)
     if config.vocabulary is None:
-        return tokenizers.train(rows.texts(), recipe.text)
+        return tokenizers.train(chain(rows.texts(), texts.all() if texts else ()), recipe.text)
     return tokenizers.load(Path(config.vocabulary), recipe.text)
 
 
-def _loader(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, config: Config) -> Loader:
+def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, tokenizer: tokenizers.Tokenizer, config: Config) -> Loader:
     """This rank's."""
     world, training = ranks.launched(), recipe.training
     return Loader(
@@ -156,7 +161,7 @@ def _loader(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, config:
         rank=world.rank,
         world_size=world.size,
         workers=config.workers,
-        options=Options(max_tokens=training.max_tokens),
+        options=Options(max_tokens=training.max_tokens, texts=texts),
     )
 
 

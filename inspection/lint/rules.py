@@ -56,6 +56,11 @@ def check_captions(shard: Shard) -> None:
     shard.texts("captions", captions, rows)
 
 
+def check_texts(shard: Shard) -> None:
+    empty = pc.equal(pc.utf8_trim_whitespace(shard.table["text"]), "")
+    shard.bad("empty", pc.indices_nonzero(empty).to_numpy(), lambda _: "the text is empty")
+
+
 def check_tags(shard: Shard) -> None:
     tags, rows = flat_list(shard.table["tags"])
     scores = struct_field(tags, "score")

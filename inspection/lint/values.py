@@ -36,6 +36,7 @@ RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
         rules.check_negatives,
         rules.check_split,
     ),
+    "texts": (rules.check_texts,),
     "quarantine": (rules.check_reasons,),
     "truth": (),
     "files": (),

@@ -27,12 +27,16 @@ class Settings:
 
     probability: float = 0.15
     by: By = "token"
-    image: bool = True  # false: the text alone is seen (UNIMO)
+    image: bool = True  # false: the text alone is seen (UNIMO), one of the loader's texts where it has any
     matched_only: bool = False
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
     return ()
+
+
+def text_alone(settings: Settings) -> bool:
+    return not settings.image
 
 
 class Head(nn.Module):
@@ -57,7 +61,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
         raise ConfigError("the vocabulary has no mask token", "objective mlm", "name one that has [MASK] or <mask>")
     if not settings.image:
         assert isinstance(example.units, Regions)
-        example = replace(example, units=without_regions(example.units))
+        example = make.alone(replace(example, units=without_regions(example.units)), rng)
     return replace(example, words=mask_words(example.words, make.tokenizer, settings.probability, rng, settings.by))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Settings:
     """longest: of the prefix, as a share of the text's tokens; each row's own, from 0 up equally likely.
 
-    text_only: share of the rows whose picture is not shown.
+    text_only: share of the rows that are text alone: one of the loader's texts, or the caption where it has none.
     """
 
     longest: float
@@ -34,6 +34,10 @@ def columns(settings: Settings) -> tuple[str, ...]:
     return ()
 
 
+def text_alone(settings: Settings) -> bool:
+    return settings.text_only > 0
+
+
 def head(settings: Settings, model: EncoderDecoder, shapes: Shapes) -> nn.Module:
     """None: the word embeddings are read backwards."""
     return nn.Identity()
@@ -41,12 +45,17 @@ def head(settings: Settings, model: EncoderDecoder, shapes: Shapes) -> nn.Module
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """Where the prefix ends, at least one token before the text does; whether the picture is shown."""
-    most = min(int(settings.longest * len(example.words.ids_T)), len(example.words.ids_T) - 1)
-    targets = {
-        "prefix": np.array(rng.integers(most + 1), np.int64),
-        "pictured": np.array(rng.random() >= settings.text_only),
-    }
+    prefix, pictured = _prefix(example, settings, rng), rng.random() >= settings.text_only
+    if not pictured and make.texts is not None:
+        example = make.alone(example, rng)
+        prefix = _prefix(example, settings, rng)
+    targets = {"prefix": np.array(prefix, np.int64), "pictured": np.array(pictured)}
     return replace(example, targets={**example.targets, **targets})
+
+
+def _prefix(example: Example, settings: Settings, rng: np.random.Generator) -> int:
+    most = min(int(settings.longest * len(example.words.ids_T)), len(example.words.ids_T) - 1)
+    return int(rng.integers(most + 1))
 
 
 def loss(model: EncoderDecoder, encoded: Read, head: nn.Module, batch: Batch, settings: Settings) -> Scored:

@@ -1,0 +1,56 @@
+"""`pairloom texts`: lists of texts without images, as a table that training draws rows of text alone from."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from formats.texts import read_texts
+from pipeline.store import Writer, write_shard
+from pipeline.verbs.common import Outcome, add_verb
+from schemas.errors import InputError, StoreError
+from schemas.folder import Header, is_table
+from schemas.texts import TEXTS
+
+SHARD_TEXTS = 100_000
+# Training draws texts at random and decodes the row group around each: so these are a hundredth of other tables'.
+ROW_GROUP_BYTES = 192 << 10
+
+
+def add(verbs: Any) -> None:
+    verb = add_verb(
+        verbs,
+        "texts",
+        texts,
+        "texts without images, for rows of text alone",
+        "pairloom texts news.txt books.jsonl --out data/texts",
+    )
+    verb.add_argument("lists", type=Path, nargs="+", help="txt (one a line), jsonl or parquet with text and lang")
+    verb.add_argument("--out", type=Path, required=True, help="folder of the table")
+    verb.add_argument("--redo", action="store_true", help="replace the table that is there")
+
+
+def texts(arguments: argparse.Namespace) -> Outcome:
+    """Empty texts are left out, and counted."""
+    if is_table(arguments.out) and not arguments.redo:
+        raise StoreError("there is a table already", str(arguments.out), "name another folder, or add --redo")
+    missing = [str(path) for path in arguments.lists if not path.is_file()]
+    if missing:
+        raise InputError("there is no such file", ", ".join(missing), "name lists that are there")
+    writer = Writer.open(arguments.out, Header(TEXTS.name, TEXTS.version, "texts", 1, {}, pairloom=version("pairloom")))
+    writer.begin([])
+    listed = kept = 0
+    every = chain.from_iterable(read_texts(path) for path in arguments.lists)
+    while rows := list(islice(every, SHARD_TEXTS)):
+        found = [(text, lang) for text, lang in rows if text]
+        table = TEXTS.table(text=[text for text, _ in found], lang=[lang for _, lang in found])
+        entry = write_shard(arguments.out, f"{len(writer.done):05d}", table, ROW_GROUP_BYTES)
+        writer.record(replace(entry, rows_in=len(found)))  # what is empty has no row of its own to be rejected
+        listed, kept = listed + len(rows), kept + len(found)
+    writer.finish()
+    facts = {"out": str(arguments.out), "texts": kept, "empty": listed - kept}
+    return Outcome(facts, f"{kept} texts, {listed - kept} empty ones left out: {arguments.out}")
