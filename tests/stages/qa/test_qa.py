@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +126,12 @@ def test_a_collection_an_own_name_and_a_column_of_the_list_tell_images_apart(tmp
     ])  # fmt: skip
     one = write_questions(tmp_path / "one.json", [("1", "genome's?", "yes")])
     two = write_questions(tmp_path / "two.json", [("b c", "both?", "no")])
-    made(tmp_path, Config(sources=(Source(file=one, of="genome"), Source(file=two, image="folder/{}.jpeg"))))
+    few = partial(Config, min_answer_count=1)
+    made(tmp_path, few(sources=(Source(file=one, of="genome"), Source(file=two, image="folder/{}.jpeg"))))
     assert told(tmp_path) == ({0: [], 1: ["genome's?"], 2: ["both?"]}, [])
     own = tmp_path / "names.json"
     own.write_text('{"1": "17"}')
-    made(tmp_path, Config(sources=(Source(file=one, names=str(own)), Source(file=two, names=str(own))), match="id"))
+    made(tmp_path, few(sources=(Source(file=one, names=str(own)), Source(file=two, names=str(own))), match="id"))
     assert told(tmp_path) == ({0: ["genome's?"], 1: [], 2: []}, [("0", "no-image")])
     own.write_text('["17"]')
     with pytest.raises(InputError, match="write one object of texts"):
@@ -147,7 +149,7 @@ def test_no_match_at_all_shows_a_name_of_each_side(tmp_path: Path) -> None:
 
 def test_more_images_find_what_was_left_out(tmp_path: Path) -> None:
     file = write_questions(tmp_path / "q.json", [("a", "1", "x"), ("b", "2", "x")])
-    config = Config(sources=(Source(file=file),))
+    config = Config(sources=(Source(file=file),), min_answer_count=1)
     write_pairs(tmp_path, [{"url": "http://host/a.png"}])
     made(tmp_path, config)
     assert told(tmp_path) == ({0: ["1"]}, [("1", "no-image")])
