@@ -4,7 +4,8 @@ python -m benchmarks.growth [--captions 200000] [--shards 100]
 
 The stage `negatives` as `dvc repro` runs it, in one process: all shards at once, and then one shard more. Made-up
 captions with stop words, five an image, seed 0. The peer is the same stage mining everything again; both write the same
-lists (their bytes are compared by tests/stages/negatives/test_growth.py).
+lists (their bytes are compared by tests/stages/negatives/test_growth.py). All shards are written anew, because a
+quarter of all lists get a new member; docs/negatives.md says what that costs.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _once(negatives: pa.StructArray) -> pa.Table:
 
 def _counted(tables: list[pa.Table]) -> pa.Table:
     """One row a caption, with the sum of `times`."""
-    grouped = pa.concat_tables(tables).group_by(KEY).aggregate([("times", "sum")])
+    grouped = pa.concat_tables(tables).group_by(KEY, use_threads=False).aggregate([("times", "sum")])
     return grouped.rename_columns({"times_sum": "times"})
 
 
