@@ -123,9 +123,9 @@ def _refuse(known: Mapping[str | None, Names], seen: Seen, config: Config) -> No
 
 
 def _refuse_no_answer(seen: Seen, config: Config) -> None:
-    often = ", ".join(f"{answer!r} of {count}" for answer, count in seen.best.most_common(1)) or "none is of any"
+    often = [f"the most frequent, {answer!r}, is that of {count}" for answer, count in seen.best.most_common(1)]
     raise InputError(
-        f"no answer is the best one of {config.min_answer_count} questions: {often}",
+        f"no answer is the best one of {config.min_answer_count} questions: {(often or ['none has one'])[0]}",
         ", ".join(source.file for source in config.sources),
         "lower qa.min_answer_count, or name files whose questions have answers",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,11 @@ def write_questions(path: Path, asked: list[tuple[str, str, str]]) -> str:
     ]
     path.write_text(json.dumps(entries), encoding="utf-8")
     return str(path)
+
+
+def few(*sources: Source, match: str = "url") -> Config:
+    """For files of so few questions."""
+    return Config(sources=sources, match=match, min_answer_count=1)
 
 
 def made(data: Path, config: Config, **run: Any) -> Done:
@@ -126,12 +130,11 @@ def test_a_collection_an_own_name_and_a_column_of_the_list_tell_images_apart(tmp
     ])  # fmt: skip
     one = write_questions(tmp_path / "one.json", [("1", "genome's?", "yes")])
     two = write_questions(tmp_path / "two.json", [("b c", "both?", "no")])
-    few = partial(Config, min_answer_count=1)
-    made(tmp_path, few(sources=(Source(file=one, of="genome"), Source(file=two, image="folder/{}.jpeg"))))
+    made(tmp_path, few(Source(file=one, of="genome"), Source(file=two, image="folder/{}.jpeg")))
     assert told(tmp_path) == ({0: [], 1: ["genome's?"], 2: ["both?"]}, [])
     own = tmp_path / "names.json"
     own.write_text('{"1": "17"}')
-    made(tmp_path, few(sources=(Source(file=one, names=str(own)), Source(file=two, names=str(own))), match="id"))
+    made(tmp_path, few(Source(file=one, names=str(own)), Source(file=two, names=str(own)), match="id"))
     assert told(tmp_path) == ({0: ["genome's?"], 1: [], 2: []}, [("0", "no-image")])
     own.write_text('["17"]')
     with pytest.raises(InputError, match="write one object of texts"):
@@ -147,14 +150,25 @@ def test_no_match_at_all_shows_a_name_of_each_side(tmp_path: Path) -> None:
         made(tmp_path, Config(sources=(Source(file=file),), match="number"))
 
 
+def test_files_without_a_frequent_answer_are_refused(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [{"url": "http://host/a.png"}])
+    for answer, told_so in (
+        ("x", "best one of 9 questions: the most frequent, 'x', is that of 1"),
+        ("", "none has one"),
+    ):
+        file = write_questions(tmp_path / "q.json", [("a", "1", answer)])
+        with pytest.raises(InputError, match=told_so):
+            made(tmp_path, Config(sources=(Source(file=file),)))
+
+
 def test_more_images_find_what_was_left_out(tmp_path: Path) -> None:
     file = write_questions(tmp_path / "q.json", [("a", "1", "x"), ("b", "2", "x")])
-    config = Config(sources=(Source(file=file),), min_answer_count=1)
+    one = few(Source(file=file))
     write_pairs(tmp_path, [{"url": "http://host/a.png"}])
-    made(tmp_path, config)
+    made(tmp_path, one)
     assert told(tmp_path) == ({0: ["1"]}, [("1", "no-image")])
     write_pairs(tmp_path, [{"url": "http://host/a.png"}], [{"url": "http://host/b.png"}])
-    made(tmp_path, config)
+    made(tmp_path, one)
     assert told(tmp_path) == ({0: ["1"], 1: ["2"]}, [])
 
 
