@@ -3,7 +3,7 @@
     python -m benchmarks.download --rows 4000                                  # the comparison
     python -m benchmarks.download --rows 4000 --drip 10 --hang 5 --dead 5 --alone   # what bad hosts cost
     python -m benchmarks.download --rows 4000 --connections 1000 --latency 2000 --alone
-    python -m benchmarks.download --rows 1000000 --small --hosts 2000 --alone   # memory of a long list
+    python -m benchmarks.download --rows 1000000 --small --alone   # memory of a long list
 
 Same list, same size (the longer side 256), same quality (92), all guards of ours on, half of the hosts with TLS.
 img2dataset needs nothing to fetch from loopback (it has no guard) and writes files. CPU seconds are those of the

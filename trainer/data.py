@@ -15,13 +15,12 @@ import torch
 
 from schemas.errors import ConfigError, StoreError
 from schemas.table import Array
-from trainer import questions
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.batch import Batch, Example, collate, map_tensors
 from trainer.buffers import Empty
 from trainer.contract import Pair
-from trainer.mixture import Mixture, Stream
+from trainer.mixture import Mixture, Stream, refuse_other_vocabularies
 from trainer.order import WHOLE, End, Steps, objective_at, packed, random_bits, rank_slice, row_rng
 from trainer.reading import CLOCK, FIX, DamagedError
 from trainer.recipe import Part, Recipe
@@ -301,8 +300,7 @@ class Loader:
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
         make = Make(tokenizer, recipe.units, options.augment, recipe.text.second, options.texts)
         _check_budget(options, recipe, world_size)
-        if any(part.name == "qa" for part in recipe.objectives.values()):
-            questions.refuse_other_answers(parts)
+        refuse_other_vocabularies(parts, recipe)
         self.prepare = Prepare(stream, steps, make, recipe.steps(), seed, rank, world_size, options)
         self.tokenizer, self.options, self.workers = tokenizer, options, workers
         self.step = 0

@@ -13,9 +13,13 @@ import numpy as np
 from schemas.errors import ConfigError
 from schemas.table import Array
 from trainer.order import Order, random_bits
+from trainer.recipe import Recipe
 from trainer.rows import Rows
 
 CYCLE = 1000  # positions after which the pattern of folders repeats: shares are met to a thousandth
+
+# What a column numbers is listed under this key of the file's metadata.
+NUMBERED_BY = {"class_ids": "classes", "prob_ids": "classes", "attribute_ids": "attributes"}
 
 By = Literal["proportion", "repeat", "temperature"]
 How = Literal["stratified", "alternating"]
@@ -134,3 +138,19 @@ class Mixture:
 
     folders: tuple[Path | str, ...]
     mix: Mix = field(default_factory=Mix)
+
+
+def refuse_other_vocabularies(folders: Sequence[Rows], recipe: Recipe) -> None:
+    """Raises ConfigError where folders number other classes, attributes or answers: one head cannot serve them all."""
+    if len(folders) == 1:
+        return
+    keys = {NUMBERED_BY[column] for column in recipe.columns() if column in NUMBERED_BY}
+    if any(part.name == "qa" for part in recipe.objectives.values()):  # who reads questions as text numbers no answer
+        keys.add("answers")
+    other = sorted(key for key in keys if len({rows.metadata().get(key) for rows in folders}) > 1)
+    if other:
+        raise ConfigError(
+            f"the folders number different {' and '.join(other)}",
+            where="the loader of a mixture",
+            fix="make both with one detector and the same qa.answers, or take a recipe that does not learn these",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import ConfigError
 from trainer.contract import Pair
 
 if TYPE_CHECKING:
-    from trainer.rows import Row, Rows
+    from trainer.rows import Row
 
 TRIES = 10  # to find another image that has a question
 
@@ -66,15 +65,6 @@ def texts(column: pa.ChunkedArray) -> list[str]:
     asked = pc.list_flatten(column)
     answers = pc.list_flatten(pc.struct_field(asked, "answers"))
     return [text for part in (asked, answers) for text in pc.struct_field(part, "text").to_pylist()]
-
-
-def refuse_other_answers(folders: Sequence[Rows]) -> None:
-    """Raises ConfigError where folders that are mixed number other answers, which one head cannot tell apart."""
-    if len({rows.metadata()["answers"] for rows in folders}) > 1:
-        given = "the folders tell different answers apart"
-        raise ConfigError(
-            given, "the loader of a mixture", "run the stages qa and shards of each with the same qa.answers"
-        )
 
 
 @functools.lru_cache(maxsize=8)  # each shard's metadata is another text, though the same

@@ -19,6 +19,7 @@ from schemas import vectors
 from schemas.errors import ConfigError
 from schemas.folder import Header
 from schemas.shards import SHARDS
+from tests.trainer import loading
 from tests.trainer.loading import WIDTH, all_keys, keys, recipe, rows_of, table_of, tokenizer, write_folder
 from trainer.data import Loader, Options
 from trainer.mixture import Mix, Mixture
@@ -218,6 +219,22 @@ def test_a_mixture_meets_its_weights_and_resumes_anywhere(how: Any, folder: Path
         resumed.load_state_dict(state)
         parts.append(take(resumed, 13))
     assert joined(parts) == batches[7:]
+
+
+@pytest.mark.parametrize(
+    ("key", "refused", "taken"),
+    [("answers", "lxmert", "vinvl"), ("classes", "uniter", "oscar"), ("attributes", "lxmert", "uniter")],
+)
+def test_folders_are_not_mixed_for_a_head_whose_numbers_mean_other_things_in_them(
+    key: str, refused: str, taken: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """taken: a recipe that reads much the same columns, but numbers nothing by this key."""
+    loader(Mixture((folder, folder)), name=refused)
+    monkeypatch.setitem(loading.METADATA, key, '["no", "yes", "red"]')
+    mixture = Mixture((folder, write_folder(tmp_path, (4,))))
+    with pytest.raises(ConfigError, match=f"different {key}"):
+        loader(mixture, name=refused)
+    loader(mixture, name=taken)
 
 
 def test_features_come_in_the_dtype_that_is_asked_for(folder: Path) -> None:

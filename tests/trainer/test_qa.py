@@ -16,7 +16,6 @@ from scipy.stats import chisquare
 from torch.autograd import gradcheck
 
 from schemas.errors import ConfigError
-from tests.trainer import loading
 from tests.trainer.loading import recipe, tokenizer, write_folder
 from tests.trainer.test_systems import opened
 from trainer import questions
@@ -24,7 +23,6 @@ from trainer import recipe as recipes
 from trainer.batch import IGNORE, Example, Pixels
 from trainer.contract import Pair, Shapes
 from trainer.data import Loader, Make
-from trainer.mixture import Mixture
 from trainer.objectives import itm, polluted, qa
 from trainer.objectives.qa import question_answering
 from trainer.rows import Row, Rows, open_rows
@@ -176,18 +174,6 @@ def test_questions_and_captions_share_a_batch(name: str, shards: Path) -> None:
     ]
     asking = sum("there" in text for text in texts)
     assert 4 <= asking <= 40  # a fifth to a quarter of 64: three images of four have a question
-
-
-def test_folders_that_number_other_answers_are_not_mixed(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, loader = opened("lxmert", shards)
-    Loader(Mixture((shards, shards)), "lxmert", loader.tokenizer, batch_size=4)
-    monkeypatch.setitem(loading.METADATA, "answers", '["no", "yes", "red"]')
-    other = write_folder(tmp_path, (4,))
-    with pytest.raises(ConfigError, match="different answers"):
-        Loader(Mixture((shards, other)), "lxmert", loader.tokenizer, batch_size=4)
-    Loader(Mixture((shards, other)), "vinvl", loader.tokenizer, batch_size=4)  # reads their text alone
 
 
 def test_shards_that_name_no_answers_are_refused(shards: Path) -> None:
