@@ -52,11 +52,14 @@ def load(out: Path) -> tuple[Learner, Tokenizer]:
 def take_over(learner: Learner, out: Path) -> None:
     """Begin where the checkpoint of any recipe ended.
 
-    What the two have in common by name and shape is taken over: the model, and heads of the same objectives. Raises
-    InputError if that is nothing of the model.
+    What the two have in common by name and shape is taken over: the model, and heads of the same objectives, but no
+    head that would give its answers other names. Raises InputError if that is nothing of the model.
     """
-    before, own = load(out)[0].state_dict(), learner.state_dict()
-    fitting = {n: v for n, v in before.items() if n in own and own[n].shape == v.shape}
+    before, own = load(out)[0], learner.state_dict()
+    fitting = {n: v for n, v in before.state_dict().items() if n in own and own[n].shape == v.shape}
+    if tuple(before.shapes.answers) != tuple(learner.shapes.answers):
+        heads = tuple(f"heads.{key}." for key, part in learner.recipe.objectives.items() if part.name == "qa")
+        fitting = {name: value for name, value in fitting.items() if not name.startswith(heads)}
     if not any(name.startswith("model.") for name in fitting):
         raise InputError("no weight of its model fits", str(out), f"train recipe {learner.recipe.name} without --init")
     learner.load_state_dict(fitting, strict=False)

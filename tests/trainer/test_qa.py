@@ -18,11 +18,12 @@ from torch.autograd import gradcheck
 from schemas.errors import ConfigError
 from tests.trainer.loading import recipe, tokenizer, write_folder
 from tests.trainer.test_systems import opened
-from trainer import questions
+from trainer import checkpoint, questions
 from trainer import recipe as recipes
 from trainer.batch import IGNORE, Example, Pixels
 from trainer.contract import Pair, Shapes
 from trainer.data import Loader, Make
+from trainer.learner import Learner
 from trainer.objectives import itm, polluted, qa
 from trainer.objectives.qa import question_answering
 from trainer.rows import Row, Rows, open_rows
@@ -174,6 +175,18 @@ def test_questions_and_captions_share_a_batch(name: str, shards: Path) -> None:
     ]
     asking = sum("there" in text for text in texts)
     assert 4 <= asking <= 40  # a fifth to a quarter of 64: three images of four have a question
+
+
+def test_a_head_of_other_answers_is_not_taken_over(shards: Path, tmp_path: Path) -> None:
+    learner, loader = opened("lxmert", shards)
+    figures: dict[str, Any] = {"objectives": {}, "steps": 0, "batch_size": 1, "seed": 0, "retrieval": None}
+    checkpoint.save(tmp_path, learner, loader.tokenizer, figures | {"rows": {"train": 1, "val": 1}})
+    last = "heads.qa.3.weight"
+    for answers, taken in ((learner.shapes.answers, True), (("a", "b", "c"), False)):
+        other = Learner(learner.recipe, replace(learner.shapes, answers=answers))
+        checkpoint.take_over(other, tmp_path)
+        assert torch.equal(other.state_dict()[last], learner.state_dict()[last]) == taken
+        assert torch.equal(other.state_dict()["heads.itm.weight"], learner.state_dict()["heads.itm.weight"])
 
 
 def test_shards_that_name_no_answers_are_refused(shards: Path) -> None:
