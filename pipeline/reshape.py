@@ -17,7 +17,7 @@ from pipeline.progress import Progress
 from pipeline.store import Writer, write_index, write_shard
 from schemas import index
 from schemas.errors import ConfigError, InputError, StoreError
-from schemas.folder import Entry, Folder, Header, open_folder
+from schemas.folder import Entry, Folder, Header, open_folder, sha256_of
 from schemas.shards import SHARDS
 
 Keep = Callable[[pa.Table], pa.Array]  # small columns of a shard -> bool of each row
@@ -162,7 +162,7 @@ def _new(out: Path, header: Header, history: dict[str, object]) -> _New:
 
 def _history(folder: Folder) -> dict[str, object]:
     """What a new folder remembers of the one it was made of."""
-    sums = hashlib.sha256("".join(entry.sha256 for entry in folder.shards).encode()).hexdigest()
+    sums = sha256_of(folder.shards)
     return {"shards": len(folder.shards), "rows": folder.rows, "sha256": sums, "config": dict(folder.header.config)}
 
 

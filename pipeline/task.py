@@ -104,11 +104,11 @@ def _open_tools(stage: str, config: Any, folder: Path) -> Any:
 
 def read_inputs(task: Task) -> list[pa.Table]:
     """One table for each of the stage's inputs: the shard of the same name (in its metadata), or the planned rows."""
-    folders = list(task.places.inputs.values())
+    inputs = task.places.inputs
     if task.planned is None:
         file, columns = f"{task.name}.parquet", load(task.stage).columns
-        inputs = task.places.inputs.items()
-        return [_named(read_shard(folder / file, columns.get(stage)), task.name) for stage, folder in inputs]
+        return [_named(read_shard(folder / file, columns.get(stage)), task.name) for stage, folder in inputs.items()]
+    folders = list(inputs.values())
     names = sorted(set(task.planned["shard"].to_pylist()))
     first = _gather(folders[0], names, task.planned)
     return [first, *(_rows_of(folder, names, first["image_id"]) for folder in folders[1:])]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,11 @@ def open_folder(path: Path | str) -> Folder:
 
 def is_table(path: Path) -> bool:
     return (path / MANIFEST).exists() or (path / JOURNAL).exists()
+
+
+def sha256_of(shards: Iterable[Entry]) -> str:
+    """One SHA-256, in hex, for all of these shards in their order."""
+    return hashlib.sha256("".join(entry.sha256 for entry in shards).encode()).hexdigest()
 
 
 def manifest_json(header: Header, shards: Sequence[Entry]) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from schemas.errors import ConfigError
+from schemas.folder import sha256_of
 from trainer import checkpoint, optimise, ranks, state
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
@@ -90,9 +89,9 @@ def train(
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
     texts = None if config.texts is None else open_texts(Path(config.texts), recipe)
-    tokenizer = _tokenizer(recipe, rows, texts, config)
-    with closing(_loader(recipe, rows, texts, tokenizer, config)) as loader, _seeded(config):
+    with closing(_loader(recipe, rows, texts, config)) as loader, _seeded(config):
         loader.pool()  # its processes start while the model is made and tested
+        tokenizer = loader.tokenizer
         learner = _untrained(recipe, rows, tokenizer, config)
         make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
         untrained = _held_out(learner, val, make, config)
@@ -131,9 +130,8 @@ def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | Non
 def _settings(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> dict[str, Any]:
     """What a saved state must have been made with, beside what the recipe holds; workers and device may be others."""
     chosen = {key: getattr(config, key) for key in ("seed", "vocabulary", "precision", "init", "threads")}
-    of_shards = hashlib.sha256("".join(entry.sha256 for entry in rows.shards).encode()).hexdigest()
     chosen["texts"] = texts and texts.sha256
-    return {"recipe": recipe.source, "size": recipe.size, "shards": of_shards, **chosen}
+    return {"recipe": recipe.source, "size": recipe.size, "shards": sha256_of(rows.shards), **chosen}
 
 
 def _continued(config: Config) -> bool:
@@ -141,21 +139,20 @@ def _continued(config: Config) -> bool:
     return config.init is not None and (Path(config.init) / checkpoint.CONFIG).exists()
 
 
-def _tokenizer(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> tokenizers.Tokenizer:
+def _vocabulary(recipe: Recipe, config: Config) -> tokenizers.Tokenizer | None:
+    """The tokenizer that the settings name; None: the loader trains one on what it reads."""
     if config.init is not None and _continued(config):
         return tokenizers.load(Path(config.init) / checkpoint.TOKENIZER, recipe.text)
-    if config.vocabulary is None:
-        return tokenizers.train(chain(rows.texts(), texts.all() if texts else ()), recipe.text)
-    return tokenizers.load(Path(config.vocabulary), recipe.text)
+    return None if config.vocabulary is None else tokenizers.load(Path(config.vocabulary), recipe.text)
 
 
-def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, tokenizer: tokenizers.Tokenizer, config: Config) -> Loader:
+def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> Loader:
     """This rank's."""
     world, training = ranks.launched(), recipe.training
     return Loader(
         rows,
         recipe,
-        tokenizer,
+        _vocabulary(recipe, config),
         seed=config.seed,
         batch_size=training.batch_size,
         rank=world.rank,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigError, StoreError
-from schemas.folder import Folder, open_folder
+from schemas.folder import open_folder, sha256_of
 from schemas.table import Array
 from trainer.recipe import Recipe
 
@@ -93,11 +92,7 @@ def open_texts(folder: Path, recipe: Recipe) -> Texts:
     if not ends[-1]:
         wanted = ", ".join(languages)
         raise StoreError(f"no text is in {wanted}", str(folder), "list such texts, or set text.languages of the recipe")
-    return Texts(files, languages, places, ends, _digest(table))
-
-
-def _digest(table: Folder) -> str:
-    return hashlib.sha256("".join(entry.sha256 for entry in table.shards).encode()).hexdigest()
+    return Texts(files, languages, places, ends, sha256_of(table.shards))
 
 
 def _counts(path: Path, languages: Sequence[str]) -> Array:
