@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +51,7 @@ class OpenGroup:
     heavy: dict[str, Heavy]
     rows: Array  # row, in the group, of each of its (image, caption) rows
     captions: Array  # and its caption index
-    _columns: dict[str, Any] = field(default_factory=dict, repr=False)
+    _columns: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -62,33 +62,39 @@ class OpenGroup:
         return frozenset((*self.table.column_names, *self.heavy))
 
     @cached_property
-    def firsts(self) -> Array:
+    def firsts(self) -> list[int]:
         """Of each image, the place of its first caption, and the number of places at the end."""
         starts = np.flatnonzero(self.rows[1:] != self.rows[:-1]) + 1
-        return np.concatenate([[0], starts, [len(self.rows)]])
+        return [0, *starts.tolist(), len(self.rows)]
 
-    def draws(self, seed: int, epoch: int, group: int) -> Array:
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """(row in the group, caption index) of each of its (image, caption) rows: lists answer faster than arrays."""
+        return list(zip(self.rows.tolist(), self.captions.tolist(), strict=True))
+
+    def draws(self, seed: int, epoch: int, group: int) -> list[int]:
         """Random bits for each image, from which its caption of the epoch follows."""
-        drawn: Array = self._once(
-            f"draws {seed} {epoch}", lambda: random_bits(len(self.firsts) - 1, CAPTION, seed, epoch, group)
+        images = len(self.firsts) - 1
+        drawn: list[int] = self.once(
+            ("draws", seed, epoch), lambda: random_bits(images, CAPTION, seed, epoch, group).tolist()
         )
         return drawn
 
     def cells(self, column: str) -> list[Any]:
         """A small column as Python values: taking all at once costs less than a dozen Arrow scalars a row."""
-        cells: list[Any] = self._once(column, lambda: self.table[column].to_pylist())
+        cells: list[Any] = self.once(column, lambda: self.table[column].to_pylist())
         return cells
 
     def cell(self, column: str, row: int) -> Any:
         """An Arrow scalar."""
-        return self._once(f"{column} in Arrow", lambda: self.table[column].combine_chunks())[row]
+        return self.once((column, "arrow"), lambda: self.table[column].combine_chunks())[row]
 
     def text(self, row: int, caption: int) -> str:
         def flat() -> tuple[list[int], list[str]]:
             column = self.table["captions"].combine_chunks()
             return column.offsets.to_pylist(), column.values.field("text").to_pylist()
 
-        starts, texts = self._once("texts", flat)
+        starts, texts = self.once("texts", flat)
         text: str = texts[starts[row] + caption]
         return text
 
@@ -96,16 +102,23 @@ class OpenGroup:
         """A blob as an array of its shape, read-only, not copied unless it is a large one."""
         if column in self.heavy:
             return np.asarray(self.stored(column, row))
-        starts, content = self._once(f"{column} as bytes", lambda: _flat(self.table[column].combine_chunks()))
+        starts, content = self.once((column, "bytes"), lambda: _flat(self.table[column].combine_chunks()))
         stored, shape = self._kind(column)
         flat: Array = content[starts[row] : starts[row + 1]].view(stored)
-        return flat.reshape([size if isinstance(size, int) else self.cells(size)[row] for size in shape])
+        return flat.reshape([size if isinstance(size, int) else size[row] for size in shape])
 
-    def stored(self, column: str, row: int) -> Stored:
-        """A large blob that stays in the shard until it is copied."""
+    def all_numbers(self, column: str) -> Array:
+        """A small blob of all rows, one after the other: (sum of the rows' first sizes, further sizes), read-only."""
+        starts, content = _flat(self.table[column].combine_chunks())
+        stored, (_, *further) = self._kind(column)
+        return content[starts[0] : starts[-1]].view(stored).reshape(-1, *further)
+
+    def stored(self, column: str, row: int, most: int | None = None) -> Stored:
+        """The first `most` vectors of a large blob, which stays in the shard until it is copied."""
         stored, shape = self._kind(column)
-        rows, width = (size if isinstance(size, int) else self.cells(size)[row] for size in shape)
+        rows, width = (size if isinstance(size, int) else size[row] for size in shape)
         scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
+        rows = rows if most is None else min(rows, most)
         return Stored(self.heavy[column], self._row_in_shard(row), rows, width, stored, scales)
 
     def image(self, row: int) -> bytes:
@@ -114,19 +127,24 @@ class OpenGroup:
     def _row_in_shard(self, row: int) -> int:
         return int(self.reader.starts[self.number]) + row
 
-    def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | str]]:
-        """(type of a blob's numbers, its shape: sizes, and columns that have them for each row)."""
+    def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | list[int]]]:
+        """(type of a blob's numbers, its shape: sizes of all rows, and lists with each row's own)."""
 
-        def kind() -> tuple[np.dtype[Any], list[int | str]]:
+        def kind() -> tuple[np.dtype[Any], list[int | list[int]]]:
             blob = SHARDS.column(column).type
             assert isinstance(blob, Blob)
-            sizes = [int(self.metadata[size]) if size in self.metadata else size for size in blob.shape]
-            return blob.number(self.metadata), sizes
+            return blob.number(self.metadata), [self._size(size) for size in blob.shape]
 
-        found: tuple[np.dtype[Any], list[int | str]] = self._once(f"{column}: kind", kind)
+        found: tuple[np.dtype[Any], list[int | list[int]]] = self.once((column, "kind"), kind)
         return found
 
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+    def _size(self, size: int | str) -> int | list[int]:
+        if isinstance(size, int):
+            return size
+        return int(self.metadata[size]) if size in self.metadata else self.cells(size)
+
+    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, kept: what is made for all rows at once costs little a row."""
         if name not in self._columns:
             self._columns[name] = make()
         return self._columns[name]
@@ -146,13 +164,13 @@ class Row:
     group: OpenGroup
     place: int  # among the group's (image, caption) rows
 
-    @cached_property
+    @property
     def row(self) -> int:
-        return int(self.group.rows[self.place])
+        return self.group.places[self.place][0]
 
-    @cached_property
+    @property
     def caption_index(self) -> int:
-        return int(self.group.captions[self.place])
+        return self.group.places[self.place][1]
 
     @property
     def image_id(self) -> bytes:
@@ -172,8 +190,8 @@ class Row:
     def numbers(self, column: str) -> Array:
         return self.group.numbers(column, self.row)
 
-    def stored(self, column: str) -> Stored:
-        return self.group.stored(column, self.row)
+    def stored(self, column: str, most: int | None = None) -> Stored:
+        return self.group.stored(column, self.row, most)
 
     def negatives(self) -> list[str]:
         """Texts of the caption's mined hard negatives, most similar first."""
@@ -259,9 +277,8 @@ class Rows:
         opened = self._group(group)
         if self.captions == "each":
             return Row(opened, place)
-        first = int(opened.firsts[place])
-        count = int(opened.firsts[place + 1]) - first
-        return Row(opened, first + int(opened.draws(seed, epoch, group)[place]) % count)
+        first, following = opened.firsts[place : place + 2]
+        return Row(opened, first + opened.draws(seed, epoch, group)[place] % (following - first))
 
     def will_need(self, group: int) -> None:
         """Ask for a row group ahead of time."""

@@ -13,8 +13,9 @@ from schemas.table import Array
 from trainer.batch import Regions
 
 if TYPE_CHECKING:
-    from trainer.rows import Row
+    from trainer.rows import OpenGroup, Row
 
+OPTIONAL = ("class_ids_R", "class_scores_R", "attribute_ids_R", "attribute_scores_R", "prob_ids_RK", "prob_values_RK")
 COLUMNS = ("num_regions", "boxes", "class_scores", "features", "width", "height")
 
 
@@ -39,42 +40,63 @@ def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
     }
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The regions of all images of a row group, worked out at once; an image's are a slice of each column."""
+
+    starts: list[int]  # of each image's regions
+    counts: list[int]  # how many of them are taken
+    columns: dict[str, Array]  # fields of Regions -> of all regions, read-only
+
+
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
     """The best regions of the row's image; nothing is augmented."""
-    count = length(row, settings)
-    width, height = row.value("width"), row.value("height")
-
-    def named(column: str) -> Array | None:
-        return row.numbers(column)[:count] if row.has(column) else None
-
-    return Regions(
-        features_RD=row.stored("features")[:count],
-        boxes_R7=seven(row.numbers("boxes")[:count], width, height),
-        masked_R=np.zeros(count, bool),
-        class_ids_R=named("class_ids"),
-        class_scores_R=named("class_scores"),
-        attribute_ids_R=named("attribute_ids"),
-        attribute_scores_R=named("attribute_scores"),
-        prob_ids_RK=named("prob_ids"),
-        prob_values_RK=named("prob_values"),
-    )
+    taken = _taken(row.group, settings)
+    start, count = taken.starts[row.row], taken.counts[row.row]
+    mine = {name: values[start : start + count] for name, values in taken.columns.items()}
+    return Regions(features_RD=row.stored("features", count), masked_R=np.zeros(count, bool), **mine)
 
 
 def length(row: Row, settings: Settings) -> int:
     """Regions that `load` takes, for batches of so many tokens."""
-    return how_many(row.numbers("class_scores"), settings)
+    return _taken(row.group, settings).counts[row.row]
 
 
-def how_many(scores_R: Array, settings: Settings) -> int:
-    """Length of the prefix to take; scores fall, so those above the floor come first (UNITER, released code)."""
-    above = int(np.count_nonzero(scores_R > settings.min_score))
-    return min(len(scores_R), settings.max_regions, max(above, settings.min_regions))
+def _taken(group: OpenGroup, settings: Settings) -> Taken:
+    taken: Taken = group.once(settings, lambda: take(group, settings))
+    return taken
 
 
-def seven(boxes_R4: Array, width: int, height: int) -> Array:
-    """x1/W y1/H x2/W y2/H w/W h/H and the share of the area (UNITER, section 3.1): (R, 7) float32, 0 to 1."""
+def take(group: OpenGroup, settings: Settings) -> Taken:
+    """What `load` gives of each of the group's images; features stay in the shard."""
+    sizes, widths, heights = (group.table[name].to_numpy().astype(int) for name in ("num_regions", "width", "height"))
+    counts = how_many(group.all_numbers("class_scores"), sizes, settings)
+    boxes_R7 = seven(group.all_numbers("boxes"), np.repeat(widths, sizes), np.repeat(heights, sizes))
+    boxes_R7.setflags(write=False)
+    optional = {field: field.rpartition("_")[0] for field in OPTIONAL}
+    more = {field: group.all_numbers(column) for field, column in optional.items() if column in group.names}
+    return Taken((np.cumsum(sizes) - sizes).tolist(), counts.tolist(), {"boxes_R7": boxes_R7, **more})
+
+
+def how_many(scores_R: Array, sizes_I: Array, settings: Settings) -> Array:
+    """Regions to take of each of I images, given their numbers of regions and the scores of all, image by image.
+
+    Scores fall, so those above the floor come first (UNITER, released code).
+    """
+    upto = np.concatenate([[0], np.cumsum(scores_R > settings.min_score)])
+    ends = np.cumsum(sizes_I)
+    above_I = upto[ends] - upto[ends - sizes_I]
+    counts_I: Array = np.maximum(above_I, settings.min_regions)
+    return counts_I.clip(max=np.minimum(sizes_I, settings.max_regions))
+
+
+def seven(boxes_R4: Array, width: int | Array, height: int | Array) -> Array:
+    """x1/W y1/H x2/W y2/H w/W h/H and the share of the area (UNITER, section 3.1): (R, 7) float32, 0 to 1.
+
+    width and height in pixels, one of all boxes or one of each (R).
+    """
     seven_R7 = np.empty((len(boxes_R4), 7), np.float32)
-    np.divide(boxes_R4, np.array([width, height, width, height], np.float32), out=seven_R7[:, :4])
+    np.divide(boxes_R4, np.array([width, height, width, height], np.float32).T, out=seven_R7[:, :4])
     np.subtract(seven_R7[:, 2:4], seven_R7[:, :2], out=seven_R7[:, 4:6])
     np.multiply(seven_R7[:, 4], seven_R7[:, 5], out=seven_R7[:, 6])
     return seven_R7
