@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.hashed import HashedFile
 from schemas import index
 from schemas.errors import StoreError
 from schemas.folder import JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder
@@ -32,11 +33,9 @@ def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int =
 
     Raises StoreError when the disk is full or the folder cannot be written.
     """
-    with _committed(folder, f"{name}.parquet") as temporary:
-        with temporary.open("wb") as file:
-            _write_parquet(table, file, row_group_bytes)
-        size, digest = temporary.stat().st_size, sha256_file(temporary)
-    return Entry(name=name, rows=table.num_rows, bytes=size, sha256=digest)
+    with _committed(folder, f"{name}.parquet") as temporary, HashedFile(temporary) as file:
+        _write_parquet(table, file, row_group_bytes)
+    return Entry(name=name, rows=table.num_rows, bytes=file.bytes, sha256=file.sha256)
 
 
 def write_index(folder: Path, name: str, sha256: str) -> None:

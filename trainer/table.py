@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from schemas.errors import InputError
@@ -67,13 +69,26 @@ def table(told: Sequence[Line]) -> str:
     return "\n".join([*HEAD, *(line.markdown() for line in told)])
 
 
-def put_into(document: str, text: str, where: str) -> str:
-    """The document with the text between its two marks. Raises InputError if it has none."""
+def put_into(document: str, told: Sequence[Line], where: str) -> str:
+    """The document with these lines in the table between its two marks, in place of the same recipes' older lines.
+
+    Raises InputError if it has no such place.
+    """
     before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    inside, end, after = rest.partition(END)
     if not begin or not end:
         raise InputError("it has no place for the table", where, f"put {BEGIN} and {END} on lines of their own")
+    measured = {line.recipe for line in told}
+    kept = [(name, row) for row in inside.splitlines() if (name := _recipe(row)) and name not in measured]
+    rows = sorted([*kept, *((line.recipe, line.markdown()) for line in told)], key=itemgetter(0))
+    text = "\n".join([*HEAD, *(row for _, row in rows)])
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def _recipe(row: str) -> str | None:
+    """The recipe of a line of the table; None for its head."""
+    found = re.match(r"\| `(\w+)` \|", row)
+    return found and found[1]
 
 
 def _percent(share: float | None) -> str:

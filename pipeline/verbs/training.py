@@ -73,7 +73,11 @@ def add_recipe(verbs: Any) -> None:
     table.add_argument("names", nargs="*", help="default: every recipe")
     table.add_argument("--shards", type=Path, required=True, help="folder of shards")
     table.add_argument("--out", type=Path, default=Path("data/recipes/models"), help="default: data/recipes/models")
-    table.add_argument("--write", type=Path, help="a Markdown file with a place for the table, such as docs/systems.md")
+    table.add_argument(
+        "--write",
+        type=Path,
+        help="docs/systems.md, or another file with a place for the table; other recipes' lines there stay",
+    )
     table.add_argument("--steps", type=int, help="instead of each recipe's own")
     table.add_argument("--seed", type=int, default=0)
     table.add_argument("--quiet", action="store_true", help="progress as plain lines")
@@ -145,12 +149,11 @@ def table_of_recipes(arguments: argparse.Namespace) -> Outcome:
             result = loop.train(name, arguments.shards, config, progress)
         loop.save(result, arguments.out / name, None, None)
         told += table.lines(result.metrics, result.learner.recipe.expects)
-    text = table.table(told)
-    if arguments.write:
-        document = table.put_into(arguments.write.read_text("utf-8"), text, str(arguments.write))
-        arguments.write.write_text(document, encoding="utf-8")
+        if arguments.write:  # each at once, so that an interrupted run keeps what it has
+            document = table.put_into(arguments.write.read_text("utf-8"), told, str(arguments.write))
+            arguments.write.write_text(document, encoding="utf-8")
     facts = {"rows": [vars(line) | {"holds": line.holds} for line in told]}
-    return Outcome(facts, text, exit_code=0 if all(line.holds for line in told) else 1)
+    return Outcome(facts, table.table(told), exit_code=0 if all(line.holds for line in told) else 1)
 
 
 def probe_text(arguments: argparse.Namespace) -> Outcome:
