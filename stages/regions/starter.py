@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.regions import imagenet
+from schemas import imagenet
 
 if TYPE_CHECKING:
     from stages.regions.catalogue import Detector

@@ -30,7 +30,7 @@ class Settings:
     """Which rows become negatives, and of what kind.
 
     replace: what a negative has from elsewhere, the text or the image. hard_share: share of the negatives that take
-    one of the caption's mined hard negatives; the others take a random caption or image of the same shard.
+    one of the caption's mined hard negatives; the others take a random caption or image of the same row group.
     alignment: weight of word-region alignment beside the matching loss. aligned: all tokens, or those of words alone.
     """
 
@@ -58,7 +58,7 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
 
 
 def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
-    """The pair as it is, or with another text or image. Alone in its shard, an image can only be a positive."""
+    """The pair as it is, or with another text or image. Alone in its row group, an image can only be a positive."""
     if rng.random() >= settings.negative_probability:
         return pair
     if settings.replace == "image":
@@ -78,9 +78,9 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
 
 
 def negative_text(row: Row, hard_share: float, rng: np.random.Generator) -> str | None:
-    """A text that does not describe the row's image: mined for this caption, or any of another image of the shard.
+    """A text that does not describe the row's image: mined for this caption, or any of another image of the row group.
 
-    Where mining found nothing, a random one is taken. None if the shard holds no other image.
+    Where mining found nothing, a random one is taken. None if the row group holds no other image.
     """
     mined = row.negatives() if rng.random() < hard_share else []
     if mined:

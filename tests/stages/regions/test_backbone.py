@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision.models import EfficientNet_B0_Weights
 
 from schemas.errors import InputError
+from schemas.imagenet import weights_file
 from stages.regions.backbone import EfficientNetLite0, SameConv, fold, imagenet_network
-from stages.regions.imagenet import weights_file
 
 
 @pytest.fixture(scope="module")

