@@ -113,7 +113,7 @@ corners = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 5), st.
 def test_no_shown_region_gives_away_a_hidden_one(boxes: list[tuple[int, ...]], seed: int, predict: bool) -> None:
     grid = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes], float)
     given_regions = regions(grid / 10)
-    iou = overlaps(given_regions.boxes_R7)
+    iou = overlaps(given_regions.boxes_R7, given_regions.boxes_R7)
     for i, one in enumerate(grid):
         for j, two in enumerate(grid):
             assert iou[i, j] == pytest.approx(brute_iou(one, two), abs=1e-5)

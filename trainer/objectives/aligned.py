@@ -69,20 +69,36 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
 def _named(words: Words, row: Row, make: Make) -> Iterator[tuple[int, Array]]:
     """(word of the text, 7-d box of the region whose tag has it too), each pair once."""
     boxes_R7 = seven(row.numbers("boxes"), row.value("width"), row.value("height"))
-    seen: set[tuple[int, int]] = set()
+    found, seen = occurrences(words), set[tuple[int, int]]()
     for text, region in row.tagged():
         for name in text.split():
-            pieces = make.tokenizer.words(name)
-            for word in occurrences(words, pieces.ids_T[pieces.word_ids_T >= 0]):
+            for word in found.get(_pieces(name, row, make), ()):
                 if (word, region) not in seen:
                     seen.add((word, region))
                     yield word, boxes_R7[region]
 
 
-def occurrences(words: Words, pieces: Array) -> list[int]:
-    """The words that consist of just these tokens."""
-    numbers = np.unique(words.word_ids_T[words.word_ids_T >= 0]).tolist()
-    return [word for word in numbers if words.ids_T[words.word_ids_T == word].tolist() == pieces.tolist()]
+def occurrences(words: Words) -> dict[tuple[int, ...], list[int]]:
+    """The tokens of a word -> the words that consist of just these."""
+    tokens: dict[int, list[int]] = {}
+    for token, word in zip(words.ids_T.tolist(), words.word_ids_T.tolist(), strict=True):
+        if word >= 0:
+            tokens.setdefault(word, []).append(token)
+    found: dict[tuple[int, ...], list[int]] = {}
+    for word, pieces in sorted(tokens.items()):
+        found.setdefault(tuple(pieces), []).append(word)
+    return found
+
+
+def _pieces(name: str, row: Row, make: Make) -> tuple[int, ...]:
+    """The tokens of a tag's word; a row group has few tags, each many times."""
+
+    def pieces() -> tuple[int, ...]:
+        words = make.tokenizer.words(name)
+        return tuple(words.ids_T[words.word_ids_T >= 0].tolist())
+
+    kept: tuple[int, ...] = row.group.once((make.tokenizer, name), pieces)
+    return kept
 
 
 def toss(

@@ -135,7 +135,7 @@ def mask_regions(regions: Regions, masking: RegionMasking, rng: np.random.Genera
     shown = np.where(drawn, shown, ITSELF)
     masked = drawn
     if masking.overlap is not None:
-        near = (overlaps(regions.boxes_R7)[drawn] >= masking.overlap).any(axis=0) & ~drawn
+        near = (overlaps(regions.boxes_R7[drawn], regions.boxes_R7) >= masking.overlap).any(axis=0) & ~drawn
         shown = np.where(near, HIDDEN, shown)
         masked = drawn | near if masking.predict_overlapping else drawn
     return replace(regions, masked_R=masked, shown_R=shown.astype(np.int64))
@@ -147,12 +147,10 @@ def without_regions(regions: Regions) -> Regions:
     return replace(regions, **{name: part[:0] for name, part in parts.items() if part is not None})
 
 
-def overlaps(boxes_R7: Array) -> Array:
-    """(R, R) intersection over union of boxes; 1 on the diagonal. Without the pixel that ViLBERT's code adds."""
-    low, high = boxes_R7[:, None, :2], boxes_R7[:, None, 2:4]
-    sides = np.minimum(high, high.swapaxes(0, 1)) - np.maximum(low, low.swapaxes(0, 1))
-    shared = sides.clip(min=0).prod(axis=-1)
-    area = boxes_R7[:, 6]
-    union = area[:, None] + area[None, :] - shared
-    found: Array = np.where(np.eye(len(boxes_R7), dtype=bool), 1.0, shared / np.maximum(union, 1e-12))
+def overlaps(some_N7: Array, boxes_R7: Array) -> Array:
+    """(N, R) intersection over union of boxes. Without the pixel that ViLBERT's code adds."""
+    low = np.maximum(some_N7[:, None, :2], boxes_R7[:, :2])
+    shared = (np.minimum(some_N7[:, None, 2:4], boxes_R7[:, 2:4]) - low).clip(min=0).prod(axis=-1)
+    union = some_N7[:, None, 6] + boxes_R7[:, 6] - shared
+    found: Array = shared / np.maximum(union, 1e-12)
     return found
