@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import multiprocessing
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -238,6 +239,7 @@ def regions(folder: Path, rows: int, workers: list[int], only: list[str] | None)
             line = f"{name:26}{count:8}{found['rate']:9.0f}{found['rate'] * size / rows / 1e9:7.2f}{found['cpu']:12.2f}"
             line += f"{found['first']:9.2f}{found['resume']:10.2f}{found['peak']:9.0f}{written:12.0f}{disk:7.0f}"
             print(f"{line}{ours[count] / found['cpu']:30.2f}", flush=True)
+        shutil.rmtree(path)  # the next one needs the room, on disk and in the page cache
 
 
 def in_process(name: str, path: Path, workers: int, rows: int) -> dict[str, float]:
