@@ -98,7 +98,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
 
 def retrieved(row: Row, most: int, rng: np.random.Generator) -> list[str]:
     """Texts of other images that are like the row's caption, so many at most, none twice; all alike likely."""
-    similar = row.similar()
+    similar = list(dict.fromkeys(row.similar()))  # several images may have the same text
     return [similar[place] for place in rng.choice(len(similar), min(most, len(similar)), replace=False)]
 
 
