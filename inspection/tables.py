@@ -13,6 +13,7 @@ from schemas.patches import PATCHES_METADATA
 from schemas.qa import QA_METADATA
 from schemas.quarantine import REASONS
 from schemas.regions import REGIONS_METADATA
+from schemas.similar import SIMILAR_METADATA
 from schemas.table import Blob, Column, Table
 
 NAMES = (
@@ -24,6 +25,7 @@ NAMES = (
     "negatives",
     "patches",
     "qa",
+    "similar",
     "shards",
     "texts",
     "quarantine",
@@ -34,7 +36,8 @@ METADATA = {
     "regions": REGIONS_METADATA,
     "patches": PATCHES_METADATA,
     "qa": QA_METADATA,
-    "shards": (*REGIONS_METADATA, *PATCHES_METADATA, *QA_METADATA),
+    "similar": SIMILAR_METADATA,
+    "shards": (*REGIONS_METADATA, *PATCHES_METADATA, *QA_METADATA, *SIMILAR_METADATA),
 }
 
 HEAD = f"""# Tables

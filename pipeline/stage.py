@@ -15,7 +15,7 @@ from schemas.table import Table
 from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
 
 ORDER = ("download", "curate", "regions", "tags", "negatives", "shards")  # of `pairloom run`; dvc.yaml has the same
-OPTIONAL = ("patches", "qa")  # run by name, for the recipes that need them
+OPTIONAL = ("patches", "qa", "similar")  # run by name, for the recipes that need them
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from schemas.table import Column, Table
 
 NEGATIVE = pa.struct(
     [
-        pa.field("image_id", pa.binary(16), nullable=False),  # the image that the negative caption belongs to
+        pa.field("image_id", pa.binary(16), nullable=False),  # the image that this caption belongs to
         pa.field("caption_index", pa.uint16(), nullable=False),  # position in that image's captions
         pa.field("text", pa.string(), nullable=False),  # so that a shard can be read alone
-        pa.field("similarity", pa.float32(), nullable=False),  # below the ceiling
+        pa.field("similarity", pa.float32(), nullable=False),  # below the ceiling; in `similar` above the floor
     ]
 )
 

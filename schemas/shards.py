@@ -9,6 +9,7 @@ from schemas.pairs import PAIRS
 from schemas.patches import PATCHES
 from schemas.qa import QA
 from schemas.regions import REGIONS
+from schemas.similar import SIMILAR
 from schemas.table import Column, Table, blob
 from schemas.tags import TAGS
 
@@ -24,7 +25,7 @@ FEATURE_SCALES = Column(
 
 SHARDS = Table(
     name="shards",
-    version=4,
+    version=5,
     row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
     columns=(
         *(column for column in PAIRS.columns if column.name not in LEFT_OUT),
@@ -34,6 +35,7 @@ SHARDS = Table(
         *NEGATIVES.columns[1:],
         *PATCHES.columns[1:],  # null unless shards.patches is set
         replace(QA.column("qa"), nullable=True),  # null unless shards.qa is set
+        replace(SIMILAR.column("similar"), nullable=True),  # null unless shards.similar is set
         Column("split", pa.string(), "train or val, by image"),
     ),
     indexed=True,

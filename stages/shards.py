@@ -19,15 +19,17 @@ from schemas.qa import QA_METADATA
 from schemas.regions import FEATURE_DTYPE, REGIONS
 from schemas.rejects import Reject, quarantine
 from schemas.shards import SHARDS
+from schemas.similar import SIMILAR_METADATA
 from schemas.table import Array, Blob, Column, metadata
 from stages.contract import Corpus, Planned
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
-VERSION = 4
+VERSION = 5
 SCOPE = "all"
 SPLITS = ("train", "val")
-ADDED = {"patches": PATCHES_METADATA, "qa": QA_METADATA}  # optional inputs, and what the file says of each
+# optional inputs, and what the file says of each
+ADDED = {"patches": PATCHES_METADATA, "qa": QA_METADATA, "similar": SIMILAR_METADATA}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class Config:
     features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
     patches: bool = False  # whether the table `patches` is joined, which `pairloom stage patches` makes
     qa: bool = False  # whether the table `qa` is joined, which `pairloom stage qa` makes
+    similar: bool = False  # whether the table `similar` is joined, which `pairloom stage similar` makes
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
@@ -149,7 +152,7 @@ def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Tabl
 
 
 def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
-    """What the file says of its patches and answers, if it has any."""
+    """What the file says of its patches, answers and similar captions, if it has any."""
     notes = {name: metadata(others[name]) for name in ADDED if name in others}
     return {key: told[key] for name, told in notes.items() for key in ADDED[name] if key in told}
 

@@ -25,12 +25,13 @@ from trainer.stored import Stored
 # Which stage makes a column that a recipe may miss.
 MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
-COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count"}
-# The stage that gives that number, which the stage shards must be told to join, and its setting.
+COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
+# The stage that gives that number, which the stage shards must be told to join, and its setting where it needs one.
 ASKED_BY = {
     "patch_count": ("patches", "patches.grid: 8"),
     "pyramid_count": ("patches", "patches.pyramid: true"),
     "answer_count": ("qa", "qa.sources: [{file: QUESTIONS.json}]"),
+    "similar_top_k": ("similar", ""),
 }
 DETECTED = ("num_regions", "boxes", "class_", "attribute_", "features", "prob_")
 # The setting behind a width that is 0, and its cure.
@@ -195,8 +196,15 @@ class Row:
 
     def negatives(self) -> list[str]:
         """Texts of the caption's mined hard negatives, most similar first."""
-        mined = self.group.cell("negatives", self.row).values[self.caption_index].values
-        return [] if mined is None else list(mined.field("text").to_pylist())
+        return self._told("negatives")
+
+    def similar(self) -> list[str]:
+        """Texts of other images' captions that are most like the caption, most similar first; perhaps none."""
+        return self._told("similar")
+
+    def _told(self, column: str) -> list[str]:
+        told = self.group.cell(column, self.row).values[self.caption_index].values
+        return [] if told is None else list(told.field("text").to_pylist())
 
     def siblings(self) -> list[str]:
         """The image's captions in the wanted languages, its own among them."""
@@ -458,4 +466,4 @@ def settings_for(columns: Iterable[str]) -> list[str]:
     """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
     keys = {key for column in columns if (key := _counted(column))}
     asked = [ASKED_BY[key] for key in COUNTED.values() if key in keys]
-    return [setting for _, setting in asked] + sorted({f"shards.{stage}: true" for stage, _ in asked})
+    return [setting for _, setting in asked if setting] + sorted({f"shards.{stage}: true" for stage, _ in asked})

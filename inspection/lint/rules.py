@@ -71,27 +71,36 @@ def check_tags(shard: Shard) -> None:
 
 def check_negatives(shard: Shard) -> None:
     """Most similar first, none of the image itself, and one list and one `short` for each caption."""
-    column = shard.table["negatives"].combine_chunks()
-    negatives, rows = flat_list(column)
-    inner = pc.list_flatten(column)
-    caption = np.repeat(np.arange(len(inner)), pc.list_value_length(inner).to_numpy())
-    similarity = struct_field(negatives, "similarity")
-    shard.in_range("negatives.similarity", similarity, rows, 0, 1)
-    shard.descending("negatives.similarity", similarity, caption, rows)
-    shard.texts("negatives", negatives, rows)
-    own = np.flatnonzero(ids(pc.struct_field(negatives, "image_id")) == ids(shard.table["image_id"])[rows])
-    shard.bad("reference", rows[own], lambda _: "a negative is a caption of the image itself")
+    _check_told(shard, "negatives", most=1)
     lengths = [pc.list_value_length(shard.table[name]).to_numpy() for name in ("negatives", "short")]
     wrong = np.flatnonzero(lengths[0] != lengths[1])
     shard.bad(
         "length", wrong, lambda i: f"negatives has {lengths[0][wrong[i]]} captions, short has {lengths[1][wrong[i]]}"
     )
+
+
+def check_similar(shard: Shard) -> None:
+    """The same of similar captions, where they are joined. BM25's similarity may be above 1."""
+    if not shard.table["similar"].null_count:
+        _check_told(shard, "similar", most=np.inf)
+
+
+def _check_told(shard: Shard, name: str, most: float) -> None:
+    """Other images' captions: most similar first, up to `most`, none of the image itself, one list for each caption."""
+    column = shard.table[name].combine_chunks()
+    others, rows = flat_list(column)
+    inner = pc.list_flatten(column)
+    caption = np.repeat(np.arange(len(inner)), pc.list_value_length(inner).to_numpy())
+    similarity = struct_field(others, "similarity")
+    shard.in_range(f"{name}.similarity", similarity, rows, 0, most)
+    shard.descending(f"{name}.similarity", similarity, caption, rows)
+    shard.texts(name, others, rows)
+    own = np.flatnonzero(ids(pc.struct_field(others, "image_id")) == ids(shard.table["image_id"])[rows])
+    shard.bad("reference", rows[own], lambda _: f"one of {name} is a caption of the image itself")
     if "captions" in shard.table.column_names:
-        captions = pc.list_value_length(shard.table["captions"]).to_numpy()
-        bad = np.flatnonzero(lengths[0] != captions)
-        shard.bad(
-            "length", bad, lambda i: f"negatives of {lengths[0][bad[i]]} captions, the image has {captions[bad[i]]}"
-        )
+        lengths, captions = (pc.list_value_length(shard.table[each]).to_numpy() for each in (name, "captions"))
+        bad = np.flatnonzero(lengths != captions)
+        shard.bad("length", bad, lambda i: f"{name} of {lengths[bad[i]]} captions, the image has {captions[bad[i]]}")
 
 
 def check_split(shard: Shard) -> None:

@@ -27,6 +27,7 @@ RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
     "negatives": (rules.check_negatives,),
     "patches": (),
     "qa": (),
+    "similar": (rules.check_similar,),
     "shards": (
         rules.check_captions,
         regions.check_regions,
@@ -34,6 +35,7 @@ RULES: dict[str, tuple[Callable[[Shard], None], ...]] = {
         rules.check_tags,
         regions.check_tag_regions,
         rules.check_negatives,
+        rules.check_similar,
         rules.check_split,
     ),
     "texts": (rules.check_texts,),

@@ -24,7 +24,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     add_run_options(verb)
     verb = add_verb(verbs, "stage", stage, "one stage, on what its inputs hold", "pairloom stage tags --data data")
-    verb.add_argument("name", help="sample, download, curate, regions, tags, negatives, patches, qa or shards")
+    verb.add_argument("name", help="sample, download, curate, regions, tags, negatives, patches, qa, similar or shards")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for the counts (default: metrics)")
     add_run_options(verb)

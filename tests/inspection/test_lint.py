@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from inspection.lint import Problem, lint, lint_text
-from inspection.lint.problem import SHOWN
+from inspection.lint import Problem, lint, lint_text, rules
+from inspection.lint.problem import SHOWN, Findings
+from inspection.lint.shard import Shard
 from inspection.lint.values import RULES
 from inspection.tables import NAMES
 from schemas.errors import StoreError
 from schemas.folder import open_folder
+from schemas.similar import SIMILAR
 from tests.inspection.synthetic import edit, edit_blob, rewrite
 
 PLACES = 100  # flipped bits
@@ -308,3 +310,22 @@ def test_a_problem_is_printed_with_file_row_value_and_cure(data: Path) -> None:
     assert f"fix: delete {data}/regions/00000.parquet if it is there and run `pairloom stage regions`" in text
     assert text.endswith("1 problem found")
     assert lint_text([]) == "no problem found"
+
+
+def test_similar_captions_are_held_to_their_own_rules() -> None:
+    """As many lists as captions, none of the image itself, best first; above 1 is no fault, for BM25 may be."""
+    mine, other = b"m" * 16, b"o" * 16
+
+    def found(lists: list[list[tuple[bytes, float]]], captions: int) -> list[str]:
+        told = [[{"image_id": i, "caption_index": 0, "text": "a", "similarity": s} for i, s in one] for one in lists]
+        table = SIMILAR.table(image_id=[mine], similar=[told])
+        table = table.append_column("captions", pa.array([["a"] * captions]))
+        findings = Findings()
+        rules.check_similar(Shard(Path("similar/00000.parquet"), table, {}, findings))
+        return [problem.check for problem in findings.problems]
+
+    assert found([[(other, 1.2), (other, 0.6)], []], 2) == []
+    assert found([[(mine, 0.6)], []], 2) == ["reference"]
+    assert found([[(other, 0.6), (other, 0.7)]], 1) == ["order"]
+    assert found([[(other, -0.1)]], 1) == ["range"]
+    assert found([[]], 2) == ["length"]

@@ -63,6 +63,17 @@ def test_check_says_how_questions_are_made(capsys: pytest.CaptureFixture[str], t
             assert "to make  pairloom stage qa && pairloom stage shards" in text
 
 
+def test_check_says_how_similar_captions_are_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(capsys, "recipe", "check", "unimo", str(write_folder(tmp_path / "similar")))[0] == 0
+    plain = str(write_folder(tmp_path / "plain", without=("similar",)))
+    code, text = run(capsys, "recipe", "check", "unimo", plain)
+    assert code == 1
+    assert "missing  similar\n" in text
+    assert "set      shards.similar: true in params.yaml" in text
+    assert "to make  pairloom stage similar && pairloom stage shards" in text
+    assert run(capsys, "recipe", "check", "unimo", plain, "--size", "tiny")[0] == 0
+
+
 def test_a_wrong_recipe_stops_before_any_work(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--recipe", "unitre", "--shards", str(tmp_path)]) == 1
     assert "take one of" in capsys.readouterr().err

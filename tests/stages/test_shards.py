@@ -16,6 +16,7 @@ from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
 from schemas.patches import PATCHES
 from schemas.regions import REGIONS
+from schemas.similar import SIMILAR
 from schemas.table import Array
 from schemas.tags import TAGS
 from stages import shards
@@ -163,3 +164,19 @@ def test_patches_are_joined_where_they_are_asked_for_and_the_file_says_so() -> N
     without, _ = shards.process(*tables([1]), Config())
     assert without["patch_features"].null_count == 1
     assert b"patch_count" not in without.schema.metadata
+
+
+def test_similar_captions_are_joined_where_they_are_asked_for_and_the_file_says_so() -> None:
+    one = {"image_id": image(9), "caption_index": 0, "text": "b", "similarity": 0.75}
+    similar = SIMILAR.table(
+        image_id=[image(2), image(1)], similar=[[[one]], [[]]], metadata={"similar_top_k": "3", "shard": "00000"}
+    )
+    config = Config(similar=True)
+    joined, rejects = shards.process(*tables([1, 2, 3]), similar, config)
+    assert joined["similar"].to_pylist() == [[[]], [[one]]]
+    assert [row["key"] for row in rejects.to_pylist()] == [image(3).hex()]
+    assert joined.schema.metadata[b"similar_top_k"] == b"3"
+    assert shards.inputs(config) == (*shards.INPUTS, "similar")
+    without, _ = shards.process(*tables([1]), Config())
+    assert without["similar"].null_count == 1
+    assert b"similar_top_k" not in without.schema.metadata

@@ -43,6 +43,7 @@ WORDS = [
 METADATA = {
     "detector": "test", "checkpoint": "0", "feature_width": str(WIDTH), "prob_width": "2", "feature_dtype": "<f2",
     "classes": json.dumps(WORDS), "attributes": '["none"]', "answers": '["yes", "no", "red"]', "answer_count": "3",
+    "similar_top_k": "2",
 }  # fmt: skip
 PATCHED = {"patch_count": "64", "pyramid_count": "55", "patch_width": str(WIDTH)}
 
@@ -112,7 +113,14 @@ def _row(image: int, prob_width: int) -> dict[str, Any]:
         "negatives": [[{"image_id": bytes(16), "caption_index": 0, "text": f"no {text}", "similarity": 0.4}]
                       for text in texts],
         "short": [29] * captions, "qa": questions(image),
+        "similar": [similar(image, text) for text in texts],
     }  # fmt: skip
+
+
+def similar(image: int, text: str) -> list[dict[str, Any]]:
+    """None, one or two by the image's number."""
+    texts = [f"{text} {added}" for added in ("and more", "again")[: image % 3]]
+    return [{"image_id": bytes(16), "caption_index": 0, "text": other, "similarity": 0.8} for other in texts]
 
 
 def questions(image: int) -> list[dict[str, Any]]:

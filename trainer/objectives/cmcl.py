@@ -1,4 +1,9 @@
-"""Objective `cmcl`: an image tells true texts from rewritten and mined ones (UNIMO, arXiv:2012.15409, section 3.2)."""
+"""Objective `cmcl`: an image tells true texts from rewritten and mined ones (UNIMO, arXiv:2012.15409, section 3.2).
+
+Beside the pairs, texts like the caption that other images have, encoded without an image, are positives of the image
+encoded without a text. K texts of a row that are seen with its image, its caption first; N of those that are not, and
+S the scores of these that are there.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
@@ -30,29 +36,46 @@ class Settings:
 
     positives: other captions of the same image, where the paper translates there and back; an image with one caption
     repeats it. mined: most similar captions of other images. rewritten: its own with one object, attribute or relation
-    replaced by another; where there is none, a mined or random one.
+    replaced by another; where there is none, a mined or random one. retrieved: texts of other images that are like the
+    caption (column `similar`), drawn without repetition, seen alone; where it has fewer, these are all, perhaps none.
+    product: how the image alone and such a text make a score. The paper says product; of what length is not told, and
+    nothing holds a dot product down, for no text that is seen alone is a negative: with it the loss can fall by all
+    texts and images growing alike.
     """
 
     positives: int
     mined: int
     rewritten: int
     temperature: float
+    retrieved: int = 0
+    product: Literal["cosine", "dot"] = "cosine"
 
     def __post_init__(self) -> None:
         if min(self.positives, self.mined, self.rewritten) < 0 or self.mined + self.rewritten == 0:
             raise ConfigError(
                 f"cmcl has {self.mined} mined and {self.rewritten} rewritten texts", "the recipe", "give it negatives"
             )
+        if self.retrieved < 0:
+            raise ConfigError(f"cmcl.retrieved is {self.retrieved}", "the recipe", "set 0 for none, or a number")
+
+    @property
+    def together(self) -> int:
+        """Texts that are seen with the image, beside its own caption."""
+        return self.positives + self.mined + self.rewritten
 
 
 RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind", "under", "on top of", "inside", "beside")
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
-    return ("negatives",)
+    return ("negatives", "similar") if settings.retrieved else ("negatives",)
 
 
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
+    if settings.retrieved and shapes.image_size is not None:
+        raise ConfigError(
+            "cmcl.retrieved shows texts without an image, which models of pixels can't", "the recipe", "set it to 0"
+        )
     return initialised(nn.Linear(model.widths.pooled, 1), model.init_std)
 
 
@@ -65,7 +88,18 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
         text = rewritten(row.text, words, rng) if number >= settings.mined else None
         text = text or negative_text(row, 1.0, rng)
         texts.append("" if text is None else text)  # alone in its shard: nothing is said
+    if settings.retrieved:  # drawn last, so that all else is the same without
+        alone = retrieved(row, settings.retrieved, rng)
+        # the empty text is for the image alone; filled up so that rows are alike, which `retrieved` tells apart
+        texts += ["", *alone, *[""] * (settings.retrieved - len(alone))]
+        example = replace(example, targets={**example.targets, "retrieved": np.array(len(alone))})
     return replace(example, others=tuple(make.tokenizer.words(text) for text in texts))
+
+
+def retrieved(row: Row, most: int, rng: np.random.Generator) -> list[str]:
+    """Texts of other images that are like the row's caption, so many at most, none twice; all alike likely."""
+    similar = list(dict.fromkeys(row.similar()))  # several images may have the same text
+    return [similar[place] for place in rng.choice(len(similar), min(most, len(similar)), replace=False)]
 
 
 @lru_cache
@@ -96,17 +130,51 @@ def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
-    """One more pass of the model over every other text with the row's image."""
+    """One more pass of the model over every other text with the row's image; and one each over texts and images alone.
+
+    Right is a row whose own caption, or another of its image, has the highest score of those seen with the image.
+    """
     assert batch.others is not None
-    count = batch.others.input_ids_BT.shape[1]
-    rows = torch.arange(len(batch)).repeat_interleave(count)
-    words = map_tensors(batch.others, lambda tensor: tensor.flatten(0, 1))
-    others_B = head(model(replace(batch.take(rows), words=words)).pooled_BH).view(len(batch), count)
+    rows = torch.arange(len(batch)).repeat_interleave(settings.together)
+    words = map_tensors(batch.others, lambda tensor: tensor[:, : settings.together].flatten(0, 1))
+    others_B = head(model(replace(batch.take(rows), words=words)).pooled_BH).view(len(batch), settings.together)
     scores_BK = torch.cat([head(encoded.pooled_BH), others_B], dim=1)
     positive = 1 + settings.positives
     right = (scores_BK.argmax(dim=1) < positive).sum()
-    value = contrast(scores_BK, positive, settings.temperature)
-    return Scored(value, torch.tensor(len(batch)), right, chance=positive / (1 + count))
+    if settings.retrieved:
+        alone_BN = alone_scores(model, batch, settings)
+        scores_BK = torch.cat([scores_BK[:, :positive], alone_BN, scores_BK[:, positive:]], dim=1)
+    value = contrast(scores_BK, positive + settings.retrieved, settings.temperature)
+    return Scored(value, torch.tensor(len(batch)), right, chance=positive / (1 + settings.together))
+
+
+def alone_scores(model: Fusion, batch: Batch, settings: Settings) -> Tensor:
+    """(B, N): each row's image without a text times each retrieved text without an image; −∞ where a row has fewer."""
+    assert batch.others is not None
+    assert batch.regions is not None
+    counts_B = batch.targets["retrieved"]
+    numbers_N = torch.arange(settings.retrieved, device=counts_B.device)
+    rows_S, places_S = (numbers_N < counts_B[:, None]).nonzero(as_tuple=True)  # only what is there costs a pass
+    nowhere_BN = torch.full((len(batch), settings.retrieved), -torch.inf, device=counts_B.device)
+    if not len(rows_S):
+        return nowhere_BN
+    texts = map_tensors(batch.others, lambda tensor: tensor[:, settings.together :])  # the empty one first
+    pictured, number_S = rows_S.unique(return_inverse=True)
+    nothing = map_tensors(texts, lambda tensor: tensor[pictured, 0])
+    images_IH = model(replace(batch.take(pictured), words=nothing)).pooled_BH
+    told = map_tensors(texts, lambda tensor: tensor[rows_S, places_S + 1])
+    unseen = replace(batch, regions=map_tensors(batch.regions, lambda tensor: tensor[:, :0]))
+    texts_SH = model(replace(unseen.take(rows_S), words=told)).pooled_BH
+    scores_S = product(images_IH[number_S], texts_SH, settings)
+    return nowhere_BN.to(scores_S.dtype).index_put((rows_S, places_S), scores_S)
+
+
+def product(images_SH: Tensor, texts_SH: Tensor, settings: Settings) -> Tensor:
+    """(S,) float32 or more: of the vectors as they are, or of length 1."""
+    images_SH, texts_SH = full(images_SH), full(texts_SH)
+    if settings.product == "cosine":
+        images_SH, texts_SH = F.normalize(images_SH, dim=-1), F.normalize(texts_SH, dim=-1)
+    return (images_SH * texts_SH).sum(dim=-1)
 
 
 def contrast(scores_BK: Tensor, positive: int, temperature: float) -> Tensor:

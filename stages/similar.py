@@ -1,0 +1,91 @@
+"""Stage `similar`: for each caption the captions of other images that are most like it, without a ceiling, exactly.
+
+What the ceiling of the hard negatives leaves out, for recipes that take such texts as positives (docs/negatives.md).
+The mining is that of the stage `negatives` with other limits. No part of `dvc repro`: one recipe needs it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import ConfigError
+from schemas.similar import SIMILAR, SIMILAR_METADATA
+from stages import negatives
+from stages.contract import Corpus
+
+INPUTS = negatives.INPUTS
+OUTPUT = SIMILAR
+VERSION = 1
+COLUMNS = negatives.COLUMNS
+SCOPE = negatives.SCOPE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Section `similar` of params.yaml: for each caption the `top_k` most similar with floor < similarity.
+
+    Never a caption of the same image, of one that looks the same, of the same normalised text or of another language.
+    """
+
+    scorer: Literal["tfidf", "bm25"] = "tfidf"
+    floor: float = 0.5  # the ceiling of the hard negatives: what is above it may well describe the image too
+    top_k: int = 8
+    unspaced: Literal["bigrams", "words"] = "bigrams"  # how scripts without spaces (Chinese, Thai, …) are cut
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor < 1:
+            raise ConfigError(f"similar.floor is {self.floor}", "params.yaml", "set 0 ≤ floor < 1")
+        if not 1 <= self.top_k <= 65535:
+            raise ConfigError(f"similar.top_k is {self.top_k}", "params.yaml", "set it from 1 to 65535")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What `negatives` opens, and the most that a caption may have."""
+
+    mining: negatives.Tools
+    top_k: int
+
+
+def _rule(config: Config) -> negatives.Config:
+    """The rule of the hard negatives that finds these. Infinity is no number of JSON, so it is no setting."""
+    return negatives.Config(
+        scorer=config.scorer, floor=config.floor, ceiling=math.inf, top_k=config.top_k, unspaced=config.unspaced
+    )
+
+
+def index(corpus: Corpus, config: Config, folder: Path) -> None:
+    """Read all captions once and write, language by language, what `setup` opens.
+
+    Raises InputError if an image is there twice.
+    """
+    negatives.index(corpus, _rule(config), folder)
+
+
+def setup(config: Config, folder: Path) -> Tools:
+    """Map the indexes that `index` wrote into memory."""
+    return Tools(negatives.setup(_rule(config), folder), config.top_k)
+
+
+def process(curate: pa.Table, tools: Tools) -> pa.Table:
+    """For each image and each of its captions the similar ones, most similar first; an empty list if there is none."""
+    mined = negatives.process(curate, tools.mining)
+    notes = dict(zip(SIMILAR_METADATA, (str(tools.top_k),), strict=True))
+    return SIMILAR.table(metadata=notes, image_id=mined["image_id"], similar=mined["negatives"])
+
+
+def summary(corpus: Corpus) -> dict[str, Any]:
+    """How many similar captions there are, and how many captions have none."""
+    captions = similar = without = 0
+    for _, table in corpus.tables("similar", ["similar"]):
+        lengths = pc.list_value_length(pc.list_flatten(table["similar"]))
+        captions, similar = captions + len(lengths), similar + int(pc.sum(lengths).as_py() or 0)
+        without += int(pc.sum(pc.equal(lengths, 0)).as_py() or 0)
+    share = round(without / max(captions, 1), 4)
+    return {"captions": captions, "similar": similar, "without": without, "without_share": share}
