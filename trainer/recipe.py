@@ -169,10 +169,10 @@ def load(name: str, size: str = "base", overrides: Mapping[str, Any] | None = No
 
 
 def _document(name: str) -> dict[str, Any]:
-    """The file as mappings, on top of the recipe that it `extends`."""
+    """The file as mappings, on top of the recipe that it `extends`, whose promises are not its own."""
     document: dict[str, Any] = yaml.safe_load(path_of(name).read_text(encoding="utf-8"))
     below = document.pop("extends", None)
-    return document if below is None else merge(_document(below), document)
+    return document if below is None else merge(_document(below) | {"expects": {}}, document)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
