@@ -131,8 +131,7 @@ class Writer:
             known = {entry.name: entry for entry in open_folder(folder).shards}
         except StoreError:
             known = {}
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
+        _remove_leftovers(folder)
         return cls(folder, header, known)
 
     @property
@@ -155,7 +154,7 @@ class Writer:
             os.fsync(file.fileno())
 
     def finish(self) -> None:
-        """Write the manifest and remove files that belong to no shard of it."""
+        """Write the manifest and remove files that belong to no shard of it, such as a killed worker's half of one."""
         text = manifest_json(self.header, list(self.done.values()))
         if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
             replace_text(self.folder / MANIFEST, text)
@@ -163,7 +162,13 @@ class Writer:
         for file in (*self.folder.glob("*.parquet"), *self.folder.glob(f"*{index.SUFFIX}")):
             if file.stem not in self.done:
                 file.unlink()
+        _remove_leftovers(self.folder)
         _sync(self.folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
 
 
 @contextmanager

@@ -164,7 +164,10 @@ def load(name: str, size: str = "base", overrides: Mapping[str, Any] | None = No
         raise ConfigError(f"recipe {name} has no size {size}", str(path), f"take one of: {', '.join(['base', *sizes])}")
     document = merge(merge(document, sizes.get(size, {})), overrides or {})
     if only := document.pop("only", None):  # of the objectives of the recipe that it extends
-        document["objectives"] = {key: value for key, value in document["objectives"].items() if key in only}
+        left_out = document["objectives"].keys() - set(only)
+        for part in ("objectives", "expects"):
+            kept = {key: value for key, value in (document.get(part) or {}).items() if key not in left_out}
+            document[part] = kept
     return parse(document, name, size, where=f"trainer/recipes/{name}.yaml")
 
 

@@ -123,3 +123,11 @@ def test_a_wrong_column_is_refused_with_its_table(tmp_path: Path) -> None:
         BLOBS.table(n=[1], features=[np.zeros(1)], more=[1])
     with pytest.raises(SchemaError, match="null in row 1"):
         BLOBS.table(n=[1, None], features=[b"", b""])
+
+
+def test_what_a_killed_worker_left_goes_when_the_table_is_finished(tmp_path: Path) -> None:
+    writer = Writer.open(tmp_path, HEADER)
+    writer.begin([])
+    (tmp_path / ".00000.parquet.0123.tmp").write_bytes(b"half a shard")
+    writer.finish()
+    assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import InputError
-from trainer import table
+from trainer import recipe, table
 
 HERE = Path(__file__).resolve().parents[2]
 METRICS = {
@@ -47,3 +47,10 @@ def test_the_lines_take_the_place_of_the_same_recipes_and_nothing_else() -> None
 def test_the_documents_own_table_is_read_as_it_was_written() -> None:
     systems = (HERE / "docs" / "systems.md").read_text(encoding="utf-8")
     assert table.put_into(systems, [], "x") == systems
+
+
+def test_a_recipe_promises_nothing_of_what_is_left_out_or_what_another_recipe_says() -> None:
+    assert {"qa", "mlm"} <= recipe.load("lxmert", "tiny").expects.keys()
+    assert recipe.load("lxmert", "tiny", {"only": ["itm", "mlm"]}).expects.keys() == {"mlm"}
+    assert "polluted" in recipe.load("oscar", "tiny").expects  # which vinvl extends
+    assert "polluted" not in recipe.load("vinvl", "tiny").expects
