@@ -29,15 +29,13 @@ class HashedFile:
         self.closed = False  # pyarrow asks
 
     def write(self, content: bytes | memoryview) -> int:
-        view = memoryview(content)
-        for start in range(0, len(view), STEP):  # the system may take less at once than it is given
-            rest = view[start : start + STEP]
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        self.bytes += len(view)
+        rest = memoryview(content)
+        self.bytes += len(rest)
+        while rest:  # the system may take less at once than it is given
+            rest = rest[self._file.write(rest) :]
         if self.bytes - self._asked >= STEP:
             self._follow()
-        return len(view)
+        return len(content)
 
     def flush(self) -> None:
         """Nothing is held back."""

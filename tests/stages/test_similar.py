@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ from schemas.folder import Header, open_folder
 from schemas.pairs import PAIRS
 from schemas.table import metadata
 from stages import negatives, similar
-from stages.negatives.words import normalise
 from stages.similar import Config
 from tests.pipeline.helpers import hashes
 from tests.stages.negatives.corpus import curated as curated_on_disk
-from tests.stages.negatives.test_negatives import CLOSE, Listed, curated, made_up, tfidf
+from tests.stages.negatives.test_negatives import CLOSE, Listed, brute_force, curated, made_up, tfidf
 
 INLINE = Options(RunConfig(cluster="inline"))
 Found = list[tuple[str, int, float]]  # image id, caption index, similarity
@@ -42,18 +42,7 @@ def found_by(stage: Any, config: Any, table: pa.Table, folder: Path, column: str
 
 def above(texts: list[str], images: list[str], similarity: Any, floor: float) -> list[Found]:
     """Of each caption all captions of other images and other texts with more than the floor, most similar first."""
-    indexes = [images[:row].count(image) for row, image in enumerate(images)]
-    lists = []
-    for row, image in enumerate(images):
-        admitted = [
-            (images[other], indexes[other], float(similarity[row, other]))
-            for other in range(len(texts))
-            if images[other] != image
-            and normalise(texts[other]) != normalise(texts[row])
-            and similarity[row, other] > floor
-        ]
-        lists.append(sorted(admitted, key=lambda one: (-one[2], one[0], one[1])))
-    return lists
+    return brute_force(texts, images, similarity, negatives.Config(floor=floor, ceiling=math.inf))
 
 
 def check(found: list[Found], wanted: list[Found], top_k: int) -> None:
