@@ -161,3 +161,10 @@ def test_what_cannot_be_done_says_so(user: Path, capsys: pytest.CaptureFixture[s
     }.items():
         assert run(*words) == 1
         assert message in capsys.readouterr().err
+
+
+def test_extracting_with_a_detector_that_has_no_weights_names_the_command_that_adds_them(
+    user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["extract", str(user), "--detector", "butd-r101", "--out", str(user / "regions")]) == 1
+    assert "run `pairloom detector add butd-r101 FILE`" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from schemas.errors import InputError
 from stages.regions.published.settings import FasterRCNN
 
 if TYPE_CHECKING:
@@ -29,5 +30,8 @@ def load(spec: FasterRCNN, path: Path) -> PublishedNetwork:
 
 
 def files(spec: FasterRCNN, path: Path) -> tuple[Path, ...]:
-    """The weights and names."""
+    """The weights and names. Raises InputError if they are not there."""
+    if not path.is_file():
+        cure = f"run `pairloom detector add {spec.name} FILE` with a file that was published for it"
+        raise InputError("the detector's weights are missing", str(path), f"{cure}, or set regions.checkpoint")
     return (path,)
