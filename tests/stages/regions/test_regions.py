@@ -72,9 +72,12 @@ def test_a_damaged_picture_is_left_out_with_its_reason(tools: Tools, bodies: lis
 
 
 @pytest.mark.parametrize("detector", ["starter", "butd-r101"])
-def test_naming_the_files_of_a_detector_does_not_import_torch(detector: str) -> None:
+def test_naming_the_files_of_a_detector_does_not_import_torch(detector: str, tmp_path: Path) -> None:
     """The executor asks before it starts the workers, and with torch they would wait seconds for the answer."""
-    code = f"from stages.regions import Config, resources; resources(Config(detector={detector!r}))"
+    weights = tmp_path / "weights.safetensors"
+    weights.touch()
+    config = f"Config(detector={detector!r}, checkpoint={str(weights)!r})"
+    code = f"from stages.regions import Config, resources; resources({config})"
     told = f"{code}; import sys; print([name for name in ['torch', 'detectron2'] if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr

@@ -119,9 +119,11 @@ def test_a_picture_of_any_size_has_finite_regions(network: PublishedNetwork, siz
     assert (found.proposals_N4 <= torch.tensor([width, height, width, height])).all()
 
 
-def test_every_detector_of_the_catalogue_can_be_set() -> None:
+def test_every_detector_of_the_catalogue_can_be_set(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.touch()
     for name in catalogue.names():
-        config = Config(detector=name)
+        config = Config(detector=name, checkpoint=str(weights))
         assert config.policy().max_regions >= 36
         assert resources(config)[0].name == f"{name}.yaml"
 
