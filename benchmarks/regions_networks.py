@@ -131,8 +131,9 @@ def runner(way: Way, options: argparse.Namespace, folder: Path) -> tuple[Callabl
         network = ours(options, folder)
         network.place(options.device, way.precision)  # type: ignore[arg-type]  # a word of Precision
         policy = POLICIES["detectron2" if options.fpn else "fixed-36"]
-        engine = Engine(network, policy, Storage(64), options.device, way.batch, 1)
+        engine = Engine(network, policy, Storage(64), options.device, way.batch, options.decoders)
         return lambda bodies: extract([lambda body=body: body for body in bodies], engine), network  # type: ignore[misc]
+    torch.backends.cudnn.allow_tf32 = way.precision == "tf32"
     if way.peer == "torchvision":
         from torchvision.models.detection import fasterrcnn_resnet50_fpn
 

@@ -1,83 +1,106 @@
 """Training against its own model alone: the share of a step that is not the model's forward, backward and optimiser.
 
 python -m benchmarks.train [--shards data/shards] [--recipes uniter clip] [--steps 60] [--workers 1] [--threads 1]
+python -m benchmarks.train --made-up 3000 --recipes uniter --size base --device cuda --precision bfloat16 --batch 256
 
-Each recipe trains at size tiny from its loader, as `pairloom train` does; then the same number of steps runs on the
-batches that the loader gave, which lie in memory: the bare loop that any trainer has at the least. Both are taken in
-turns, the medians of three rounds are printed. With --threads 1 and a worker the machine needs two cores.
+Each recipe trains from its loader, as `pairloom train` does; then the same number of steps runs on the batches that the
+loader gave, which lie in memory: the bare loop that any trainer has at the least. Both are taken in turns, the medians
+of three rounds are printed. With --threads 1 and a worker the machine needs two cores. Made-up rows have 36 regions of
+2,048 random numbers and no classes, so that what predicts these is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmarks.loader import make_records, write_ours
 from trainer import optimise
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.batch import Batch
-from trainer.data import Loader
+from trainer.data import Loader, Options
 from trainer.learner import Learner, shapes_of
 from trainer.precision import Arithmetic
+from trainer.recipe import Recipe
 from trainer.rows import Rows, open_rows
 
 ROUNDS, WARM = 3, 5
 
 
-def fed(learner: Learner, loader: Loader) -> float:
+def fed(learner: Learner, loader: Loader, arithmetic: Arithmetic) -> float:
     """Seconds of the recipe's steps from the loader."""
-    return optimise.run(learner, loader, 0, Arithmetic()).seconds
+    return optimise.run(learner, loader, 0, arithmetic).seconds
 
 
-def bare(learner: Learner, batches: list[Batch]) -> float:
+def bare(learner: Learner, batches: list[Batch], arithmetic: Arithmetic) -> float:
     """Seconds of forward, backward, clipping and AdamW on batches in memory."""
     optimiser, schedule = optimise.updates(learner)
     began = time.perf_counter()
     for batch in batches:
-        optimise._step(learner.train(), batch, optimiser, schedule, Arithmetic())
+        optimise._step(learner.train(), batch, optimiser, schedule, arithmetic)
     return time.perf_counter() - began
 
 
-def measure(name: str, rows: Rows, steps: int, workers: int) -> tuple[float, float, int]:
-    """(seconds of the fed loop, of the bare one, rows a batch), medians."""
-    recipe = recipes.load(name, "tiny", {"training": {"steps": steps}})
+def measure(recipe: Recipe, rows: Rows, options: argparse.Namespace) -> tuple[float, float]:
+    """(seconds of the fed loop, of the bare one), medians."""
+    device, arithmetic = torch.device(options.device), Arithmetic(options.precision, options.device)
     tokenizer = tokenizers.train(rows.texts(), recipe.text)
-    size = recipe.training.batch_size
+    size, pin = recipe.training.batch_size, Options(pin=device.type == "cuda")
     with closing(Loader(rows, recipe, tokenizer, batch_size=size)) as loader:
-        batches = [batch for _, batch in zip(range(steps + 1), loader, strict=False)][1:]
+        batches = [batch.to(device) for _, batch in zip(range(options.steps + 1), loader, strict=False)][1:]
     times: dict[str, list[float]] = {"fed": [], "bare": []}
     for _ in range(ROUNDS):
         torch.manual_seed(0)
-        learner = Learner(recipe, shapes_of(recipe, tokenizer, rows.metadata()))
-        bare(learner, batches[:WARM])
-        times["bare"].append(bare(learner, batches))
-        with closing(Loader(rows, recipe, tokenizer, batch_size=size, workers=workers)) as loader:
+        learner = Learner(recipe, shapes_of(recipe, tokenizer, rows.metadata())).to(device)
+        bare(learner, batches[:WARM], arithmetic)
+        times["bare"].append(bare(learner, batches, arithmetic))
+        with closing(Loader(rows, recipe, tokenizer, batch_size=size, workers=options.workers, options=pin)) as loader:
             next(iter(loader))  # starting a process is not part of a step, so the first batch is left out of both
-            times["fed"].append(fed(learner, loader))
-    return statistics.median(times["fed"]), statistics.median(times["bare"]), size
+            times["fed"].append(fed(learner, loader, arithmetic))
+    return statistics.median(times["fed"]), statistics.median(times["bare"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, default=Path("data/shards"))
+    parser.add_argument("--made-up", type=int, help="so many rows instead of shards")
     parser.add_argument("--recipes", nargs="*", default=["uniter", "lxmert", "vilbert", "clip"])
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--batch", type=int, help="default: the recipe's")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"| recipe | rows/s | share of a step that is not the model's, {options.steps} steps |")
-    print("|---|---|---|")
-    for name in options.recipes:
-        recipe = recipes.load(name, "tiny")
-        rows = open_rows(options.shards, "train", recipe.columns(), recipe.text.languages)
-        whole, model, size = measure(name, rows, options.steps, options.workers)
-        print(f"| {name} | {options.steps * size / whole:.0f} | {1 - model / whole:.1%} |", flush=True)
+    where = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"CPU, {options.threads} threads"
+    print(f"{where}, torch {torch.__version__}, size {options.size}, {options.precision}, {options.workers} workers")
+    print(f"| recipe | batch | rows/s | share of a step that is not the model's, {options.steps} steps |")
+    print("|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.made_up:
+            write_ours(Path(folder), make_records(options.made_up))
+            options.shards = Path(folder)
+        for name in options.recipes:
+            recipe = recipes.load(name, options.size, overrides(options))
+            rows = open_rows(options.shards, "train", recipe.columns(), recipe.text.languages)
+            whole, model = measure(recipe, rows, options)
+            size = recipe.training.batch_size
+            print(f"| {name} | {size} | {options.steps * size / whole:.0f} | {1 - model / whole:.1%} |", flush=True)
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    training = {"steps": options.steps} | ({"batch_size": options.batch} if options.batch else {})
+    return {"training": training} | ({"only": ["mlm", "mrfr", "itm"]} if options.made_up else {})
 
 
 if __name__ == "__main__":

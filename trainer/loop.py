@@ -158,7 +158,7 @@ def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> 
         rank=world.rank,
         world_size=world.size,
         workers=config.workers,
-        options=Options(max_tokens=training.max_tokens, texts=texts),
+        options=Options(max_tokens=training.max_tokens, texts=texts, pin=pick_device(config.device).type == "cuda"),
     )
 
 

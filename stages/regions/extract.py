@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from stages.regions.found import Found, Network
 from stages.regions.pictures import Prepared, Unreadable, ahead, behind, prepare
@@ -42,7 +43,7 @@ def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[Regio
     readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(bodies), engine.threads), results)
     batches = _detected(by_size(readable, engine.batch), engine)
     with torch.inference_mode():
-        for regions in behind(lambda pair: _regions(*pair, engine), batches):
+        for regions in behind(lambda detected: _regions(detected, engine), batches):
             results |= regions
     return [results[row] for row in range(len(bodies))]
 
@@ -75,8 +76,17 @@ def by_size(pictures: Iterable[Prepared], batch: int, limit: int = WAITING_BYTES
     yield from waiting.values()
 
 
-def _detected(batches: Iterable[list[Prepared]], engine: Engine) -> Iterator[tuple[list[Prepared], list[Found]]]:
-    """Each batch and its answers; a batch that the GPU cannot hold is halved, and so are those after it."""
+@dataclass(frozen=True)
+class Detected:
+    """A batch's answers; on a GPU they are there once `ready` is."""
+
+    batch: list[Prepared]
+    found: list[Found]
+    ready: torch.cuda.Event | None
+
+
+def _detected(batches: Iterable[list[Prepared]], engine: Engine) -> Iterator[Detected]:
+    """Each batch's answers; a batch that the GPU cannot hold is halved, and so are those after it."""
     most = engine.batch
     for batch in batches:
         rest = batch
@@ -84,7 +94,7 @@ def _detected(batches: Iterable[list[Prepared]], engine: Engine) -> Iterator[tup
             part = rest[:most]
             found = _detect(part, engine)
             if found is not None:
-                yield part, found
+                yield Detected(part, found, torch.cuda.current_stream().record_event() if _on_gpu(engine) else None)
                 rest = rest[most:]
                 continue
             most = len(part) // 2
@@ -93,9 +103,7 @@ def _detected(batches: Iterable[list[Prepared]], engine: Engine) -> Iterator[tup
 
 def _detect(batch: list[Prepared], engine: Engine) -> list[Found] | None:
     """The network's answers, or None if there is not the memory for so many pictures at once."""
-    images = torch.stack([picture.image for picture in batch])
-    if engine.device.startswith("cuda"):
-        images = images.pin_memory().to(engine.device, non_blocking=True)
+    images = _stacked([picture.image for picture in batch], engine)
     try:
         return engine.network.detect(images, [picture.size for picture in batch])
     except torch.OutOfMemoryError:
@@ -105,20 +113,33 @@ def _detect(batch: list[Prepared], engine: Engine) -> list[Found] | None:
     return None
 
 
-def _regions(batch: list[Prepared], found: list[Found], engine: Engine) -> dict[int, Regions]:
+def _stacked(images: list[Tensor], engine: Engine) -> Tensor:
+    """(N, 3, H, W) on the device; to a GPU from page-locked memory, so that nothing waits for the copy."""
+    if not _on_gpu(engine):
+        return torch.stack(images)
+    shape = (len(images), *images[0].shape)
+    together = torch.stack(images, out=torch.empty(shape, dtype=images[0].dtype, pin_memory=True))
+    return together.to(engine.device, non_blocking=True)
+
+
+def _on_gpu(engine: Engine) -> bool:
+    return engine.device.startswith("cuda")
+
+
+def _regions(detected: Detected, engine: Engine) -> dict[int, Regions]:
     """The stored regions of a batch, by row; on a GPU in a stream of its own, so that it waits for this batch only."""
-    with torch.inference_mode(), _own_stream(engine.device):
+    with torch.inference_mode(), _own_stream(detected.ready, engine.device):
         return {
             picture.row: regions_of(one, picture.size, engine.network, engine.policy, engine.storage)
-            for picture, one in zip(batch, found, strict=True)
+            for picture, one in zip(detected.batch, detected.found, strict=True)
         }
 
 
-def _own_stream(device: str) -> torch.cuda.StreamContext | nullcontext[None]:
-    if not device.startswith("cuda"):
+def _own_stream(ready: torch.cuda.Event | None, device: str) -> torch.cuda.StreamContext | nullcontext[None]:
+    if ready is None:
         return nullcontext()
     stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.default_stream(device))
+    stream.wait_event(ready)
     return torch.cuda.stream(stream)
 
 
@@ -126,5 +147,5 @@ def extract_one(picture: Image.Image, engine: Engine) -> Regions:
     """The regions of one RGB picture in memory."""
     prepared = Prepared(0, (picture.height, picture.width), engine.network.prepare(picture))
     with torch.inference_mode():
-        ((batch, found),) = _detected([[prepared]], engine)
-        return _regions(batch, found, engine)[0]
+        (detected,) = _detected([[prepared]], engine)
+        return _regions(detected, engine)[0]

@@ -28,17 +28,22 @@ INSTRUCTIONS = {  # as Linux names them, on x86 and ARM
 
 
 def cast(module: nn.Module, device: str, precision: Precision) -> torch.dtype:
-    """Move a module with its weights in this precision, channels last; returns the type that its inputs must have.
+    """Move a module with its weights in this precision, channels last; returns the type that its inputs must have."""
+    set_tf32(device, precision)
+    module.to(device, DTYPES[precision]).to(memory_format=torch.channels_last)
+    return DTYPES[precision]
 
-    tf32 is a switch of the whole process: float32 products on CUDA rounded to 10 bits of fraction, sums in float32.
+
+def set_tf32(device: str, precision: Precision) -> None:
+    """tf32, or not: float32 products on CUDA rounded to 10 bits of fraction, sums in float32.
+
+    A switch of the whole process, which torch has on for convolutions unless told otherwise.
     """
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     if tf32 and not device.startswith("cuda"):
         raise ConfigError("precision tf32 is CUDA's", where=f"device {device}", fix="set precision to fp32 or bf16")
-    module.to(device, DTYPES[precision]).to(memory_format=torch.channels_last)
-    return DTYPES[precision]
 
 
 def warn_if_slow(device: str, precision: Precision) -> None:

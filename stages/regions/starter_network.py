@@ -19,7 +19,7 @@ from stages.regions.catalogue import Detector
 from stages.regions.d2 import Instances
 from stages.regions.found import Found, Precision, pooled_grid
 from stages.regions.model import C4Detector
-from stages.regions.precision import refuse_low
+from stages.regions.precision import refuse_low, set_tf32
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class StarterNetwork:
     def place(self, device: str, precision: Precision) -> None:
         """Its convolutions are depthwise, which low precision does not help; so only fp32 and tf32."""
         refuse_low(self.spec.name, precision)
+        set_tf32(device, precision)
         self.model.to(device)
 
     def prepare(self, picture: Image.Image) -> Tensor:

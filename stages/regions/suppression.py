@@ -1,12 +1,13 @@
 """Overlap of boxes and greedy non-maximum suppression, for all pairs and all classes at once.
 
-Letters: N proposals, C object classes, R classes in play, W bytes.
+Letters: N proposals, C object classes, R classes in play.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -24,30 +25,23 @@ def survivors(over_NN: Array, scores_N: Array) -> Array:
 
 
 def survivors_by_class(over_NN: Array, scores_NC: Array, floor: float) -> tuple[Array, Array]:
-    """(N, R) scores ≥ floor that greedy NMS keeps in their class, else 0, and the R classes in play, ascending.
-
-    All classes at once, rank by rank: the r-th best region of each class is kept unless a kept one covers it. Which
-    regions are covered is a row of bits a class.
-    """
+    """(N, R) scores ≥ floor that greedy NMS keeps in their class, else 0, and the R classes in play, ascending."""
     classes_R = np.flatnonzero(scores_NC.max(axis=0) >= floor)
-    scores_RN = np.ascontiguousarray(scores_NC[:, classes_R].T)
-    count_R = (scores_RN >= floor).sum(axis=1)
-    by_count = np.argsort(-count_R, kind="stable")  # so that the classes that still have a region are a prefix
-    scores_RN, count_R = scores_RN[by_count], count_R[by_count]
-    order_RN = np.argsort(-scores_RN, axis=1, kind="stable")[:, : count_R.max(initial=0)]
-    bits_NW = np.packbits(over_NN, axis=1, bitorder="little")
-    covered_RW = np.zeros((len(classes_R), bits_NW.shape[1]), np.uint8)
-    alive_RN = np.zeros_like(scores_RN)
-    every = np.arange(len(classes_R))
-    for rank, length in enumerate((count_R[:, None] > np.arange(order_RN.shape[1])).sum(axis=0)):
-        row = order_RN[:length, rank]
-        free = (covered_RW[every[:length], row >> 3] >> (row & 7).astype(np.uint8)) & 1 == 0
-        kept, row = every[:length][free], row[free]
-        alive_RN[kept, row] = scores_RN[kept, row]
-        covered_RW[kept] |= bits_NW[row]
-    alive_NR = np.empty((len(scores_NC), len(classes_R)), scores_NC.dtype)
-    alive_NR[:, by_count] = alive_RN.T
-    return alive_NR, classes_R
+    alive_RN = _alive(over_NN, np.ascontiguousarray(scores_NC[:, classes_R].T), floor)
+    return np.ascontiguousarray(alive_RN.T), classes_R
+
+
+@numba.njit(cache=True, nogil=True)
+def _alive(over_NN: Array, scores_RN: Array, floor: float) -> Array:
+    alive_RN, gone_N = np.zeros_like(scores_RN), np.empty(scores_RN.shape[1], np.bool_)
+    for scores_N, alive_N in zip(scores_RN, alive_RN):  # noqa: B905  numba knows no strict
+        rows_K = np.flatnonzero(scores_N >= floor)
+        gone_N[:] = False
+        for row in rows_K[np.argsort(-scores_N[rows_K], kind="mergesort")]:  # stable: of equal scores the first
+            if not gone_N[row]:
+                alive_N[row] = scores_N[row]
+                gone_N |= over_NN[row]
+    return alive_RN
 
 
 def overlaps(boxes_N4: Array, threshold: float, box_pixel: float = 0.0) -> Array:

@@ -81,10 +81,12 @@ class Interaction(nn.Module):
         for layer in self.together:
             joint_BLH = layer(joint_BLH, bias)
         words_BTH, units_BUH = joint_BLH[:, :length], joint_BLH[:, length:]
+        # Each its own bias: a slice of the joint one may lie where CUDA's attention cannot read (misaligned address).
+        word_bias, unit_bias = (attention_bias(seen, joint_BLH.dtype) for seen in (seen_BT, seen_BU))
         for layer in self.words_alone:
-            words_BTH = layer(words_BTH, bias[..., :length])
+            words_BTH = layer(words_BTH, word_bias)
         for layer in self.regions_alone:
-            units_BUH = layer(units_BUH, bias[..., length:])
+            units_BUH = layer(units_BUH, unit_bias)
         pooled_BH = F.relu(self.word_pooler(words_BTH[:, 0])) * F.relu(self.region_pooler(units_BUH[:, 0]))
         return Encoded(words_BTH, units_BUH[:, int(self.regions.whole) :], batch.regions.mask_BR, pooled_BH)
 

@@ -18,6 +18,7 @@ from stages.regions.d2 import (
     LastLevelMaxPool,
     ResNet,
 )
+from stages.regions.published.fused import bottleneck
 from stages.regions.published.settings import Backbone
 
 
@@ -45,6 +46,16 @@ def _ceil_pool(x_NCHW: Tensor) -> Tensor:
     if missing_H or missing_W:
         x_NCHW = F.pad(x_NCHW, (0, missing_W, 0, missing_H), mode="replicate")
     return F.max_pool2d(x_NCHW, kernel_size=3, stride=2, padding=0, ceil_mode=True)
+
+
+class Bottleneck(BottleneckBlock):  # type: ignore[misc]  # detectron2 has no types
+    """detectron2's block, in fewer steps on a GPU once its norms are folded."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        if x_NCHW.is_cuda and self.conv1.norm is None:
+            return bottleneck(self, x_NCHW)
+        plain: Tensor = super().forward(x_NCHW)
+        return plain
 
 
 class NormFirstConv(nn.Conv2d):
@@ -97,7 +108,7 @@ def stage(settings: Backbone, index: int, blocks: int, stride: int, dilation: in
             made.append(PreBlock(channels, out, bottleneck_channels=bottleneck, stride=block_stride, settings=settings))
         else:
             made.append(
-                BottleneckBlock(
+                Bottleneck(
                     channels,
                     out,
                     bottleneck_channels=bottleneck,

@@ -1,10 +1,14 @@
 """Box arithmetic by the published rules: decoding, clipping, dropping and non-maximum suppression.
 
 Letters: N boxes, K classes (or 1). Boxes are x1 y1 x2 y2 in pixels.
+
+A GPU's work is queued, and whatever copies numbers to it or asks for some of them waits for all of it; so here numbers
+from the host go in as scalars, or were copied once.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -28,8 +32,8 @@ def decode(
     deltas_NK4 = deltas_NK4.float()
     sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2] + extra(rule)
     centres_N2 = boxes_N4[:, :2] + 0.5 * sides_N2
-    shift_NK2 = deltas_NK4[..., :2] / deltas_NK4.new_tensor(weights[:2])
-    growth_NK2 = deltas_NK4[..., 2:] / deltas_NK4.new_tensor(weights[2:])
+    shift_NK2 = deltas_NK4[..., :2] / constants(weights[:2], deltas_NK4.device)
+    growth_NK2 = deltas_NK4[..., 2:] / constants(weights[2:], deltas_NK4.device)
     if clamp:
         growth_NK2 = growth_NK2.clamp(max=GROWTH)
     new_centres = shift_NK2 * sides_N2[:, None] + centres_N2[:, None]
@@ -40,9 +44,9 @@ def decode(
 
 def clip(boxes: Tensor, size: tuple[int, int], rule: BoxRule) -> Tensor:
     """Boxes (…, 4) cut to a picture of this size (height, width); NaN stays NaN, for the stage to report."""
-    height, width = size
-    limits = boxes.new_tensor([width, height, width, height]) - extra(rule)
-    return boxes.clamp(min=0).minimum(limits)
+    height, width = (side - extra(rule) for side in size)
+    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack([x, y], dim=-1).flatten(-2)
 
 
 def large(boxes_N4: Tensor, side: float, ties: str, rule: BoxRule) -> Tensor:
@@ -54,17 +58,25 @@ def large(boxes_N4: Tensor, side: float, ties: str, rule: BoxRule) -> Tensor:
     return ((sides_N2 > side) & (plain_N2 > 0)).all(dim=1)
 
 
-def suppress(boxes_N4: Tensor, scores_N: Tensor, rule: Suppression) -> Tensor:
-    """Which boxes greedy suppression keeps, as their places, best first; of equal scores the first goes first.
+def suppress(boxes_N4: Tensor, rule: Suppression, most: int) -> Tensor:
+    """The first `most` boxes that greedy suppression keeps of these, best first: their places, ascending.
 
     torchvision does the work. For "+ 1", a box whose far corner is moved out by one pixel has the wanted areas and
     overlaps; where an overlap of exactly the threshold suppresses too, the threshold is the next lower number.
     """
-    order_N = scores_N.argsort(descending=True, stable=True)
-    sorted_N4 = boxes_N4[order_N].float()
-    sorted_N4 = sorted_N4 + sorted_N4.new_tensor([0, 0, 1, 1]) * rule.plus_one
-    # torchvision sorts by itself, on a GPU not stably: ranks as scores settle ties.
-    ranks_N = torch.arange(len(order_N), 0, -1, device=order_N.device, dtype=torch.float32)
     iou = rule.iou if rule.ties == ">" else math.nextafter(rule.iou, -math.inf)
-    kept: Tensor = torchvision_nms(sorted_N4, ranks_N, iou)
-    return order_N[kept]
+    # What is kept of the first boxes depends on no later one, and mostly they are enough.
+    for count in (8 * most, len(boxes_N4)):
+        some_N4 = boxes_N4[:count].float() + constants((0, 0, rule.plus_one, rule.plus_one), boxes_N4.device)
+        # torchvision sorts by itself, on a GPU not stably: ranks as scores settle ties.
+        ranks_N = torch.arange(len(some_N4), 0, -1, device=boxes_N4.device, dtype=torch.float32)
+        kept: Tensor = torchvision_nms(some_N4, ranks_N, iou)
+        if len(kept) >= most or len(some_N4) == len(boxes_N4):
+            break
+    return kept[:most]
+
+
+@functools.cache
+def constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 numbers on the device, copied there once; for numbers of a detector's settings, which are few."""
+    return torch.tensor(values, dtype=torch.float32, device=device)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
 from stages.regions.d2 import FrozenBatchNorm2d
+from stages.regions.found import Precision
 from stages.regions.published import backbone, boxes
+from stages.regions.published.fused import FusedBlocks
 from stages.regions.published.settings import Attributes, FasterRCNN
 from stages.regions.published.sparing import Cells, SparingBlocks, distinct, spares
 
@@ -32,7 +34,7 @@ class Pool(nn.Module):
     def forward(self, maps: Sequence[Tensor], rois_R5: Tensor) -> Tensor | Cells:
         """(R, M, S, S); rois are (picture, x1, y1, x2, y2)."""
         if self.once and self.rules.pool == "roi-pool":
-            return distinct(maps[0], rois_R5, self.rules.pool_size, roi_pool)
+            return distinct(maps[0].float(), rois_R5, self.rules.pool_size, roi_pool)
         if len(self.strides) == 1:
             return self._pool(maps[0], rois_R5, 16)
         level_R = self._levels(rois_R5)
@@ -70,17 +72,21 @@ class Res5Head(nn.Module):
         dilation = settings.regions.dilation
         blocks = backbone.stage(settings.backbone, 3, 3, stride=2 if dilation == 1 else 1, dilation=dilation)
         self.res5 = nn.Sequential(*blocks)
-        self.side = settings.regions.pool_size
-        self.sparing: SparingBlocks | None = None
+        self.side, self.roi_pool = settings.regions.pool_size, settings.regions.pool == "roi-pool"
+        self.sparing: SparingBlocks | FusedBlocks | None = None
         self.pre = settings.backbone.order == "pre"
         if self.pre:
             self.norm = FrozenBatchNorm2d(settings.feature_width, settings.backbone.norm_eps)
 
-    def spare(self, wanted: bool) -> bool:
-        """Take the way of fewer multiplications for regions, or the plain one; whether it is taken."""
-        blocks = list(self.res5)
-        possible = not self.pre and spares(blocks, self.side)
-        self.sparing = SparingBlocks(blocks, self.side) if wanted and possible else None
+    def spare(self, device: str, precision: Precision) -> bool:
+        """Take the way that suits the device, or the plain one; whether equal cells are to be given once."""
+        blocks, self.sparing = list(self.res5), None
+        if self.pre:
+            return False
+        if precision == "fp32" and spares(blocks, self.side):
+            self.sparing = SparingBlocks(blocks, self.side)
+        elif device.startswith("cuda") and self.roi_pool:
+            self.sparing = FusedBlocks(blocks)
         return self.sparing is not None
 
     def enter(self, map_NMHW: Tensor) -> Tensor:
@@ -90,7 +96,7 @@ class Res5Head(nn.Module):
     def forward(self, pooled: Tensor | Cells) -> tuple[Tensor, Tensor]:
         """(input of the class head, stored feature): twice the same (R, D)."""
         if self.sparing is not None:
-            features_RD = self.sparing(pooled)
+            features_RD = self.sparing(pooled)  # type: ignore[arg-type]  # FusedBlocks is taken where cells come once
         else:
             assert isinstance(pooled, Tensor)
             features_RD = self.map(pooled).mean(dim=(2, 3))

@@ -45,7 +45,7 @@ class PublishedDetector(nn.Module):
         for part in (self.backbone, self.rpn.head, self.head):
             self.dtype = cast(part, device, precision)
         if isinstance(self.head, Res5Head):
-            self.pool.once = self.head.spare(device == "cpu" and precision == "fp32")
+            self.pool.once = self.head.spare(device, precision)
 
     def maps(self, images_N3HW: Tensor) -> list[Tensor]:
         """The feature maps of prepared pictures, finest first; one of stride 16 without a pyramid."""

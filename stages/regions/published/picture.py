@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
+from stages.regions.published.boxes import constants
 from stages.regions.published.settings import Input
 
 Size = tuple[int, int]  # (width, height), as Pillow says it
@@ -30,7 +31,7 @@ def normalised(images: Tensor, rules: Input) -> Tensor:
     """Prepared pictures (…, 3, H, W) as the first convolution wants them, float32."""
     if images.dtype != torch.uint8:
         return images
-    mean, std = (images.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (rules.mean, rules.std))
+    mean, std = (constants(tuple(values), images.device)[:, None, None] for values in (rules.mean, rules.std))
     return (images.float() - mean) / std
 
 

@@ -5,6 +5,7 @@ Letters: N pictures, L maps, P anchors of a picture, A anchors of a cell.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -63,7 +64,10 @@ class ProposalNetwork(nn.Module):
         return moved.transpose(0, 1)
 
     def _best(self, scores: Sequence[Tensor], moved: Sequence[Tensor], size: tuple[int, int], scale: float) -> Tensor:
-        """The proposals of one picture; suppression is within a map, the final count over all maps."""
+        """The proposals of one picture; suppression is within a map, the final count over all maps.
+
+        Boxes that are too small are ranked last, not taken out: how many there are, a GPU would have to be asked.
+        """
         least = self.rules.min_side * (scale if self.rules.min_side_of == "stored" else 1)
         kept_boxes, kept_scores = [], []
         for scores_P, boxes_P4 in zip(scores, moved, strict=True):
@@ -73,12 +77,13 @@ class ProposalNetwork(nn.Module):
             stays_P = boxes.large(boxes_P4, least, self.rules.min_side_ties, self.box_rule)
             # A box of NaN is kept, or a network gone bad would seem to see nothing.
             stays_P |= boxes_P4.isnan().any(dim=1)
-            scores_P, boxes_P4 = self._top(scores_P[stays_P], boxes_P4[stays_P])
-            kept = boxes.suppress(boxes_P4, scores_P, self.rules.nms)[: self.rules.after_nms]
+            scores_P, boxes_P4 = self._top(scores_P.masked_fill(~stays_P, -math.inf), boxes_P4)
+            kept = boxes.suppress(boxes_P4, self.rules.nms, self.rules.after_nms)
             kept_boxes.append(boxes_P4[kept])
             kept_scores.append(scores_P[kept])
-        best = torch.cat(kept_scores).argsort(descending=True, stable=True)[: self.rules.after_nms]
-        found = torch.cat(kept_boxes)[best]
+        joined = torch.cat(kept_scores)
+        best = joined.argsort(descending=True, stable=True)[: self.rules.after_nms]
+        found = torch.cat(kept_boxes)[best][~joined[best].isneginf()]
         # A picture so small that every box is too small for the rule still has one proposal: all of it.
         height, width = (side - boxes.extra(self.box_rule) for side in size)
         return found if len(found) else found.new_tensor([[0, 0, width, height]])

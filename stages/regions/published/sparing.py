@@ -1,4 +1,4 @@
-"""The last stage of a ResNet on pooled regions with fewer multiplications: for float32 on a CPU, whose time they are.
+"""The last stage of a ResNet on pooled regions with fewer multiplications: for float32, whose time they are.
 
 The same numbers but for rounding, by three changes:
 - A 3 × 3 convolution of stride 1 is Winograd's F(4 × 4, 3 × 3) of arXiv:1509.09308: 36 products for 16 cells, not 144.
@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-AT_ONCE = 64  # parts: what is between two layers then stays in the cache; with 256 a convolution took a third longer
+# Parts. On a CPU what is between two layers then stays in the cache; with 256 a convolution took a third longer.
+AT_ONCE, AT_ONCE_ON_GPU = 64, 1200
 
 # Winograd's transforms of input, weights and output, from the appendix of the paper.
 INPUT = (
@@ -65,8 +66,10 @@ class Winograd:
         reads, writes = reads[:, :, 1 : side + 1], writes[:side]
         into = torch.einsum("itp,jsq->ijtspq", reads, reads).reshape(36 * tiles**2, side**2)
         back = torch.einsum("pit,qjs->pqijts", writes, writes).reshape(side**2, 36 * tiles**2)
-        weights = torch.einsum("ia,jb,ocab->ijco", weight, weight, conv.weight.double()).flatten(0, 1)
-        self.into, self.back, self.weights = into.float(), back.float(), weights.float().contiguous()
+        weights = torch.einsum("ia,jb,ocab->ijco", weight, weight, conv.weight.double().cpu()).flatten(0, 1)
+        self.into, self.back, self.weights = (
+            each.float().contiguous().to(conv.weight.device) for each in (into, back, weights)
+        )
         assert conv.bias is not None
         self.bias = conv.bias
 
@@ -86,8 +89,7 @@ class SparingBlocks:
         self.stride, self.parts = first.conv1.stride[0], first.conv2.dilation[0]
         self.side = side // max(self.stride, self.parts)
         self.width = first.conv1.out_channels
-        pair = (first.conv1, first.shortcut)
-        self.enter = torch.cat([conv.weight.flatten(1) for conv in pair]), torch.cat([conv.bias for conv in pair])
+        self.enter = entrance(first)
         self.blocks = [
             (None if block is first else _matrix(block.conv1), Winograd(block.conv2, self.side), _matrix(block.conv3))
             for block in blocks
@@ -109,7 +111,8 @@ class SparingBlocks:
         return cells
 
     def _means(self, enter: Callable[[slice], Tensor], count: int) -> Tensor:
-        return torch.cat([self._mean(enter(slice(n, n + AT_ONCE))) for n in range(0, count, AT_ONCE)])
+        at_once = AT_ONCE_ON_GPU if self.enter[0].is_cuda else AT_ONCE
+        return torch.cat([self._mean(enter(slice(n, n + at_once))) for n in range(0, count, at_once)])
 
     def _mean(self, entered_SNC: Tensor) -> Tensor:
         """From the first convolution and the shortcut of the first block, side by side, to the feature."""
@@ -120,6 +123,12 @@ class SparingBlocks:
             x = F.linear(middle(y).relu_(), *wide).add_(x).relu_()
         mean: Tensor = x.mean(dim=0).unflatten(0, (-1, self.parts**2)).mean(dim=1)
         return mean
+
+
+def entrance(block: Any) -> tuple[Tensor, Tensor]:
+    """(weight, bias) of a block's first convolution and shortcut, side by side, as of one layer on cells."""
+    pair = (block.conv1, block.shortcut)
+    return torch.cat([conv.weight.flatten(1) for conv in pair]), torch.cat([conv.bias for conv in pair])
 
 
 def spares(blocks: Sequence[Any], side: int) -> bool:

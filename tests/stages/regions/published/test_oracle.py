@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from stages.regions.found import Found
 from stages.regions.importing import store
 from stages.regions.published.opening import PublishedNetwork, open_published
 from stages.regions.published.settings import FasterRCNN
+from tests.devices import DEVICES
 from tests.stages.regions.published import checkpoints, oracle
 from tests.stages.regions.published.families import FAMILIES, Family, small
 
@@ -56,8 +59,10 @@ def weights(family: Family) -> checkpoints.Tensors:
     return checkpoints.tensors(family, small(family))
 
 
-@pytest.fixture(scope="module")
-def network(family: Family, weights: checkpoints.Tensors, folder: Path) -> PublishedNetwork:
+@pytest.fixture(scope="module", params=DEVICES)
+def network(
+    request: pytest.FixtureRequest, family: Family, weights: checkpoints.Tensors, folder: Path
+) -> PublishedNetwork:
     """The detector as a user gets it: from the published file by `detector add`."""
     path = checkpoints.write(folder / f"{family.detector}.{family.container}", family, weights)
     with pytest.MonkeyPatch.context() as patch:
@@ -65,13 +70,20 @@ def network(family: Family, weights: checkpoints.Tensors, folder: Path) -> Publi
         entry = settings(family, folder)
         store.add(entry, path)
         opened = open_published(entry, store.file(entry.name))
-    opened.place("cpu", "fp32")  # as the stage does; only then are its ways of fewer multiplications taken
+    opened.place(request.param, "fp32")  # as the stage does; only then are its ways of fewer multiplications taken
     return opened
 
 
 def detect(network: PublishedNetwork, picture: Image.Image) -> Found:
-    (found,) = network.detect(network.prepare(picture)[None], [(picture.height, picture.width)])
-    return found
+    device = next(network.model.parameters()).device
+    (found,) = network.detect(network.prepare(picture)[None].to(device), [(picture.height, picture.width)])
+    on_host: dict[str, Any] = {name: part.cpu() for name, part in vars(found).items() if isinstance(part, torch.Tensor)}
+    return replace(
+        found,
+        **on_host,
+        attributes=lambda rows, classes: found.attributes(rows.to(device), classes.to(device)).cpu(),
+        grid=None if found.grid is None else lambda side: found.grid(side).cpu(),  # type: ignore[misc]
+    )
 
 
 @pytest.mark.parametrize("number", range(len(SIZES)))
