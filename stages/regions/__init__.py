@@ -47,7 +47,7 @@ class Config:
     proposals: bool = False  # keep the boxes that were pooled, before regression
     grid_side: int = 0  # cells a side of the grid features of the whole image; 0 for none
     batch: int | None = None  # pictures of one size detected at once; null is 1 on a CPU, 4 on a GPU
-    threads: int = field(default=2, metadata={"affects_output": False})  # that decode and resize
+    threads: int | None = field(default=None, metadata={"affects_output": False})  # that decode; null is 2, 8 for a GPU
     device: str = "auto"  # cpu, cuda, cuda:1, …; auto is cuda where there is one
 
     def __post_init__(self) -> None:
@@ -125,7 +125,8 @@ def tools_of(network: Network, name: str, config: Config, prob_width: int) -> To
     widths = {"full": len(network.classes), "none": 0}
     width = min(widths[chosen] if isinstance(chosen, str) else chosen, len(network.classes))
     storage = Storage(width, DTYPES[config.feature_dtype], config.proposals, config.grid_side)
-    policy, batch = config.policy(), config.batch or (4 if placed.startswith("cuda") else 1)
+    policy, gpu = config.policy(), placed.startswith("cuda")
+    batch, threads = config.batch or (4 if gpu else 1), config.threads or (8 if gpu else 2)
     notes = {
         "detector": name,
         "checkpoint": network.sha256,
@@ -140,7 +141,7 @@ def tools_of(network: Network, name: str, config: Config, prob_width: int) -> To
         "classes": json.dumps(network.classes),
         "attributes": json.dumps(network.attributes),
     }
-    return Tools(Engine(network, policy, storage, placed, batch, config.threads), notes)
+    return Tools(Engine(network, policy, storage, placed, batch, threads), notes)
 
 
 def device(name: str) -> str:

@@ -8,21 +8,24 @@ the stage fail, the part's batches are its own, and so may be the last bits of t
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from stages.regions.found import Found, Network
-from stages.regions.pictures import Prepared, Unreadable, ahead, behind, prepare
+from stages.regions.pictures import Prepared, Unreadable, ahead, prepare
 from stages.regions.select import Policy
 from stages.regions.stored import Regions, Storage, regions_of
 
 WAITING_BYTES = 256 << 20  # prepared pictures that wait for others of their size
+BATCHES_AT_ONCE = 3  # on a GPU
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,10 @@ def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[Regio
     """What is seen in each picture, in their order; `bodies` read their encoded bytes, one that cannot says why."""
     network, results = engine.network, dict[int, Regions | Unreadable]()
     readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(bodies), engine.threads), results)
-    batches = _detected(by_size(readable, engine.batch), engine)
-    with torch.inference_mode():
-        for regions in behind(lambda detected: _regions(detected, engine), batches):
-            results |= regions
+    batches, look = by_size(readable, engine.batch), Look(engine)
+    # On a CPU one batch keeps all threads busy, and the next would only crowd it out.
+    for regions in ahead(look, batches, BATCHES_AT_ONCE, waiting=0) if on_gpu(engine) else map(look, batches):
+        results |= regions
     return [results[row] for row in range(len(bodies))]
 
 
@@ -76,76 +79,91 @@ def by_size(pictures: Iterable[Prepared], batch: int, limit: int = WAITING_BYTES
     yield from waiting.values()
 
 
-@dataclass(frozen=True)
-class Detected:
-    """A batch's answers; on a GPU they are there once `ready` is."""
+class Look:
+    """Detects and selects a batch: {row: regions}.
 
-    batch: list[Prepared]
-    found: list[Found]
-    ready: torch.cuda.Event | None
+    On a GPU in a stream of its own: what one batch waits for, such as how many boxes suppression left, others fill.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.most = engine, engine.batch
+        if on_gpu(engine):
+            torch.cuda.synchronize(engine.device)  # the weights were made ready in the default stream
+
+    def __call__(self, batch: list[Prepared]) -> dict[int, Regions]:
+        """A batch that the GPU cannot hold is halved, and so are those after it."""
+        regions, rest = dict[int, Regions](), batch
+        with torch.inference_mode(), own_stream(self.engine):
+            while rest:
+                part = rest[: self.most]
+                found = self._detect(part)
+                if found is not None:
+                    regions |= self._regions(part, found)
+                    rest = rest[len(part) :]
+                    continue
+                self.most = min(self.most, len(part) // 2)
+                said = f"out of memory with {len(part)} pictures at once, going on with {self.most}"
+                print(f"regions: {said}", file=sys.stderr)
+        return regions
+
+    def _detect(self, batch: list[Prepared]) -> list[Found] | None:
+        """The network's answers, or None if there is not the memory for so many pictures at once."""
+        images = stacked([picture.image for picture in batch], self.engine)
+        try:
+            return self.engine.network.detect(images, [picture.size for picture in batch])
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:  # the guard puts this picture in quarantine and goes on
+                raise
+        torch.cuda.empty_cache()  # outside of `except`, where the error's frames still hold what they had
+        return None
+
+    def _regions(self, batch: list[Prepared], found: list[Found]) -> dict[int, Regions]:
+        network, policy, storage = self.engine.network, self.engine.policy, self.engine.storage
+        return {
+            picture.row: regions_of(one, picture.size, network, policy, storage)
+            for picture, one in zip(batch, found, strict=True)
+        }
 
 
-def _detected(batches: Iterable[list[Prepared]], engine: Engine) -> Iterator[Detected]:
-    """Each batch's answers; a batch that the GPU cannot hold is halved, and so are those after it."""
-    most = engine.batch
-    for batch in batches:
-        rest = batch
-        while rest:
-            part = rest[:most]
-            found = _detect(part, engine)
-            if found is not None:
-                yield Detected(part, found, torch.cuda.current_stream().record_event() if _on_gpu(engine) else None)
-                rest = rest[most:]
-                continue
-            most = len(part) // 2
-            print(f"regions: out of memory with {len(part)} pictures at once, going on with {most}", file=sys.stderr)
-
-
-def _detect(batch: list[Prepared], engine: Engine) -> list[Found] | None:
-    """The network's answers, or None if there is not the memory for so many pictures at once."""
-    images = _stacked([picture.image for picture in batch], engine)
+@contextmanager
+def own_stream(engine: Engine) -> Iterator[None]:
+    """On a GPU, one of the streams that are free; all that was queued in it is done in the end."""
+    if not on_gpu(engine):
+        yield
+        return
+    free = streams(engine.device)
+    stream = free.get()
     try:
-        return engine.network.detect(images, [picture.size for picture in batch])
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:  # the guard puts this picture in quarantine and goes on
-            raise
-    torch.cuda.empty_cache()  # outside of `except`, where the error's frames still hold what they had
-    return None
+        with torch.cuda.stream(stream):
+            yield
+        stream.synchronize()
+    finally:
+        free.put(stream)
 
 
-def _stacked(images: list[Tensor], engine: Engine) -> Tensor:
+@functools.cache
+def streams(device: str) -> SimpleQueue[torch.cuda.Stream]:
+    """This process's streams; few, since memory that was used in one is used again in that one alone."""
+    free = SimpleQueue[torch.cuda.Stream]()
+    for _ in range(BATCHES_AT_ONCE + 1):
+        free.put(torch.cuda.Stream(device))
+    return free
+
+
+def stacked(images: list[Tensor], engine: Engine) -> Tensor:
     """(N, 3, H, W) on the device; to a GPU from page-locked memory, so that nothing waits for the copy."""
-    if not _on_gpu(engine):
+    if not on_gpu(engine):
         return torch.stack(images)
     shape = (len(images), *images[0].shape)
     together = torch.stack(images, out=torch.empty(shape, dtype=images[0].dtype, pin_memory=True))
     return together.to(engine.device, non_blocking=True)
 
 
-def _on_gpu(engine: Engine) -> bool:
+def on_gpu(engine: Engine) -> bool:
     return engine.device.startswith("cuda")
-
-
-def _regions(detected: Detected, engine: Engine) -> dict[int, Regions]:
-    """The stored regions of a batch, by row; on a GPU in a stream of its own, so that it waits for this batch only."""
-    with torch.inference_mode(), _own_stream(detected.ready, engine.device):
-        return {
-            picture.row: regions_of(one, picture.size, engine.network, engine.policy, engine.storage)
-            for picture, one in zip(detected.batch, detected.found, strict=True)
-        }
-
-
-def _own_stream(ready: torch.cuda.Event | None, device: str) -> torch.cuda.StreamContext | nullcontext[None]:
-    if ready is None:
-        return nullcontext()
-    stream = torch.cuda.Stream(device)
-    stream.wait_event(ready)
-    return torch.cuda.stream(stream)
 
 
 def extract_one(picture: Image.Image, engine: Engine) -> Regions:
     """The regions of one RGB picture in memory."""
-    prepared = Prepared(0, (picture.height, picture.width), engine.network.prepare(picture))
     with torch.inference_mode():
-        (detected,) = _detected([[prepared]], engine)
-        return _regions(detected, engine)[0]
+        return Look(engine)([Prepared(0, (picture.height, picture.width), engine.network.prepare(picture))])[0]

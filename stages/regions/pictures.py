@@ -62,25 +62,13 @@ def prepare(row: int, read: Callable[[], bytes], network: Network) -> Prepared |
     return Prepared(row, (picture.height, picture.width), network.prepare(picture))
 
 
-def ahead(step: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """step(item) of each item in order, made in threads, never more than four a thread in advance."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[R]] = deque()
+def ahead(step: Callable[[T], R], items: Iterable[T], threads: int, waiting: int = 3) -> Iterator[R]:
+    """step(item) of each item in order, made in threads; for each thread that works, so many wait or are done."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
+        made: deque[Future[R]] = deque()
         for item in items:
-            waiting.append(pool.submit(step, item))
-            if len(waiting) > 4 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def behind(step: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """step(item) of each item in order, in one other thread while the next item is made."""
-    with ThreadPoolExecutor(1, thread_name_prefix="select") as pool:
-        waiting: Future[R] | None = None
-        for item in items:
-            done, waiting = waiting, pool.submit(step, item)
-            if done is not None:
-                yield done.result()
-        if waiting is not None:
-            yield waiting.result()
+            made.append(pool.submit(step, item))
+            if len(made) > (1 + waiting) * threads:
+                yield made.popleft().result()
+        while made:
+            yield made.popleft().result()

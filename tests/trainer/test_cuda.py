@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.devices import gpu
 from tests.trainer.loading import write_folder
 from tests.trainer.test_curves import CLOSE, CONFIG, losses
 from trainer import loop, optimise, state
@@ -19,7 +18,6 @@ from trainer.data import Loader, Options
 from trainer.precision import Precision
 from trainer.rows import open_rows
 
-pytestmark = gpu
 # one or two streams of regions, pixels, several passes a step, an encoder and a decoder, a grid of a CNN
 SOME = ("interbert", "lxmert", "clip", "villa", "simvlm", "e2e_vlp")
 HOST, DEVICE = (replace(CONFIG, device=name) for name in ("cpu", "cuda"))

@@ -49,13 +49,12 @@ def clip(boxes: Tensor, size: tuple[int, int], rule: BoxRule) -> Tensor:
     return torch.stack([x, y], dim=-1).flatten(-2)
 
 
-def large(boxes_N4: Tensor, side: float, ties: str, rule: BoxRule) -> Tensor:
-    """Which boxes have both sides above `side`, or equal to it where `ties` is ">="."""
-    plain_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
-    sides_N2 = plain_N2 + extra(rule)
+def large(boxes: Tensor, side: Tensor, ties: str, rule: BoxRule) -> Tensor:
+    """Which boxes (…, 4) have both sides above `side` (…), or equal to it where `ties` is ">="."""
+    plain, side = boxes[..., 2:] - boxes[..., :2], side[..., None]
     if ties == ">=":
-        return (sides_N2 >= side).all(dim=1)
-    return ((sides_N2 > side) & (plain_N2 > 0)).all(dim=1)
+        return (plain + extra(rule) >= side).all(dim=-1)
+    return ((plain + extra(rule) > side) & (plain > 0)).all(dim=-1)
 
 
 def suppress(boxes_N4: Tensor, rule: Suppression, most: int) -> Tensor:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from stages.regions.published.sparing import Cells, entrance
 
+AT_ONCE = 300  # regions: each takes about 2.5 MB in half precision
+
 
 def convolved(x_NCHW: Tensor, conv: nn.Conv2d) -> Tensor:
     """ReLU of the convolution."""
@@ -51,10 +53,13 @@ class FusedBlocks:
     def __call__(self, pooled: Cells) -> Tensor:
         """The mean of each region's map (R, F)."""
         entered_UC = F.linear(pooled.values_UM.to(self.enter[0].dtype), *self.enter)
-        parts = (entered_UC[:, : self.width].relu(), entered_UC[:, self.width :])
-        y, x = (
-            part[pooled.index_RSS[:, ::n, ::n]].permute(0, 3, 1, 2) for part, n in zip(parts, self.strides, strict=True)
-        )
+        first_UC, shortcut_UO = entered_UC[:, : self.width].relu(), entered_UC[:, self.width :]
+        return torch.cat([self._means(first_UC, shortcut_UO, some) for some in pooled.index_RSS.split(AT_ONCE)])
+
+    def _means(self, first_UC: Tensor, shortcut_UO: Tensor, index_RSS: Tensor) -> Tensor:
+        """Of some regions, from their cells after the first convolution and the shortcut of the first block."""
+        pairs = zip((first_UC, shortcut_UO), self.strides, strict=True)
+        y, x = (cells[index_RSS[:, ::n, ::n]].permute(0, 3, 1, 2) for cells, n in pairs)
         x = closed(self.blocks[0], y, x)
         for block in self.blocks[1:]:
             x = bottleneck(block, x)

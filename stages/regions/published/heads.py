@@ -96,7 +96,7 @@ class Res5Head(nn.Module):
     def forward(self, pooled: Tensor | Cells) -> tuple[Tensor, Tensor]:
         """(input of the class head, stored feature): twice the same (R, D)."""
         if self.sparing is not None:
-            features_RD = self.sparing(pooled)  # type: ignore[arg-type]  # FusedBlocks is taken where cells come once
+            features_RD = self.sparing(pooled)  # type: ignore[arg-type]  # FusedBlocks is taken where equal cells come once
         else:
             assert isinstance(pooled, Tensor)
             features_RD = self.map(pooled).mean(dim=(2, 3))

@@ -46,6 +46,8 @@ class PublishedDetector(nn.Module):
             self.dtype = cast(part, device, precision)
         if isinstance(self.head, Res5Head):
             self.pool.once = self.head.spare(device, precision)
+            if device.startswith("cuda") and self.pool.once:
+                self.regions_at_once = 1200  # it takes few at a time by itself, and asks once which cells are equal
 
     def maps(self, images_N3HW: Tensor) -> list[Tensor]:
         """The feature maps of prepared pictures, finest first; one of stride 16 without a pyramid."""
@@ -60,7 +62,7 @@ class PublishedDetector(nn.Module):
         height, width = images_N3HW.shape[-2:]
         maps = self.maps(images_N3HW)
         scales = [picture.factor(size, self.settings.input) for size in picture_sizes]
-        proposals = self.rpn(maps, [(height, width)] * len(scales), scales)
+        proposals = self.rpn(maps, (height, width), scales)
         heads, features = self._features(maps, proposals)
         counts = [len(each) for each in proposals]
         parts = zip(proposals, heads.split(counts), features.split(counts), strict=True)

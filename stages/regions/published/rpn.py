@@ -15,6 +15,8 @@ from stages.regions.d2 import StandardRPNHead
 from stages.regions.published import anchors, boxes
 from stages.regions.published.settings import FasterRCNN
 
+Size = tuple[int, int]  # (height, width)
+
 
 class ProposalNetwork(nn.Module):
     """A small network on each map that says how likely each anchor holds a thing, and how to move it onto it."""
@@ -32,20 +34,19 @@ class ProposalNetwork(nn.Module):
         for level, (stride, sizes) in enumerate(zip(self.strides, self.rules.anchors.sizes, strict=True)):
             self.cell_anchors.register_buffer(str(level), anchors.cell_anchors(self.rules.anchors, stride, sizes))
 
-    def forward(
-        self, maps: Sequence[Tensor], sizes: Sequence[tuple[int, int]], scales: Sequence[float]
-    ) -> list[Tensor]:
+    def forward(self, maps: Sequence[Tensor], size: Size, scales: Sequence[float]) -> list[Tensor]:
         """The proposals of each picture, best first: (up to after_nms, 4).
 
-        sizes: (height, width) of each resized picture; scales: by how much it was enlarged.
+        size: (height, width) of the resized pictures; scales: by how much each was enlarged.
         """
         logits, deltas = self.head(list(maps))
-        scores_LNP = [self._scores(each.float()) for each in logits]
-        boxes_LNP4 = [self._boxes(level, each.float()) for level, each in enumerate(deltas)]
-        return [
-            self._best([each[n] for each in scores_LNP], [each[n] for each in boxes_LNP4], sizes[n], scales[n])
-            for n in range(len(maps[0]))
+        sides = [self.rules.min_side * (scale if self.rules.min_side_of == "stored" else 1) for scale in scales]
+        least_N1 = torch.tensor(sides, dtype=torch.float32, device=maps[0].device)[:, None]
+        ranked = [
+            self._ranked(self._scores(each.float()), self._boxes(level, moves.float()), size, least_N1)
+            for level, (each, moves) in enumerate(zip(logits, deltas, strict=True))
         ]
+        return [self._best([(each[n], moved[n]) for each, moved in ranked], size) for n in range(len(maps[0]))]
 
     def _scores(self, logits_NAHW: Tensor) -> Tensor:
         """What anchors are ranked by, (N, P) in the order row, column, anchor of the cell."""
@@ -63,21 +64,23 @@ class ProposalNetwork(nn.Module):
         moved = boxes.decode(anchors_P4, deltas_NP4.transpose(0, 1), self.box_rule, (1, 1, 1, 1), self.rules.clamp)
         return moved.transpose(0, 1)
 
-    def _best(self, scores: Sequence[Tensor], moved: Sequence[Tensor], size: tuple[int, int], scale: float) -> Tensor:
-        """The proposals of one picture; suppression is within a map, the final count over all maps.
+    def _ranked(self, scores_NP: Tensor, boxes_NP4: Tensor, size: Size, least_N1: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a map's anchors in each picture the best, best first: scores and boxes inside of the picture.
 
         Boxes that are too small are ranked last, not taken out: how many there are, a GPU would have to be asked.
         """
-        least = self.rules.min_side * (scale if self.rules.min_side_of == "stored" else 1)
+        if self.rules.first == "top":
+            scores_NP, boxes_NP4 = self._top(scores_NP, boxes_NP4)
+        boxes_NP4 = boxes.clip(boxes_NP4, size, self.box_rule)
+        stays_NP = boxes.large(boxes_NP4, least_N1, self.rules.min_side_ties, self.box_rule)
+        # A box of NaN is kept, or a network gone bad would seem to see nothing.
+        stays_NP |= boxes_NP4.isnan().any(dim=-1)
+        return self._top(scores_NP.masked_fill(~stays_NP, -math.inf), boxes_NP4)
+
+    def _best(self, ranked: Sequence[tuple[Tensor, Tensor]], size: Size) -> Tensor:
+        """The proposals of one picture; suppression is within a map, the final count over all maps."""
         kept_boxes, kept_scores = [], []
-        for scores_P, boxes_P4 in zip(scores, moved, strict=True):
-            if self.rules.first == "top":
-                scores_P, boxes_P4 = self._top(scores_P, boxes_P4)
-            boxes_P4 = boxes.clip(boxes_P4, size, self.box_rule)
-            stays_P = boxes.large(boxes_P4, least, self.rules.min_side_ties, self.box_rule)
-            # A box of NaN is kept, or a network gone bad would seem to see nothing.
-            stays_P |= boxes_P4.isnan().any(dim=1)
-            scores_P, boxes_P4 = self._top(scores_P.masked_fill(~stays_P, -math.inf), boxes_P4)
+        for scores_P, boxes_P4 in ranked:
             kept = boxes.suppress(boxes_P4, self.rules.nms, self.rules.after_nms)
             kept_boxes.append(boxes_P4[kept])
             kept_scores.append(scores_P[kept])
@@ -88,6 +91,6 @@ class ProposalNetwork(nn.Module):
         height, width = (side - boxes.extra(self.box_rule) for side in size)
         return found if len(found) else found.new_tensor([[0, 0, width, height]])
 
-    def _top(self, scores_P: Tensor, boxes_P4: Tensor) -> tuple[Tensor, Tensor]:
-        best = scores_P.argsort(descending=True, stable=True)[: self.rules.before_nms]
-        return scores_P[best], boxes_P4[best]
+    def _top(self, scores_NP: Tensor, boxes_NP4: Tensor) -> tuple[Tensor, Tensor]:
+        best_NP = scores_NP.argsort(dim=1, descending=True, stable=True)[:, : self.rules.before_nms]
+        return scores_NP.gather(1, best_NP), boxes_NP4.gather(1, best_NP[..., None].expand(-1, -1, 4))

@@ -169,7 +169,9 @@ def distinct(
 
 def _intervals(first_R: Tensor, last_R: Tensor, size: int, limit: int) -> tuple[Tensor, Tensor]:
     """Where the `size` cells from `first` to `last` begin and end on a map of `limit` cells, (R, S) whole numbers."""
-    cell_R1 = (last_R - first_R + 1).clamp(min=1)[:, None] / size
+    sides_R1 = (last_R - first_R + 1).clamp(min=1)[:, None]
+    # A GPU divides by a number by multiplying with its inverse, and a cell that ends at 3.0000002 has one column more.
+    cell_R1 = sides_R1 / torch.full_like(sides_R1, size)
     steps_S = torch.arange(size + 1, dtype=first_R.dtype, device=first_R.device)
     begin_RS = (steps_S[:-1] * cell_R1).floor() + first_R[:, None]
     end_RS = (steps_S[1:] * cell_R1).ceil() + first_R[:, None]

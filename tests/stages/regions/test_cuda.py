@@ -17,13 +17,10 @@ from stages.regions.extract import extract
 from stages.regions.importing import store
 from stages.regions.published.opening import open_published
 from stages.regions.stored import Regions
-from tests.devices import gpu
 from tests.stages.regions.pictures import png
 from tests.stages.regions.published import checkpoints
 from tests.stages.regions.published.families import FAMILIES, small
 from tests.stages.regions.published.test_oracle import settings
-
-pytestmark = gpu
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from schemas.table import Array, Blob, metadata
 from stages.regions import Config, Tools, process, tools_of
 from stages.regions.extract import Engine, by_size, extract
 from stages.regions.found import Found
-from stages.regions.pictures import Prepared, Unreadable, ahead, behind, decode
+from stages.regions.pictures import Prepared, Unreadable, ahead, decode
 from stages.regions.starter_network import StarterNetwork
 from stages.regions.stored import Regions
 from tests.stages.regions.pictures import pairs_of, png
@@ -108,9 +108,9 @@ def test_batches_hold_each_picture_once_in_one_size_within_the_limit(
 
 @settings(deadline=None)
 @given(count=st.integers(0, 30), threads=st.integers(1, 4))
-def test_work_ahead_and_behind_keeps_the_order(count: int, threads: int) -> None:
+def test_work_ahead_keeps_the_order(count: int, threads: int) -> None:
     assert list(ahead(lambda n: n * n, range(count), threads)) == [n * n for n in range(count)]
-    assert list(behind(lambda n: n * n, range(count))) == [n * n for n in range(count)]
+    assert list(ahead(lambda n: n * n, range(count), threads, waiting=0)) == [n * n for n in range(count)]
 
 
 def test_no_more_than_a_few_pictures_are_decoded_in_advance() -> None:
