@@ -255,8 +255,11 @@ def in_process(name: str, path: Path, workers: int, rows: int) -> dict[str, floa
     answer = context.Queue()
     process = context.Process(target=measure, args=(name, path, workers, rows, answer))
     process.start()
-    found: dict[str, float] = answer.get(timeout=1800)
-    process.join()
+    while process.is_alive() and answer.empty():
+        time.sleep(0.1)
+    process.join(0 if answer.empty() else None)
+    assert not answer.empty(), f"{name} ended with exit code {process.exitcode}"
+    found: dict[str, float] = answer.get()
     return found
 
 

@@ -30,7 +30,8 @@ from trainer.learner import Learner, shapes_of
 from trainer.order import row_rng
 from trainer.precision import Arithmetic
 from trainer.recipe import Recipe
-from trainer.rows import Row, Rows, open_rows
+from trainer.row import Row
+from trainer.rows import Rows, open_rows
 from trainer.tokenizer import Tokenizer
 
 CANDIDATES = 10

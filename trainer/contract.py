@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # data.py imports this file
     from trainer.batch import Batch, Example, Pixels, Regions
     from trainer.data import Make
     from trainer.questions import Question
-    from trainer.rows import Row
+    from trainer.row import Row
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from trainer.mixture import Mixture, Stream, refuse_other_vocabularies
 from trainer.order import WHOLE, End, Steps, objective_at, packed, random_bits, rank_slice, row_rng
 from trainer.reading import CLOCK, FIX, DamagedError
 from trainer.recipe import Part, Recipe
-from trainer.rows import Captions, Row, Rows, open_rows
+from trainer.row import Row
+from trainer.rows import Captions, Rows, open_rows
 from trainer.texts import Texts
 from trainer.tokenizer import Tokenizer
 from trainer.workers import Job, Made, Pool, made_here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,231 +11,20 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from schemas.errors import ConfigError, StoreError
+from schemas.errors import StoreError
 from schemas.folder import Entry
 from schemas.index import HEAVY, wanted
-from schemas.shards import SHARDS
-from schemas.table import Array, Blob
+from schemas.table import Array
 from trainer import questions
-from trainer.order import CAPTION, random_bits
-from trainer.reading import DamagedError, Heavy, ShardReader
+from trainer.needs import check_columns, check_widths, entries_of
+from trainer.reading import DamagedError, ShardReader
+from trainer.row import OpenGroup, Row
 from trainer.source import Source, open_source
-from trainer.stored import Stored
 
-# Which stage makes a column that a recipe may miss.
-MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}
-# Columns that are always there, but null unless this key of the file's metadata has a number above 0.
-COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
-# The stage that gives that number, which the stage shards must be told to join, and its setting where it needs one.
-ASKED_BY = {
-    "patch_count": ("patches", "patches.grid: 8"),
-    "pyramid_count": ("patches", "patches.pyramid: true"),
-    "answer_count": ("qa", "qa.sources: [{file: QUESTIONS.json}]"),
-    "similar_top_k": ("similar", ""),
-}
-DETECTED = ("num_regions", "boxes", "class_", "attribute_", "features", "prob_")
-# The setting behind a width that is 0, and its cure.
-SETTINGS = {"prob_width": ("regions.class_probs: none", "set regions.class_probs to a number, such as 64, or to full")}
 OPEN_BYTES = 512 << 20  # of small columns that a process keeps decoded
 READERS = 32  # shards that a process keeps open
 
 Captions = Literal["each", "one"]
-
-
-@dataclass(frozen=True)
-class OpenGroup:
-    """One row group in memory, with the small columns that the recipe names; its large values are read when used."""
-
-    reader: ShardReader
-    number: int
-    table: pa.Table
-    heavy: dict[str, Heavy]
-    rows: Array  # row, in the group, of each of its (image, caption) rows
-    captions: Array  # and its caption index
-    _columns: dict[Hashable, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return self.reader.metadata
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        return frozenset((*self.table.column_names, *self.heavy))
-
-    @cached_property
-    def firsts(self) -> list[int]:
-        """Of each image, the place of its first caption, and the number of places at the end."""
-        starts = np.flatnonzero(self.rows[1:] != self.rows[:-1]) + 1
-        return [0, *starts.tolist(), len(self.rows)]
-
-    @cached_property
-    def places(self) -> list[tuple[int, int]]:
-        """(row in the group, caption index) of each of its (image, caption) rows: lists answer faster than arrays."""
-        return list(zip(self.rows.tolist(), self.captions.tolist(), strict=True))
-
-    def draws(self, seed: int, epoch: int, group: int) -> list[int]:
-        """Random bits for each image, from which its caption of the epoch follows."""
-        images = len(self.firsts) - 1
-        drawn: list[int] = self.once(
-            ("draws", seed, epoch), lambda: random_bits(images, CAPTION, seed, epoch, group).tolist()
-        )
-        return drawn
-
-    def cells(self, column: str) -> list[Any]:
-        """A small column as Python values: taking all at once costs less than a dozen Arrow scalars a row."""
-        cells: list[Any] = self.once(column, lambda: self.table[column].to_pylist())
-        return cells
-
-    def cell(self, column: str, row: int) -> Any:
-        """An Arrow scalar."""
-        return self.once((column, "arrow"), lambda: self.table[column].combine_chunks())[row]
-
-    def text(self, row: int, caption: int) -> str:
-        def flat() -> tuple[list[int], list[str]]:
-            column = self.table["captions"].combine_chunks()
-            return column.offsets.to_pylist(), column.values.field("text").to_pylist()
-
-        starts, texts = self.once("texts", flat)
-        text: str = texts[starts[row] + caption]
-        return text
-
-    def numbers(self, column: str, row: int) -> Array:
-        """A blob as an array of its shape, read-only, not copied unless it is a large one."""
-        if column in self.heavy:
-            return np.asarray(self.stored(column, row))
-        starts, content = self.once((column, "bytes"), lambda: _flat(self.table[column].combine_chunks()))
-        stored, shape = self._kind(column)
-        flat: Array = content[starts[row] : starts[row + 1]].view(stored)
-        return flat.reshape([size if isinstance(size, int) else size[row] for size in shape])
-
-    def all_numbers(self, column: str) -> Array:
-        """A small blob of all rows, one after the other: (sum of the rows' first sizes, further sizes), read-only."""
-        starts, content = _flat(self.table[column].combine_chunks())
-        stored, (_, *further) = self._kind(column)
-        return content[starts[0] : starts[-1]].view(stored).reshape(-1, *further)
-
-    def stored(self, column: str, row: int, most: int | None = None) -> Stored:
-        """The first `most` vectors of a large blob, which stays in the shard until it is copied."""
-        stored, shape = self._kind(column)
-        rows, width = (size if isinstance(size, int) else size[row] for size in shape)
-        scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
-        rows = rows if most is None else min(rows, most)
-        return Stored(self.heavy[column], self._row_in_shard(row), rows, width, stored, scales)
-
-    def image(self, row: int) -> bytes:
-        return self.heavy["image"].value(self._row_in_shard(row))
-
-    def _row_in_shard(self, row: int) -> int:
-        return int(self.reader.starts[self.number]) + row
-
-    def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | list[int]]]:
-        """(type of a blob's numbers, its shape: sizes of all rows, and lists with each row's own)."""
-
-        def kind() -> tuple[np.dtype[Any], list[int | list[int]]]:
-            blob = SHARDS.column(column).type
-            assert isinstance(blob, Blob)
-            return blob.number(self.metadata), [self._size(size) for size in blob.shape]
-
-        found: tuple[np.dtype[Any], list[int | list[int]]] = self.once((column, "kind"), kind)
-        return found
-
-    def _size(self, size: int | str) -> int | list[int]:
-        if isinstance(size, int):
-            return size
-        return int(self.metadata[size]) if size in self.metadata else self.cells(size)
-
-    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` gives, kept: what is made for all rows at once costs little a row."""
-        if name not in self._columns:
-            self._columns[name] = make()
-        return self._columns[name]
-
-
-def _flat(column: pa.Array) -> tuple[list[int], Array]:
-    """(start of each value and the end, the bytes of all) of a large_binary array."""
-    _, starts, content = column.buffers()
-    numbers = np.frombuffer(starts, np.int64)[column.offset : column.offset + len(column) + 1]
-    return numbers.tolist(), np.frombuffer(content or b"", np.uint8)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training row: an image with one of its captions."""
-
-    group: OpenGroup
-    place: int  # among the group's (image, caption) rows
-
-    @property
-    def row(self) -> int:
-        return self.group.places[self.place][0]
-
-    @property
-    def caption_index(self) -> int:
-        return self.group.places[self.place][1]
-
-    @property
-    def image_id(self) -> bytes:
-        identity: bytes = self.value("image_id")
-        return identity
-
-    @property
-    def text(self) -> str:
-        return self.group.text(self.row, self.caption_index)
-
-    def has(self, column: str) -> bool:
-        return column in self.group.names
-
-    def value(self, column: str) -> Any:
-        return self.group.image(self.row) if column == "image" else self.group.cells(column)[self.row]
-
-    def numbers(self, column: str) -> Array:
-        return self.group.numbers(column, self.row)
-
-    def stored(self, column: str, most: int | None = None) -> Stored:
-        return self.group.stored(column, self.row, most)
-
-    def negatives(self) -> list[str]:
-        """Texts of the caption's mined hard negatives, most similar first."""
-        return self._told("negatives")
-
-    def similar(self) -> list[str]:
-        """Texts of other images' captions that are most like the caption, most similar first; perhaps none."""
-        return self._told("similar")
-
-    def _told(self, column: str) -> list[str]:
-        told = self.group.cell(column, self.row).values[self.caption_index].values
-        return [] if told is None else list(told.field("text").to_pylist())
-
-    def siblings(self) -> list[str]:
-        """The image's captions in the wanted languages, its own among them."""
-        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
-        return [Row(self.group, place).text for place in range(int(first), int(last))]
-
-    def tags(self) -> str:
-        """The image's tags, best first, joined by spaces; empty if it has none."""
-        found = self.group.cell("tags", self.row).values
-        return "" if found is None else " ".join(found.field("text").to_pylist())
-
-    def tagged(self) -> list[tuple[str, int]]:
-        """(text, region) of each of the image's tags, best first."""
-        found = self.group.cell("tags", self.row).values
-        return [] if found is None else [(tag["text"], tag["region"]) for tag in found.to_pylist()]
-
-    def translations(self) -> list[str]:
-        """The image's captions in other languages than this one's; none if a language is not known."""
-        captions = self.group.cell("captions", self.row).values
-        langs, texts = captions.field("lang").to_pylist(), captions.field("text").to_pylist()
-        mine = langs[self.caption_index]
-        return [text for lang, text in zip(langs, texts, strict=True) if lang and mine and lang != mine]
-
-    def other(self, rng: np.random.Generator) -> Row | None:
-        """A random row of another image of the same row group, or None if there is none."""
-        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
-        others = len(self.group.rows) - int(last - first)
-        if others == 0:
-            return None
-        place = int(rng.integers(others))
-        return Row(self.group, place if place < first else place + int(last - first))
 
 
 @dataclass(frozen=True)
@@ -388,82 +177,12 @@ def open_rows(
     that writes a column which the shards lack.
     """
     source = open_source(shards, cache)
-    entries = _entries(source, split, shards)
-    _check_columns(source, entries[0], columns)
+    entries = entries_of(source, split, shards)
+    check_columns(source, entries[0], columns)
     rows = Rows(source, split, columns, languages, entries, captions)
-    _check_widths(rows, source.where(entries[0].name))
+    check_widths(columns, rows.metadata(), source.where(entries[0].name))
     if not len(rows):
         raise StoreError(
             f"no caption of split {split} is in {', '.join(languages)}", str(shards), "set text.languages of the recipe"
         )
     return rows
-
-
-def _entries(source: Source, split: str, shards: Path | str) -> tuple[Entry, ...]:
-    entries = tuple(e for e in source.folder().shards if e.name.startswith(f"{split}-") and e.rows)
-    if not entries:
-        raise StoreError(f"there is no shard of split {split}", str(shards), "run the stage shards with more images")
-    return entries
-
-
-def lacking(shards: Path | str, columns: tuple[str, ...]) -> dict[str, str]:
-    """Those of the columns that a folder of shards lacks, each with the stage that makes it."""
-    source = open_source(shards)
-    return _lacking(source, _entries(source, "train", shards)[0], columns)
-
-
-def _lacking(source: Source, entry: Entry, columns: tuple[str, ...]) -> dict[str, str]:
-    there = set(source.index(entry).facts["columns"])
-    if any(_counted(column) for column in columns):  # else the file need not be opened
-        notes = ShardReader(source, entry).metadata
-        there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
-    return {column: made_by(column) for column in columns if column not in there}
-
-
-def _counted(column: str) -> str | None:
-    return next((key for prefix, key in COUNTED.items() if column.startswith(prefix)), None)
-
-
-def _check_columns(source: Source, entry: Entry, columns: tuple[str, ...]) -> None:
-    missing = _lacking(source, entry, columns)
-    if missing:
-        stages = sorted(set(missing.values()))
-        raise ConfigError(
-            f"the recipe needs the columns {', '.join(sorted(missing))}, which the shards lack",
-            where=source.where(entry.name),
-            fix=f"{_settings(missing)}run the stages {', '.join(stages)} and then shards; or take another recipe",
-        )
-
-
-def _settings(missing: Iterable[str]) -> str:
-    wanted = settings_for(missing)
-    return f"set {', '.join(wanted)} in params.yaml, " if wanted else ""
-
-
-def _check_widths(rows: Rows, where: str) -> None:
-    """A column can be there and hold nothing, because a setting of the stage that made it left its values out."""
-    for column in rows.columns:
-        kind = SHARDS.column(column).type
-        widths = kind.shape if isinstance(kind, Blob) else ()
-        for width in widths:
-            if width in SETTINGS and rows.metadata().get(str(width)) == "0":
-                setting, cure = SETTINGS[str(width)]
-                raise ConfigError(
-                    f"the recipe needs column {column}, which is empty: it was made with {setting}",
-                    where=where,
-                    fix=f"{cure} in params.yaml and run the stages regions and shards; or take another recipe",
-                )
-
-
-def made_by(column: str) -> str:
-    """The stage that makes a column of the shards."""
-    if key := _counted(column):
-        return ASKED_BY[key][0]
-    return "regions" if column.startswith(DETECTED) else MADE_BY.get(column, "download")
-
-
-def settings_for(columns: Iterable[str]) -> list[str]:
-    """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
-    keys = {key for column in columns if (key := _counted(column))}
-    asked = [ASKED_BY[key] for key in COUNTED.values() if key in keys]
-    return [setting for _, setting in asked if setting] + sorted({f"shards.{stage}: true" for stage, _ in asked})

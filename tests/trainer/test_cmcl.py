@@ -26,7 +26,8 @@ from trainer.data import Loader, Make
 from trainer.learner import Learner
 from trainer.objectives import cmcl
 from trainer.objectives.masking import without_regions
-from trainer.rows import Row, Rows, open_rows
+from trainer.row import Row
+from trainer.rows import Rows, open_rows
 
 RETRIEVED = {"cmcl": {"retrieved": 2}}
 

@@ -26,7 +26,8 @@ from trainer.data import Loader, Make
 from trainer.learner import Learner
 from trainer.objectives import itm, polluted, qa
 from trainer.objectives.qa import question_answering
-from trainer.rows import Row, Rows, open_rows
+from trainer.row import Row
+from trainer.rows import Rows, open_rows
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from trainer.units.regions import seven
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare"]
 

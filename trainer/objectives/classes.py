@@ -17,7 +17,7 @@ from trainer.layers import initialised
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from trainer.objectives.itm import every_pair, negative_text
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from trainer.models.vit import Vit
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from trainer.models.encoder_decoder import EncoderDecoder, Read
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

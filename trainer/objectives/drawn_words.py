@@ -11,7 +11,7 @@ from trainer.objectives.mlm import Settings, columns, head, loss
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare"]
 

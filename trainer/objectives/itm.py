@@ -20,7 +20,7 @@ from trainer.questions import another
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 PAIRS_AT_ONCE = 128  # of a retrieval test
 

@@ -19,7 +19,7 @@ from trainer.objectives.mrfr import Over, counted, divisor, hide_regions, mean_o
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

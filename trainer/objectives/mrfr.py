@@ -17,7 +17,7 @@ from trainer.objectives.masking import RegionMasking, mask_regions
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 Over = Literal["masked", "masked of all", "all"]
 

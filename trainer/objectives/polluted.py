@@ -19,7 +19,7 @@ from trainer.questions import Question, another, ask
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 SECOND, FIRST = 1, 2  # labels; 0: all belongs together
 TRIES = 10  # to find another image whose text is not the same, as Oscar's code

@@ -27,7 +27,7 @@ from trainer.units.patches import Pyramid
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 Kind = Literal["rotation", "jigsaw", "camouflage"]
 LEVEL: dict[Kind, int] = {"rotation": 0, "jigsaw": 1, "camouflage": 2}  # that it is played on, from 0

@@ -16,7 +16,7 @@ from trainer.objectives.mlm import Head, hidden_words, masked_language_modelling
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from trainer.objectives.contrastive import Head, Settings, between, columns, hea
 
 if TYPE_CHECKING:
     from trainer.data import Make
-    from trainer.rows import Row
+    from trainer.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare", "similarity"]
 

@@ -14,7 +14,7 @@ from trainer.batch import Regions
 from trainer.units.regions import seven
 
 if TYPE_CHECKING:
-    from trainer.rows import Row
+    from trainer.row import Row
 
 SIZE = ("width", "height")
 

@@ -18,7 +18,7 @@ from schemas.errors import ConfigError
 from trainer.batch import Pixels
 
 if TYPE_CHECKING:
-    from trainer.rows import Row
+    from trainer.row import Row
 
 JPEG = b"\xff\xd8\xff"  # how each begins
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels

@@ -13,7 +13,7 @@ from schemas.table import Array
 from trainer.batch import Regions
 
 if TYPE_CHECKING:
-    from trainer.rows import OpenGroup, Row
+    from trainer.row import OpenGroup, Row
 
 OPTIONAL = ("class_ids_R", "class_scores_R", "attribute_ids_R", "attribute_scores_R", "prob_ids_RK", "prob_values_RK")
 COLUMNS = ("num_regions", "boxes", "class_scores", "features", "width", "height")
