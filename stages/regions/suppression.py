@@ -46,7 +46,21 @@ def _alive(over_NN: Array, scores_RN: Array, floor: float) -> Array:
 
 def overlaps(boxes_N4: Array, threshold: float, box_pixel: float = 0.0) -> Array:
     """Which pairs overlap by more than this IoU (N, N)."""
-    return iou(boxes_N4, box_pixel) > threshold
+    return _overlaps(boxes_N4.astype(np.float64), float(threshold), float(box_pixel))
+
+
+@numba.njit(cache=True, nogil=True)
+def _overlaps(boxes_N4: Array, threshold: float, box_pixel: float) -> Array:
+    """As `iou`, operation for operation, without its dozen arrays in between."""
+    over_NN = np.empty((len(boxes_N4), len(boxes_N4)), np.bool_)
+    for i, (x1, y1, x2, y2) in enumerate(boxes_N4):
+        area = (x2 - x1 + box_pixel) * (y2 - y1 + box_pixel)
+        for j, (u1, v1, u2, v2) in enumerate(boxes_N4[: i + 1]):
+            width = max(min(x2, u2) - max(x1, u1) + box_pixel, 0.0)
+            shared = width * max(min(y2, v2) - max(y1, v1) + box_pixel, 0.0)
+            union = area + (u2 - u1 + box_pixel) * (v2 - v1 + box_pixel) - shared
+            over_NN[i, j] = over_NN[j, i] = union > 0 and shared / union > threshold
+    return over_NN
 
 
 def iou(boxes_N4: Array, box_pixel: float = 0.0) -> Array:

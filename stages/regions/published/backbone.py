@@ -18,7 +18,7 @@ from stages.regions.d2 import (
     LastLevelMaxPool,
     ResNet,
 )
-from stages.regions.published.fused import bottleneck
+from stages.regions.published.fused import FUSES, bottleneck
 from stages.regions.published.settings import Backbone
 
 
@@ -52,7 +52,7 @@ class Bottleneck(BottleneckBlock):  # type: ignore[misc]  # detectron2 has no ty
     """detectron2's block, in fewer steps on a GPU once its norms are folded."""
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        if x_NCHW.is_cuda and self.conv1.norm is None:
+        if FUSES and x_NCHW.is_cuda and self.conv1.norm is None:
             return bottleneck(self, x_NCHW)
         plain: Tensor = super().forward(x_NCHW)
         return plain

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stages.regions.published.sparing import Cells, entrance
 
+FUSES = torch.version.hip is None  # AMD's GPUs, which torch calls cuda too, have no cuDNN
 AT_ONCE = 300  # regions: each takes about 2.5 MB in half precision
 
 

@@ -15,7 +15,7 @@ from torchvision.ops import roi_align, roi_pool
 from stages.regions.d2 import FrozenBatchNorm2d
 from stages.regions.found import Precision
 from stages.regions.published import backbone, boxes
-from stages.regions.published.fused import FusedBlocks
+from stages.regions.published.fused import FUSES, FusedBlocks
 from stages.regions.published.settings import Attributes, FasterRCNN
 from stages.regions.published.sparing import Cells, SparingBlocks, distinct, spares
 
@@ -85,7 +85,7 @@ class Res5Head(nn.Module):
             return False
         if precision == "fp32" and spares(blocks, self.side):
             self.sparing = SparingBlocks(blocks, self.side)
-        elif device.startswith("cuda") and self.roi_pool:
+        elif FUSES and device.startswith("cuda") and self.roi_pool:
             self.sparing = FusedBlocks(blocks)
         return self.sparing is not None
 

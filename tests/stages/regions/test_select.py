@@ -256,6 +256,19 @@ def test_survivors_are_those_of_torchvision() -> None:
         assert np.flatnonzero(kept[:, c]).tolist() == sorted(expected.tolist())
 
 
+@given(
+    corners=arrays(np.float32, (12, 2), elements=st.integers(0, 20)),
+    sides=arrays(np.float32, (12, 2), elements=st.integers(0, 9)),
+    threshold=st.sampled_from([0.25, 0.3, 1 / 3, 0.5]),  # what whole numbers can overlap by exactly, too
+    box_pixel=st.sampled_from([0.0, 1.0]),
+)
+def test_the_compiled_overlaps_are_those_of_iou(
+    corners: Array, sides: Array, threshold: float, box_pixel: float
+) -> None:
+    boxes = np.concatenate([corners, corners + sides], axis=1)
+    assert np.array_equal(overlaps(boxes, threshold, box_pixel), iou(boxes, box_pixel) > threshold)
+
+
 def test_iou_of_a_quarter_overlap_by_hand() -> None:
     # 2×2 and 2×2 share 1×1: 1 / (4 + 4 − 1); an empty box shares nothing, even with itself.
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 5, 5]], np.float32)
