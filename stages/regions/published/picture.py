@@ -51,14 +51,20 @@ def scale_back(size: tuple[int, int], prepared: tuple[int, int], rules: Input) -
     return size[1] / prepared[1], size[0] / prepared[0]
 
 
-def ordered(pixels_HW3: npt.NDArray[np.uint8], rules: Input) -> npt.NDArray[np.uint8]:
-    """RGB pixels in the rule's order of colours."""
-    return pixels_HW3[:, :, ::-1] if rules.colours == "bgr" else pixels_HW3
+def ordered(picture: Image.Image, rules: Input) -> npt.NDArray[np.uint8]:
+    """The picture's pixels (H, W, 3) in the rule's order of colours, one after the other in memory of their own."""
+    if rules.colours == "rgb":
+        return np.array(picture)
+    return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
 
 
 def with_opencv(picture: Image.Image, rules: Input) -> Tensor:
     """Bilinear without antialias, on floats less their mean."""
-    pixels = ordered(np.asarray(picture), rules).astype(np.float32) - np.array(rules.mean, np.float32)
+    pixels = ordered(picture, rules).astype(np.float32)
+    rows_H = pixels.reshape(len(pixels), -1)
+    rows_H -= np.tile(
+        np.array(rules.mean, np.float32), pixels.shape[1]
+    )  # three at a time numpy takes five times as long
     scale = factor(picture.size, rules)
     # Rounding may leave nothing of a very long picture; OpenCV then wants the size itself.
     if min(round(side * scale) for side in picture.size) < 1:
@@ -66,7 +72,9 @@ def with_opencv(picture: Image.Image, rules: Input) -> Tensor:
         resized = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
     else:
         resized = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    return torch.from_numpy(resized / np.array(rules.std, np.float32)).permute(2, 0, 1).contiguous()
+    if any(std != 1 for std in rules.std):
+        resized = np.divide(resized, np.array(rules.std, np.float32))
+    return torch.from_numpy(resized).permute(2, 0, 1)
 
 
 def with_pillow(picture: Image.Image, rules: Input) -> Tensor:
@@ -83,7 +91,7 @@ def with_torchvision(picture: Image.Image, rules: Input) -> Tensor:
 
 def with_interpolate(picture: Image.Image, rules: Input) -> Tensor:
     """Bilinear without antialias, on floats; the mean is taken off afterwards."""
-    pixels = torch.from_numpy(ordered(np.asarray(picture), rules).astype(np.float32)).permute(2, 0, 1)
+    pixels = torch.from_numpy(ordered(picture, rules)).permute(2, 0, 1).float()
     width, height = _half_up(picture.size, rules)
     resized = F.interpolate(pixels[None], (height, width), mode="bilinear", align_corners=False)[0]
     mean, std = (torch.tensor(values)[:, None, None] for values in (rules.mean, rules.std))
@@ -99,7 +107,7 @@ RESIZE: dict[str, Callable[[Image.Image, Input], Tensor]] = {
 
 
 def _bytes(picture: Image.Image, rules: Input) -> Tensor:
-    return torch.from_numpy(ordered(np.asarray(picture), rules).copy()).permute(2, 0, 1)
+    return torch.from_numpy(ordered(picture, rules)).permute(2, 0, 1)
 
 
 def _half_up(size: Size, rules: Input) -> Size:
