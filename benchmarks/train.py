@@ -35,7 +35,7 @@ from trainer.precision import Arithmetic
 from trainer.recipe import Recipe
 from trainer.rows import Rows, open_rows
 
-ROUNDS, WARM = 3, 5
+ROUNDS, WARM, STARTING_S = 3, 5, 8.0
 
 
 def fed(learner: Learner, loader: Loader, arithmetic: Arithmetic) -> tuple[float, float]:
@@ -76,7 +76,10 @@ def measure(recipe: Recipe, rows: Rows, options: argparse.Namespace) -> tuple[fl
         bare(learner, batches[:WARM], arithmetic)
         times["bare"].append(bare(learner, batches, arithmetic))
         with closing(Loader(rows, recipe, tokenizer, batch_size=size, workers=options.workers, options=pin)) as loader:
-            next(iter(loader))  # starting a process is not part of a step, so the first batch is left out of both
+            # Until a worker has started, the training makes batches itself: no part of a step, so these are left out.
+            until, source = time.monotonic() + STARTING_S * (options.workers > 0), iter(loader)
+            while next(source) and time.monotonic() < until:
+                time.sleep(0.02)
             seconds, models = fed(learner, loader, arithmetic)
         times["fed"].append(seconds)
         times["rest"].append(1 - models / seconds)
