@@ -25,10 +25,11 @@ from trainer import optimise
 from trainer import recipe as recipes
 from trainer import tokenizer as tokenizers
 from trainer.batch import Batch, collate
-from trainer.data import Loader, Make
+from trainer.data import Loader
 from trainer.learner import Learner, shapes_of
 from trainer.order import row_rng
 from trainer.precision import Arithmetic
+from trainer.prepare import Make
 from trainer.recipe import Recipe
 from trainer.row import Row
 from trainer.rows import Rows, open_rows

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:  # data.py imports this file
     from trainer.batch import Batch, Example, Pixels, Regions
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.questions import Question
     from trainer.row import Row
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from trainer.batch import Batch, collate
 from trainer.contract import Scored
-from trainer.data import Make, held_out
 from trainer.learner import Learner
 from trainer.order import row_rng
+from trainer.prepare import Make, held_out
 from trainer.recipe import Part
 from trainer.rows import Rows
 

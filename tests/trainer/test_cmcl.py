@@ -22,10 +22,11 @@ from tests.trainer.test_systems import doubled, opened
 from trainer import recipe as recipes
 from trainer.batch import Batch, RegionBatch, Regions, WordBatch, collate
 from trainer.contract import Encoded, Shapes, Widths
-from trainer.data import Loader, Make
+from trainer.data import Loader
 from trainer.learner import Learner
 from trainer.objectives import cmcl
 from trainer.objectives.masking import without_regions
+from trainer.prepare import Make
 from trainer.row import Row
 from trainer.rows import Rows, open_rows
 

@@ -22,10 +22,11 @@ from trainer import checkpoint, questions
 from trainer import recipe as recipes
 from trainer.batch import IGNORE, Example, Pixels
 from trainer.contract import Pair, Shapes
-from trainer.data import Loader, Make
+from trainer.data import Loader
 from trainer.learner import Learner
 from trainer.objectives import itm, polluted, qa
 from trainer.objectives.qa import question_answering
+from trainer.prepare import Make
 from trainer.row import Row
 from trainer.rows import Rows, open_rows
 

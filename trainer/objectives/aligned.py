@@ -23,7 +23,7 @@ from trainer.objectives.placing import DRAWN, SPARED, WISHES
 from trainer.units.regions import seven
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare"]

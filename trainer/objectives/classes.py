@@ -16,7 +16,7 @@ from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.layers import initialised
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

@@ -26,7 +26,7 @@ from trainer.layers import full, initialised
 from trainer.objectives.itm import every_pair, negative_text
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

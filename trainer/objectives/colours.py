@@ -17,7 +17,7 @@ from trainer.layers import initialised
 from trainer.models.vit import Vit
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

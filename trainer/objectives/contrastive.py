@@ -17,7 +17,7 @@ from trainer.contract import Embedded, Scored, Shapes, Towers
 from trainer.ranks import several
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

@@ -10,7 +10,7 @@ from trainer.batch import Example
 from trainer.objectives.mlm import Settings, columns, head, loss
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare"]

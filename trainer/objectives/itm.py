@@ -19,7 +19,7 @@ from trainer.objectives.alignment import alignment_distance, word_region_alignme
 from trainer.questions import another
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 PAIRS_AT_ONCE = 128  # of a retrieval test

@@ -17,7 +17,7 @@ from trainer.layers import full, transform
 from trainer.objectives.masking import By, mask_words, without_regions
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

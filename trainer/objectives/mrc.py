@@ -18,7 +18,7 @@ from trainer.objectives.masking import RegionMasking
 from trainer.objectives.mrfr import Over, counted, divisor, hide_regions, mean_over
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

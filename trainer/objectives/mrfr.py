@@ -16,7 +16,7 @@ from trainer.layers import full, initialised, transform
 from trainer.objectives.masking import RegionMasking, mask_regions
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 Over = Literal["masked", "masked of all", "all"]

@@ -18,7 +18,7 @@ from trainer.objectives.itm import every_pair
 from trainer.questions import Question, another, ask
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 SECOND, FIRST = 1, 2  # labels; 0: all belongs together

@@ -15,7 +15,7 @@ from trainer.contract import Scored, Shapes
 from trainer.models.encoder_decoder import EncoderDecoder, Read
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

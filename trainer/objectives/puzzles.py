@@ -26,7 +26,7 @@ from trainer.objectives.placing import preferred
 from trainer.units.patches import Pyramid
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 Kind = Literal["rotation", "jigsaw", "camouflage"]

@@ -15,7 +15,7 @@ from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
 from trainer.layers import full, initialised
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

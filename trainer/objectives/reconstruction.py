@@ -15,7 +15,7 @@ from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.objectives.masking import mask_words
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

@@ -15,7 +15,7 @@ from trainer.objectives.masking import draw_tokens
 from trainer.objectives.mlm import Head, hidden_words, masked_language_modelling
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 

@@ -13,7 +13,7 @@ from trainer.contract import Embedded, Scored, Towers
 from trainer.objectives.contrastive import Head, Settings, between, columns, head, similarity
 
 if TYPE_CHECKING:
-    from trainer.data import Make
+    from trainer.prepare import Make
     from trainer.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare", "similarity"]
