@@ -29,11 +29,11 @@ class Pool(nn.Module):
         self.plus = boxes.extra(settings.box_rule)
         pyramid = settings.backbone.pyramid_channels is not None
         self.strides = (4, 8, 16, 32) if pyramid else (16,)
-        self.once = False  # equal cells are given once, as a sparing head wants them
+        self.once = False  # RoIPool's equal cells are given once, as a sparing head wants them
 
     def forward(self, maps: Sequence[Tensor], rois_R5: Tensor) -> Tensor | Cells:
         """(R, M, S, S); rois are (picture, x1, y1, x2, y2)."""
-        if self.once and self.rules.pool == "roi-pool":
+        if self.once:
             return distinct(maps[0].float(), rois_R5, self.rules.pool_size, roi_pool)
         if len(self.strides) == 1:
             return self._pool(maps[0], rois_R5, 16)
@@ -79,7 +79,7 @@ class Res5Head(nn.Module):
             self.norm = FrozenBatchNorm2d(settings.feature_width, settings.backbone.norm_eps)
 
     def spare(self, device: str, precision: Precision) -> bool:
-        """Take the way that suits the device, or the plain one; whether equal cells are to be given once."""
+        """Take the way that saves time on the device, if there is one, or the plain one; whether it is taken."""
         blocks, self.sparing = list(self.res5), None
         if self.pre:
             return False

@@ -45,9 +45,9 @@ class PublishedDetector(nn.Module):
         for part in (self.backbone, self.rpn.head, self.head):
             self.dtype = cast(part, device, precision)
         if isinstance(self.head, Res5Head):
-            self.pool.once = self.head.spare(device, precision)
-            if device.startswith("cuda") and self.pool.once:
-                self.regions_at_once = 1200  # it takes few at a time by itself, and asks once which cells are equal
+            self.pool.once = self.head.spare(device, precision) and self.head.roi_pool
+            # Of cells that come once the head takes few at a time by itself; a GPU is asked once which are equal.
+            self.regions_at_once = 1200 if self.pool.once and device.startswith("cuda") else 300
 
     def maps(self, images_N3HW: Tensor) -> list[Tensor]:
         """The feature maps of prepared pictures, finest first; one of stride 16 without a pyramid."""
