@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -149,7 +150,7 @@ def batches(name: str, folder: Path, workers: int, start: int) -> Iterator[Batch
     return iter(DataLoader(share, BATCH, num_workers=workers, collate_fn=collate_rows, drop_last=True))
 
 
-def measure(name: str, folder: Path, workers: int, rows: int, answer: Any) -> None:
+def measure(name: str, folder: Path, workers: int, rows: int) -> dict[str, float]:
     """In a process of its own: seconds to the first batch, rows/s and CPU seconds afterwards, resume, memory."""
     torch.set_num_threads(1)
     before = memory()
@@ -173,8 +174,8 @@ def measure(name: str, folder: Path, workers: int, rows: int, answer: Any) -> No
     began = time.perf_counter()
     next(batches(name, folder, 0, rows // 2))
     resume = time.perf_counter() - began
-    answer.put({"first": first, "rate": seen / seconds, "cpu": 1000 * used / seen, "resume": resume,
-                "peak": (peak - before) / 1e6})  # fmt: skip
+    peak_mb = (peak - before) / 1e6
+    return {"first": first, "rate": seen / seconds, "cpu": 1000 * used / seen, "resume": resume, "peak": peak_mb}
 
 
 def cpu_seconds() -> float:
@@ -251,16 +252,9 @@ def in_child(write: Callable[[Path, Any], None], path: Path, records: Any) -> No
 
 
 def in_process(name: str, path: Path, workers: int, rows: int) -> dict[str, float]:
-    context = multiprocessing.get_context("fork")  # imports are done, so each format starts alike
-    answer = context.Queue()
-    process = context.Process(target=measure, args=(name, path, workers, rows, answer))
-    process.start()
-    while process.is_alive() and answer.empty():
-        time.sleep(0.1)
-    process.join(0 if answer.empty() else None)
-    assert not answer.empty(), f"{name} ended with exit code {process.exitcode}"
-    found: dict[str, float] = answer.get()
-    return found
+    # forked: imports are done, so each format starts alike
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(measure, name, path, workers, rows).result()
 
 
 def memcpy() -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from stages.compiled import compiled
 
 BITS = 64
 FEW = 50_000  # hashes up to which single bands are faster
@@ -55,7 +56,7 @@ def _keys(max_distance: int, hashes: int, agree: int | None) -> tuple[npt.NDArra
     return np.array(keys, np.uint64), min(max(8, hashes.bit_length()), 24)
 
 
-@numba.njit(cache=True)
+@compiled
 def _scan(
     phashes: npt.NDArray[np.uint64],
     masks: npt.NDArray[np.uint64],
@@ -84,7 +85,7 @@ def _scan(
     return kept_by
 
 
-@numba.njit(cache=True)
+@compiled
 def _scan_others(
     phashes: npt.NDArray[np.uint64],
     others: npt.NDArray[np.uint64],
@@ -111,14 +112,14 @@ def _scan_others(
     return near
 
 
-@numba.njit(cache=True)
+@compiled
 def _slot(key: np.uint64, down: np.uint64) -> np.int64:
     """A place for a key: two rounds of multiplying, so that bits from anywhere count."""
     mixed = (key ^ (key >> np.uint64(32))) * np.uint64(GOLDEN)
     return np.int64(((mixed ^ (mixed >> np.uint64(29))) * np.uint64(GOLDEN)) >> down)
 
 
-@numba.njit(cache=True)
+@compiled
 def _ones(value: np.uint64) -> np.int64:
     """Bits that are 1 (Hacker's Delight, figure 5-2, for 64 bits)."""
     value = value - ((value >> np.uint64(1)) & np.uint64(0x5555555555555555))

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from stages.compiled import compiled
+
 Array = npt.NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(function: Function) -> Function:
-    """numba's compiler, the result kept for the next process where there is a folder to keep it in."""
-    jit: Callable[..., Any] = numba.njit  # its own types would hide the function's
-    try:
-        kept: Function = jit(cache=True, nogil=True)(function)
-    except RuntimeError:  # "no locator available": neither beside the file nor in the user's cache folder
-        forgotten: Function = jit(nogil=True)(function)
-        return forgotten
-    return kept
 
 
 @compiled

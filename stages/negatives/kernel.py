@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.negatives.heap import compiled, offer, sort
+from stages.compiled import compiled
+from stages.negatives.heap import offer, sort
 from stages.negatives.postings import Postings, bit_of, level_of
 
 Array = npt.NDArray[Any]

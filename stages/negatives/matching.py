@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.negatives.heap import compiled
+from stages.compiled import compiled
 from stages.negatives.text import bytes_of, normalised
 
 Array = npt.NDArray[Any]

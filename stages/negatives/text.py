@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.negatives.heap import compiled
+from stages.compiled import compiled
 from stages.negatives.words import normalise
 
 Array = npt.NDArray[Any]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from stages.compiled import compiled
 
 Array = npt.NDArray[Any]
 
@@ -28,10 +29,10 @@ def survivors_by_class(over_NN: Array, scores_NC: Array, floor: float) -> tuple[
     """(N, R) scores ≥ floor that greedy NMS keeps in their class, else 0, and the R classes in play, ascending."""
     classes_R = np.flatnonzero(scores_NC.max(axis=0) >= floor)
     alive_RN = _alive(over_NN, np.ascontiguousarray(scores_NC[:, classes_R].T), floor)
-    return np.ascontiguousarray(alive_RN.T), classes_R
+    return alive_RN.T, classes_R
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _alive(over_NN: Array, scores_RN: Array, floor: float) -> Array:
     alive_RN, gone_N = np.zeros_like(scores_RN), np.empty(scores_RN.shape[1], np.bool_)
     for scores_N, alive_N in zip(scores_RN, alive_RN):  # noqa: B905  numba knows no strict
@@ -49,7 +50,7 @@ def overlaps(boxes_N4: Array, threshold: float, box_pixel: float = 0.0) -> Array
     return _overlaps(boxes_N4.astype(np.float64), float(threshold), float(box_pixel))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _overlaps(boxes_N4: Array, threshold: float, box_pixel: float) -> Array:
     """As `iou`, operation for operation, without its dozen arrays in between."""
     over_NN = np.empty((len(boxes_N4), len(boxes_N4)), np.bool_)

@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parents[2]
 STEPS = 8
 # interbert: unevenly many hidden words and regions a rank; clip: InfoNCE over all ranks; villa: several passes a step
 TOGETHER = ("interbert", "clip", "villa")
-CONFIG = loop.Config(size="tiny", steps=STEPS, batch_size=16, lr=5e-4, seed=3, threads=1)
+CONFIG = loop.Config(size="tiny", steps=STEPS, batch_size=16, lr=5e-4, seed=3, threads=1, device="cpu")
 CLOSE: dict[Precision, float] = {"bfloat16": 0.02, "float16": 0.004}
 
 
