@@ -21,8 +21,8 @@ from schemas.urls import URLS
 from stages.sample import pictures, questions
 from stages.sample.backdrops import PACKAGES, SAMPLE, backgrounds, photograph
 from stages.sample.captions import english
-from stages.sample.scenes import Scene, compose
-from stages.sample.things import glyphs
+from stages.sample.scenes import MAX_THINGS, Scene, compose
+from stages.sample.things import CLASSES, glyphs
 from stages.sample.translations import LANGUAGES, translated
 
 FOLDER, RULES, TRUTHS, QUESTIONS = "pictures", "server.json", "truth.parquet", "questions.json"
@@ -49,6 +49,7 @@ class Scenes:
     languages: list[str]
     translated_every: int
     questions: int = 0  # of each
+    things: list[str] | None = None  # names of those that may be drawn, at least seven; null: all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +153,13 @@ def _check(demo: Demo) -> None:
         ("languages", set(demo.scenes.languages), set(LANGUAGES)),
         ("package", {entry.file.partition("/")[0] for entry in demo.photographs}, set(PACKAGES)),
         ("of", set(of), {entry.file for entry in demo.photographs}),
+        ("things", set(demo.scenes.things or ()), set(CLASSES)),
     ]
     for name, used, known in words:
         if used - known:
             raise ValueError(f"{name} {sorted(used - known)[0]!r} is none of {', '.join(sorted(known))}")
+    if demo.scenes.things is not None and len(set(demo.scenes.things)) <= MAX_THINGS:
+        raise ValueError(f"things names {len(set(demo.scenes.things))}; a scene of {MAX_THINGS} needs one more to ask for")
 
 
 def spread(*lists: list[Item]) -> list[Item]:
@@ -184,10 +188,12 @@ def _photograph(entry: Photograph) -> Item:
 
 def _scenes(demo: Demo) -> Iterator[Item]:
     photographs = backgrounds(SAMPLE)
+    wanted = demo.scenes.things
+    drawn = [glyph for glyph in glyphs() if wanted is None or glyph.thing.name in wanted]
     for number in range(demo.scenes.count):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([demo.seed, number])))
         width, height = demo.scenes.sizes[number % len(demo.scenes.sizes)]
-        scene = compose(rng, glyphs(), photographs, (width, height))
+        scene = compose(rng, drawn, photographs, (width, height))
         captions = [{"text": text, "lang": "en"} for text in english(scene, rng, demo.scenes.captions)]
         if number % demo.scenes.translated_every == 0:
             captions += [{"text": translated(scene, lang, rng), "lang": lang} for lang in demo.scenes.languages]

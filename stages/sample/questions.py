@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.sample.captions import BY_NAME, WORDINGS, pick
 from stages.sample.scenes import SIZES, Relation, Scene, SceneThing
-from stages.sample.things import CLASSES, COLOURS
+from stages.sample.things import COLOURS
 
 OPPOSITE = {
     "left of": "right of", "above": "below", "in front of": "behind",
@@ -106,7 +106,7 @@ def _attribute(
 
 def _absent(scene: Scene, rng: np.random.Generator) -> str:
     there = {thing.name for thing in scene.things}
-    return pick(tuple(name for name in CLASSES if name not in there), rng)
+    return pick(tuple(name for name in scene.names if name not in there), rng)
 
 
 def _single(scene: Scene, place: int) -> bool:

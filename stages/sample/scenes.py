@@ -61,6 +61,7 @@ class Scene:
     owner: Pixels  # [h, w]: 0 is background, i + 1 the visible pixels of things[i]
     things: tuple[SceneThing, ...]
     relations: tuple[Relation, ...]
+    names: tuple[str, ...]  # of all things that could have been drawn
 
 
 def compose(
@@ -74,7 +75,8 @@ def compose(
         patch = Image.fromarray(layer.pixels)
         ground.paste(patch, (layer.left, layer.top), patch)
     things = tuple(_truth(layer, owner, i + 1) for i, layer in enumerate(layers))
-    return Scene(np.asarray(ground), owner, things, relations(layers, things, owner))
+    names = tuple(glyph.thing.name for glyph in glyphs)
+    return Scene(np.asarray(ground), owner, things, relations(layers, things, owner), names)
 
 
 def arrange(rng: np.random.Generator, glyphs: Sequence[Glyph], size: tuple[int, int]) -> tuple[list[Layer], Pixels]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from stages import sample
 from stages.sample import Config
 from stages.sample.demo import Item, draw, load, spread
 from stages.sample.scenes import ATTRIBUTES, RELATIONS
-from stages.sample.things import CLASSES
+from stages.sample.things import CLASSES, THINGS
 
 DEMO = Path("stages/sample/demo.yaml")
+SCENES = yaml.safe_load(DEMO.read_text(encoding="utf-8"))["scenes"]
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +170,19 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
     assert scenes[0] != scenes[1]
 
 
+def test_only_the_things_that_are_named_are_drawn_captioned_and_asked_for(tmp_path: Path) -> None:
+    wanted = ["bus", "cat", "dog", "key", "owl", "pizza", "sheep"]
+    scenes = SCENES | {"count": 40, "things": wanted}
+    table = draw(small(tmp_path / "demo.yaml", scenes=scenes), tmp_path / "data")
+    truth = pq.read_table(tmp_path / "data" / "truth.parquet").to_pylist()
+    assert {thing["name"] for row in truth for thing in row["things"]} == set(wanted)
+    said = [caption["text"] for row in of_kind(table, "scene") for caption in row["captions"]]  # type: ignore[attr-defined]
+    said += [asked["sent"] for asked in json.loads((tmp_path / "data" / "questions.json").read_text(encoding="utf-8"))]
+    forms = {form: thing.name for thing in THINGS for form in (thing.singular, thing.plural)}
+    words = re.compile(r"\b(" + "|".join(sorted(forms, key=len, reverse=True)) + r")\b")
+    assert {forms[word] for text in said for word in words.findall(text)} == set(wanted)
+
+
 def test_a_users_list_leaves_nothing_of_the_demo_to_serve(tmp_path: Path) -> None:
     draw(small(tmp_path / "demo.yaml"), tmp_path / "data")
     (tmp_path / "my.csv").write_text("url,caption\nhttp://host/1.jpg,a dog\n", encoding="utf-8")
@@ -193,6 +208,8 @@ def test_spread_keeps_each_lists_order_and_mixes_them() -> None:
         ),
         ({"seeds": 3}, "seeds"),
         ({"failures": [{"name": "x", "captions": {}, "of": "skimage/none.png"}]}, "none.png"),
+        ({"scenes": SCENES | {"things": ["bus", "unicorn"]}}, "things 'unicorn'"),
+        ({"scenes": SCENES | {"things": ["bus", "cat", "cat"]}}, "things names 2"),
     ],
 )
 def test_a_wrong_description_is_refused_by_name(tmp_path: Path, changes: dict[str, object], message: str) -> None:
