@@ -35,9 +35,9 @@ from schemas.folder import Header
 from schemas.shards import SHARDS
 from schemas.vectors import Stored
 from trainer import recipe as recipes
-from trainer.batch import IGNORE, Batch, Example, Regions, Words, collate
 from trainer.data import Loader, Options
-from trainer.order import WHOLE, Order
+from trainer.data.batch import IGNORE, Batch, Example, Regions, Words, collate
+from trainer.data.order import WHOLE, Order
 from trainer.units.regions import seven
 
 REGIONS, BATCH, SEED = 55, 64, 0

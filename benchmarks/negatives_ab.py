@@ -23,17 +23,17 @@ import torch
 
 from trainer import optimise
 from trainer import recipe as recipes
-from trainer import tokenizer as tokenizers
-from trainer.batch import Batch, collate
 from trainer.data import Loader
+from trainer.data import tokenizer as tokenizers
+from trainer.data.batch import Batch, collate
+from trainer.data.order import row_rng
+from trainer.data.prepare import Make
+from trainer.data.row import Row
+from trainer.data.rows import Rows, open_rows
+from trainer.data.tokenizer import Tokenizer
 from trainer.learner import Learner, shapes_of
-from trainer.order import row_rng
 from trainer.precision import Arithmetic
-from trainer.prepare import Make
 from trainer.recipe import Recipe
-from trainer.row import Row
-from trainer.rows import Rows, open_rows
-from trainer.tokenizer import Tokenizer
 
 CANDIDATES = 10
 NAMES = ("hard: first", "hard: won", "random: first", "random: won")

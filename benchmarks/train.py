@@ -27,13 +27,13 @@ import torch
 from benchmarks.loader import make_records, write_ours
 from trainer import optimise
 from trainer import recipe as recipes
-from trainer import tokenizer as tokenizers
-from trainer.batch import Batch
 from trainer.data import Loader, Options
+from trainer.data import tokenizer as tokenizers
+from trainer.data.batch import Batch
+from trainer.data.rows import Rows, open_rows
 from trainer.learner import Learner, shapes_of
 from trainer.precision import Arithmetic
 from trainer.recipe import Recipe
-from trainer.rows import Rows, open_rows
 
 ROUNDS, WARM, STARTING_S = 3, 5, 8.0
 

@@ -41,6 +41,15 @@ def test_nothing_imports_upward(room: str) -> None:
         assert not wrong, f"{file.relative_to(HERE)} imports {sorted(wrong)}"
 
 
+def test_the_loader_knows_no_model_and_no_objective() -> None:
+    for file in sorted((HERE / "trainer/data").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "trainer":
+                named = [f"{node.module}.{alias.name}" for alias in node.names]
+                rooms = {name.split(".")[1] for name in named}
+                assert rooms <= {"data", "recipe", "contract"}, f"{file.name} imports {named}"
+
+
 @pytest.mark.parametrize("name", [*ORDER, *OPTIONAL])
 def test_a_stage_has_one_name_everywhere(name: str) -> None:
     stage = load(name)

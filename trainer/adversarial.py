@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.batch import Batch
+from trainer.data.batch import Batch
 from trainer.layers import full
 from trainer.learner import Learner, Losses
 from trainer.models.single_stream import Nudges

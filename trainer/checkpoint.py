@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from schemas.errors import InputError
 from trainer import recipe as recipes
 from trainer.contract import Shapes
+from trainer.data.tokenizer import Tokenizer
+from trainer.data.tokenizer import load as load_tokenizer
 from trainer.learner import Learner
-from trainer.tokenizer import Tokenizer
-from trainer.tokenizer import load as load_tokenizer
 
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # data.py imports this file
-    from trainer.batch import Batch, Example, Pixels, Regions
-    from trainer.prepare import Make
-    from trainer.questions import Question
-    from trainer.row import Row
+if TYPE_CHECKING:  # trainer/data imports this file
+    from trainer.data.batch import Batch, Example, Pixels, Regions
+    from trainer.data.prepare import Make
+    from trainer.data.questions import Question
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True)

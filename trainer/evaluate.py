@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.batch import Batch, collate
 from trainer.contract import Scored
+from trainer.data.batch import Batch, collate
+from trainer.data.order import row_rng
+from trainer.data.prepare import Make, held_out
+from trainer.data.rows import Rows
 from trainer.learner import Learner
-from trainer.order import row_rng
-from trainer.prepare import Make, held_out
 from trainer.recipe import Part
-from trainer.rows import Rows
 
 CUTS = (1, 5, 10)
 IMAGES_AT_ONCE = 64

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import HIDDEN, RegionBatch
 from trainer.contract import Shapes
+from trainer.data.batch import HIDDEN, RegionBatch
 
 if TYPE_CHECKING:
     from transformers import BertConfig

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from schemas.errors import ConfigError
 from trainer.balance import adaptive
-from trainer.batch import Batch
 from trainer.contract import Scored, Shapes
+from trainer.data.batch import Batch
+from trainer.data.tokenizer import Tokenizer
 from trainer.ranks import of_all
 from trainer.recipe import Part, Recipe
-from trainer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

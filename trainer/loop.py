@@ -16,18 +16,18 @@ from schemas.errors import ConfigError
 from schemas.folder import sha256_of
 from trainer import checkpoint, optimise, ranks, state
 from trainer import recipe as recipes
-from trainer import tokenizer as tokenizers
 from trainer.data import Loader, Options
+from trainer.data import tokenizer as tokenizers
+from trainer.data.prepare import Make
+from trainer.data.rows import Rows, open_rows
+from trainer.data.texts import Texts, open_texts
 from trainer.evaluate import Held, held_out_losses, retrieval
 from trainer.history import History, Point
 from trainer.learner import Learner, shapes_of
 from trainer.optimise import Report
 from trainer.precision import Arithmetic, Precision
-from trainer.prepare import Make
 from trainer.recipe import Recipe
-from trainer.rows import Rows, open_rows
 from trainer.state import Keeper
-from trainer.texts import Texts, open_texts
 
 HELD_OUT_ROWS = 512
 METRICS = "metrics.json"

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainer import adversarial, ranks
-from trainer.batch import Batch
 from trainer.data import Loader
+from trainer.data.batch import Batch
 from trainer.history import History
 from trainer.learner import Learner, Losses
 from trainer.precision import Arithmetic

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.batch import RegionBatch
+from trainer.data.batch import RegionBatch
 from trainer.layers import initialised, shown_features
 
 # Which of x1/W y1/H x2/W y2/H w/W h/H area share are given: LXMERT, ViLBERT, Oscar, UNITER

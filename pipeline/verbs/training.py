@@ -125,7 +125,7 @@ def show_recipe(arguments: argparse.Namespace) -> Outcome:
 def check_recipe(arguments: argparse.Namespace) -> Outcome:
     """Which columns it needs, which of them the shards lack, and what would make these; exits 1 if any is missing."""
     from trainer import recipe
-    from trainer.needs import lacking, settings_for
+    from trainer.data.needs import lacking, settings_for
 
     needed = recipe.load(arguments.name, arguments.size).columns()
     missing = lacking(arguments.shards, needed)

@@ -158,8 +158,9 @@ def _check(demo: Demo) -> None:
     for name, used, known in words:
         if used - known:
             raise ValueError(f"{name} {sorted(used - known)[0]!r} is none of {', '.join(sorted(known))}")
-    if demo.scenes.things is not None and len(set(demo.scenes.things)) <= MAX_THINGS:
-        raise ValueError(f"things names {len(set(demo.scenes.things))}; a scene of {MAX_THINGS} needs one more to ask for")
+    things = set(CLASSES if demo.scenes.things is None else demo.scenes.things)
+    if len(things) <= MAX_THINGS:  # a question about what is not there needs one more than are
+        raise ValueError(f"things names {len(things)}; name at least {MAX_THINGS + 1}")
 
 
 def spread(*lists: list[Item]) -> list[Item]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from tests.trainer.loading import write_folder
+from tests.trainer.data.loading import write_folder
 from trainer import recipe as recipes
 
 
@@ -52,7 +52,7 @@ def test_check_names_the_settings_without_which_a_column_stays_null(
 
 
 def test_check_says_how_questions_are_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    old = Path(__file__).parents[1] / "trainer" / "versions" / "3"  # of before there were any
+    old = Path(__file__).parents[1] / "trainer" / "data" / "versions" / "3"  # of before there were any
     assert run(capsys, "recipe", "check", "lxmert", str(write_folder(tmp_path / "asked")))[0] == 0
     for shards in (old, write_folder(tmp_path / "plain", without=("qa",))):
         for name in ("lxmert", "vinvl"):

@@ -15,7 +15,7 @@ from pipeline.progress import Progress
 from pipeline.verifying import verify
 from schemas.errors import InputError, StoreError
 from schemas.folder import open_folder
-from tests.trainer.loading import write_folder
+from tests.trainer.data.loading import write_folder
 
 
 @pytest.fixture

@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from schemas.errors import ConfigError
-from tests.trainer.loading import write_folder
+from tests.trainer.data.loading import write_folder
 from tests.trainer.test_systems import doubled, opened
 from trainer import recipe as recipes
-from trainer.batch import Batch, RegionBatch, Regions, WordBatch, collate
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data import Loader
+from trainer.data.batch import Batch, RegionBatch, Regions, WordBatch, collate
+from trainer.data.prepare import Make
+from trainer.data.row import Row
+from trainer.data.rows import Rows, open_rows
 from trainer.learner import Learner
 from trainer.objectives import cmcl
 from trainer.objectives.masking import without_regions
-from trainer.prepare import Make
-from trainer.row import Row
-from trainer.rows import Rows, open_rows
 
 RETRIEVED = {"cmcl": {"retrieved": 2}}
 
@@ -272,7 +272,7 @@ def test_the_whole_losss_gradient_is_the_one_that_differences_give(shards: Path)
 
 def test_shards_without_similar_captions_are_refused_unless_none_are_retrieved(tmp_path: Path, shards: Path) -> None:
     bare = write_folder(tmp_path / "bare", (6,), without=("similar",))
-    old = Path(__file__).parent / "versions" / "4"  # of before there were any
+    old = Path(__file__).parent / "data" / "versions" / "4"  # of before there were any
     for folder in (bare, old):
         with pytest.raises(ConfigError, match="needs the columns similar") as caught:
             opened("unimo", folder, objectives=RETRIEVED)

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
 
+from trainer.data.tokenizer import load
 from trainer.objectives.contrastive import Head, Settings, between, info_nce
 from trainer.recipe import Text
-from trainer.tokenizer import load
 
 ROWS, WIDTH = 8, 6
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.loading import write_folder
+from tests.trainer.data.loading import write_folder
 from tests.trainer.test_curves import CLOSE, CONFIG, losses
 from trainer import loop, optimise, state
 from trainer import recipe as recipes
-from trainer.batch import Batch, map_tensors
 from trainer.data import Loader, Options
+from trainer.data.batch import Batch, map_tensors
+from trainer.data.rows import open_rows
 from trainer.precision import Precision
-from trainer.rows import open_rows
 
 # one or two streams of regions, pixels, several passes a step, an encoder and a decoder, a grid of a CNN
 SOME = ("interbert", "lxmert", "clip", "villa", "simvlm", "e2e_vlp")

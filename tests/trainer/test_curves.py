@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import ConfigError
-from tests.trainer.loading import write_folder
+from tests.trainer.data.loading import write_folder
 from trainer import loop
 from trainer.precision import Precision
 from trainer.ranks import World

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from trainer.batch import HIDDEN, ITSELF, Regions
+from trainer.data.batch import HIDDEN, ITSELF, Regions
+from trainer.data.tokenizer import Tokenizer, fitting
 from trainer.objectives.masking import By, RegionMasking, draw_tokens, draw_words, mask_regions, overlaps, span_length
-from trainer.tokenizer import Tokenizer, fitting
 
 DRAWS = 20_000
 

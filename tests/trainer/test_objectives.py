@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from trainer.batch import IGNORE, RegionBatch, Words
+from trainer.data.batch import IGNORE, RegionBatch, Words
 from trainer.evaluate import chance_of_any, image_to_text, text_to_image
 from trainer.objectives.alignment import alignment_distance, transport_plan, word_region_alignment
 from trainer.objectives.contrastive import info_nce, same_image

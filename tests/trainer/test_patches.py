@@ -21,17 +21,17 @@ from pipeline.store import Writer, write_shard
 from schemas.errors import ConfigError
 from schemas.folder import Header
 from schemas.shards import SHARDS
-from tests.trainer.loading import PATCHED, WIDTH, cells, picture, write_folder
+from tests.trainer.data.loading import PATCHED, WIDTH, cells, picture, write_folder
 from tests.trainer.test_systems import bert, opened
 from trainer import loop
 from trainer import recipe as recipes
 from trainer.balance import adaptive
-from trainer.batch import HIDDEN, IGNORE, Example, Words, map_tensors
 from trainer.contract import Shapes
+from trainer.data.batch import HIDDEN, IGNORE, Example, Words, map_tensors
+from trainer.data.rows import open_rows
 from trainer.learner import Learner
 from trainer.objectives import aligned, placing, puzzles
 from trainer.objectives.patch_kl import divergences, feature_kl
-from trainer.rows import open_rows
 from trainer.units.regions import seven
 
 BOTH = ("fashionbert", "kaleidobert")

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from trainer import backbone, dictionary
 from trainer import recipe as recipes
-from trainer.batch import HIDDEN, IGNORE, ITSELF, Batch, Pixels, collate_pixels, pixel_mask
 from trainer.contract import Embedded, Shapes
+from trainer.data.batch import HIDDEN, IGNORE, ITSELF, Batch, Pixels, collate_pixels, pixel_mask
 from trainer.learner import Learner
 from trainer.objectives import colours, detection, mvm, prefix_lm, reconstruction
 from trainer.objectives.translation import word_batch

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cli import main
 from schemas.errors import InputError
-from tests.trainer.loading import write_folder
+from tests.trainer.data.loading import write_folder
 from trainer import checkpoint, probes
 from trainer import recipe as recipes
 

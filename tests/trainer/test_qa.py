@@ -16,19 +16,19 @@ from scipy.stats import chisquare
 from torch.autograd import gradcheck
 
 from schemas.errors import ConfigError
-from tests.trainer.loading import recipe, tokenizer, write_folder
+from tests.trainer.data.loading import recipe, tokenizer, write_folder
 from tests.trainer.test_systems import opened
-from trainer import checkpoint, questions
+from trainer import checkpoint
 from trainer import recipe as recipes
-from trainer.batch import IGNORE, Example, Pixels
 from trainer.contract import Pair, Shapes
-from trainer.data import Loader
+from trainer.data import Loader, questions
+from trainer.data.batch import IGNORE, Example, Pixels
+from trainer.data.prepare import Make
+from trainer.data.row import Row
+from trainer.data.rows import Rows, open_rows
 from trainer.learner import Learner
 from trainer.objectives import itm, polluted, qa
 from trainer.objectives.qa import question_answering
-from trainer.prepare import Make
-from trainer.row import Row
-from trainer.rows import Rows, open_rows
 
 
 @pytest.fixture(scope="module")

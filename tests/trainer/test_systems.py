@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from schemas.errors import ConfigError
-from tests.trainer.loading import WORDS, write_folder
+from tests.trainer.data.loading import WORDS, write_folder
 from trainer import adversarial, checkpoint
 from trainer import recipe as recipes
-from trainer import tokenizer as tokenizers
-from trainer.batch import HIDDEN, IGNORE, Batch, Words, map_tensors
 from trainer.contract import Shapes
 from trainer.data import Loader
+from trainer.data import tokenizer as tokenizers
+from trainer.data.batch import HIDDEN, IGNORE, Batch, Words, map_tensors
 from trainer.learner import Learner, shapes_of
 from trainer.models.single_stream import Nudges
 from trainer.objectives.alignment import alignment_distance

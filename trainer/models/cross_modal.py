@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.batch import Batch
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.data.batch import Batch
 from trainer.layers import region_width, shown_features
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from schemas.errors import ConfigError
 from trainer import backbone
 from trainer.backbone import Backbone
-from trainer.batch import Batch
 from trainer.contract import Embedded, Shapes
+from trainer.data.batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.batch import Batch
 from trainer.contract import Embedded, Shapes
+from trainer.data.batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from trainer import backbone
 from trainer.backbone import Backbone
-from trainer.batch import Batch
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.data.batch import Batch
 from trainer.layers import initialised
 from trainer.models.grid_stream import seen_cells, sine
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from schemas.errors import ConfigError
 from trainer import backbone
 from trainer.backbone import Backbone
-from trainer.batch import Batch
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.data.batch import Batch
 from trainer.dictionary import Dictionary, VisualDictionary
 from trainer.layers import attention_bias, bert_config, initialised
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import Batch, RegionBatch
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.data.batch import Batch, RegionBatch
 from trainer.layers import attention_bias, bert_config, initialised, region_width, shown_features
 from trainer.models.single_stream import embedded_words, published
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.batch import Batch, WordBatch
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.data.batch import Batch, WordBatch
 from trainer.layers import attention_bias, bert_config, causal_bias, region_width
 from trainer.regions import RegionEmbedding, RegionSettings
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.batch import Batch
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.data.batch import Batch
 from trainer.layers import attention_bias, bert_config, bert_layers, initialised, region_width
 from trainer.models.single_stream import embedded_words
 from trainer.regions import RegionEmbedding, RegionSettings

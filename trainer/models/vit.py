@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.batch import HIDDEN, Batch
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.data.batch import HIDDEN, Batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,15 +16,15 @@ import numpy as np
 
 from schemas.errors import ConfigError
 from schemas.table import Array
-from trainer.batch import Example, Regions, Words
+from trainer.data.batch import Example, Regions, Words
 from trainer.objectives.masking import at_least_one, hide_words
 from trainer.objectives.mlm import head, loss
 from trainer.objectives.placing import DRAWN, SPARED, WISHES
 from trainer.units.regions import seven
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare"]
 

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from schemas.errors import ConfigError
-from trainer.batch import IGNORE, Batch, Example
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import IGNORE, Batch, Example
 from trainer.layers import initialised
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

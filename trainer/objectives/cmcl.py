@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import Batch, Example, map_tensors
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import Batch, Example, map_tensors
 from trainer.layers import full, initialised
 from trainer.objectives.itm import every_pair, negative_text
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from schemas.table import Array
-from trainer.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels
 from trainer.contract import Encoded, Scored, Shapes
+from trainer.data.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels
 from trainer.layers import initialised
 from trainer.models.vit import Vit
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 
-from trainer.batch import Batch, Example
 from trainer.contract import Embedded, Scored, Shapes, Towers
+from trainer.data.batch import Batch, Example
 from trainer.ranks import several
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

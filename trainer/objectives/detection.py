@@ -14,13 +14,13 @@ from torchvision.ops import box_convert, generalized_box_iou
 
 from schemas.errors import ConfigError
 from schemas.table import Array
-from trainer.batch import IGNORE, Batch, Example
 from trainer.contract import Scored, Shapes
+from trainer.data.batch import IGNORE, Batch, Example
 from trainer.models.encoder_decoder import EncoderDecoder, Read
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

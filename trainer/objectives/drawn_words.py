@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.batch import Example
+from trainer.data.batch import Example
 from trainer.objectives.mlm import Settings, columns, head, loss
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare"]
 

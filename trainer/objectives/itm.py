@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import Batch, Example, WordBatch
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
+from trainer.data.batch import Batch, Example, WordBatch
+from trainer.data.questions import another
 from trainer.layers import full, initialised
 from trainer.objectives.alignment import alignment_distance, word_region_alignment
-from trainer.questions import another
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 PAIRS_AT_ONCE = 128  # of a retrieval test
 

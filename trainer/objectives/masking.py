@@ -9,8 +9,8 @@ import numpy as np
 
 from schemas.errors import ConfigError
 from schemas.table import Array
-from trainer.batch import HIDDEN, IGNORE, ITSELF, Regions, Words
-from trainer.tokenizer import Tokenizer
+from trainer.data.batch import HIDDEN, IGNORE, ITSELF, Regions, Words
+from trainer.data.tokenizer import Tokenizer
 
 # Which tokens are drawn together:
 # token: each alone (BERT). word: all tokens of a word (BERT's whole-word masking).

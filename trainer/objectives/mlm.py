@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import IGNORE, Batch, Example, Regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import IGNORE, Batch, Example, Regions
 from trainer.layers import full, transform
 from trainer.objectives.masking import By, mask_words, without_regions
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import Batch, Example, RegionBatch
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import Batch, Example, RegionBatch
 from trainer.layers import full, initialised, transform
 from trainer.objectives.masking import RegionMasking
 from trainer.objectives.mrfr import Over, counted, divisor, hide_regions, mean_over
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

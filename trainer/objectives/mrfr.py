@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.batch import Batch, Example, RegionBatch, Regions
 from trainer.contract import Encoded, Fusion, Regional, Scored, Shapes
+from trainer.data.batch import Batch, Example, RegionBatch, Regions
 from trainer.layers import full, initialised, transform
 from trainer.objectives.masking import RegionMasking, mask_regions
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 Over = Literal["masked", "masked of all", "all"]
 

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from schemas.errors import ConfigError
 from schemas.table import Array
-from trainer.batch import HIDDEN, ITSELF, Batch, Example, Regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import HIDDEN, ITSELF, Batch, Example, Regions
 from trainer.layers import full, initialised
 from trainer.objectives.placing import preferred
 from trainer.units.patches import Pyramid
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

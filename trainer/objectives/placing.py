@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.table import Array
-from trainer.batch import Example
+from trainer.data.batch import Example
 
 WISHES = "aligned_R"  # the target that has a wish for each crop
 DRAWN, SPARED = 1, -1  # to be drawn before the others, and after them

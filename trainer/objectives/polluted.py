@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import Batch, Example
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
+from trainer.data.batch import Batch, Example
+from trainer.data.questions import Question, another, ask
 from trainer.layers import full, initialised
 from trainer.objectives.itm import every_pair
-from trainer.questions import Question, another, ask
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 SECOND, FIRST = 1, 2  # labels; 0: all belongs together
 TRIES = 10  # to find another image whose text is not the same, as Oscar's code

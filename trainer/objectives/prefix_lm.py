@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.batch import IGNORE, Batch, Example
 from trainer.contract import Scored, Shapes
+from trainer.data.batch import IGNORE, Batch, Example
 from trainer.models.encoder_decoder import EncoderDecoder, Read
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

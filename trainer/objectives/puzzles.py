@@ -18,16 +18,16 @@ from torch import nn
 
 from schemas.patches import LEVELS
 from schemas.table import Array
-from trainer.batch import IGNORE, Batch, Example
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import IGNORE, Batch, Example
 from trainer.layers import full, initialised
 from trainer.objectives.patch_kl import showing
 from trainer.objectives.placing import preferred
 from trainer.units.patches import Pyramid
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 Kind = Literal["rotation", "jigsaw", "camouflage"]
 LEVEL: dict[Kind, int] = {"rotation": 0, "jigsaw": 1, "camouflage": 2}  # that it is played on, from 0

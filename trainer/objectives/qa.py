@@ -9,14 +9,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer import questions
-from trainer.batch import IGNORE, Batch, Example
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
+from trainer.data import questions
+from trainer.data.batch import IGNORE, Batch, Example
 from trainer.layers import full, initialised
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
-from trainer.batch import Batch, Example, Pixels
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import Batch, Example, Pixels
 from trainer.objectives.masking import mask_words
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from schemas.errors import ConfigError
-from trainer.batch import IGNORE, Batch, Example, Words
 from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.data.batch import IGNORE, Batch, Example, Words
 from trainer.objectives.masking import draw_tokens
 from trainer.objectives.mlm import Head, hidden_words, masked_language_modelling
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trainer.batch import IGNORE, Batch, Example, WordBatch
 from trainer.contract import Embedded, Scored, Towers
+from trainer.data.batch import IGNORE, Batch, Example, WordBatch
 from trainer.objectives.contrastive import Head, Settings, between, columns, head, similarity
 
 if TYPE_CHECKING:
-    from trainer.prepare import Make
-    from trainer.row import Row
+    from trainer.data.prepare import Make
+    from trainer.data.row import Row
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare", "similarity"]
 

@@ -17,9 +17,9 @@ import torch
 
 from schemas.errors import InputError
 from schemas.table import Array
-from trainer.batch import Batch, Example, Regions, collate
+from trainer.data.batch import Batch, Example, Regions, collate
+from trainer.data.tokenizer import Tokenizer
 from trainer.learner import Learner
-from trainer.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
 CHOICES, NOUNS = HERE / "choices.jsonl", HERE / "nouns.jsonl"  # a few lines of our own, to try the probes with

@@ -10,11 +10,11 @@ import numpy as np
 
 from schemas.errors import ConfigError
 from schemas.table import Array
-from trainer.batch import Regions
+from trainer.data.batch import Regions
 from trainer.units.regions import seven
 
 if TYPE_CHECKING:
-    from trainer.row import Row
+    from trainer.data.row import Row
 
 SIZE = ("width", "height")
 

@@ -15,10 +15,10 @@ import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
 from schemas.errors import ConfigError
-from trainer.batch import Pixels
+from trainer.data.batch import Pixels
 
 if TYPE_CHECKING:
-    from trainer.row import Row
+    from trainer.data.row import Row
 
 JPEG = b"\xff\xd8\xff"  # how each begins
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels

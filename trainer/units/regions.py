@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from schemas.table import Array
-from trainer.batch import Regions
+from trainer.data.batch import Regions
 
 if TYPE_CHECKING:
-    from trainer.row import OpenGroup, Row
+    from trainer.data.row import OpenGroup, Row
 
 OPTIONAL = ("class_ids_R", "class_scores_R", "attribute_ids_R", "attribute_scores_R", "prob_ids_RK", "prob_values_RK")
 COLUMNS = ("num_regions", "boxes", "class_scores", "features", "width", "height")

@@ -176,7 +176,8 @@ def test_only_the_things_that_are_named_are_drawn_captioned_and_asked_for(tmp_pa
     table = draw(small(tmp_path / "demo.yaml", scenes=scenes), tmp_path / "data")
     truth = pq.read_table(tmp_path / "data" / "truth.parquet").to_pylist()
     assert {thing["name"] for row in truth for thing in row["things"]} == set(wanted)
-    said = [caption["text"] for row in of_kind(table, "scene") for caption in row["captions"]]  # type: ignore[attr-defined]
+    captions = [caption for row in of_kind(table, "scene") for caption in row["captions"]]  # type: ignore[attr-defined]
+    said = [caption["text"] for caption in captions if caption["lang"] == "en"]
     said += [asked["sent"] for asked in json.loads((tmp_path / "data" / "questions.json").read_text(encoding="utf-8"))]
     forms = {form: thing.name for thing in THINGS for form in (thing.singular, thing.plural)}
     words = re.compile(r"\b(" + "|".join(sorted(forms, key=len, reverse=True)) + r")\b")

@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 
 from schemas.errors import InputError, StoreError
-from tests.trainer.loading import recipe, rows_of, tokenizer, write_folder
-from trainer import remote
-from trainer.data import Loader, Options
-from trainer.reading import DamagedError
-from trainer.remote import Cache, RemoteSource
-from trainer.rows import open_rows
+from tests.trainer.data.loading import recipe, rows_of, tokenizer, write_folder
+from trainer.data import Loader, Options, remote
+from trainer.data.reading import DamagedError
+from trainer.data.remote import Cache, RemoteSource
+from trainer.data.rows import open_rows
 
 
 class Server(http.server.ThreadingHTTPServer):

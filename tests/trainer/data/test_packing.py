@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigError
-from tests.trainer.loading import all_keys, keys, recipe, rows_of, tokenizer, write_folder
-from tests.trainer.test_damage import flip
-from tests.trainer.test_loader import joined, wait_for_workers
+from tests.trainer.data.loading import all_keys, keys, recipe, rows_of, tokenizer, write_folder
+from tests.trainer.data.test_damage import flip
+from tests.trainer.data.test_loader import joined, wait_for_workers
 from trainer.data import Loader, Options
 
 ROWS = len(all_keys(23))

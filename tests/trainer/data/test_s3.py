@@ -12,9 +12,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from schemas.errors import InputError
-from tests.trainer.loading import recipe, rows_of, tokenizer, write_folder
+from tests.trainer.data.loading import recipe, rows_of, tokenizer, write_folder
 from trainer.data import Loader, Options
-from trainer.reading import DamagedError
+from trainer.data.reading import DamagedError
 
 SHARD = "shards/train-00000.parquet"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from schemas.table import Array
-from trainer.reading import Heavy
+from trainer.data.reading import Heavy
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import pytest
 from schemas import index
 from schemas.errors import StoreError
 from schemas.folder import open_folder
-from tests.trainer.loading import recipe, rows_of, tokenizer, write_folder
+from tests.trainer.data.loading import recipe, rows_of, tokenizer, write_folder
 from trainer.data import Loader, Options
-from trainer.reading import DamagedError, ShardReader
-from trainer.source import LocalSource
+from trainer.data.reading import DamagedError, ShardReader
+from trainer.data.source import LocalSource
 
 COLUMNS = ("image_id", "captions", "num_regions", "boxes", "class_scores", "negatives", "width", "tags")
 

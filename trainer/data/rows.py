@@ -15,11 +15,11 @@ from schemas.errors import StoreError
 from schemas.folder import Entry
 from schemas.index import HEAVY, wanted
 from schemas.table import Array
-from trainer import questions
-from trainer.needs import check_columns, check_widths, entries_of
-from trainer.reading import DamagedError, ShardReader
-from trainer.row import OpenGroup, Row
-from trainer.source import Source, open_source
+from trainer.data import questions
+from trainer.data.needs import check_columns, check_widths, entries_of
+from trainer.data.reading import DamagedError, ShardReader
+from trainer.data.row import OpenGroup, Row
+from trainer.data.source import Source, open_source
 
 OPEN_BYTES = 512 << 20  # of small columns that a process keeps decoded
 READERS = 32  # shards that a process keeps open

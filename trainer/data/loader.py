@@ -13,17 +13,15 @@ import torch
 
 from schemas.errors import ConfigError, StoreError
 from trainer import recipe as recipes
-from trainer import tokenizer as tokenizers
-from trainer.batch import Batch, map_tensors
-from trainer.mixture import Mixture, Stream, refuse_other_vocabularies
-from trainer.order import WHOLE, Steps, random_bits
-from trainer.prepare import Make, Options, Prepare
+from trainer.data import tokenizer as tokenizers
+from trainer.data.batch import Batch, map_tensors
+from trainer.data.mixture import Mixture, Stream, refuse_other_vocabularies
+from trainer.data.order import WHOLE, Steps, random_bits
+from trainer.data.prepare import Make, Options, Prepare
+from trainer.data.rows import Rows, open_rows
+from trainer.data.tokenizer import Tokenizer
+from trainer.data.workers import Made, Pool, made_here
 from trainer.recipe import Recipe
-from trainer.rows import Rows, open_rows
-from trainer.tokenizer import Tokenizer
-from trainer.workers import Made, Pool, made_here
-
-__all__ = ["Loader", "Options"]
 
 
 class Loader:

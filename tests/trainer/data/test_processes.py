@@ -21,14 +21,14 @@ from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 
 from schemas.errors import RunError
-from tests.trainer.loading import all_keys, recipe, tokenizer, with_objective, write_folder
-from tests.trainer.test_damage import damage
+from tests.trainer.data.loading import all_keys, recipe, tokenizer, with_objective, write_folder
+from tests.trainer.data.test_damage import damage
 from trainer.data import Loader, Options
+from trainer.data.reading import DamagedError
 from trainer.learner import Learner, shapes_of
-from trainer.reading import DamagedError
 
 IMAGES = 23
-HERE = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from trainer.contract import Pair
 
 if TYPE_CHECKING:
-    from trainer.row import Row
+    from trainer.data.row import Row
 
 TRIES = 10  # to find another image that has a question
 

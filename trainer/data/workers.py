@@ -26,8 +26,8 @@ from torch import Tensor
 
 from schemas.errors import RunError
 from schemas.table import Array
-from trainer.batch import Batch, map_parts
-from trainer.buffers import Arena, Buffers, Empty
+from trainer.data.batch import Batch, map_parts
+from trainer.data.buffers import Arena, Buffers, Empty
 
 AHEAD = 2  # batches that a worker has in work or ready
 

@@ -15,18 +15,18 @@ import torch
 
 from schemas.errors import ConfigError, StoreError
 from schemas.table import Array
-from trainer.batch import Batch, Example, collate
-from trainer.buffers import Empty
 from trainer.contract import Pair
-from trainer.mixture import Stream
-from trainer.order import WHOLE, End, Steps, objective_at, packed, rank_slice, row_rng
-from trainer.reading import CLOCK, FIX, DamagedError
+from trainer.data.batch import Batch, Example, collate
+from trainer.data.buffers import Empty
+from trainer.data.mixture import Stream
+from trainer.data.order import WHOLE, End, Steps, objective_at, packed, rank_slice, row_rng
+from trainer.data.reading import CLOCK, FIX, DamagedError
+from trainer.data.row import Row
+from trainer.data.rows import Captions, Rows
+from trainer.data.texts import Texts
+from trainer.data.tokenizer import Tokenizer
+from trainer.data.workers import Job, Made
 from trainer.recipe import Part
-from trainer.row import Row
-from trainer.rows import Captions, Rows
-from trainer.texts import Texts
-from trainer.tokenizer import Tokenizer
-from trainer.workers import Job, Made
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""Where shards lie: what the loader asks of a folder, be it on this machine or (trainer/remote.py) somewhere else."""
+"""Where shards lie: what the loader asks of a folder, be it on this machine or (remote.py) somewhere else."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class LocalSource:
 def open_source(shards: Path | str, cache: Path | None = None) -> Source:
     """The folder at a path, or at an address such as s3://bucket/shards; cache is for the latter."""
     if "://" in str(shards):
-        from trainer.remote import RemoteSource  # fsspec is not needed for local shards
+        from trainer.data.remote import RemoteSource  # fsspec is not needed for local shards
 
         return RemoteSource.open(str(shards), cache)
     return LocalSource(Path(shards))

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from trainer import tokenizer
+from trainer.data import tokenizer
 from trainer.recipe import load
 
 RECIPES = ("uniter", "clip")  # WordPiece and byte-level BPE

@@ -19,12 +19,12 @@ from pipeline.verbs import texts as verb
 from schemas.errors import ConfigError, StoreError
 from schemas.folder import Header, open_folder
 from schemas.texts import TEXTS
-from tests.trainer.loading import WORDS, recipe, write_folder
+from tests.trainer.data.loading import WORDS, recipe, write_folder
 from trainer import loop
-from trainer.batch import Batch
 from trainer.data import Loader, Options
-from trainer.texts import Texts, open_texts
-from trainer.tokenizer import Tokenizer
+from trainer.data.batch import Batch
+from trainer.data.texts import Texts, open_texts
+from trainer.data.tokenizer import Tokenizer
 
 LISTED = [f"nobody photographed {word} {other}" for word, other in itertools.product(WORDS, WORDS)]
 

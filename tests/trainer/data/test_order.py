@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigError
-from trainer.mixture import Mix
-from trainer.order import WHOLE, Order, Steps, objective_at, packed, random_bits, rank_slice, row_rng, shuffled
+from trainer.data.mixture import Mix
+from trainer.data.order import WHOLE, Order, Steps, objective_at, packed, random_bits, rank_slice, row_rng, shuffled
 
 SNAPSHOTS = Path(__file__).with_name("order.json")
 

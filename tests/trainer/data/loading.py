@@ -17,10 +17,10 @@ from pipeline.store import Writer, write_index, write_shard
 from schemas.folder import Header
 from schemas.shards import SHARDS
 from trainer import recipe as recipes
-from trainer import tokenizer as tokenizers
-from trainer.batch import IGNORE, Batch
+from trainer.data import tokenizer as tokenizers
+from trainer.data.batch import IGNORE, Batch
+from trainer.data.tokenizer import Tokenizer
 from trainer.recipe import Recipe
-from trainer.tokenizer import Tokenizer
 
 WIDTH = 8
 WORDS = [

@@ -12,9 +12,9 @@ import numpy as np
 
 from schemas.errors import ConfigError
 from schemas.table import Array
-from trainer.order import Order, random_bits
+from trainer.data.order import Order, random_bits
+from trainer.data.rows import Rows
 from trainer.recipe import Recipe
-from trainer.rows import Rows
 
 CYCLE = 1000  # positions after which the pattern of folders repeats: shares are met to a thousandth
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from schemas.shards import SHARDS
 from schemas.table import Array, Blob
-from trainer.order import CAPTION, random_bits
-from trainer.reading import Heavy, ShardReader
-from trainer.stored import Stored
+from trainer.data.order import CAPTION, random_bits
+from trainer.data.reading import Heavy, ShardReader
+from trainer.data.stored import Stored
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from schemas.errors import StoreError
 from schemas.folder import Entry
 from schemas.index import BLOCK, HEAVY, Index, Places, chunk_span, footer_sum
 from schemas.table import Array, metadata
-from trainer.source import Source
+from trainer.data.source import Source
 
 FIX = "`pairloom verify` says how to rebuild the shard; the loader's on_damage: skip goes on without the row group"
 CLOCK = {"read_s": 0.0}  # seconds that this process has spent reading; the loader tells them from decoding

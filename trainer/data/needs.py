@@ -9,8 +9,8 @@ from schemas.errors import ConfigError, StoreError
 from schemas.folder import Entry
 from schemas.shards import SHARDS
 from schemas.table import Blob
-from trainer.reading import ShardReader
-from trainer.source import Source, open_source
+from trainer.data.reading import ShardReader
+from trainer.data.source import Source, open_source
 
 # Which stage makes a column that a recipe may miss.
 MADE_BY = {"tags": "tags", "negatives": "negatives", "short": "negatives"}

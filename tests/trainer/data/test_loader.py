@@ -19,11 +19,11 @@ from schemas import vectors
 from schemas.errors import ConfigError
 from schemas.folder import Header
 from schemas.shards import SHARDS
-from tests.trainer import loading
-from tests.trainer.loading import WIDTH, all_keys, keys, recipe, rows_of, table_of, tokenizer, write_folder
+from tests.trainer.data import loading
+from tests.trainer.data.loading import WIDTH, all_keys, keys, recipe, rows_of, table_of, tokenizer, write_folder
 from trainer.data import Loader, Options
-from trainer.mixture import Mix, Mixture
-from trainer.order import End
+from trainer.data.mixture import Mix, Mixture
+from trainer.data.order import End
 
 IMAGES = 23
 ROWS = len(all_keys(IMAGES))

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from schemas.table import Array
-from trainer.buffers import SMALL, Empty
-from trainer.stored import Stored
+from trainer.data.buffers import SMALL, Empty
+from trainer.data.stored import Stored
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from trainer.questions import Question
+    from trainer.data.questions import Question
 
 IGNORE = -100  # a label that no loss counts, as in torch
 # What is seen of a region: itself, nothing, or (n from 0) the batch's region n, counted in a circle.

@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from schemas.errors import InputError
-from trainer.batch import IGNORE, Words
+from trainer.data.batch import IGNORE, Words
 from trainer.recipe import Text
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -1,7 +1,8 @@
 """In which order rows are seen, and what chance each of them gets: functions of (seed, epoch, position) alone.
 
 The permutations come from a hash of our own instead of a library's generator, so that no new version of a library can
-change the order of a run that goes on. A changed order is a breaking change: tests/trainer/order.json has it by heart.
+change the order of a run that goes on. A changed order is a breaking change:
+tests/trainer/data/order.json has it by heart.
 """
 
 from __future__ import annotations
