@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch
-from trainer.layers import region_width, shown_features
+from trainer.layers import faint, region_width, shown_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class CrossModal(nn.Module):
                 visual_feat_dim=width,
             )
         )
+        faint(self.lxmert.embeddings.position_embeddings, self.lxmert.embeddings.token_type_embeddings)
         self.nothing_D = nn.Buffer(torch.zeros(width), persistent=False)
 
     @property

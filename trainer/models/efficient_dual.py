@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trainer.contract import Embedded, Shapes
 from trainer.data.batch import Batch
+from trainer.layers import faint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ class EfficientDual(nn.Module):
             ),
             add_pooling_layer=False,
         )  # fmt: skip
+        faint(self.text.embeddings.position_embeddings, self.text.embeddings.token_type_embeddings)
         self.projection = nn.Linear(text.hidden, settings.embedding or own)
         self.image_projection = nn.Identity() if settings.embedding is None else nn.Linear(own, settings.embedding)
 

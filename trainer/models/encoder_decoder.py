@@ -12,7 +12,7 @@ from trainer import backbone
 from trainer.backbone import Backbone
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch
-from trainer.layers import initialised
+from trainer.layers import faint, initialised
 from trainer.models.grid_stream import seen_cells, sine
 
 
@@ -50,8 +50,8 @@ class EncoderDecoder(nn.Module):
         self.backbone, width = backbone.build(settings.backbone)
         self.project = initialised(nn.Linear(width, settings.hidden), width**-0.5)
         self.words = initialised(nn.Embedding(shapes.vocab_size, settings.hidden), settings.init_std)
-        self.places = initialised(nn.Embedding(settings.max_tokens, settings.hidden), settings.init_std)
-        self.kinds = initialised(nn.Embedding(2, settings.hidden), settings.init_std)
+        self.places, self.kinds = nn.Embedding(settings.max_tokens, settings.hidden), nn.Embedding(2, settings.hidden)
+        faint(self.places, self.kinds)
         self.norm, self.dropout = nn.LayerNorm(settings.hidden), nn.Dropout(settings.dropout)
         shared = (settings.hidden, settings.heads, settings.feed_forward, settings.dropout, "gelu")
         last = nn.LayerNorm(settings.hidden) if settings.pre_norm else None

@@ -14,7 +14,7 @@ from trainer.backbone import Backbone
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch
 from trainer.dictionary import Dictionary, VisualDictionary
-from trainer.layers import attention_bias, bert_config, initialised
+from trainer.layers import PLACE_STD, attention_bias, bert_config, faint, initialised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +73,11 @@ class GridStream(nn.Module):
         )
         self.backbone, width = backbone.build(settings.backbone)
         self.project = initialised(nn.Linear(width, settings.hidden), width**-0.5)
-        self.type_H = nn.Parameter(torch.randn(settings.hidden) * settings.init_std) if settings.typed else None
+        self.type_H = nn.Parameter(torch.randn(settings.hidden) * PLACE_STD) if settings.typed else None
         self.place = nn.Embedding(settings.max_cells, settings.hidden) if settings.positions == "learned" else None
+        faint(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
         if self.place is not None:
-            nn.init.normal_(self.place.weight, std=settings.init_std)
+            faint(self.place)
         self.norm = nn.LayerNorm(settings.hidden, eps=1e-12) if settings.norm else nn.Identity()
         self.dictionary = VisualDictionary(settings.dictionary, settings.hidden) if settings.dictionary else None
 

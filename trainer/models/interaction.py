@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch
-from trainer.layers import attention_bias, bert_config, bert_layers, initialised, region_width
+from trainer.layers import attention_bias, bert_config, bert_layers, faint, initialised, region_width
 from trainer.models.single_stream import embedded_words
 from trainer.regions import RegionEmbedding, RegionSettings
 
@@ -54,6 +54,7 @@ class Interaction(nn.Module):
             settings, shapes.vocab_size, dropout=settings.dropout, init_std=std, max_tokens=settings.max_tokens
         )
         self.embeddings = initialised(BertEmbeddings(config), std)
+        faint(self.embeddings.position_embeddings, self.embeddings.token_type_embeddings)
         self.regions = RegionEmbedding(settings.regions, width, hidden, settings.dropout, std)
         self.together = bert_layers(settings, settings.dropout, std)
         self.words_alone, self.regions_alone = (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch, WordBatch
-from trainer.layers import attention_bias, bert_config, causal_bias, region_width
+from trainer.layers import attention_bias, bert_config, causal_bias, faint, region_width
 from trainer.regions import RegionEmbedding, RegionSettings
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class SingleStream(nn.Module):
         self.bert = BertModel(
             bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=settings.max_tokens)
         )
+        faint(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
         self.regions = RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch
-from trainer.layers import attention_bias, bert_config, bert_layers, initialised, region_width
+from trainer.layers import attention_bias, bert_config, bert_layers, faint, initialised, region_width
 from trainer.models.single_stream import embedded_words
 from trainer.regions import RegionEmbedding, RegionSettings
 
@@ -89,6 +89,7 @@ class TwoStream(nn.Module):
             settings.words, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=settings.max_tokens
         )
         self.embeddings = initialised(BertEmbeddings(config), std)
+        faint(self.embeddings.position_embeddings, self.embeddings.token_type_embeddings)
         self.regions = RegionEmbedding(settings.embedding, width, settings.regions.hidden, dropout, std)
         self.word_layers = bert_layers(settings.words, dropout, std)
         self.region_layers = bert_layers(settings.regions, dropout, std)

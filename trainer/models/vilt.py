@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch
-from trainer.layers import attention_bias
+from trainer.layers import attention_bias, faint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ class Vilt(nn.Module):
                 initializer_range=settings.init_std,
             )
         )
+        words = self.vilt.embeddings.text_embeddings
+        faint(words.position_embeddings, words.token_type_embeddings, self.vilt.embeddings.token_type_embeddings)
 
     @property
     def word_weight(self) -> Tensor:
