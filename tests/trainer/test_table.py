@@ -52,5 +52,5 @@ def test_the_documents_own_table_is_read_as_it_was_written() -> None:
 def test_a_recipe_promises_nothing_of_what_is_left_out_or_what_another_recipe_says() -> None:
     assert {"qa", "mlm"} <= recipe.load("lxmert", "tiny").expects.keys()
     assert recipe.load("lxmert", "tiny", {"only": ["itm", "mlm"]}).expects.keys() == {"mlm"}
-    assert "polluted" in recipe.load("oscar", "tiny").expects  # which vinvl extends
-    assert "polluted" not in recipe.load("vinvl", "tiny").expects
+    assert "itm" in recipe.load("uniter", "tiny").expects  # which villa extends
+    assert "itm" not in recipe.load("villa", "tiny").expects
