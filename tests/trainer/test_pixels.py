@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from itertools import permutations
+from dataclasses import replace
+from itertools import permutations, product
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from trainer import backbone, dictionary
 from trainer import recipe as recipes
 from trainer.contract import Embedded, Shapes
-from trainer.data.batch import HIDDEN, IGNORE, ITSELF, Batch, Pixels, collate_pixels, pixel_mask
+from trainer.data.batch import HIDDEN, IGNORE, ITSELF, Batch, Pixels, WordBatch, collate_pixels, pixel_mask
 from trainer.learner import Learner
 from trainer.objectives import colours, detection, mvm, prefix_lm, reconstruction
 from trainer.objectives.translation import word_batch
@@ -163,11 +164,12 @@ def tiny(name: str, **model: Any) -> Learner:
 
 def batch_of(ids_BT: Tensor, **targets: Tensor) -> Any:
     words = SimpleNamespace(input_ids_BT=ids_BT, attention_mask_BT=ids_BT != 0, segments_BT=torch.zeros_like(ids_BT))
-    pixels = torch.rand(len(ids_BT), 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    return _Batch(words=words, pixels_B3SS=pixels, pixel_mask_BSS=None, targets=targets)
+    return _Batch(words=words, pixels_B3SS=pictures(len(ids_BT)), pixel_mask_BSS=None, targets=targets)
 
 
 class _Batch(SimpleNamespace):
+    grid_BCSS = None
+
     def __len__(self) -> int:
         return len(self.pixels_B3SS)
 
@@ -189,6 +191,31 @@ def test_no_word_sees_what_follows_it_and_the_picture_is_always_seen() -> None:
     blind = model.spoken(model(batch), other[:, :-1], prefix - 1)
     batch.pixels_B3SS = batch.pixels_B3SS + 1
     torch.testing.assert_close(model.spoken(model(batch), other[:, :-1], prefix - 1), blind)
+
+
+@pytest.mark.parametrize("name", ["pixelbert", "soho", "e2e_vlp"])
+def test_retrieval_looks_at_each_picture_once_and_scores_as_pair_by_pair(name: str) -> None:
+    learner: Any = tiny(name)
+    seen: list[int] = []
+    learner.model.backbone.register_forward_hook(lambda module, given, grid: seen.append(len(grid)))
+    ids = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0], [2, 8, 9, 3], [2, 9, 3, 0]])
+    words = WordBatch(ids, ids != 0, torch.zeros_like(ids), torch.full_like(ids, IGNORE), torch.zeros_like(ids))
+    numbers = torch.arange(4)
+    texts = Batch(tuple("abcd"), numbers, numbers, torch.zeros(4, dtype=torch.int64), words, pixels_B3SS=pictures(4))  # type: ignore[arg-type]
+    images = texts.take(torch.tensor([0, 2, 3]))
+    with torch.no_grad():
+        scores = learner.similarity(images, texts)
+        assert seen == [3]
+        one_by_one = []
+        for image, text in product(range(3), range(4)):
+            pair = replace(images.take(torch.tensor([image])), words=texts.take(torch.tensor([text])).words)
+            logits = learner.heads["itm"](learner.model(pair).pooled_BH)[0]
+            one_by_one.append(logits[1] - logits[0])
+    torch.testing.assert_close(scores.flatten(), torch.stack(one_by_one), rtol=1e-4, atol=1e-5)
+
+
+def pictures(count: int) -> Tensor:
+    return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 
 
 def a_set(queries: int, regions: int, seed: int) -> tuple[detection.Found, Tensor, Tensor, Tensor]:

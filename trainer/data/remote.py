@@ -1,23 +1,19 @@
 """Shards somewhere else, by fsspec: what is needed is copied to a bounded cache that all processes here share.
 
-A piece is a run of bytes of one shard, most often a row group's column. It is fetched once a machine, under a lock,
-checked for its length, and committed by renaming, so that trainers side by side neither fetch it twice nor see half of
-it. Its content is verified when it is read, as that of local shards is; a piece that turns out wrong is fetched again.
+A piece is a run of bytes of one shard, most often a row group's column; it is checked for its length. Its content is
+verified when it is read, as that of local shards is; a piece that turns out wrong is fetched again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
-import os
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,69 +28,13 @@ from schemas import index as indices
 from schemas.errors import InputError, StoreError
 from schemas.folder import JOURNAL, MANIFEST, Entry, Folder, open_folder
 from schemas.index import Index
+from trainer.data.pieces import LIMIT_BYTES, Cache
 
 CACHE = Path.home() / ".cache" / "pairloom"
-LIMIT_BYTES = 20 << 30
 ATTEMPTS = 4
 PAUSE_S = 0.2  # before the second attempt; doubled before each further one
 STALL_S = 30.0  # without an answer, after which an attempt is given up
 AHEAD = 4  # pieces that a process fetches ahead at a time
-
-
-@dataclass(frozen=True)
-class Cache:
-    """A folder of pieces, the least recently used of which go when it is full."""
-
-    folder: Path
-    limit_bytes: int = LIMIT_BYTES
-
-    def piece(self, key: str, fetch: Callable[[], bytes]) -> Path:
-        """The file of this key; fetched if it is not there. Raises what `fetch` raises."""
-        path = self.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
-        if not self._touch(path):
-            with self._locked(path.name):
-                if not self._touch(path):  # unless another process has fetched it meanwhile
-                    self._commit(path, fetch())
-        return path
-
-    def drop(self, key: str) -> None:
-        (self.folder / hashlib.sha256(key.encode()).hexdigest()[:32]).unlink(missing_ok=True)
-
-    def _touch(self, path: Path) -> bool:
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _commit(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(path)
-        with self._locked("evict"):
-            self._evict(keep=path)
-
-    def _evict(self, keep: Path) -> None:
-        """An open piece stays readable after it is gone from the folder, so nobody is disturbed."""
-        files = [(file.stat(), file) for file in self._pieces()]
-        total = sum(stat.st_size for stat, _ in files)
-        for stat, file in sorted(files, key=lambda pair: pair[0].st_mtime_ns):
-            if total <= self.limit_bytes:
-                return
-            if file != keep:
-                file.unlink(missing_ok=True)
-                total -= stat.st_size
-
-    def _pieces(self) -> Iterator[Path]:
-        return (file for file in self.folder.iterdir() if file.is_file() and not file.name.startswith("."))
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        locks = self.folder / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / name[:2]).open("w") as file:  # some share a lock; a dead process holds none
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 @dataclass(frozen=True)

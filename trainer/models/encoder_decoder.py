@@ -75,8 +75,7 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, batch: Batch) -> Read:
         """Of the words those before target `prefix` are read, or all; no cell where target `pictured` is false."""
-        assert batch.pixels_B3SS is not None
-        grid_BCSS = self.backbone(batch.pixels_B3SS)
+        grid_BCSS = backbone.grid_of(batch, self.backbone)
         shape = grid_BCSS.shape[2:]
         cells_BUH = self.project(grid_BCSS.flatten(2).transpose(1, 2)) + sine(shape, self.hidden).to(grid_BCSS)
         seen_BU, seen_BT = seen_cells(batch, shape), batch.words.attention_mask_BT

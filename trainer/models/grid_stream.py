@@ -98,8 +98,7 @@ class GridStream(nn.Module):
 
     def cells(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Cells as BERT reads them, which are no filling, their codes, and which were hidden for their codes."""
-        assert batch.pixels_B3SS is not None
-        grid_BCSS = self.backbone(batch.pixels_B3SS)
+        grid_BCSS = backbone.grid_of(batch, self.backbone)
         shape = grid_BCSS.shape[2:]
         cells_BUH = self.project(grid_BCSS.flatten(2).transpose(1, 2))
         seen_BU = seen_cells(batch, shape)

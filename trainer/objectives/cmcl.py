@@ -190,4 +190,4 @@ def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch
         scored: Tensor = head(model(pairs).pooled_BH)[:, 0]
         return scored
 
-    return every_pair(images, texts, score)
+    return every_pair(model, images, texts, score)

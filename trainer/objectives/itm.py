@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from schemas.errors import ConfigError
+from trainer.backbone import grid_of
 from trainer.contract import Encoded, Fusion, Pair, Scored, Shapes
 from trainer.data.batch import Batch, Example, WordBatch
 from trainer.data.questions import another
@@ -121,11 +122,16 @@ def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch
         score_P: Tensor = logits_P2[:, 1] - logits_P2[:, 0]
         return score_P - settings.alignment * _distance(encoded, pairs, settings) if settings.alignment > 0 else score_P
 
-    return every_pair(images, texts, score)
+    return every_pair(model, images, texts, score)
 
 
-def every_pair(images: Batch, texts: Batch, score: Callable[[Batch], Tensor]) -> Tensor:
-    """(I, N) the score of each image with each text; a second text, such as tags, comes with the image."""
+def every_pair(model: Fusion, images: Batch, texts: Batch, score: Callable[[Batch], Tensor]) -> Tensor:
+    """(I, N) the score of each image with each text; a second text, such as tags, comes with the image.
+
+    A model's `backbone` sees each image once, not once a text.
+    """
+    if isinstance(backbone := getattr(model, "backbone", None), nn.Module):
+        images = replace(images, grid_BCSS=grid_of(images, backbone))
     pairs_P2 = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(texts)))
     scores = []
     for image_P, text_P in (block.unbind(dim=1) for block in torch.split(pairs_P2, PAIRS_AT_ONCE)):

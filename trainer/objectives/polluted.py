@@ -110,4 +110,4 @@ def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch
         logits_PK = full(head(model(pairs).pooled_BH))
         return logits_PK.log_softmax(dim=-1)[:, 0]
 
-    return every_pair(images, texts, score)
+    return every_pair(model, images, texts, score)

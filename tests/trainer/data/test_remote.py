@@ -17,8 +17,9 @@ import pytest
 from schemas.errors import InputError, StoreError
 from tests.trainer.data.loading import recipe, rows_of, tokenizer, write_folder
 from trainer.data import Loader, Options, remote
+from trainer.data.pieces import Cache
 from trainer.data.reading import DamagedError
-from trainer.data.remote import Cache, RemoteSource
+from trainer.data.remote import RemoteSource
 from trainer.data.rows import open_rows
 
 
