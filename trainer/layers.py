@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Module = TypeVar("Module", bound=nn.Module)
 
-PLACE_STD = 0.02  # BERT's, of the vectors that say where a token stands and of which kind it is
+PLACE_STD = 0.02  # BERT's, of the vectors that say where a word stands and of which kind it is
 
 
 def transform(width: int, std: float) -> nn.Sequential:
@@ -34,8 +34,8 @@ def initialised(module: Module, std: float) -> Module:
     return module
 
 
-def faint(*embeddings: nn.Embedding | nn.Linear) -> None:
-    """Start vectors of positions and kinds of token at PLACE_STD, also where `init_std` is larger, as at size tiny.
+def faint(*embeddings: nn.Embedding) -> None:
+    """Start vectors of positions and kinds of word at PLACE_STD, also where `init_std` is larger, as at size tiny.
 
     Small models need larger weights, but where positions weigh as much as words, matching hardly leaves chance
     (measured: docs/systems.md). At the published 0.02 it is the same draw again.

@@ -54,8 +54,7 @@ class PatchEmbedding(nn.Module):
         self.types = nn.Embedding(len(settings.levels) + 1, hidden)
         self.place = nn.Linear(len(LOCATION), hidden, bias=False) if self.located else nn.Embedding(count, hidden)
         self.norm, self.dropout = nn.LayerNorm(hidden, eps=1e-12), nn.Dropout(settings.dropout)
-        initialised(self, settings.init_std)
-        faint(self.types, self.place)
+        initialised(self, settings.init_std)  # the places too: features are so large that fainter ones are not seen
 
     def forward(self, crops: RegionBatch) -> Tensor:
         weight = self.types.weight
