@@ -38,7 +38,8 @@ def faint(*embeddings: nn.Embedding) -> None:
     """Start vectors of positions and kinds of word at PLACE_STD, also where `init_std` is larger, as at size tiny.
 
     Small models need larger weights, but where positions weigh as much as words, matching hardly leaves chance
-    (measured: docs/systems.md). At the published 0.02 it is the same draw again.
+    (measured: docs/systems.md). At the published 0.02 it is the same draw again. Not for crops, whose systems learn
+    less that way (patch_stream).
     """
     for embedding in embeddings:
         nn.init.normal_(embedding.weight, std=PLACE_STD)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from schemas.errors import ConfigError
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.data.batch import Batch, RegionBatch
-from trainer.layers import attention_bias, bert_config, faint, initialised, region_width, shown_features
+from trainer.layers import attention_bias, bert_config, initialised, region_width, shown_features
 from trainer.models.single_stream import embedded_words, published
 
 __all__ = ["PatchStream", "Settings", "build", "published"]
@@ -54,7 +54,7 @@ class PatchEmbedding(nn.Module):
         self.types = nn.Embedding(len(settings.levels) + 1, hidden)
         self.place = nn.Linear(len(LOCATION), hidden, bias=False) if self.located else nn.Embedding(count, hidden)
         self.norm, self.dropout = nn.LayerNorm(hidden, eps=1e-12), nn.Dropout(settings.dropout)
-        initialised(self, settings.init_std)  # the places too: features are so large that fainter ones are not seen
+        initialised(self, settings.init_std)
 
     def forward(self, crops: RegionBatch) -> Tensor:
         weight = self.types.weight
@@ -78,7 +78,6 @@ class PatchStream(nn.Module):
         std, dropout, longest = settings.init_std, settings.dropout, settings.max_tokens
         config = bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=longest)
         self.bert = BertModel(config)
-        faint(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
         self.patches = PatchEmbedding(settings, region_width(shapes))
 
     @property
