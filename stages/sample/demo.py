@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Scenes:
     languages: list[str]
     translated_every: int
     questions: int = 0  # of each
-    things: list[str] | None = None  # names of those that may be drawn, at least seven; null: all
+    things: Collection[str] = CLASSES  # names of those that may be drawn, at least seven
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,14 +153,13 @@ def _check(demo: Demo) -> None:
         ("languages", set(demo.scenes.languages), set(LANGUAGES)),
         ("package", {entry.file.partition("/")[0] for entry in demo.photographs}, set(PACKAGES)),
         ("of", set(of), {entry.file for entry in demo.photographs}),
-        ("things", set(demo.scenes.things or ()), set(CLASSES)),
+        ("things", set(demo.scenes.things), set(CLASSES)),
     ]
     for name, used, known in words:
         if used - known:
             raise ValueError(f"{name} {sorted(used - known)[0]!r} is none of {', '.join(sorted(known))}")
-    things = set(CLASSES if demo.scenes.things is None else demo.scenes.things)
-    if len(things) <= MAX_THINGS:  # a question about what is not there needs one more than are
-        raise ValueError(f"things names {len(things)}; name at least {MAX_THINGS + 1}")
+    if len(set(demo.scenes.things)) <= MAX_THINGS:  # a question about what is not there needs one more than are
+        raise ValueError(f"things names {len(set(demo.scenes.things))}; name at least {MAX_THINGS + 1}")
 
 
 def spread(*lists: list[Item]) -> list[Item]:
@@ -189,8 +188,7 @@ def _photograph(entry: Photograph) -> Item:
 
 def _scenes(demo: Demo) -> Iterator[Item]:
     photographs = backgrounds(SAMPLE)
-    wanted = demo.scenes.things
-    drawn = [glyph for glyph in glyphs() if wanted is None or glyph.thing.name in wanted]
+    drawn = [glyph for glyph in glyphs() if glyph.thing.name in demo.scenes.things]
     for number in range(demo.scenes.count):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([demo.seed, number])))
         width, height = demo.scenes.sizes[number % len(demo.scenes.sizes)]
