@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-LOOKED_AT := schemas stages pipeline trainer formats inspection install benchmarks tests
+LOOKED_AT := pairloom schemas formats demo stages trainer systems inspection pipeline install benchmarks tests
 
 # dvc.yaml calls `pairloom`, so the environment's own programs come first. pip need not look for newer pips.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -33,7 +33,7 @@ import yaml
 
 from benchmarks.measuring import Cost, run
 from benchmarks.web import Profile, host, pool
-from schemas.folder import open_folder
+from pairloom.store.folder import open_folder
 
 PORT = 8123
 SIDE, QUALITY = 256, 92

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.table import Array
+from pairloom.table import Array
 
 WIDTH = 2048
 Record = dict[str, Any]

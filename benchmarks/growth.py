@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.captions_text import made_up
+from pairloom.store.folder import Header
+from pairloom.store.writing import Writer, write_shard
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from pipeline.store import Writer, write_shard
-from schemas.folder import Header
 from schemas.pairs import CAPTION, PAIRS
 from stages.negatives import Config
 

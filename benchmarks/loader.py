@@ -29,16 +29,18 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks.formats import PEERS, WIDTH, Peer, Record, Row, picture
-from pipeline.store import Writer, write_index, write_shard
-from schemas import vectors
-from schemas.folder import Header
+from pairloom import vectors
+from pairloom.loader import Loader, Options
+from pairloom.loader.batch import IGNORE, Batch, Example, Regions, Words, collate
+from pairloom.loader.order import WHOLE, Order
+from pairloom.store.folder import Header
+from pairloom.store.writing import Writer, write_index, write_shard
+from pairloom.vectors import Stored
 from schemas.shards import SHARDS
-from schemas.vectors import Stored
-from trainer import recipe as recipes
-from trainer.data import Loader, Options
-from trainer.data.batch import IGNORE, Batch, Example, Regions, Words, collate
-from trainer.data.order import WHOLE, Order
-from trainer.units.regions import seven
+from systems import recipes
+from systems.parts import Shelf
+from systems.units.regions import seven
+from trainer.recipe import parse
 
 REGIONS, BATCH, SEED = 55, 64, 0
 OURS = "pairloom"
@@ -101,7 +103,7 @@ def shard(records: list[Record], start: int, stored: Stored = "float16") -> Any:
     )  # fmt: skip
 
 
-def our_loader(folder: Path, workers: int, units: str = "regions", **options: Any) -> Loader:
+def our_loader(folder: Path, workers: int, units: str = "regions", **options: Any) -> Loader[Batch]:
     """The plainest recipe: rows as they are, nothing masked."""
     if units == "regions":
         document = recipes.load("uniter", "tiny").source | {
@@ -110,7 +112,7 @@ def our_loader(folder: Path, workers: int, units: str = "regions", **options: An
             "retrieval": {"objective": "contrastive"},
             "expects": None,  # those of uniter name its objectives
         }
-        recipe = recipes.parse(document, "benchmark", "tiny", "benchmarks/loader.py")
+        recipe = parse(document, "benchmark", "tiny", "benchmarks/loader.py", Shelf())
     else:
         recipe = recipes.load("clip", "tiny", {"units": {"pixels": {"size": 224, "min_side": 1.0}}})
     settings = Options(captions="one", **options)
@@ -268,12 +270,12 @@ def memcpy() -> float:
 
 def pixels(folder: Path, rows: int) -> None:
     """Pictures through the loader, and the same decoding, cropping and normalising in a bare loop."""
-    from trainer.units import pixels as unit
+    from systems.units import pixels as unit
 
     records = make_records(rows)
     write_ours(folder, records)
     loader = our_loader(folder, 0, units="pixels")
-    settings = loader.prepare.make.units.settings
+    settings = recipes.load("clip", "tiny", {"units": {"pixels": {"size": 224, "min_side": 1.0}}}).units.settings
     source, rng = iter(loader), np.random.default_rng(0)
     next(source)
     best = {"loader": 0.0, "bare": 0.0}

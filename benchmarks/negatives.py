@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
 from benchmarks.captions_text import glosses, made_up
-from pipeline.store import write_shard
+from pairloom.store.writing import write_shard
 from stages.negatives import Config
 from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions

@@ -21,16 +21,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pairloom.loader import Loader
+from pairloom.loader import tokenizer as tokenizers
+from pairloom.loader.batch import Batch, collate
+from pairloom.loader.order import row_rng
+from pairloom.loader.prepare import Make
+from pairloom.loader.row import Row
+from pairloom.loader.rows import Rows, open_rows
+from pairloom.loader.tokenizer import Tokenizer
+from systems import recipes
 from trainer import optimise
-from trainer import recipe as recipes
-from trainer.data import Loader
-from trainer.data import tokenizer as tokenizers
-from trainer.data.batch import Batch, collate
-from trainer.data.order import row_rng
-from trainer.data.prepare import Make
-from trainer.data.row import Row
-from trainer.data.rows import Rows, open_rows
-from trainer.data.tokenizer import Tokenizer
 from trainer.learner import Learner, shapes_of
 from trainer.precision import Arithmetic
 from trainer.recipe import Recipe

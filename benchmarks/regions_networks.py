@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stages.regions import d2
-from stages.regions.evaluate_starter import photographs, scene
 from stages.regions.extract import Engine, extract
 from stages.regions.importing.store import Stored
 from stages.regions.pictures import decode
@@ -26,6 +25,7 @@ from stages.regions.published.opening import PublishedNetwork
 from stages.regions.published.settings import FasterRCNN
 from stages.regions.published.zoo import from_config
 from stages.regions.select import POLICIES
+from stages.regions.starter.evaluate import photographs, scene
 from stages.regions.stored import Storage
 
 NAMES = (  # detectron2's, ours

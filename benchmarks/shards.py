@@ -27,11 +27,10 @@ import pyarrow.parquet as pq
 from benchmarks.formats import PEERS
 from benchmarks.loader import make_records, shard
 from benchmarks.loader import write_ours as write_rows
-from pipeline.progress import Progress
-from pipeline.store import write_shard
-from pipeline.verifying import verify
-from schemas.folder import open_folder, read_shard
-from schemas.table import Column, Table, blob
+from pairloom.store.folder import open_folder, read_shard
+from pairloom.store.verify import verify
+from pairloom.store.writing import write_shard
+from pairloom.table import Column, Table, blob
 
 REGIONS, WIDTH = 36, 2048
 TABLE = Table("features", 1, "an image", (Column("features", blob("<f2", REGIONS, WIDTH), "one vector a region"),))
@@ -100,7 +99,7 @@ def writing(rows: int) -> None:
         alone = seconds(lambda: write_shard(folder, "alone", table))
         print(f"{'pairloom, table to shard':26}{size / alone / 1e6:8.0f}{plain / alone:10.2f}  (no building, no index)")
         ours = open_folder(folder / "pairloom")
-        taken = seconds(lambda: verify(ours, Progress("verify", size, plain=True)))
+        taken = seconds(lambda: verify(ours))
         hashed = seconds(lambda: [hashlib.sha256(blob) for blob in blobs])
         print(f"verify: {size / taken / 1e6:.0f} MB/s in all threads, SHA-256 in one: {size / hashed / 1e6:.0f}")
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from stages.regions import Config, setup
-from stages.regions.evaluate_starter import scene
 from stages.regions.select import select
+from stages.regions.starter.evaluate import scene
 from stages.regions.suppression import Array
 
 

@@ -25,12 +25,12 @@ from unittest import mock
 import torch
 
 from benchmarks.loader import make_records, write_ours
+from pairloom.loader import Loader, Options
+from pairloom.loader import tokenizer as tokenizers
+from pairloom.loader.batch import Batch
+from pairloom.loader.rows import Rows, open_rows
+from systems import recipes
 from trainer import optimise
-from trainer import recipe as recipes
-from trainer.data import Loader, Options
-from trainer.data import tokenizer as tokenizers
-from trainer.data.batch import Batch
-from trainer.data.rows import Rows, open_rows
 from trainer.learner import Learner, shapes_of
 from trainer.precision import Arithmetic
 from trainer.recipe import Recipe
@@ -38,7 +38,7 @@ from trainer.recipe import Recipe
 ROUNDS, WARM, STARTING_S = 3, 5, 8.0
 
 
-def fed(learner: Learner, loader: Loader, arithmetic: Arithmetic) -> tuple[float, float]:
+def fed(learner: Learner, loader: Loader[Batch], arithmetic: Arithmetic) -> tuple[float, float]:
     """(seconds of the recipe's steps from the loader, those of them that are the model's)."""
     step, models = optimise._step, list[float]()
 

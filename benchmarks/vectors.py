@@ -18,16 +18,18 @@ import torch
 
 from benchmarks.formats import Record
 from benchmarks.loader import shard
-from pipeline.store import Writer, write_index, write_shard
-from schemas import vectors
-from schemas.folder import Header
+from pairloom import vectors
+from pairloom.loader import Loader
+from pairloom.store.folder import Header
+from pairloom.store.writing import Writer, write_index, write_shard
+from pairloom.vectors import Stored
 from schemas.shards import SHARDS
-from schemas.vectors import Stored
+from systems import recipes
+from systems.parts import Shelf
 from trainer import optimise
-from trainer import recipe as recipes
-from trainer.data import Loader
 from trainer.learner import Learner, shapes_of
 from trainer.precision import Arithmetic
+from trainer.recipe import parse
 
 TYPES: tuple[Stored, ...] = ("float32", "float16", "int8")
 CLASSES, ROWS, SHOWN, WIDTH = 30, 1600, 20, 256
@@ -94,7 +96,7 @@ def write(folder: Path, stored: Stored) -> None:
 def train(folder: Path, steps: int, seed: int) -> dict[str, float]:
     source: Any = recipes.load("uniter", "tiny", {"training": {"steps": steps}, "text": {"vocab_size": 200}}).source
     objectives = {name: source["objectives"][name] for name in ("mlm", "mrfr")}
-    recipe = recipes.parse(source | {"objectives": objectives, "retrieval": None}, "vectors", "tiny", "benchmarks")
+    recipe = parse(source | {"objectives": objectives, "retrieval": None}, "vectors", "tiny", "benchmarks", Shelf())
     loader = Loader(folder, recipe, seed=seed, batch_size=64)
     torch.manual_seed(seed)
     learner = Learner(recipe, shapes_of(recipe, loader.tokenizer, loader.metadata()))

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from schemas import unpickle
-from schemas.errors import InputError
+from pairloom import unpickle
+from pairloom.errors import InputError
 
 Array = npt.NDArray[Any]
 

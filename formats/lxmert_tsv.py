@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.errors import InputError
-from schemas.folder import open_folder
+from pairloom.errors import InputError
+from pairloom.store.folder import open_folder
+from pairloom.table import Blob, metadata
 from schemas.regions import REGIONS
-from schemas.table import Blob, metadata
 
 Array = npt.NDArray[Any]
 FIELDS = (

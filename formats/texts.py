@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 
 Text = tuple[str, str | None]  # with its language, None where the list does not say it
 

@@ -1,3 +1,5 @@
 """Looks at a dataset, never changes it."""
 
-import schemas as _  # noqa: F401  first: it turns off what would phone home
+from pairloom import offline
+
+offline.stay_offline()  # before a library is imported that would phone home

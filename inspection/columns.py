@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.table import Blob, Column
+from pairloom.table import Blob, Column
 
 Array = npt.NDArray[Any]
 Numbers = npt.NDArray[np.int64]

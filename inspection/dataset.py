@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas.errors import StoreError
-from schemas.folder import Folder, is_table, open_folder
+from pairloom.errors import StoreError
+from pairloom.store.folder import Folder, is_table, open_folder
 
 # The stages in the order of the data, and the stage whose rows each one takes in.
 MAIN_INPUT = {
@@ -73,7 +73,7 @@ def _add(found: Dataset, path: Path, place: dict[str, Folder]) -> None:
 
 
 def _check_types(folder: Folder) -> None:
-    """Raise TypeError where a value of the manifest has another type than schemas.folder says."""
+    """Raise TypeError where a value of the manifest has another type than pairloom.store.folder says."""
     header = folder.header
     values = [(header.table, str), (header.table_version, int), (header.stage, str), (header.stage_version, int)]
     values += [(header.config, Mapping), (header.resources, Mapping)]

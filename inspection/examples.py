@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inspection.dataset import Dataset
-from schemas.folder import Folder
+from pairloom.store.folder import Folder
 
 PAIRS = ("image", "format", "width", "height", "url", "licence", "source", "captions")
 REGIONS = ("num_regions", "boxes", "class_ids", "class_scores", "attribute_ids", "attribute_scores")

@@ -9,8 +9,8 @@ from typing import Any
 from inspection.dataset import Dataset
 from inspection.examples import REGIONS, words
 from inspection.tables import table_of
-from schemas.errors import InputError
-from schemas.folder import Folder
+from pairloom.errors import InputError
+from pairloom.store.folder import Folder
 
 BEST = ("curate", "shards", "download", "regions", "tags", "negatives")  # where a row is looked for first
 NAMING = ("image_id", "url", "key")  # columns that name a row

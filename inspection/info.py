@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inspection.dataset import MAIN_INPUT, OF_A_PART, open_dataset
-from schemas.folder import Folder
+from pairloom.store.folder import Folder
 
 
 def info(path: Path | str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from inspection.dataset import QUARANTINE, Dataset, open_dataset
 from inspection.examples import Example, examples, regions_of
 from inspection.find import Place, find_row
 from inspection.tables import table_of
-from schemas.errors import InputError
-from schemas.folder import is_table
-from schemas.table import Blob, Column
+from pairloom.errors import InputError
+from pairloom.store.folder import is_table
+from pairloom.table import Blob, Column
 
 LONG = 300  # characters of a value that are shown
 NUMBERS = 8  # numbers of a blob that are shown

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pairloom.table import Blob, Column, Table
 from schemas.patches import PATCHES_METADATA
 from schemas.qa import QA_METADATA
 from schemas.quarantine import REASONS
 from schemas.regions import REGIONS_METADATA
 from schemas.similar import SIMILAR_METADATA
-from schemas.table import Blob, Column, Table
 
 NAMES = (
     "urls",

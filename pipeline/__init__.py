@@ -1,3 +1,5 @@
 """Everything that surrounds a stage: params, executor, store, command line."""
 
-import schemas as _  # noqa: F401  first: it turns off what would phone home
+from pairloom import offline
+
+offline.stay_offline()  # before a library is imported that would phone home

@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.store import replace_text
-from schemas.folder import COMPANIONS, Folder
-from schemas.regions import FEATURE_DTYPE, REGIONS_METADATA
+from pairloom.layout import FEATURE_DTYPE
+from pairloom.store.folder import COMPANIONS, Folder
+from pairloom.store.writing import replace_text
+from pairloom.table import Blob
+from schemas.regions import REGIONS_METADATA
 from schemas.shards import SHARDS
-from schemas.table import Blob
 
 FACTS = ("detector", "checkpoint", "feature_width", FEATURE_DTYPE, "prob_width")  # short ones of the file metadata
 

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from pairloom.errors import PairloomError
 from pipeline.memory import keep_freed_memory
 from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, shards, texts, training
 from pipeline.verbs.common import Outcome
-from schemas.errors import PairloomError
 
 EXAMPLES = """examples:
   pairloom run --urls my.csv --out my-data      every stage on your own list
@@ -56,7 +56,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def _fail(error: PairloomError, as_json: bool) -> None:
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     if as_json:
-        what, where, fix = error.args
+        what, where, fix = error.args[:3]
         print(json.dumps({"error": type(error).__name__, "what": what, "where": where, "fix": fix}))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from schemas.errors import ConfigError
-from schemas.typed import build as build
+from pairloom.errors import ConfigError
+from pairloom.typed import build as build
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,7 +163,7 @@ def disk(folder: Path) -> Check:
     return Check(topic="disk", name=str(folder), found=f"{free:.1f} GiB free", ok=ok, cure=cure)
 
 
-def starter(path: Path = CHECKOUT / "stages/regions/starter.safetensors") -> Check:
+def starter(path: Path = CHECKOUT / "stages/regions/starter/starter.safetensors") -> Check:
     """The weights of the detector that ships with the project."""
     if path.is_file() and path.stat().st_size > 0:
         size = f"{path.stat().st_size / 1e6:.1f} MB"

@@ -14,16 +14,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairloom.errors import StoreError
+from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
+from pairloom.store.writing import Writer, only_writer, sha256_file
 from pipeline import fingerprints
 from pipeline.card import write_card
 from pipeline.cluster import Died, Pool, open_pool
 from pipeline.config import RunConfig, as_json
 from pipeline.progress import Progress
 from pipeline.stage import LoadedStage, load
-from pipeline.store import Writer, only_writer, sha256_file
 from pipeline.task import Places, Task, probe, run_task
-from schemas.errors import StoreError
-from schemas.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
 from schemas.quarantine import QUARANTINE
 from stages.contract import Before, Counts
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.store import sha256_file
-from schemas.errors import ConfigError, StoreError
-from schemas.folder import Entry, Folder, Header
+from pairloom.errors import ConfigError, StoreError
+from pairloom.store.folder import Entry, Folder, Header
+from pairloom.store.writing import sha256_file
 from stages.contract import Planned, Scope
 
 

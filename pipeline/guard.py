@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairloom.errors import PairloomError, RunError
 from pipeline.stage import LoadedStage
-from schemas.errors import PairloomError, RunError
 from schemas.quarantine import QUARANTINE
-from schemas.rejects import Reject, quarantine
 from stages.contract import Result
+from stages.rejects import Reject, quarantine
 
 Tables = Sequence[pa.Table]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairloom.errors import StoreError
+from pairloom.store.folder import Header, is_table, open_folder
+from pairloom.store.writing import Writer, write_shard
+from pairloom.table import Table
 from pipeline.config import as_json
 from pipeline.executor import Done
 from pipeline.fingerprints import refuse_mixture
-from pipeline.store import Writer, write_shard
-from schemas.errors import StoreError
-from schemas.folder import Header, is_table, open_folder
-from schemas.table import Table
 from schemas.urls import URLS
 from stages.contract import Counts
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pairloom.errors import ConfigError, InputError, StoreError
+from pairloom.store import index
+from pairloom.store.folder import Entry, Folder, Header, open_folder, sha256_of
+from pairloom.store.writing import Writer, write_index, write_shard
 from pipeline.card import write_card
 from pipeline.progress import Progress
-from pipeline.store import Writer, write_index, write_shard
-from schemas import index
-from schemas.errors import ConfigError, InputError, StoreError
-from schemas.folder import Entry, Folder, Header, open_folder, sha256_of
 from schemas.shards import SHARDS
 
 Keep = Callable[[pa.Table], pa.Array]  # small columns of a shard -> bool of each row

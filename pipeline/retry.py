@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairloom.errors import StoreError
+from pairloom.store.folder import Folder, is_table, open_folder
+from pairloom.store.writing import Writer, only_writer
 from pipeline.executor import Done, Options, begin, build_index, make_header, make_tasks, open_finished, run_stage
 from pipeline.fingerprints import refuse_mixture
 from pipeline.stage import load
-from pipeline.store import Writer, only_writer
 from pipeline.task import Places, Task
-from schemas.errors import StoreError
-from schemas.folder import Folder, is_table, open_folder
 from stages.contract import PARTIAL
 from stages.download import finished
 from stages.download.spool import Spool

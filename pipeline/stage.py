@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.errors import ConfigError
-from schemas.table import Table
+from pairloom.errors import ConfigError
+from pairloom.table import Table
 from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
 
 ORDER = ("download", "curate", "regions", "tags", "negatives", "shards")  # of `pairloom run`; dvc.yaml has the same
@@ -39,6 +39,7 @@ class LoadedStage:
     summary: Callable[[Corpus], dict[str, Any]]
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
     overlap: int
+    asked_by: Mapping[str, str]
 
 
 def load(name: str) -> LoadedStage:
@@ -69,4 +70,5 @@ def load(name: str) -> LoadedStage:
         summary=getattr(module, "summary", lambda corpus: {}),
         check=getattr(module, "check", lambda counts, config, rejects: None),
         overlap=getattr(module, "OVERLAP", 1),
+        asked_by=getattr(module, "ASKED_BY", {}),
     )

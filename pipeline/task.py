@@ -15,13 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pairloom.errors import RunError
+from pairloom.store.folder import Entry, Header, read_shard
+from pairloom.store.writing import write_index, write_shard
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
 from pipeline.stage import LoadedStage, load
-from pipeline.store import write_index, write_shard
-from schemas.errors import RunError
-from schemas.folder import Entry, Header, read_shard
 from stages.contract import PARTIAL
 
 _OPENING = threading.Lock()

@@ -1,5 +1,5 @@
-"""The tables: one module each, with the meaning, unit and shape of every column, and the errors."""
+"""The tables: one module each, with the meaning, unit and shape of every column."""
 
-from schemas import offline
+from pairloom import offline
 
-offline.stay_offline()  # before anything else of ours or others' is imported
+offline.stay_offline()  # before a library is imported that would phone home

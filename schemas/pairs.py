@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.table import Column, Table
+from pairloom.table import Column, Table
 from schemas.urls import EXTRA
 
 CAPTION = pa.struct(

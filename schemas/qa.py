@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.table import Column, Table
+from pairloom.table import Column, Table
 
 ANSWER = pa.struct([pa.field("text", pa.string(), nullable=False), pa.field("score", pa.float32(), nullable=False)])
 QUESTION = pa.struct(

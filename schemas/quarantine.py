@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.table import Column, Table
+from pairloom.table import Column, Table
 
 # The fixed vocabulary of reasons: meaning, and whether trying again may help.
 REASONS: dict[str, tuple[str, bool]] = {

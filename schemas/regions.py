@@ -2,9 +2,8 @@
 
 import pyarrow as pa
 
-from schemas.table import Column, Table, blob
-
-FEATURE_DTYPE = "feature_dtype"  # key of the file metadata; shards may store features otherwise than regions
+from pairloom.layout import BLOBS, FEATURE_DTYPE
+from pairloom.table import Column, Table
 
 REGIONS = Table(
     name="regions",
@@ -16,34 +15,32 @@ REGIONS = Table(
         Column("width", pa.int32(), "pixels of the stored image"),
         Column("height", pa.int32(), "pixels of the stored image"),
         Column("num_regions", pa.uint8(), "1 to 100"),
-        Column("boxes", blob("<f4", "num_regions", 4), "x1 y1 x2 y2, pixels of the stored image"),
-        Column("class_ids", blob("<u2", "num_regions"), "index into the metadata's `classes`"),
+        Column("boxes", BLOBS["boxes"], "x1 y1 x2 y2, pixels of the stored image"),
+        Column("class_ids", BLOBS["class_ids"], "index into the metadata's `classes`"),
         Column(
             "class_scores",
-            blob("<f4", "num_regions"),
+            BLOBS["class_scores"],
             "detector confidence of that class, 0 to 1; descending if the metadata's `order` is `score`",
         ),
-        Column("attribute_ids", blob("<u2", "num_regions"), "index into the metadata's `attributes`"),
-        Column("attribute_scores", blob("<f4", "num_regions"), "confidence of that attribute, 0 to 1"),
+        Column("attribute_ids", BLOBS["attribute_ids"], "index into the metadata's `attributes`"),
+        Column("attribute_scores", BLOBS["attribute_scores"], "confidence of that attribute, 0 to 1"),
         Column(
             "features",
-            blob("<f2", "num_regions", "feature_width", dtype_key=FEATURE_DTYPE),
+            BLOBS["features"],
             "input of the class head, one vector a region",
         ),
-        Column("prob_ids", blob("<u2", "num_regions", "prob_width"), "the most probable classes, best first"),
-        Column(
-            "prob_values", blob("<f2", "num_regions", "prob_width"), "their probabilities; all others share the rest"
-        ),
+        Column("prob_ids", BLOBS["prob_ids"], "the most probable classes, best first"),
+        Column("prob_values", BLOBS["prob_values"], "their probabilities; all others share the rest"),
         Column(
             "prob_background",
-            blob("<f4", "num_regions"),
+            BLOBS["prob_background"],
             "probability of none of the classes; the classes not stored have 1 − this − the sum of prob_values",
             nullable=True,
         ),
-        Column("proposals", blob("<f4", "num_regions", 4), "what was pooled: boxes before regression", nullable=True),
+        Column("proposals", BLOBS["proposals"], "what was pooled: boxes before regression", nullable=True),
         Column(
             "grid",
-            blob("<f2", "grid_side", "grid_side", "feature_width", dtype_key="grid_dtype"),
+            BLOBS["grid"],
             "the whole image through the layers of the class head, pooled to a grid of cells, row by row",
             nullable=True,
         ),

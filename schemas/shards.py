@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from pairloom.layout import BLOBS
+from pairloom.table import Column, Table
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
 from schemas.patches import PATCHES
 from schemas.qa import QA
 from schemas.regions import REGIONS
 from schemas.similar import SIMILAR
-from schemas.table import Column, Table, blob
 from schemas.tags import TAGS
 
 LEFT_OUT = ("original_width", "original_height", "phash")
@@ -18,7 +19,7 @@ TWICE = ("image_id", "width", "height", "source")  # regions repeat these of pai
 
 FEATURE_SCALES = Column(
     "feature_scales",
-    blob("<f4", "num_regions"),
+    BLOBS["feature_scales"],
     "where features are whole numbers (<i1): times this they are the feature; else null",
     nullable=True,
 )

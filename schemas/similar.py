@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
+from pairloom.table import Column, Table
 from schemas.negatives import NEGATIVE
-from schemas.table import Column, Table
 
 SIMILAR = Table(
     name="similar",

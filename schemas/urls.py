@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from schemas.table import Column, Table
+from pairloom.table import Column, Table
 
 CAPTION_IN = pa.struct([pa.field("text", pa.string(), nullable=False), pa.field("lang", pa.string())])
 EXTRA = pa.map_(pa.string(), pa.string())

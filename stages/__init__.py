@@ -1,3 +1,5 @@
 """What is computed, one module or folder a stage; never where it lies or who runs it."""
 
-import schemas as _  # noqa: F401  first: it turns off what would phone home
+from pairloom import offline
+
+offline.stay_offline()  # before a library is imported that would phone home

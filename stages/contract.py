@@ -28,6 +28,8 @@ and, where it needs them:
                                 tables, read one by one as they are asked for
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
                                 that waits more than it computes
+    ASKED_BY: dict              beginning of a column's name -> the setting that makes the stage write it, where the
+                                default leaves it null
 
 A Config with a field `workers` is told by the executor over how many processes the work is spread. A stage may keep
 what it has finished of a shard, so that a killed run need not do it again, in folder/PARTIAL/<shard>; the executor
@@ -47,7 +49,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from schemas.table import Table
+from pairloom.table import Table
 
 PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
 

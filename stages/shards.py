@@ -12,16 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import vectors
-from schemas.errors import ConfigError
+from pairloom import vectors
+from pairloom.errors import ConfigError
+from pairloom.layout import FEATURE_DTYPE
+from pairloom.table import Array, Blob, Column, metadata
 from schemas.patches import PATCHES_METADATA
 from schemas.qa import QA_METADATA
-from schemas.regions import FEATURE_DTYPE, REGIONS
-from schemas.rejects import Reject, quarantine
+from schemas.regions import REGIONS
 from schemas.shards import SHARDS
 from schemas.similar import SIMILAR_METADATA
-from schemas.table import Array, Blob, Column, metadata
 from stages.contract import Corpus, Planned
+from stages.rejects import Reject, quarantine
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS

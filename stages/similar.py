@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
 from schemas.similar import SIMILAR, SIMILAR_METADATA
 from stages import negatives
 from stages.contract import Corpus

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from schemas.errors import ConfigError, SchemaError
+from pairloom.errors import ConfigError, SchemaError
+from pairloom.table import Blob, metadata
 from schemas.regions import REGIONS
-from schemas.table import Blob, metadata
 from schemas.tags import TAG, TAGS
 
 Ints = npt.NDArray[np.int64]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests import bare_reader
-from tests.trainer.data.loading import WORDS, table_of
+from tests.pairloom.loader.loading import WORDS, table_of
 
-VERSIONS = Path(__file__).parent / "trainer" / "data" / "versions"
+VERSIONS = Path(__file__).parent / "pairloom/loader/versions"
 
 
 @pytest.mark.parametrize("version", sorted(path.name for path in VERSIONS.iterdir()))

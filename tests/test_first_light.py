@@ -21,14 +21,17 @@ import pytest
 import yaml
 from PIL import Image
 
+from demo import scenes, things
+from demo.backdrops import SAMPLE, backgrounds
 from inspection.lint import lint
-from schemas.folder import open_folder
-from stages.sample import scenes, things
-from stages.sample.backdrops import SAMPLE, backgrounds
+from pairloom.store.folder import open_folder
 from tests.pipeline.helpers import hashes
 
 HERE = Path(__file__).resolve().parents[1]
-ROOMS = ("schemas", "stages", "pipeline", "trainer", "inspection", "formats", "install")
+ROOMS = (
+    *("pairloom", "schemas", "formats", "demo", "stages", "trainer", "systems", "inspection", "pipeline"),
+    "install",
+)
 ROWS = 24
 STAGES = ("download", "curate", "regions", "tags", "negatives", "shards")
 

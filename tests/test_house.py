@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,41 +14,69 @@ from pipeline.stage import OPTIONAL, ORDER, load
 
 HERE = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
-    "schemas": set(),
-    "stages": {"schemas"},
-    "formats": {"schemas"},
-    "inspection": {"schemas", "formats"},
-    "trainer": {"schemas"},
-    "pipeline": {"schemas", "stages", "formats", "inspection", "trainer", "install"},
+    "pairloom": set(),
+    "schemas": {"pairloom"},
+    "formats": {"pairloom", "schemas"},
+    "demo": {"pairloom", "schemas"},
+    "stages": {"pairloom", "schemas", "formats", "demo"},
+    "trainer": {"pairloom"},
+    "systems": {"pairloom", "trainer"},
+    "inspection": {"pairloom", "schemas", "formats"},
+    "install": {"pairloom"},
+    "pipeline": {"pairloom", "schemas", "formats", "demo", "stages", "trainer", "systems", "inspection", "install"},
 }
 DVC = yaml.safe_load((HERE / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PARAMS = yaml.safe_load((HERE / "params.yaml").read_text(encoding="utf-8"))
 
 
-def imports(file: Path) -> Iterator[str]:
-    """Top-level names of all modules that the file imports, also inside functions."""
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of every room."""
+    files = [file for room in MAY_IMPORT for file in sorted((HERE / room).rglob("*.py"))]
+    return {dotted(file): file for file in files}
+
+
+def dotted(file: Path) -> str:
+    parts = file.relative_to(HERE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(file: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Our modules that the file imports, also inside functions and for type checking alone."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.partition(".")[0]
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & known.keys()
+            yield from submodules
+            if len(submodules) < len(node.names):
+                yield node.module
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))
 def test_nothing_imports_upward(room: str) -> None:
-    ours = set(MAY_IMPORT) | {"tests", "benchmarks", "install"}
+    known = modules()
+    outside = {"tests", "benchmarks"}
     for file in sorted((HERE / room).rglob("*.py")):
-        wrong = {name for name in imports(file) if name in ours} - MAY_IMPORT[room] - {room}
+        wrong = {name.partition(".")[0] for name in imports(file, known)} - MAY_IMPORT[room] - {room}
         assert not wrong, f"{file.relative_to(HERE)} imports {sorted(wrong)}"
+        assert not outside & {name.partition(".")[0] for name in every_import(file)}
 
 
-def test_the_loader_knows_no_model_and_no_objective() -> None:
-    for file in sorted((HERE / "trainer/data").glob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "trainer":
-                named = [f"{node.module}.{alias.name}" for alias in node.names]
-                rooms = {name.split(".")[1] for name in named}
-                assert rooms <= {"data", "recipe", "contract"}, f"{file.name} imports {named}"
+def every_import(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    known = modules()
+    graph = {name: set(imports(file, known)) - {name} for name, file in known.items()}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"these import each other: {' → '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("name", [*ORDER, *OPTIONAL])

@@ -1,3 +1,5 @@
-"""Reads the shards and trains: batch, data, loop, models, objectives, recipes."""
+"""Trains any recipe on shards; what there is to train lies in systems/."""
 
-import schemas as _  # noqa: F401  first: it turns off what would phone home
+from pairloom import offline
+
+offline.stay_offline()  # before a library is imported that would phone home

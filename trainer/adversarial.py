@@ -7,11 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.data.batch import Batch
-from trainer.layers import full
+from pairloom.loader.batch import Batch
+from trainer.contract import Nudges
 from trainer.learner import Learner, Losses
-from trainer.models.single_stream import Nudges
-from trainer.precision import Arithmetic
+from trainer.precision import Arithmetic, as_float32
 from trainer.ranks import mean_of_all
 from trainer.recipe import Adversarial
 
@@ -104,7 +103,7 @@ def symmetric_kl(one: list[Tensor], other: list[Tensor]) -> Tensor:
     """KL(one ‖ other) + KL(other ‖ one) in nats, mean over the predictions of each objective, added over objectives."""
     total = torch.zeros(())
     for first, second in zip(one, other, strict=True):
-        p, q = (full(logits).log_softmax(dim=-1) for logits in (first, second))
+        p, q = (as_float32(logits).log_softmax(dim=-1) for logits in (first, second))
         summed = ((p.exp() - q.exp()) * (p - q)).sum()
         total = total + mean_of_all(summed / max(len(p), 1), torch.tensor(len(p)))
     return total

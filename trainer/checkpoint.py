@@ -11,12 +11,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from schemas.errors import InputError
-from trainer import recipe as recipes
+from pairloom.errors import InputError
+from pairloom.loader.tokenizer import Tokenizer
+from pairloom.loader.tokenizer import load as load_tokenizer
 from trainer.contract import Shapes
-from trainer.data.tokenizer import Tokenizer
-from trainer.data.tokenizer import load as load_tokenizer
 from trainer.learner import Learner
+from trainer.recipe import Parts, parse
 
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
 
@@ -33,14 +33,14 @@ def save(out: Path, learner: Learner, tokenizer: Tokenizer, metrics: dict[str, A
     (out / CARD).write_text(card(learner, metrics), encoding="utf-8")
 
 
-def load(out: Path) -> tuple[Learner, Tokenizer]:
-    """What `save` wrote. Raises InputError if it is not there or damaged."""
+def load(out: Path, parts: Parts) -> tuple[Learner, Tokenizer]:
+    """What `save` wrote, of modules that `parts` finds. Raises InputError if it is not there or damaged."""
     try:
         config = json.loads((out / CONFIG).read_text(encoding="utf-8"))
         state = load_file(out / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"it is not a checkpoint: {error}", str(out), "name the folder that training wrote") from error
-    recipe = recipes.parse(config["settings"], config["recipe"], config["size"], where=str(out / CONFIG))
+    recipe = parse(config["settings"], config["recipe"], config["size"], str(out / CONFIG), parts)
     learner = Learner(recipe, Shapes(**config["shapes"]))
     try:
         learner.load_state_dict(state)
@@ -55,10 +55,11 @@ def take_over(learner: Learner, out: Path) -> None:
     What the two have in common by name and shape is taken over: the model, and heads of the same objectives, but no
     head that would give its answers other names. Raises InputError if that is nothing of the model.
     """
-    before, own = load(out)[0], learner.state_dict()
+    before, own = load(out, learner.recipe.parts)[0], learner.state_dict()
     fitting = {n: v for n, v in before.state_dict().items() if n in own and own[n].shape == v.shape}
     if tuple(before.shapes.answers) != tuple(learner.shapes.answers):
-        heads = tuple(f"heads.{key}." for key, part in learner.recipe.objectives.items() if part.name == "qa")
+        objectives = learner.recipe.objectives.items()
+        heads = tuple(f"heads.{key}." for key, part in objectives if "answers" in part.numbered_by)
         fitting = {name: value for name, value in fitting.items() if not name.startswith(heads)}
     if not any(name.startswith("model.") for name in fitting):
         raise InputError("no weight of its model fits", str(out), f"train recipe {learner.recipe.name} without --init")
@@ -93,7 +94,7 @@ def card(learner: Learner, metrics: dict[str, Any]) -> str:
             "",
             f"Recipe: {recipe.paper}. {learner.parameter_count():,} parameters, {metrics['steps']} steps of "
             f"{metrics['batch_size']} rows, seed {metrics['seed']}; {metrics['rows']['train']} rows to train on, "
-            f"{metrics['rows']['val']} held out. Trained from scratch by pairloom; `trainer.checkpoint.load` opens it.",
+            f"{metrics['rows']['val']} held out. Trained from scratch by pairloom; systems.checkpoints opens it.",
             "",
             "| objective | held-out loss untrained | trained | right | best constant guess |",
             "|---|---|---|---|---|",

@@ -1,6 +1,6 @@
 """What the parts of a recipe offer: units, models and objectives are modules, found by the name that the recipe gives.
 
-A recipe names one module of trainer/units, one of trainer/models and any number of trainer/objectives, each with its
+A recipe names one module of systems/units, one of systems/models and any number of systems/objectives, each with its
 settings. Like a stage, such a module is the interface: no registry, no decorator, no base class, and nothing that asks
 which system is being trained. What objectives may expect of a model is a Protocol too, so that one objective serves
 every model that offers as much: words and units that have seen each other (Fusion), or two towers (Towers).
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # trainer/data imports this file
-    from trainer.data.batch import Batch, Example, Pixels, Regions
-    from trainer.data.prepare import Make
-    from trainer.data.questions import Question
-    from trainer.data.row import Row
+from pairloom.loader.batch import Batch, Example, Pixels, Regions
+from pairloom.loader.pair import Pair
+from pairloom.loader.prepare import Make
+from pairloom.loader.row import Row
 
 
 @dataclass(frozen=True)
@@ -48,18 +47,6 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """What goes into one example, before anything is read or made of it."""
-
-    row: Row  # that the example is about
-    image: Row  # whose image
-    text: str
-    second: str | None  # a text that follows it, such as tags
-    mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
-    question: Question | None = None  # that the text asks, unless it was replaced since
-
-
-@dataclass(frozen=True)
 class Encoded:
     """Words and units that have seen each other; U units (regions, patches or cells of a grid)."""
 
@@ -84,6 +71,14 @@ class Widths:
     words: int
     units: int
     pooled: int
+
+
+@dataclass(frozen=True)
+class Nudges:
+    """What is added to the embeddings of words and to the features of regions."""
+
+    words_BTH: Tensor | None = None
+    regions_BRD: Tensor | None = None
 
 
 class Fusion(Protocol):
@@ -120,7 +115,7 @@ class Towers(Protocol):
 
 
 class Unit(Protocol):
-    """trainer/units/<name>.py: what an image becomes."""
+    """systems/units/<name>.py: what an image becomes."""
 
     Settings: type[Any]
 
@@ -135,7 +130,7 @@ class Unit(Protocol):
 
 
 class Model(Protocol):
-    """trainer/models/<name>.py."""
+    """systems/models/<name>.py."""
 
     Settings: type[Any]
 
@@ -143,7 +138,7 @@ class Model(Protocol):
 
 
 class Objective(Protocol):
-    """trainer/objectives/<name>.py: how rows are prepared for it, the parameters it adds, and its loss."""
+    """systems/objectives/<name>.py: how rows are prepared for it, the parameters it adds, and its loss."""
 
     Settings: type[Any]
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pairloom.loader.batch import Batch, collate
+from pairloom.loader.order import row_rng
+from pairloom.loader.prepare import Make, held_out
+from pairloom.loader.rows import Rows
 from trainer.contract import Scored
-from trainer.data.batch import Batch, collate
-from trainer.data.order import row_rng
-from trainer.data.prepare import Make, held_out
-from trainer.data.rows import Rows
 from trainer.learner import Learner
 from trainer.recipe import Part
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.errors import RunError
+from pairloom.errors import RunError
 
 POINTS = 40  # of a loss curve
 

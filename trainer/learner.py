@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
+from pairloom.loader.batch import Batch
+from pairloom.loader.tokenizer import Tokenizer
 from trainer.balance import adaptive
 from trainer.contract import Scored, Shapes
-from trainer.data.batch import Batch
-from trainer.data.tokenizer import Tokenizer
 from trainer.ranks import of_all
 from trainer.recipe import Part, Recipe
 
@@ -34,7 +33,7 @@ class Learner(nn.Module):
         super().__init__()
         self.recipe, self.shapes, self.kinds = recipe, shapes, recipe.steps()
         self.model = recipe.model.module.build(recipe.model.settings, shapes)
-        if recipe.training.adversarial and "nudges" not in inspect.signature(self.model.forward).parameters:
+        if recipe.training.adversarial and not getattr(self.model, "takes_nudges", False):
             given = f"model {recipe.model.name} takes no perturbations"
             raise ConfigError(given, f"recipe {recipe.name}", "leave training.adversarial out, or take single_stream")
         self.heads = nn.ModuleDict(

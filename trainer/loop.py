@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from schemas.errors import ConfigError
-from schemas.folder import sha256_of
+from pairloom.errors import ConfigError
+from pairloom.loader import Loader, Options
+from pairloom.loader import tokenizer as tokenizers
+from pairloom.loader.batch import Batch
+from pairloom.loader.prepare import Make
+from pairloom.loader.rows import Rows, open_rows
+from pairloom.loader.texts import Texts, open_texts
+from pairloom.store.folder import sha256_of
 from trainer import checkpoint, optimise, ranks, state
-from trainer import recipe as recipes
-from trainer.data import Loader, Options
-from trainer.data import tokenizer as tokenizers
-from trainer.data.prepare import Make
-from trainer.data.rows import Rows, open_rows
-from trainer.data.texts import Texts, open_texts
 from trainer.evaluate import Held, held_out_losses, retrieval
 from trainer.history import History, Point
 from trainer.learner import Learner, shapes_of
@@ -77,15 +77,15 @@ class TrainResult:
 
 
 def train(
-    name: str, shards: Path, config: Config, report: Report | None = None, out: Path | None = None
+    recipe: Recipe, shards: Path, config: Config, report: Report | None = None, out: Path | None = None
 ) -> TrainResult:
-    """Train recipe `name` on the train shards and test it on the val shards.
+    """Train a recipe, loaded with config.overrides(), on the train shards and test it on the val shards.
 
     The same shards, settings, number of threads and machine give the same weights, whether or not a run was killed and
     began again: beside `out` lies what it goes on from. Under torchrun all ranks train together, and each tests what
     came out. Raises ConfigError or StoreError before any work if the recipe asks for what the shards lack.
     """
-    recipe, world = recipes.load(name, config.size, config.overrides()), ranks.launched()
+    world = ranks.launched()
     world.check(recipe.training.batch_size)
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
@@ -147,7 +147,7 @@ def _vocabulary(recipe: Recipe, config: Config) -> tokenizers.Tokenizer | None:
     return None if config.vocabulary is None else tokenizers.load(Path(config.vocabulary), recipe.text)
 
 
-def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> Loader:
+def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> Loader[Batch]:
     """This rank's."""
     world, training = ranks.launched(), recipe.training
     return Loader(

@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pairloom.loader import Loader
+from pairloom.loader.batch import Batch
 from trainer import adversarial, ranks
-from trainer.data import Loader
-from trainer.data.batch import Batch
 from trainer.history import History
 from trainer.learner import Learner, Losses
 from trainer.precision import Arithmetic
@@ -26,7 +26,7 @@ Report = Callable[[int, int, str, float, float], None]  # step, steps, objective
 
 def run(
     learner: Learner,
-    loader: Loader,
+    loader: Loader[Batch],
     seed: int,
     arithmetic: Arithmetic,
     report: Report | None = None,

@@ -16,6 +16,11 @@ Precision = Literal["float32", "bfloat16", "float16"]
 SHORT = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def as_float32(values: Tensor) -> Tensor:
+    """The values in float32 at least: losses are not computed in half precision."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 class Arithmetic:
     """device: torch's name of the kind. autocast: to be entered around the forward passes.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
-from schemas.errors import ConfigError, RunError
+from pairloom.errors import ConfigError, RunError
 from trainer.contract import Scored
 
 TIMES = count()  # that this process has joined others, as they have it

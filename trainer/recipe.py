@@ -1,34 +1,21 @@
-"""Recipes: one YAML file a system, read into frozen dataclasses; a wrong key or value stops before any work."""
+"""A recipe: what is trained, and how, as frozen dataclasses; a wrong key or value stops before any work."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import importlib
+import importlib.util
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-import yaml
-
-from schemas.errors import ConfigError
-
-FOLDER = Path(__file__).parent / "recipes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """Section `text`: which captions, and how they become tokens."""
-
-    tokenizer: Literal["wordpiece", "byte_bpe", "unigram"]
-    vocab_size: int  # of a tokenizer that is trained here
-    lowercase: bool
-    max_tokens: int  # start and end included; what is longer is cut
-    languages: tuple[str, ...] = ()  # BCP 47 codes; empty means all. A caption without a code is always taken
-    second: Literal["none", "tags"] = "none"  # what follows the caption as a second text
+from pairloom.errors import ConfigError
+from pairloom.loader.plan import Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +71,26 @@ class Retrieval:
     max_images: int = 128  # pairs grow with its square
 
 
+class Parts(Protocol):
+    """Where the modules are that recipes name; systems.parts.Shelf is one. Small and frozen: it is pickled."""
+
+    def home(self, kind: str, name: str) -> str | None:
+        """Of a module of this kind (units, models, objectives): its dotted name or its file; None if there is none."""
+
+    def names(self, kind: str) -> list[str]:
+        """The modules of this kind."""
+
+
 @dataclass(frozen=True)
 class Part:
-    """A module of trainer/ that the recipe names, with its settings.
+    """A module that the recipe names, with its settings.
 
-    For objectives alone: ratio, how often it is drawn; step, the name of the step that it shares with others, and
-    weight, of its loss there, which counts from the share `start` of the training on. A step is one batch and one pass
-    of the model, drawn as often as all its objectives.
+    home: where it is, a dotted name or a file. For objectives alone: ratio, how often it is drawn; step, the name of
+    the step that it shares with others, and weight, of its loss there, which counts from the share `start` of the
+    training on. A step is one batch and one pass of the model, drawn as often as all its objectives.
     """
 
-    package: str
-    name: str
+    home: str
     settings: Any
     ratio: float = 1
     step: str = ""
@@ -103,13 +99,30 @@ class Part:
 
     @property
     def module(self) -> Any:
-        """trainer/<package>/<name>.py; trainer.contract says what it offers. Not a field: modules cannot be pickled."""
-        return _module(self.package, self.name)
+        """trainer.contract says what it offers. Not a field: modules cannot be pickled."""
+        return _module(self.home)
+
+    @property
+    def numbered_by(self) -> tuple[str, ...]:
+        """Of an objective: the lists of the shards' metadata whose entries its head numbers."""
+        return getattr(self.module, "NUMBERED_BY", ())
+
+    @property
+    def name(self) -> str:
+        return Path(self.home).stem if self.home.endswith(".py") else self.home.rpartition(".")[2]
 
 
 @functools.cache  # the loader asks for it with every row
-def _module(package: str, name: str) -> Any:
-    return importlib.import_module(f"trainer.{package}.{name}")
+def _module(home: str) -> Any:
+    if not home.endswith(".py"):
+        return importlib.import_module(home)
+    spec = importlib.util.spec_from_file_location(f"recipe_part_{Path(home).stem}", home)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,8 @@ class Recipe:
     objectives: dict[str, Part]
     training: Training
     retrieval: Retrieval | None  # None: nothing is matched
-    expects: dict[str, float]  # how far above chance each score should come on the sample's scenes (trainer/table.py)
+    expects: dict[str, float]  # how far above chance each score should come on the sample's scenes (systems/table.py)
+    parts: Parts = field(repr=False)
     source: dict[str, Any] = field(repr=False, default_factory=dict)  # what it was read from, for the checkpoint
 
     def columns(self) -> tuple[str, ...]:
@@ -143,39 +157,14 @@ class Recipe:
             kinds.setdefault(part.step or name, {})[name] = part
         return kinds
 
+    def numbered_by(self) -> frozenset[str]:
+        """Keys of the shards' metadata whose entries an objective numbers by itself."""
+        return frozenset(key for part in self.objectives.values() for key in part.numbered_by)
 
-def names() -> list[str]:
-    """The recipes that there are."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def path_of(name: str) -> Path:
-    """The recipe's file. Raises ConfigError if there is none."""
-    if name not in names():
-        raise ConfigError(f"there is no recipe {name!r}", "trainer/recipes", f"take one of: {', '.join(names())}")
-    return FOLDER / f"{name}.yaml"
-
-
-def load(name: str, size: str = "base", overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of this name; its section `sizes.<size>`, then the overrides, replace single settings."""
-    path, document = path_of(name), _document(name)
-    sizes = document.pop("sizes", {})
-    if size != "base" and size not in sizes:
-        raise ConfigError(f"recipe {name} has no size {size}", str(path), f"take one of: {', '.join(['base', *sizes])}")
-    document = merge(merge(document, sizes.get(size, {})), overrides or {})
-    if only := document.pop("only", None):  # of the objectives of the recipe that it extends
-        left_out = document["objectives"].keys() - set(only)
-        for part in ("objectives", "expects"):
-            kept = {key: value for key, value in (document.get(part) or {}).items() if key not in left_out}
-            document[part] = kept
-    return parse(document, name, size, where=f"trainer/recipes/{name}.yaml")
-
-
-def _document(name: str) -> dict[str, Any]:
-    """The file as mappings, on top of the recipe that it `extends`, whose promises are not its own."""
-    document: dict[str, Any] = yaml.safe_load(path_of(name).read_text(encoding="utf-8"))
-    below = document.pop("extends", None)
-    return document if below is None else merge(_document(below) | {"expects": {}}, document)
+    def shows_text_alone(self) -> bool:
+        """Whether an objective has rows of text without an image."""
+        parts = [part for part in self.objectives.values() if hasattr(part.module, "text_alone")]
+        return any(part.module.text_alone(part.settings) for part in parts)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,11 +176,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse(document: Mapping[str, Any], name: str, size: str, where: str) -> Recipe:
+def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: Parts) -> Recipe:
     """A recipe from its document. Raises ConfigError naming the key."""
     known = {"paper", "text", "units", "model", "objectives", "training", "retrieval"}
     _exactly(document, known | {"expects"}, where, known)
-    objectives = {key: _part("objectives", key, value, where) for key, value in document["objectives"].items()}
+    objectives = {key: _part("objectives", key, value, where, parts) for key, value in document["objectives"].items()}
     matched = document["retrieval"]
     retrieval = None if matched is None else build(Retrieval, matched, f"{where}, retrieval")
     if retrieval is not None and retrieval.objective not in objectives:
@@ -202,12 +191,13 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str) -> Reci
         size=size,
         paper=document["paper"],
         text=build(Text, document["text"], f"{where}, text"),
-        units=_only(document, "units", where),
-        model=_only(document, "model", where),
+        units=_only(document, "units", where, parts),
+        model=_only(document, "model", where, parts),
         objectives=objectives,
         training=build(Training, document["training"], f"{where}, training"),
         retrieval=retrieval,
         expects=_expected(document.get("expects") or {}, {*objectives, "retrieval"}, where),
+        parts=parts,
         source=dict(document),
     )
 
@@ -217,33 +207,31 @@ def _expected(margins: Mapping[str, Any], known: set[str], where: str) -> dict[s
     return {name: _value(float, margin, f"{where}, expects.{name}") for name, margin in margins.items()}
 
 
-def _only(document: Mapping[str, Any], section: str, where: str) -> Part:
+def _only(document: Mapping[str, Any], section: str, where: str, parts: Parts) -> Part:
     if len(document[section]) != 1:
         raise ConfigError(f"{section} names {list(document[section])}", where, "name exactly one")
     ((name, value),) = document[section].items()
-    return _part(section if section == "units" else f"{section}s", name, value, where)
+    return _part(section if section == "units" else f"{section}s", name, value, where, parts)
 
 
-def _part(package: str, key: str, value: Mapping[str, Any] | None, where: str) -> Part:
-    """The module trainer/<package>/<key>.py with its settings; or that of the setting `module`, to have one twice."""
+def _part(kind: str, key: str, value: Mapping[str, Any] | None, where: str, parts: Parts) -> Part:
+    """The module of this name with its settings; or that of the setting `module`, to have one twice."""
     settings = dict(value or {})
     name = settings.pop("module", key)
-    available = sorted(path.stem for path in (Path(__file__).parent / package).glob("[a-z]*.py"))
-    module = importlib.import_module(f"trainer.{package}.{name}") if name in available else None
-    if module is None or not hasattr(module, "Settings"):
-        raise ConfigError(f"{package} has no {name}", where, f"take one of trainer/{package}: {', '.join(available)}")
+    home = parts.home(kind, name)
+    module: Any = None if home is None else _module(home)
+    if home is None or not hasattr(module, "Settings"):
+        raise ConfigError(f"{kind} has no {name}", where, f"take one of: {', '.join(parts.names(kind))}")
     shared = {setting: settings.pop(setting) for setting in ("ratio", "step", "weight", "start") if setting in settings}
     for setting in ("ratio", "weight"):
         given = shared.get(setting, 1)
         if not isinstance(given, int | float) or given <= 0:
-            wrong = f"{package}.{key}.{setting} is {given}"
+            wrong = f"{kind}.{key}.{setting} is {given}"
             raise ConfigError(wrong, where, "set a number above 0, or leave the objective out")
     start = shared.get("start", 0)
     if not isinstance(start, int | float) or not 0 <= start < 1:
-        raise ConfigError(
-            f"{package}.{key}.start is {start}", where, "set the share of the training, from 0 to below 1"
-        )
-    return Part(package, name, build(module.Settings, settings, f"{where}, {package}.{key}"), **shared)
+        raise ConfigError(f"{kind}.{key}.start is {start}", where, "set the share of the training, from 0 to below 1")
+    return Part(home, build(module.Settings, settings, f"{where}, {kind}.{key}"), **shared)
 
 
 Built = typing.TypeVar("Built")

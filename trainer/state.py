@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from schemas.errors import InputError
-from trainer.data import Loader
+from pairloom.errors import InputError
+from pairloom.loader import Loader
+from pairloom.loader.batch import Batch
 from trainer.history import History
 from trainer.learner import Learner
 
@@ -31,7 +32,7 @@ class Run:
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
-    loader: Loader
+    loader: Loader[Batch]
     history: History
 
     def state(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inspection.dataset import OF_A_PART, Dataset
 from inspection.lint.problem import Findings, rebuild
-from schemas.folder import Entry, Folder
+from pairloom.store.folder import Entry, Folder
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from inspection.lint.problem import Findings, rebuild
 from inspection.tables import NAMES, table_of
-from schemas import index
-from schemas.errors import SchemaError, StoreError
-from schemas.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header
+from pairloom.errors import SchemaError, StoreError
+from pairloom.store import index
+from pairloom.store.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header
 
 
 def check_files(folder: Folder, findings: Findings) -> set[str]:

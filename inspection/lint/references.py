@@ -15,8 +15,8 @@ from inspection.dataset import Dataset
 from inspection.lint import regions
 from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard
-from schemas.folder import Folder
-from schemas.table import metadata
+from pairloom.store.folder import Folder
+from pairloom.table import metadata
 
 
 @dataclass(frozen=True)

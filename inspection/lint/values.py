@@ -13,9 +13,9 @@ from inspection.lint import regions, rules
 from inspection.lint.problem import Findings, rebuild
 from inspection.lint.shard import Shard, repeat_rows
 from inspection.tables import table_of
-from schemas.errors import StoreError
-from schemas.folder import Folder
-from schemas.table import Blob, Column, metadata
+from pairloom.errors import StoreError
+from pairloom.store.folder import Folder
+from pairloom.table import Blob, Column, metadata
 
 HEAVY = ("image", "features")  # read alone, and only once
 

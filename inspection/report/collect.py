@@ -7,7 +7,7 @@ from typing import Any
 
 from inspection.dataset import Dataset
 from inspection.info import table_info
-from schemas.folder import Folder
+from pairloom.store.folder import Folder
 from schemas.quarantine import REASONS
 
 EXAMPLES = 3  # of each reason of a stage

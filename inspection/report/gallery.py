@@ -12,7 +12,7 @@ from markupsafe import Markup
 from inspection import drawing
 from inspection.dataset import Dataset
 from inspection.examples import Caption, Example, examples
-from schemas.folder import Folder
+from pairloom.store.folder import Folder
 
 PICTURES = 24  # shown, whatever the size of the data
 SHARDS_READ = 6  # for them

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inspection.report import charts
 from inspection.report.distributions import Chart
-from schemas.errors import InputError
+from pairloom.errors import InputError
 
 LETTERS = 40  # of a caption
 

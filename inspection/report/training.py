@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from inspection.report import charts
-from schemas.errors import InputError
+from pairloom.errors import InputError
 
 DIRECTIONS = (("text_to_image", "text to image"), ("image_to_text", "image to text"))
 

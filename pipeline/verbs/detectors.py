@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pairloom.errors import ConfigError, InputError
 from pipeline.verbs.common import Outcome, add_verb
-from schemas.errors import ConfigError, InputError
 
 AGREES = 0.98  # share of regions that must be found again and agree in each column
 

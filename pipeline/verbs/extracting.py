@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pairloom.errors import RunError
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import RunConfig, build
 from pipeline.executor import Options, run_stage
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb
 from pipeline.verbs.dataset import describe, facts
-from schemas.errors import RunError
 
 ROWS_PER_SHARD = 64
 SETTINGS = ("detector", "checkpoint", "selection", "max_regions", "precision", "feature_dtype", "device", "batch")
@@ -82,9 +82,9 @@ def extract(arguments: argparse.Namespace) -> Outcome:
 
 def write_files(folder: Path, out: Path, quiet: bool) -> None:
     """Bring table `files` up to date: new pictures are appended, a changed one remakes its shard and those after."""
+    from pairloom.store.folder import is_table, open_folder
     from pipeline.listing import write_table
     from schemas.files import FILES
-    from schemas.folder import is_table, open_folder
     from stages.folder.files import list_pictures
 
     known: list[str] = []

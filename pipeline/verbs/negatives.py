@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pairloom.errors import StoreError
+from pairloom.store.folder import open_folder
+from pairloom.store.writing import sha256_file, write_shard
 from pipeline.config import build
 from pipeline.progress import Progress
-from pipeline.store import sha256_file, write_shard
 from pipeline.verbs.common import Outcome, add_verb
-from schemas.errors import StoreError
-from schemas.folder import open_folder
 
 if TYPE_CHECKING:
     from stages.negatives.standalone import Mined

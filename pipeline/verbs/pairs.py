@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pairloom.errors import ConfigError, StoreError
+from pairloom.store.folder import is_table, open_folder
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import RunConfig, build, read_params
 from pipeline.executor import Done, Options, run_stage
@@ -15,8 +17,6 @@ from pipeline.stage import load
 from pipeline.task import Places
 from pipeline.verbs.common import Outcome, add_verb
 from pipeline.verbs.dataset import describe, facts
-from schemas.errors import ConfigError, StoreError
-from schemas.folder import is_table, open_folder
 from schemas.quarantine import REASONS
 
 SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them

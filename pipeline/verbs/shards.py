@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pairloom.errors import StoreError
+from pairloom.store.folder import open_folder
+from pairloom.store.verify import folders_of, verify
+from pairloom.store.writing import write_index
 from pipeline import reshape
 from pipeline.card import write_card
 from pipeline.progress import Progress
-from pipeline.store import write_index
 from pipeline.verbs.common import Outcome, add_verb
-from pipeline.verifying import folders_of, verify
-from schemas.errors import StoreError
-from schemas.folder import open_folder
 
 
 def add(verbs: Any) -> None:
@@ -54,7 +54,7 @@ def check(arguments: argparse.Namespace) -> Outcome:
     folders = folders_of(arguments.folder)
     total = sum(entry.bytes for folder in folders for entry in folder.shards)
     with Progress("verify", total, "bytes", arguments.quiet) as progress:
-        problems = [problem for folder in folders for problem in verify(folder, progress, arguments.workers)]
+        problems = [problem for folder in folders for problem in verify(folder, progress.advance, arguments.workers)]
     shards = sum(len(folder.shards) for folder in folders)
     lines = [f"{problem.file}: {problem.what}\n  fix: {problem.fix}" for problem in problems]
     text = "\n".join([*lines, f"{shards} shards, {total:,} bytes: {len(problems) or 'nothing'} wrong"])

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from formats.texts import read_texts
-from pipeline.store import Writer, write_shard
+from pairloom.errors import InputError, StoreError
+from pairloom.store.folder import Header, is_table
+from pairloom.store.writing import Writer, write_shard
 from pipeline.verbs.common import Outcome, add_verb
-from schemas.errors import InputError, StoreError
-from schemas.folder import Header, is_table
 from schemas.texts import TEXTS
 
 SHARD_TEXTS = 100_000

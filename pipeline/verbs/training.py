@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.advice import advised, made_by, settings_for
 from pipeline.config import build, read_params
 from pipeline.progress import TrainingProgress
 from pipeline.verbs.common import Outcome, add_verb
@@ -19,7 +20,7 @@ def add(verbs: Any) -> None:
         "train a recipe on shards",
         "pairloom train --recipe uniter --shards data/shards --steps 300",
     )
-    verb.add_argument("--recipe", required=True, help="a name in trainer/recipes (`pairloom recipe list`)")
+    verb.add_argument("--recipe", required=True, help="a name (`pairloom recipe list`), or a .yaml file of your own")
     verb.add_argument(
         "--shards", type=Path, default=Path("data/shards"), help="folder of shards (default: data/shards)"
     )
@@ -85,50 +86,50 @@ def add_recipe(verbs: Any) -> None:
 
 def train(arguments: argparse.Namespace) -> Outcome:
     """Train one recipe; its settings are section train.<recipe> of params.yaml."""
-    from trainer import loop, ranks, recipe
+    from systems import recipes
+    from trainer import loop, ranks
 
-    recipe.path_of(arguments.recipe)  # a wrong name stops here
-    section = read_params(arguments.params).get("train", {}).get(arguments.recipe) or {}
+    recipes.path_of(arguments.recipe)  # a wrong name stops here
+    name = recipes.name_of(arguments.recipe)
+    section = read_params(arguments.params).get("train", {}).get(name) or {}
     options = ("size", "init", "steps", "seed")
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
-    config = build(loop.Config, section | given, f"params.yaml, section train.{arguments.recipe}")
-    out = arguments.out or Path("models") / arguments.recipe
+    config = build(loop.Config, section | given, f"params.yaml, section train.{name}")
+    out = arguments.out or Path("models") / name
+    recipe = recipes.load(arguments.recipe, config.size, config.overrides())
     first = ranks.launched().rank == 0  # which alone tells and writes
-    with TrainingProgress(arguments.recipe, arguments.quiet) as progress:
-        result = loop.train(arguments.recipe, arguments.shards, config, progress if first else None, out)
+    with TrainingProgress(name, arguments.quiet) as progress, advised():
+        result = loop.train(recipe, arguments.shards, config, progress if first else None, out)
     if not first:
         return Outcome()
-    name = f"train-{arguments.recipe}"
-    loop.save(result, out, arguments.metrics / f"{name}.json", arguments.plots / f"{name}.csv")
-    return Outcome(
-        {"checkpoint": str(out), **result.metrics}, f"checkpoint: {out}\nmetrics: {arguments.metrics / name}.json"
-    )
+    metrics = arguments.metrics / f"train-{name}.json"
+    loop.save(result, out, metrics, arguments.plots / f"train-{name}.csv")
+    return Outcome({"checkpoint": str(out), **result.metrics}, f"checkpoint: {out}\nmetrics: {metrics}")
 
 
 def list_recipes(arguments: argparse.Namespace) -> Outcome:
     """Every recipe: its name, paper and objectives."""
-    from trainer import recipe
+    from systems import recipes
 
-    found = {name: recipe.load(name) for name in recipe.names()}
-    lines = [f"{name:12} {', '.join(one.objectives)}\n{'':12} {one.paper}" for name, one in found.items()]
-    facts = {name: {"paper": one.paper, "objectives": list(one.objectives)} for name, one in found.items()}
+    facts = {name: recipes.in_brief(name) for name in recipes.names()}
+    lines = [f"{name:12} {', '.join(one['objectives'])}\n{'':12} {one['paper']}" for name, one in facts.items()]
     return Outcome({"recipes": facts}, "\n".join(lines))
 
 
 def show_recipe(arguments: argparse.Namespace) -> Outcome:
     """The recipe's file as it is: its comments say what was chosen and why."""
-    from trainer import recipe
+    from systems import recipes
 
-    return Outcome({"recipe": recipe.load(arguments.name).source}, recipe.path_of(arguments.name).read_text("utf-8"))
+    return Outcome({"recipe": recipes.load(arguments.name).source}, recipes.path_of(arguments.name).read_text("utf-8"))
 
 
 def check_recipe(arguments: argparse.Namespace) -> Outcome:
     """Which columns it needs, which of them the shards lack, and what would make these; exits 1 if any is missing."""
-    from trainer import recipe
-    from trainer.data.needs import lacking, settings_for
+    from pairloom.loader.needs import lacking
+    from systems import recipes
 
-    needed = recipe.load(arguments.name, arguments.size).columns()
-    missing = lacking(arguments.shards, needed)
+    needed = recipes.load(arguments.name, arguments.size).columns()
+    missing = {column: made_by(column) for column in lacking(arguments.shards, needed)}
     commands = [*(f"pairloom stage {stage}" for stage in sorted(set(missing.values()))), "pairloom stage shards"]
     lines = [f"needs    {', '.join(needed)}", f"missing  {', '.join(missing) or 'nothing'}"]
     settings = settings_for(missing)
@@ -140,14 +141,16 @@ def check_recipe(arguments: argparse.Namespace) -> Outcome:
 
 def table_of_recipes(arguments: argparse.Namespace) -> Outcome:
     """Exits 1 if a loss did not fall or a promised margin was not reached."""
-    from trainer import loop, recipe, table
+    from systems import recipes, table
+    from trainer import loop
 
     told: list[table.Line] = []
-    for name in arguments.names or recipe.names():
+    for name in arguments.names or recipes.names():
         config = loop.Config(size="tiny", steps=arguments.steps, seed=arguments.seed)
-        with TrainingProgress(name, arguments.quiet) as progress:
-            result = loop.train(name, arguments.shards, config, progress)
-        loop.save(result, arguments.out / name, None, None)
+        recipe = recipes.load(name, config.size, config.overrides())
+        with TrainingProgress(recipe.name, arguments.quiet) as progress, advised():
+            result = loop.train(recipe, arguments.shards, config, progress)
+        loop.save(result, arguments.out / recipe.name, None, None)
         told += table.lines(result.metrics, result.learner.recipe.expects)
         if arguments.write:  # each at once, so that an interrupted run keeps what it has
             document = table.put_into(arguments.write.read_text("utf-8"), told, str(arguments.write))
@@ -158,13 +161,13 @@ def table_of_recipes(arguments: argparse.Namespace) -> Outcome:
 
 def probe_text(arguments: argparse.Namespace) -> Outcome:
     """The probes of the study of lexical grounding; with our own few lines they show that it works, and no more."""
-    from trainer import checkpoint, probes
+    from systems import checkpoints, probes
 
     choices = probes.read(arguments.choices or probes.CHOICES, probes.Choice, arguments.labels)
     nouns = probes.read(arguments.nouns or probes.NOUNS, probes.Noun)
     found: dict[str, Any] = {}
     for folder in arguments.checkpoints:
-        learner, tokenizer = checkpoint.load(folder)
+        learner, tokenizer = checkpoints.load(folder)
         found[str(folder)] = {
             "choices": probes.choose(learner, tokenizer, choices, arguments.seed),
             "adjectives": probes.adjectives(learner, tokenizer, nouns, arguments.seed),

@@ -9,16 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.errors import RunError
+from pairloom.errors import RunError
+from pairloom.table import metadata
 from schemas.pairs import CAPTION, PAIRS
-from schemas.rejects import Reject, quarantine
-from schemas.table import metadata
 from stages.contract import Corpus, Counts
 from stages.curate import exclude
 from stages.curate.config import Config
 from stages.curate.deciding import decide
 from stages.curate.decisions import NOTHING, Decisions, image_sizes, keys
 from stages.curate.rules import Verdict, judge
+from stages.rejects import Reject, quarantine
 
 __all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "check", "index", "process", "resources", "setup"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
 
 PROFILES = Path(__file__).parent / "profiles"
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.curate.config import Config
 from stages.download.phash import phash
 

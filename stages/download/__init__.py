@@ -11,10 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.errors import ConfigError, RunError
+from pairloom.errors import ConfigError, RunError
+from pairloom.table import metadata
 from schemas.pairs import CAPTION, PAIRS
-from schemas.rejects import Reject, quarantine
-from schemas.table import metadata
 from stages.contract import PARTIAL, Counts
 from stages.download import pictures
 from stages.download.address import host_of, without_credentials
@@ -27,6 +26,7 @@ from stages.download.optout import DIRECTIVES
 from stages.download.server import HOST, PictureServer
 from stages.download.spool import Outcome, key_of
 from stages.download.traffic import Persistence
+from stages.rejects import Reject, quarantine
 
 INPUTS = ("urls",)
 OUTPUT = PAIRS

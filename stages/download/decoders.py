@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import RunError
+from pairloom.errors import RunError
 from stages.download.decoder import ANSWER, READY, REQUEST
 from stages.download.pictures import Limits
 

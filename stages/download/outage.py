@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from schemas.errors import RunError
+from pairloom.errors import RunError
 from stages.download.address import Target
 from stages.download.failure import SILENT, Failure
 from stages.download.fetch import Fetcher

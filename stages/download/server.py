@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 
 HOST = "sample.invalid"  # a name that never resolves (RFC 2606), mapped to this server by the fetcher
 RULES = "server.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from schemas.errors import StoreError
+from pairloom.errors import StoreError
 from stages.download.address import Target, parse
 from stages.download.failure import Failure
 from stages.download.hosts import Job

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from schemas.errors import StoreError
+from pairloom.errors import StoreError
 
 HEAD = struct.Struct("<4s16sIII")  # magic, key, bytes of JSON, bytes of picture, CRC-32 of both
 MAGIC = b"plr1"

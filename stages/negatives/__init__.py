@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pairloom.table import metadata
 from schemas.negatives import NEGATIVE, NEGATIVES
-from schemas.table import metadata
 from stages.contract import Before, Corpus
 from stages.negatives import growth
 from stages.negatives.captions import Array, captions_of, of_language

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.negatives.text import normalised
 
 Array = npt.NDArray[Any]

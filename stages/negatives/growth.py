@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.folder import read_shard
+from pairloom.store.folder import read_shard
 from stages.contract import Before
 from stages.negatives.captions import languages, of_language
 from stages.negatives.inverted import finish, open_part, open_statistics, read, save

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.negatives.captions import in_order, languages, of_language, positions, table_of
 from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions

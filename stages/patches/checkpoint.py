@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas import imagenet
-from schemas.errors import InputError
+from pairloom import imagenet
+from pairloom.errors import InputError
 
 
 def weights(checkpoint: str | None) -> Path:

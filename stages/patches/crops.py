@@ -6,18 +6,15 @@ S pixels of a side of a crop, N crops, D width of a vector.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from schemas import vectors
-from schemas.patches import LEVELS
-from schemas.table import Array
+from pairloom import vectors
+from pairloom.layout import LEVELS
+from pairloom.table import Array
+from stages.patches.settings import Config, Tools
 from stages.regions.pictures import decode
-
-if TYPE_CHECKING:
-    from stages.patches import Config, Tools
 
 FOURTH = slice(sum(LEVELS[:3]), sum(LEVELS[:4]))
 TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)  # to the left

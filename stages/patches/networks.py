@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from schemas.errors import ConfigError, InputError
-from schemas.table import Array
+from pairloom.errors import ConfigError, InputError
+from pairloom.table import Array
 from stages.patches.checkpoint import weights
-from stages.regions import backbone
 from stages.regions.importing.containers import sha256
+from stages.regions.starter import backbone
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # torchvision's, of 0 to 255
 

@@ -20,6 +20,7 @@ from stages.qa.gathering import Gathered, gather, opened
 INPUTS = ("curate",)
 OUTPUT = QA
 VERSION = 1
+ASKED_BY = {"qa": "qa.sources: [{file: QUESTIONS.json}]"}
 SCOPE = "all"  # which questions find no image, and which answers are frequent, depends on every shard
 
 __all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "Source", "index", "process", "setup", "summary"]

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.qa.records import records
 
 Answers = tuple[tuple[str, float], ...]  # (text, score) of each, best first

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.qa.answers import Answers, of_label, of_ten
 from stages.qa.config import Source
 from stages.qa.records import records

@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from schemas.qa import QUESTION
 from schemas.quarantine import QUARANTINE
-from schemas.rejects import Reject, quarantine
 from stages.contract import Corpus
 from stages.qa import matching
 from stages.qa.answers import Answers, merged, normalised, published, vocabulary
 from stages.qa.config import Config
 from stages.qa.forms import Asked, read
 from stages.qa.matching import Names
+from stages.rejects import Reject, quarantine
 
 QUESTIONS, LEFT_OUT, FACTS = "questions.arrow", "left-out.arrow", "facts.json"
 AT_ONCE = 1 << 16  # questions that are Python objects at a time

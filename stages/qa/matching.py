@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.contract import Corpus
 from stages.qa.config import Config, Source
 from stages.qa.records import records

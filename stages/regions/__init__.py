@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
 from schemas.regions import REGIONS
-from schemas.rejects import Reject, quarantine
 from stages.regions import catalogue
 from stages.regions.select import POLICIES, Policy
+from stages.rejects import Reject, quarantine
 
 if TYPE_CHECKING:  # torch and detectron2 take seconds to import: only `setup` and `process` do
+    from stages.regions.contract import Network
     from stages.regions.extract import Engine
-    from stages.regions.found import Network
     from stages.regions.pictures import Unreadable
     from stages.regions.stored import Regions
 
 INPUTS = ("curate",)
 OUTPUT = REGIONS
 VERSION = 4
+ASKED_BY = {"prob_": "regions.class_probs: 64"}
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
@@ -97,7 +98,7 @@ def checkpoint_file(config: Config) -> Path:
 
 
 def family(config: Config) -> Any:
-    """The module that knows this detector's family (stages/regions/found.py)."""
+    """The module that knows this detector's family (stages/regions/contract.py)."""
     return importlib.import_module(f"stages.regions.{catalogue.load(config.detector).family}")
 
 

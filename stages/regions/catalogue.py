@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from schemas.errors import ConfigError
-from schemas.typed import build
+from pairloom.errors import ConfigError
+from pairloom.typed import build
 from stages.regions.published.settings import FasterRCNN
 
 FOLDER = Path(__file__).parent / "detectors"

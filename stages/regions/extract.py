@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stages.regions.found import Found, Network
+from stages.regions.contract import Found, Network
 from stages.regions.pictures import Prepared, Unreadable, ahead, prepare
 from stages.regions.select import Policy
 from stages.regions.stored import Regions, Storage, regions_of

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stages.regions.found import Network
+from stages.regions.contract import Network
 
 T = TypeVar("T")
 R = TypeVar("R")

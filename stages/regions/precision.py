@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from schemas.errors import ConfigError
-from stages.regions.found import Precision
+from pairloom.errors import ConfigError
+from stages.regions.contract import Precision
 
 # Weights and inputs in the narrow type: autocast would convert them anew at each call, and gains nothing on a CPU.
 DTYPES: dict[Precision, torch.dtype] = {

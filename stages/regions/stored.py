@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from schemas.errors import ConfigError
-from stages.regions.found import Found, Network
+from pairloom.errors import ConfigError
+from stages.regions.contract import Found, Network
 from stages.regions.select import Policy, select
 
 Array = npt.NDArray[Any]

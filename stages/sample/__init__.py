@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stages.sample.demo import clear, draw
-from stages.sample.lists import read
+from demo.draw import clear, draw
+from formats.lists import read
 from stages.sample.settings import Config
 
 __all__ = ["Config", "draw", "read", "rows"]
@@ -26,6 +26,6 @@ def rows(config: Config, folder: Path) -> pa.Table:
     path = Path(config.urls)
     if path.suffix.lower() in DEMO:
         return draw(path, folder)
-    table = pa.concat_tables(read(config.urls, config))
+    table = pa.concat_tables(read(config.urls, config, config.rows_per_shard))
     clear(folder)
     return table

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from formats.golden import Golden, read
-from schemas.errors import InputError
+from pairloom.errors import InputError
 
 BOXES = np.array([[0, 1, 20, 30], [4, 4, 9, 8]], np.float32)
 FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)

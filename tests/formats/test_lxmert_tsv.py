@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.lxmert_tsv import FIELDS, read, write
-from pipeline.store import Writer, write_shard
-from schemas.errors import InputError
-from schemas.folder import Header
+from pairloom.errors import InputError
+from pairloom.store.folder import Header
+from pairloom.store.writing import Writer, write_shard
 from schemas.regions import REGIONS
 
 WIDTH = 5

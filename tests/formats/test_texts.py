@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from formats.texts import read_texts
-from schemas.errors import InputError
+from pairloom.errors import InputError
 
 TEXTS = [("A dog.", "en"), ("犬がいる", "ja"), ("", None), ("no code", None)]
 

@@ -18,10 +18,10 @@ from PIL import Image, ImageDraw
 
 from inspection.dataset import MAIN_INPUT
 from inspection.tables import table_of
-from pipeline.store import Writer, write_shard
-from schemas.folder import Header, open_folder
-from schemas.rejects import Reject, quarantine
+from pairloom.store.folder import Header, open_folder
+from pairloom.store.writing import Writer, write_shard
 from schemas.truth import TRUTH
+from stages.rejects import Reject, quarantine
 
 CLASSES = ("cat", "cup", "rocket", "woman", "red square", "blue square")
 ATTRIBUTES = ("orange", "white", "tall", "smiling")

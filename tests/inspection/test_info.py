@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspection.info import info, info_text, size
-from schemas.errors import StoreError
+from pairloom.errors import StoreError
 
 
 def test_a_dataset_is_summed_up_stage_by_stage(good: Path) -> None:

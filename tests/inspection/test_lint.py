@@ -17,8 +17,8 @@ from inspection.lint.problem import SHOWN, Findings
 from inspection.lint.shard import Shard
 from inspection.lint.values import RULES
 from inspection.tables import NAMES
-from schemas.errors import StoreError
-from schemas.folder import open_folder
+from pairloom.errors import StoreError
+from pairloom.store.folder import open_folder
 from schemas.similar import SIMILAR
 from tests.inspection.synthetic import edit, edit_blob, rewrite
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from inspection.preview import preview
-from schemas.errors import InputError
-from schemas.folder import open_folder
+from pairloom.errors import InputError
+from pairloom.store.folder import open_folder
 
 
 def first_id(data: Path, stage: str, shard: str, row: int) -> str:

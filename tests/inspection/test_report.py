@@ -13,7 +13,7 @@ import pytest
 
 from inspection.report import write_report
 from inspection.report.gallery import PICTURES
-from schemas.errors import InputError, StoreError
+from pairloom.errors import InputError, StoreError
 from tests.inspection.synthetic import edit, rewrite
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}

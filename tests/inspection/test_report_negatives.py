@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from inspection.report.negatives import most_frequent
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.negatives import Config, mine
 from stages.negatives.summary import summarise
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from schemas import offline
+from pairloom import offline
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -79,7 +79,9 @@ def test_dvc_neither_reports_usage_nor_looks_for_updates() -> None:
     assert settings["core"]["check_update"] == "false"
 
 
-@pytest.mark.parametrize("room", ["schemas", "stages", "pipeline", "trainer", "formats", "inspection"])
+@pytest.mark.parametrize(
+    "room", ["schemas", "formats", "demo", "stages", "trainer", "systems", "inspection", "pipeline"]
+)
 def test_every_room_turns_off_what_would_phone_home(room: str) -> None:
     script = f"import os, {room}; print(sorted(set({sorted(offline.SETTINGS)}) - set(os.environ)))"
     bare = {name: value for name, value in os.environ.items() if name not in offline.SETTINGS}

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
+from pairloom.errors import ConfigError
 from pipeline.config import RunConfig, build, read_params
-from schemas.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ import torch
 import yaml
 from PIL import Image
 
+from pairloom.store.folder import open_folder
 from pipeline.cli import main
-from schemas.folder import open_folder
 from tests.stages.regions.published import checkpoints, oracle
 from tests.stages.regions.published.families import BUTD, small
 

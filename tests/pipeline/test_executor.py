@@ -11,11 +11,11 @@ from distributed import LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pairloom.errors import ConfigError, RunError, StoreError
+from pairloom.store.folder import open_folder
+from pairloom.store.writing import only_writer
 from pipeline.config import RunConfig
 from pipeline.executor import Options, find_killers, run_stage
-from pipeline.store import only_writer
-from schemas.errors import ConfigError, RunError, StoreError
-from schemas.folder import open_folder
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
 

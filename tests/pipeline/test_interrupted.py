@@ -14,10 +14,10 @@ import psutil
 import pytest
 import yaml
 
+from pairloom.errors import StoreError
+from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, open_finished, run_stage
-from schemas.errors import StoreError
-from schemas.folder import open_folder
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import StoreError
-from schemas.folder import open_folder
+from pairloom.errors import StoreError
+from pairloom.store.folder import open_folder
 from tests.pipeline.helpers import hashes, write_texts
 
 TEXTS = ["a", "b", "c", "d", "e", "f"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from tests.trainer.data.loading import write_folder
-from trainer import recipe as recipes
+from systems import recipes
+from tests.pairloom.loader.loading import write_folder
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -52,7 +52,7 @@ def test_check_names_the_settings_without_which_a_column_stays_null(
 
 
 def test_check_says_how_questions_are_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    old = Path(__file__).parents[1] / "trainer" / "data" / "versions" / "3"  # of before there were any
+    old = Path(__file__).parents[1] / "pairloom/loader/versions/3"  # of before there were any
     assert run(capsys, "recipe", "check", "lxmert", str(write_folder(tmp_path / "asked")))[0] == 0
     for shards in (old, write_folder(tmp_path / "plain", without=("qa",))):
         for name in ("lxmert", "vinvl"):

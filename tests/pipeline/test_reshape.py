@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pairloom.errors import InputError, StoreError
+from pairloom.store.folder import open_folder
+from pairloom.store.verify import verify
 from pipeline import cli, reshape
 from pipeline.card import write_card
 from pipeline.progress import Progress
-from pipeline.verifying import verify
-from schemas.errors import InputError, StoreError
-from schemas.folder import open_folder
-from tests.trainer.data.loading import write_folder
+from tests.pairloom.loader.loading import write_folder
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def test_verify_finds_each_of_200_flipped_bits_and_says_how_to_rebuild(folder: P
     shard = folder / "train-00001.parquet"
     whole, opened = shard.read_bytes(), open_folder(folder)
     with Progress("verify", 1) as progress:
-        assert verify(opened, progress) == []
+        assert verify(opened, progress.advance) == []
         for bit in np.random.default_rng(0).integers(0, 8 * len(whole), 200).tolist():
             content = bytearray(whole)
             content[bit // 8] ^= 1 << (bit % 8)
             shard.write_bytes(content)
-            (problem,) = verify(opened, progress, workers=2)
+            (problem,) = verify(opened, progress.advance, workers=2)
             assert problem.file == str(shard)
             assert "pairloom stage shards" in problem.fix
 

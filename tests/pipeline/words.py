@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.errors import ConfigError
-from schemas.rejects import Reject, quarantine
-from schemas.table import Column, Table
+from pairloom.errors import ConfigError
+from pairloom.table import Column, Table
+from stages.rejects import Reject, quarantine
 
 INPUTS = ("urls",)
 OUTPUT = Table("words", 1, "one url", (Column("url", pa.string(), "as listed"), Column("letters", pa.int64(), "count")))

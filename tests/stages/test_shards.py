@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from schemas import vectors
+from pairloom import vectors
+from pairloom.table import Array
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
 from schemas.patches import PATCHES
 from schemas.regions import REGIONS
 from schemas.similar import SIMILAR
-from schemas.table import Array
 from schemas.tags import TAGS
 from stages import shards
 from stages.shards import Config

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 from rank_bm25 import BM25Okapi
 
+from pairloom.errors import ConfigError
+from pairloom.store.folder import Header, open_folder
+from pairloom.store.writing import Writer, write_shard
+from pairloom.table import metadata
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from pipeline.store import Writer, write_shard
-from schemas.errors import ConfigError
-from schemas.folder import Header, open_folder
 from schemas.pairs import PAIRS
-from schemas.table import metadata
 from stages import negatives, similar
 from stages.similar import Config
 from tests.pipeline.helpers import hashes

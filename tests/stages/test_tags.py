@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigError, SchemaError
+from pairloom.errors import ConfigError, SchemaError
 from schemas.regions import REGIONS
 from stages import tags
 from stages.tags import Config

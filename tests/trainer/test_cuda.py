@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.data.loading import write_folder
+from pairloom.loader import Loader, Options
+from pairloom.loader.batch import Batch, map_tensors
+from pairloom.loader.rows import open_rows
+from systems import recipes
+from tests.pairloom.loader.loading import write_folder
 from tests.trainer.test_curves import CLOSE, CONFIG, losses
-from trainer import loop, optimise, state
-from trainer import recipe as recipes
-from trainer.data import Loader, Options
-from trainer.data.batch import Batch, map_tensors
-from trainer.data.rows import open_rows
+from tests.training import train
+from trainer import optimise, state
 from trainer.precision import Precision
 
 # one or two streams of regions, pixels, several passes a step, an encoder and a decoder, a grid of a CNN
@@ -32,7 +33,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_recipe_trains_on_a_gpu(recipe: str, precision: Precision, shards: Path) -> None:
     """A loss that is not finite stops a training."""
-    loop.train(recipe, shards, replace(DEVICE, steps=6, batch_size=8, precision=precision))
+    train(recipe, shards, replace(DEVICE, steps=6, batch_size=8, precision=precision))
 
 
 @pytest.mark.parametrize("recipe", SOME)
@@ -40,7 +41,7 @@ def test_a_gpu_gives_the_curve_of_the_cpu(recipe: str, shards: Path, monkeypatch
     """To 1 % of each loss at every step, without dropout, whose draws are the device's own."""
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *_, **__: x)
     monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
-    on_cpu, on_gpu = (losses(loop.train(recipe, shards, config).curve) for config in (HOST, DEVICE))
+    on_cpu, on_gpu = (losses(train(recipe, shards, config).curve) for config in (HOST, DEVICE))
     assert on_gpu.keys() == on_cpu.keys()
     for name in on_cpu:
         np.testing.assert_allclose(on_gpu[name], on_cpu[name], rtol=0.01, atol=0.01, err_msg=name)
@@ -49,7 +50,7 @@ def test_a_gpu_gives_the_curve_of_the_cpu(recipe: str, shards: Path, monkeypatch
 @pytest.mark.parametrize("precision", CLOSE)
 def test_short_numbers_give_the_curve_of_float32(precision: Precision, shards: Path) -> None:
     wanted, found = (
-        losses(loop.train("interbert", shards, replace(DEVICE, precision=one)).curve) for one in ("float32", precision)
+        losses(train("interbert", shards, replace(DEVICE, precision=one)).curve) for one in ("float32", precision)
     )
     assert found != wanted
     for name in wanted:
@@ -62,7 +63,7 @@ def test_a_killed_float16_run_goes_on_to_the_same_weights(
     config = replace(DEVICE, precision="float16", save_every_s=0)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        whole = loop.train("clip", shards, config, out=tmp_path / "whole")
+        whole = train("clip", shards, config, out=tmp_path / "whole")
         kept = state.Keeper.save_if_due
 
         def killed(self: state.Keeper, run: state.Run, step: int) -> None:
@@ -73,8 +74,8 @@ def test_a_killed_float16_run_goes_on_to_the_same_weights(
         with monkeypatch.context() as patch:
             patch.setattr(state.Keeper, "save_if_due", killed)
             with pytest.raises(KeyboardInterrupt):
-                loop.train("clip", shards, config, out=tmp_path / "again")
-        again = loop.train("clip", shards, config, out=tmp_path / "again")
+                train("clip", shards, config, out=tmp_path / "again")
+        again = train("clip", shards, config, out=tmp_path / "again")
     finally:
         torch.use_deterministic_algorithms(False)
     for (name, one), other in zip(whole.learner.state_dict().items(), again.learner.state_dict().values(), strict=True):
@@ -117,5 +118,5 @@ def test_the_trainer_asks_for_pinned_batches(shards: Path, monkeypatch: pytest.M
         return step(learner, batch, *rest)
 
     monkeypatch.setattr(optimise, "_step", watched)
-    loop.train("clip", shards, replace(DEVICE, steps=2))
+    train("clip", shards, replace(DEVICE, steps=2))
     assert seen == [True, True]

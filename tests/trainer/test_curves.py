@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.errors import ConfigError
-from tests.trainer.data.loading import write_folder
+from pairloom.errors import ConfigError
+from tests.pairloom.loader.loading import write_folder
+from tests.training import train
 from trainer import loop
 from trainer.precision import Precision
 from trainer.ranks import World
@@ -40,7 +41,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(shards: Path) -> Callable[[str], dict[str, Losses]]:
     """The curve of a recipe, trained once by one process."""
-    return functools.cache(lambda recipe: losses(loop.train(recipe, shards, CONFIG).curve))
+    return functools.cache(lambda recipe: losses(train(recipe, shards, CONFIG).curve))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_short_numbers_give_the_curve_of_float32(
     precision: Precision, shards: Path, alone: Callable[[str], dict[str, Losses]]
 ) -> None:
     """To 2 % (bfloat16, with 8 bits) or 0.4 % (float16, with 11) of each loss at every step."""
-    found = losses(loop.train("interbert", shards, replace(CONFIG, precision=precision)).curve)
+    found = losses(train("interbert", shards, replace(CONFIG, precision=precision)).curve)
     wanted, close = alone("interbert"), CLOSE[precision]
     assert found != wanted  # something was computed in short numbers
     for name in wanted:

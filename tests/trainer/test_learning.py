@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.store import Writer, write_shard
-from schemas.errors import InputError
-from schemas.folder import Header
+from pairloom.errors import InputError
+from pairloom.store.folder import Header
+from pairloom.store.writing import Writer, write_shard
 from schemas.shards import SHARDS
+from tests.training import train
 from trainer import loop
 
 THINGS = ("dog", "cup", "bus", "tree", "guitar", "apple", "boat", "clock")
@@ -64,7 +65,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("recipe", ["uniter", "clip"])
 def test_a_recipe_trains_and_reports_every_figure_against_chance(recipe: str, shards: Path) -> None:
-    result = loop.train(recipe, shards, loop.Config(steps=12, batch_size=16, threads=1))
+    result = train(recipe, shards, loop.Config(steps=12, batch_size=16, threads=1))
     for objective in result.metrics["objectives"].values():
         assert all(np.isfinite(value) for value in objective.values() if value is not None)
     assert result.metrics["retrieval"]
@@ -75,19 +76,19 @@ PIXELS = ("align", "e2e_vlp", "mlim", "mural", "pixelbert", "simvlm", "soho", "v
 
 @pytest.mark.parametrize("recipe", PIXELS)
 def test_every_pixel_recipe_trains_with_finite_losses(recipe: str, shards: Path) -> None:
-    result = loop.train(recipe, shards, loop.Config(steps=2, batch_size=4, threads=1))
+    result = train(recipe, shards, loop.Config(steps=2, batch_size=4, threads=1))
     for objective in result.metrics["objectives"].values():
         assert all(np.isfinite(value) for value in objective.values() if value is not None)
 
 
 def test_the_same_seed_gives_the_same_curve(shards: Path) -> None:
     config = loop.Config(steps=6, batch_size=8, seed=3, threads=1)
-    one, two = (loop.train("clip", shards, config) for _ in range(2))
+    one, two = (train("clip", shards, config) for _ in range(2))
     assert one.curve == two.curve
 
 
 def test_training_lowers_the_contrastive_loss_of_held_out_pairs(shards: Path) -> None:
-    result = loop.train("clip", shards, loop.Config(steps=60, batch_size=16, lr=1e-3, threads=1))
+    result = train("clip", shards, loop.Config(steps=60, batch_size=16, lr=1e-3, threads=1))
     (figures,) = result.metrics["objectives"].values()
     assert figures["held_out_loss"] < 0.8 * figures["untrained_loss"]
 
@@ -110,7 +111,7 @@ def test_a_training_that_goes_on_gives_the_weights_of_one_that_never_stopped(
     folder = tmp_path_factory.mktemp("models")
     config = loop.Config(steps=8, batch_size=4, seed=1, threads=1, save_every_s=0.0)
     whole, parts = folder / "whole", folder / "parts"
-    expected = loop.train(recipe, shards, config, out=whole)
+    expected = train(recipe, shards, config, out=whole)
     loop.save(expected, whole, None, None)
 
     def stop_there(step: int, *_: object) -> None:
@@ -118,9 +119,9 @@ def test_a_training_that_goes_on_gives_the_weights_of_one_that_never_stopped(
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        loop.train(recipe, shards, config, stop_there, parts)
+        train(recipe, shards, config, stop_there, parts)
     steps: list[int] = []
-    result = loop.train(recipe, shards, config, lambda step, *_: steps.append(step), parts)
+    result = train(recipe, shards, config, lambda step, *_: steps.append(step), parts)
     loop.save(result, parts, None, None)
     assert steps[0] == stop + 1
     assert weights(parts) == weights(whole)
@@ -141,7 +142,7 @@ def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path
     process.wait()
     ended = subprocess.run([*command, "--seed", "2"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "training goes on after step" in ended.stderr
-    result = loop.train("clip", shards, loop.Config(steps=12, batch_size=4, seed=2, threads=1))
+    result = train("clip", shards, loop.Config(steps=12, batch_size=4, seed=2, threads=1))
     loop.save(result, tmp_path / "whole", None, None)
     assert weights(tmp_path / "models" / "clip") == weights(tmp_path / "whole")
 
@@ -150,19 +151,19 @@ def test_a_state_of_other_settings_is_named_and_not_used(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = loop.Config(steps=2, batch_size=4, threads=1, save_every_s=0.0)
-    loop.train("clip", shards, first, out=tmp_path / "clip")
+    train("clip", shards, first, out=tmp_path / "clip")
     steps: list[int] = []
-    loop.train("clip", shards, replace(first, seed=9), lambda step, *_: steps.append(step), tmp_path / "clip")
+    train("clip", shards, replace(first, seed=9), lambda step, *_: steps.append(step), tmp_path / "clip")
     assert steps == [1, 2]
     assert "is of other settings (seed): training begins anew" in capsys.readouterr().err
 
 
 def test_a_damaged_state_is_an_error_that_names_it(shards: Path, tmp_path: Path) -> None:
     config = loop.Config(steps=2, batch_size=4, threads=1, save_every_s=0.0)
-    loop.train("clip", shards, config, out=tmp_path / "clip")
+    train("clip", shards, config, out=tmp_path / "clip")
     state = tmp_path / "clip.state.pt"
     whole = state.read_bytes()
     for damaged in (b"", b"half a file", whole[: len(whole) // 2]):
         state.write_bytes(damaged)
         with pytest.raises(InputError, match="cannot be read"):
-            loop.train("clip", shards, config, out=tmp_path / "clip")
+            train("clip", shards, config, out=tmp_path / "clip")

@@ -3,7 +3,7 @@
 | container | who | opened by |
 |---|---|---|
 | `.caffemodel` | BUTD | importing/caffe.py |
-| pickle of arrays | airsplay `.pkl`, detectron2's model zoo `.pkl` | schemas/unpickle.py |
+| pickle of arrays | airsplay `.pkl`, detectron2's model zoo `.pkl` | pairloom/unpickle.py |
 | torch's zip or its older pickle | Hugging Face `.bin`, MILVLG, VinVL, vmb `.pth` | torch.load, weights_only |
 | safetensors | converted by a user | safetensors |
 """
@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from schemas import unpickle
-from schemas.errors import InputError
+from pairloom import unpickle
+from pairloom.errors import InputError
 from stages.regions.importing import caffe
 
 TORCH_LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)[:13]  # torch.save before 1.6 begins with this number

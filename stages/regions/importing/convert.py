@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.regions import catalogue
 from stages.regions.importing.layouts import LAYOUTS, Layout
 from stages.regions.published import anchors

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.regions.catalogue import ZOO
 from stages.regions.importing import vocabulary
 from stages.regions.published.settings import FasterRCNN

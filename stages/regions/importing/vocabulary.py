@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 
 Kind = Literal["objects", "attributes"]
 # Keys of VG-SGG-dicts files: name → number, where number 0 is background or "no attribute".

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.regions.published.settings import FasterRCNN
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
+from stages.regions.contract import Precision
 from stages.regions.d2 import FrozenBatchNorm2d
-from stages.regions.found import Precision
 from stages.regions.published import backbone, boxes
 from stages.regions.published.fused import FUSES, FusedBlocks
 from stages.regions.published.settings import Attributes, FasterRCNN

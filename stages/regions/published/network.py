@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.regions.found import Found, Precision, pooled_grid
+from stages.regions.contract import Found, Precision, pooled_grid
 from stages.regions.precision import cast, warn_if_slow
 from stages.regions.published import backbone, boxes, picture
 from stages.regions.published.heads import AttributeHead, Pool, Predictor, Res5Head, TwoLayerHead

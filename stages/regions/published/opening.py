@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from schemas.errors import InputError
-from stages.regions.found import Found, Precision
+from pairloom.errors import InputError
+from stages.regions.contract import Found, Precision
 from stages.regions.importing import store
 from stages.regions.importing.convert import shapes
 from stages.regions.published import backbone, picture
@@ -20,7 +20,7 @@ from stages.regions.published.settings import FasterRCNN
 
 
 class PublishedNetwork:
-    """A PublishedDetector with its names; see stages/regions/found.py."""
+    """A PublishedDetector with its names; see stages/regions/contract.py."""
 
     def __init__(self, model: PublishedDetector, stored: store.Stored) -> None:
         self.model, self.classes, self.attributes = model, stored.classes, stored.attributes

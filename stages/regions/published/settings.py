@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
 
 # How a box is measured. continuous: w = x2 − x1. caffe: w = x2 − x1 + 1, but a decoded box ends at centre + w / 2, one
 # pixel too far. maskrcnn: w = x2 − x1 + 1 throughout.

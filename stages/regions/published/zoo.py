@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
 from stages.regions import d2
 from stages.regions.published.settings import (
     Anchors,

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists, text
 from PIL import Image
 
+from pairloom.errors import ConfigError, InputError
 from pipeline.config import build
-from schemas.errors import ConfigError, InputError
 from schemas.quarantine import REASONS
 from stages import curate
 from stages.curate import rules

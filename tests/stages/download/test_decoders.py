@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from schemas.errors import RunError
+from pairloom.errors import RunError
 from stages.download.decoders import Decoders, Decoding
 from stages.download.kinds import sniff
 from stages.download.pictures import Limits

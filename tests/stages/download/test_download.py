@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import lists, sampled_from
 
+from pairloom.errors import ConfigError, InputError, RunError
 from pipeline.config import build
-from schemas.errors import ConfigError, InputError, RunError
 from schemas.pairs import PAIRS
 from schemas.quarantine import QUARANTINE
 from schemas.urls import URLS

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import RunError
+from pairloom.errors import RunError
 from stages.download.decoders import Decoders, Decoding
 from stages.download.engine import Engine
 from stages.download.hosts import Courtesy

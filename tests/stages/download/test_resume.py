@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from schemas.folder import is_table, open_folder
+from pairloom.store.folder import is_table, open_folder
 from stages.download.spool import Spool, key_of
 from tests.pipeline.helpers import hashes
 from tests.stages.download.hostile import Answer, HostileServer, hang, in_turn, jpeg, reply

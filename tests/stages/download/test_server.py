@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.download.server import PictureServer
 
 RULES = {

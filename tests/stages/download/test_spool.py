@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import binary, dictionaries, integers, text
 
-from schemas.errors import StoreError
+from pairloom.errors import StoreError
 from stages.download.spool import FILE, Spool, key_of
 
 ROWS = dictionaries(binary(min_size=16, max_size=16), binary(max_size=50), min_size=1, max_size=8)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from formats.lxmert_tsv import read
+from pairloom.store.folder import open_folder
 from pipeline.cli import main
-from schemas.folder import open_folder
 from stages.folder.files import list_pictures
-from stages.regions.evaluate_starter import scene
+from stages.regions.starter.evaluate import scene
 
 
 @pytest.fixture

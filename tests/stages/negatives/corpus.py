@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.store import Writer, write_shard
-from schemas.folder import Header
+from pairloom.store.folder import Header
+from pairloom.store.writing import Writer, write_shard
 from schemas.pairs import CAPTION, PAIRS
 
 IMAGES = 40  # a shard

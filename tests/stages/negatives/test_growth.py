@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from schemas.folder import open_folder
 from stages.contract import Before
 from stages.negatives import Config, growth
 from stages.negatives.inverted import open_index, open_statistics, read

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from schemas.errors import ConfigError, InputError
+from pairloom.errors import ConfigError, InputError
 from schemas.pairs import CAPTION
 from stages import negatives
 from stages.negatives import Config, mine

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from benchmarks.captions_text import glosses
-from schemas.errors import ConfigError, InputError
+from pairloom.errors import ConfigError, InputError
 from schemas.pairs import CAPTION
 from stages.negatives import Config, mine
 from stages.negatives.captions import captions_of, table_of

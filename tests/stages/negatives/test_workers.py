@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from schemas.folder import open_folder
 from stages.negatives import Config
 from tests.pipeline.helpers import hashes
 from tests.stages.negatives.corpus import curated

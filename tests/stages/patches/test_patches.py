@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from pairloom.errors import ConfigError, InputError
+from pairloom.layout import LEVELS
+from pairloom.table import Array, Blob, metadata
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from schemas.errors import ConfigError, InputError
 from schemas.pairs import PAIRS
-from schemas.patches import LEVELS, PATCHES
+from schemas.patches import PATCHES
 from schemas.regions import REGIONS
-from schemas.table import Array, Blob, metadata
 from stages import patches
 from stages.patches import Config, Tools, crops, networks
-from stages.regions.backbone import imagenet_network
+from stages.regions.starter.backbone import imagenet_network
 
 SIZE = 32
 
@@ -198,8 +199,8 @@ def test_settings_that_cannot_be_are_refused() -> None:
 
 @pytest.mark.slow
 def test_the_bytes_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
-    from pipeline.store import Writer, write_shard
-    from schemas.folder import Header
+    from pairloom.store.folder import Header
+    from pairloom.store.writing import Writer, write_shard
 
     sums = []
     for workers in (1, 2):

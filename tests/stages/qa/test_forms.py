@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigError, InputError
+from pairloom.errors import ConfigError, InputError
 from stages.qa import Config, Source
 from stages.qa.answers import merged, normalised, of_ten, published, vocabulary
 from stages.qa.forms import Asked, read

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pairloom.errors import InputError
+from pairloom.store.folder import Header, open_folder
+from pairloom.store.writing import Writer, write_shard
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
-from pipeline.store import Writer, write_shard
-from schemas.errors import InputError
-from schemas.folder import Header, open_folder
 from schemas.pairs import PAIRS
 from stages.qa import Config, Source
 from stages.qa.matching import name_of, stem

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from stages.regions import Config, Tools, setup
-from stages.regions.evaluate_starter import scene
+from stages.regions.starter.evaluate import scene
 
 
 @pytest.fixture(scope="session")

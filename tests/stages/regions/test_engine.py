@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from pairloom.errors import ConfigError
+from pairloom.table import Array, Blob, metadata
 from pipeline.config import as_json
-from schemas.errors import ConfigError
 from schemas.regions import REGIONS
-from schemas.table import Array, Blob, metadata
 from stages.regions import Config, Tools, process, tools_of
+from stages.regions.contract import Found
 from stages.regions.extract import Engine, by_size, extract
-from stages.regions.found import Found
 from stages.regions.pictures import Prepared, Unreadable, ahead, decode
-from stages.regions.starter_network import StarterNetwork
+from stages.regions.starter.network import StarterNetwork
 from stages.regions.stored import Regions
 from tests.stages.regions.pictures import pairs_of, png
 

@@ -12,7 +12,7 @@ from PIL import Image
 from stages.regions import Tools
 from stages.regions.extract import extract_one
 from stages.regions.pictures import decode
-from stages.regions.starter_network import combined, vocabulary
+from stages.regions.starter.network import combined, vocabulary
 from stages.regions.stored import Regions
 from tests.stages.regions.pictures import png
 

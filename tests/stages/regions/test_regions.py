@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from schemas.errors import ConfigError, InputError
+from pairloom.errors import ConfigError, InputError
+from pairloom.table import Blob, metadata
 from schemas.regions import REGIONS, REGIONS_METADATA
-from schemas.table import Blob, metadata
 from stages.regions import Config, Tools, checkpoint_file, precision, process, resources, setup
 from stages.regions.extract import extract_one
 from stages.regions.select import Policy
-from stages.regions.starter_network import StarterNetwork
+from stages.regions.starter.network import StarterNetwork
 from stages.regions.stored import bad_value
 from tests.stages.regions.pictures import pairs_of, png
 

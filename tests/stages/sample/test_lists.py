@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import ConfigError, InputError
+from formats.lists import ListColumns, read
+from pairloom.errors import ConfigError, InputError
 from schemas.urls import URLS
-from stages.sample import Config, read
+from stages.sample import Config
 
 COLUMNS = ["url", "caption", "lang", "licence", "source", "checksum", "my column"]
 Row = dict[str, str | None]
@@ -74,7 +75,7 @@ def written(folder: Path, name: str, body: bytes | str) -> Path:
 
 
 def table(file: Path | str, **settings: Any) -> pa.Table:
-    return pa.concat_tables(read(file, Config(**settings)))
+    return pa.concat_tables(read(file, ListColumns(**settings), 64))
 
 
 def expected(row: Row) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def test_tables_have_rows_per_shard_rows_whatever_the_files(rows: list[Row], row
         half = len(rows) // 2
         written(Path(folder), "1.jsonl", WRITERS["jsonl"](rows[:half]))
         written(Path(folder), "2.csv", WRITERS["csv"](rows[half:]))
-        cut = [part.num_rows for part in read(Path(folder), Config(rows_per_shard=rows_per_shard))]
+        cut = [part.num_rows for part in read(Path(folder), ListColumns(), rows_per_shard)]
     assert sum(cut) == len(rows)
     assert all(count == rows_per_shard for count in cut[:-1])
 

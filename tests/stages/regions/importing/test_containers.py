@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from schemas import unpickle
-from schemas.errors import InputError
+from pairloom import unpickle
+from pairloom.errors import InputError
 from stages.regions.importing import caffe, containers
 from tests.stages.regions.published.checkpoints import caffemodel, messages
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.regions import catalogue
 from stages.regions.importing import containers, store
 from stages.regions.importing.convert import convert, shapes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from schemas.errors import InputError
+from pairloom.errors import InputError
 from stages.regions import catalogue
 from stages.regions.importing import store, vocabulary
 from stages.regions.published.settings import FasterRCNN

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from stages.regions import Config, catalogue, resources
-from stages.regions.found import Found
+from stages.regions.contract import Found
 from stages.regions.importing import store
 from stages.regions.published.opening import PublishedNetwork, open_published
 from stages.regions.published.settings import FasterRCNN

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from schemas.errors import ConfigError
+from pairloom.errors import ConfigError
 from stages.regions import catalogue
 from stages.regions.importing import store
 from stages.regions.published import zoo

@@ -1,0 +1,285 @@
+"""What goes into a model: one row as an Example of numpy arrays, many as a Batch of tensors.
+
+Shape letters, here and in all of trainer/:
+B rows, T text tokens, R regions, D feature width, K stored class probabilities, C classes, V vocabulary, H hidden
+width, E embedding width, I images and N texts of a retrieval test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pairloom.loader.buffers import SMALL, Empty
+from pairloom.loader.pair import Question
+from pairloom.loader.stored import Stored
+from pairloom.table import Array
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+IGNORE = -100  # a label that no loss counts, as in torch
+# What is seen of a region: itself, nothing, or (n from 0) the batch's region n, counted in a circle.
+ITSELF, HIDDEN = -2, -1
+
+Tensors = TypeVar("Tensors", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Words:
+    """One text, or a caption and what follows it, as token ids; start and ends included."""
+
+    ids_T: Array  # int64
+    word_ids_T: Array  # int64, number of the word that the token is a part of, −1 for special tokens
+    labels_T: Array  # int64, the id to predict, or IGNORE
+    segments_T: Array  # int64, 0 the caption, 1 what follows it, such as tags
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of one image, best first; what the recipe does not name is None."""
+
+    features_RD: Array | Stored  # float16, read-only; Stored: still in the shard, read when its batch is made
+    boxes_R7: Array  # float32: x1/W y1/H x2/W y2/H w/W h/H area share
+    masked_R: Array  # bool, to be predicted
+    shown_R: Array | None = None  # int64: ITSELF, HIDDEN or a number; None: HIDDEN where masked
+    class_ids_R: Array | None = None
+    class_scores_R: Array | None = None
+    attribute_ids_R: Array | None = None
+    attribute_scores_R: Array | None = None
+    prob_ids_RK: Array | None = None
+    prob_values_RK: Array | None = None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One picture, cropped, resized and normalised."""
+
+    values_3SS: Array  # float32; 3 channels RGB, S pixels a side, which need not be equally many
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row ready for a batch."""
+
+    image_id: bytes
+    caption_index: int  # of the caption that the row is about, even where `words` are a negative's
+    words: Words
+    units: Regions | Pixels
+    mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
+    targets: Mapping[str, Array] = field(default_factory=dict)  # what else an objective draws or asks; see Batch
+    causal: bool = False  # whether the second text is written word by word, as in all rows of the batch
+    others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
+    question: Question | None = None  # as in Pair
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """Captions, padded to the longest."""
+
+    input_ids_BT: Tensor  # int64
+    attention_mask_BT: Tensor  # bool, False is padding
+    word_ids_BT: Tensor  # int64, −1 for special tokens and padding
+    labels_BT: Tensor  # int64, the id to predict, or IGNORE
+    segments_BT: Tensor  # int64, 0 the caption, 1 what follows it
+
+
+@dataclass(frozen=True)
+class RegionBatch:
+    """Regions, padded to the most."""
+
+    features_BRD: Tensor  # float16 as stored, complete: the model hides the masked ones, losses see them
+    boxes_BR7: Tensor  # float32
+    mask_BR: Tensor  # bool, False is padding
+    masked_BR: Tensor  # bool, to be predicted
+    shown_BR: Tensor | None = None  # int64, see Regions
+    class_ids_BR: Tensor | None = None  # int64
+    class_scores_BR: Tensor | None = None  # float32
+    attribute_ids_BR: Tensor | None = None  # int64
+    attribute_scores_BR: Tensor | None = None  # float32
+    prob_ids_BRK: Tensor | None = None  # int64
+    prob_values_BRK: Tensor | None = None  # float32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one training step."""
+
+    image_ids: tuple[bytes, ...]
+    caption_index_B: Tensor  # int64
+    image_number_B: Tensor  # int64, equal for rows of the same image
+    mismatch_B: Tensor  # int64, 0 where all belongs together
+    words: WordBatch
+    regions: RegionBatch | None = None
+    pixels_B3SS: Tensor | None = None  # float32; those of another shape are filled up at the right and below
+    pixel_mask_BSS: Tensor | None = None  # bool, False is such filling; None: there is none
+    grid_BCSS: Tensor | None = None  # what the model's backbone makes of the pixels, where that is known already
+    causal: bool = False  # second texts see themselves up to each word, and first texts do not see them
+    others: WordBatch | None = None  # further texts of each row: (B, K, T)
+    objective: str = ""  # that the rows are made ready for, or the step that several share
+    # By name, what an objective's `prepare` left for its loss or the model: padded with IGNORE, False or 0 by its type.
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    progress: float = 1.0  # share of the training that went before
+    real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def match_B(self) -> Tensor:  # noqa: N802  a tensor is named with its shape
+        """bool, whether words and image belong together."""
+        return self.mismatch_B == 0
+
+    def to(self, device: torch.device) -> Batch:
+        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def take(self, rows: Tensor) -> Batch:
+        """The batch of these rows, in this order, repeats allowed."""
+        taken = map_tensors(self, lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
+        return replace(taken, image_ids=tuple(self.image_ids[row] for row in rows.tolist()))
+
+
+def map_tensors(value: Tensors, change: Callable[[Tensor], Tensor]) -> Tensors:
+    """The same dataclass with every tensor in it changed."""
+    return map_parts(value, Tensor, change)
+
+
+def map_parts(value: Tensors, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Tensors:
+    """The same dataclass with everything of this kind in it changed."""
+    changed: dict[str, Any] = {}
+    for one in fields(value):
+        part = getattr(value, one.name)
+        if isinstance(part, kind):
+            changed[one.name] = change(part)
+        elif isinstance(part, Mapping):
+            changed[one.name] = {key: change(item) if isinstance(item, kind) else item for key, item in part.items()}
+        elif is_dataclass(part) and not isinstance(part, type):
+            changed[one.name] = map_parts(part, kind, change)
+    return replace(value, **changed)
+
+
+def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, dtype: str | None = None) -> Batch:
+    """Examples as a Batch, in their order. All must have the same kind of units.
+
+    empty gives the memory of the large tensors. dtype: numpy's name, of the features; None leaves them as stored.
+    Raises reading.DamagedError where features that still lie in a shard are not what was written.
+    """
+    numbers: dict[bytes, int] = {}
+    units = [example.units for example in examples]
+    regions = [unit for unit in units if isinstance(unit, Regions)]
+    pixels = [unit.values_3SS for unit in units if isinstance(unit, Pixels)]
+    assert not (regions and pixels), "one batch, one kind of units"
+    return Batch(
+        image_ids=tuple(example.image_id for example in examples),
+        caption_index_B=torch.tensor([example.caption_index for example in examples]),
+        image_number_B=torch.tensor([numbers.setdefault(example.image_id, len(numbers)) for example in examples]),
+        mismatch_B=torch.tensor([example.mismatch for example in examples]),
+        words=collate_words([example.words for example in examples], pad_id),
+        regions=collate_regions(regions, empty, dtype) if regions else None,
+        pixels_B3SS=collate_pixels(pixels, empty) if pixels else None,
+        pixel_mask_BSS=pixel_mask(pixels),
+        targets={name: collate_target([example.targets[name] for example in examples]) for name in examples[0].targets},
+        causal=examples[0].causal,
+        others=_others([example.others for example in examples], pad_id),
+    )
+
+
+def collate_pixels(pixels: Sequence[Array], empty: Empty) -> Tensor:
+    """(B, 3, S, S), as large as the largest in each direction; 0, the mean colour, fills up the others."""
+    height, width = (max(values.shape[axis] for values in pixels) for axis in (1, 2))
+    padded = empty((len(pixels), 3, height, width), np.dtype(np.float32))
+    for place, values in zip(padded, pixels, strict=True):
+        place[:, : values.shape[1], : values.shape[2]] = values
+        place[:, values.shape[1] :] = 0
+        place[:, : values.shape[1], values.shape[2] :] = 0
+    return torch.from_numpy(padded)
+
+
+def pixel_mask(pixels: Sequence[Array]) -> Tensor | None:
+    """(B, S, S) bool, where there is picture and no filling; None if all pictures are of one size."""
+    if len({values.shape for values in pixels}) <= 1:
+        return None
+    heights, widths = (torch.tensor([values.shape[axis] for values in pixels]) for axis in (1, 2))
+    rows_BS = torch.arange(int(heights.max())) < heights[:, None]
+    columns_BS = torch.arange(int(widths.max())) < widths[:, None]
+    return rows_BS[:, :, None] & columns_BS[:, None, :]
+
+
+def collate_target(rows: Sequence[Array]) -> Tensor:
+    """One number a row, or as many as the longest has."""
+    if rows[0].ndim == 0:
+        return torch.from_numpy(np.stack(rows))
+    filling = {"i": IGNORE, "b": False}.get(rows[0].dtype.kind, 0)
+    return pad(rows, filling)
+
+
+def _others(texts: Sequence[tuple[Words, ...]], pad_id: int) -> WordBatch | None:
+    """The further texts of each row, padded to the longest of all."""
+    count = len(texts[0])
+    if not count:
+        return None
+    flat = collate_words([words for row in texts for words in row], pad_id)
+    return map_tensors(flat, lambda tensor: tensor.unflatten(0, (len(texts), count)))
+
+
+def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:
+    return WordBatch(
+        input_ids_BT=pad([word.ids_T for word in words], pad_id),
+        attention_mask_BT=torch.from_numpy(filled([len(word.ids_T) for word in words])),
+        word_ids_BT=pad([word.word_ids_T for word in words], -1),
+        labels_BT=pad([word.labels_T for word in words], IGNORE),
+        segments_BT=pad([word.segments_T for word in words], 0),
+    )
+
+
+def collate_regions(regions: Sequence[Regions], empty: Empty = np.empty, dtype: str | None = None) -> RegionBatch:
+    def optional(name: str, dtype: torch.dtype, filling: int = 0) -> Tensor | None:
+        rows = [getattr(region, name) for region in regions]
+        return None if rows[0] is None else pad(rows, filling).to(dtype)
+
+    return RegionBatch(
+        features_BRD=pad([region.features_RD for region in regions], 0, empty, dtype),
+        boxes_BR7=pad([region.boxes_R7 for region in regions], 0),
+        mask_BR=torch.from_numpy(filled([len(region.boxes_R7) for region in regions])),
+        masked_BR=pad([region.masked_R for region in regions], False),
+        shown_BR=optional("shown_R", torch.int64, ITSELF),
+        class_ids_BR=optional("class_ids_R", torch.int64),
+        class_scores_BR=optional("class_scores_R", torch.float32),
+        attribute_ids_BR=optional("attribute_ids_R", torch.int64),
+        attribute_scores_BR=optional("attribute_scores_R", torch.float32),
+        prob_ids_BRK=optional("prob_ids_RK", torch.int64),
+        prob_values_BRK=optional("prob_values_RK", torch.float32),
+    )
+
+
+def pad(rows: Sequence[Array | Stored], value: float, empty: Empty = np.empty, dtype: str | None = None) -> Tensor:
+    """Rows of differing length as one tensor of their dtype (or this one), filled up with `value` at the end."""
+    there = filled([len(row) for row in rows])
+    padded = empty((*there.shape, *rows[0].shape[1:]), dtype or rows[0].dtype)
+    if isinstance(rows[0], Stored) or rows[0].nbytes > SMALL:
+        for number, row in enumerate(rows):
+            if isinstance(row, Stored):
+                row.read_into(padded[number, : len(row)])  # from the file to its place, nothing in between
+            else:
+                padded[number, : len(row)] = row
+            padded[number, len(row) :] = value
+    else:  # many small ones: a loop over rows would cost more than the copy
+        padded[...] = value
+        padded[there] = np.concatenate(rows)
+    return torch.from_numpy(_signed(padded))
+
+
+def filled(lengths: Sequence[int]) -> Array:
+    """(rows, longest) bool, False is padding."""
+    there: Array = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    return there
+
+
+def _signed(array: Array) -> Array:
+    """torch has few operations on uint16."""
+    return array.astype(np.int64) if array.dtype.kind == "u" else array

@@ -1,0 +1,244 @@
+"""From rows to batches: the loader, which makes the same batches for any number of ranks and workers."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+from pairloom.errors import ConfigError, StoreError
+from pairloom.loader import tokenizer as tokenizers
+from pairloom.loader.batch import Batch, map_tensors
+from pairloom.loader.columns import ColumnBatch, ColumnMake
+from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
+from pairloom.loader.order import WHOLE, Steps, random_bits
+from pairloom.loader.plan import Part, Plan
+from pairloom.loader.prepare import Assembler, Make, Options, Prepare
+from pairloom.loader.rows import Rows, open_rows
+from pairloom.loader.tokenizer import Tokenizer
+from pairloom.loader.workers import Made, Pool, made_here
+
+BatchType = TypeVar("BatchType", Batch, ColumnBatch)
+
+
+class Loader(Generic[BatchType]):
+    """Batches for training on this rank; each of one objective, drawn by ratio.
+
+    Which rows a global batch has, and their masks, negatives, captions and crops, are functions of (seed, step) alone
+    for a given batch_size over all ranks: not of the number of ranks or workers, nor of what was read before. With
+    Options.end `join` it goes on for ever; else each iteration is one epoch, the next one if the last was finished.
+
+    shards: a folder or its address, a Mixture of them, or Rows. plan: a recipe, which gives `Batch`. Without a plan,
+    columns: the names of those that are wanted (docs/tables.md), in captions of these languages, give `ColumnBatch`.
+    tokenizer: without one, the plan's is trained on the captions. workers: processes that make batches ahead.
+    """
+
+    @overload
+    def __init__(
+        self: Loader[Batch],
+        shards: Path | str | Mixture | Rows,
+        plan: Plan,
+        tokenizer: Tokenizer | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        options: Options = Options(),  # noqa: B008  # frozen
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Loader[ColumnBatch],
+        shards: Path | str | Mixture,
+        *,
+        columns: Sequence[str],
+        languages: Sequence[str] = (),
+        seed: int = 0,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        options: Options = Options(),  # noqa: B008  # frozen
+    ) -> None: ...
+
+    def __init__(
+        self,
+        shards: Path | str | Mixture | Rows,
+        plan: Plan | None = None,
+        tokenizer: Tokenizer | None = None,
+        *,
+        columns: Sequence[str] = (),
+        languages: Sequence[str] = (),
+        seed: int = 0,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        options: Options = Options(),  # noqa: B008  # frozen
+    ) -> None:
+        if not 0 <= rank < world_size <= batch_size:
+            raise ConfigError(
+                f"rank {rank} of {world_size} with {batch_size} rows a batch",
+                where="the loader",
+                fix="batch_size counts the rows of all ranks: give each at least one",
+            )
+        mixture = shards if isinstance(shards, Mixture) else Mixture((shards,))  # type: ignore[arg-type]
+        if plan is None:
+            columns_make = _column_make(columns, options)
+            make: Assembler = columns_make
+            parts = tuple(_rows(part, columns_make.columns(), tuple(languages), options) for part in mixture.folders)
+            kinds: Mapping[str, Mapping[str, Part]] = {"": {}}
+        else:
+            parts = tuple(_rows(part, plan.columns(), plan.text.languages, options) for part in mixture.folders)
+            tokenizer = tokenizer or _trained(parts, plan, options)
+            make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.texts)
+            kinds = plan.steps()
+            _check_budget(options, plan, world_size)
+            refuse_other_vocabularies(parts, plan)
+        window = WHOLE if options.shuffle == "full" else options.window
+        stream = Stream(parts, seed, window, mixture.mix, batch_size)
+        steps = Steps(len(stream), batch_size, options.end)
+        if len(parts) > 1 and options.end != "join":
+            raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
+        self.prepare = Prepare(stream, steps, make, kinds, seed, rank, world_size, options)
+        self.options, self.workers, self._tokenizer = options, workers, tokenizer
+        self.step = 0
+        self._pool: Pool | None = None
+        self._batches: Iterator[Made] | None = None
+        self._stats = {"batches": 0, "rows": 0, "read_s": 0.0, "decode_s": 0.0, "collate_s": 0.0, "starved_s": 0.0}
+        self._damaged: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        """Batches of an epoch. Raises TypeError where epochs share batches (end: join)."""
+        per_epoch = self.prepare.steps.per_epoch()
+        if per_epoch is None:
+            raise TypeError("a loader with end: join has no length")
+        return per_epoch
+
+    def __iter__(self) -> Iterator[BatchType]:
+        per_epoch = self.prepare.steps.per_epoch()
+        stop = None if per_epoch is None else (self.step // per_epoch + 1) * per_epoch
+        while stop is None or self.step < stop:
+            if self._batches is None:
+                self._batches = iter(self.pool()) if self.workers else made_here(self.prepare, self.step)
+            began = time.perf_counter()
+            made = next(self._batches)
+            self._count(made, time.perf_counter() - began)
+            self.step = made.job.after
+            batch: BatchType = made.batch
+            yield self._finish(batch)
+
+    def _count(self, made: Made, waited: float) -> None:
+        # what no worker did ahead was waited for, too, but is told as reading, decoding and collating
+        own = sum(made.facts[part] for part in ("read_s", "decode_s", "collate_s")) if self.workers == 0 else 0.0
+        for name in ("read_s", "decode_s", "collate_s"):
+            self._stats[name] += made.facts[name]
+        self._stats["starved_s"] += max(waited - own, 0.0)
+        self._stats["batches"] += 1
+        self._stats["rows"] += len(made.batch)
+        self._damaged |= made.facts["damaged"]
+        if len(self._damaged) > self.options.damage_budget:
+            raise StoreError(
+                f"{len(self._damaged)} row groups are damaged, the budget is {self.options.damage_budget}: "
+                + "; ".join(self._damaged.values()),
+                where="; ".join(self._damaged),
+                fix="rebuild the shards (`pairloom verify` says how), or raise damage_budget",
+            )
+
+    def _finish(self, batch: BatchType) -> BatchType:
+        if self.options.dtype == "bfloat16":
+            batch = self.prepare.make.in_bfloat16(batch)
+        return map_tensors(batch, lambda tensor: tensor.pin_memory()) if self.options.pin else batch
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What the plan's texts were made into tokens with. Raises ConfigError without a plan."""
+        if self._tokenizer is None:
+            raise ConfigError("a loader of columns has no tokenizer", "the loader", "pass a plan, such as a recipe")
+        return self._tokenizer
+
+    def stats(self) -> dict[str, Any]:
+        """What was handed out, and seconds: read, decode and collate in all processes, starved in the caller's.
+
+        starved is waiting for workers; without workers it is what none of the others explains.
+        """
+        return {**self._stats, "damaged": dict(self._damaged)}
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream is, counted by the batches that were handed out; the same on every rank."""
+        steps = self.prepare.steps
+        order = self.prepare.stream.fingerprint()
+        if self.options.max_tokens is not None:
+            order = int(random_bits(1, order, self.options.max_tokens).item()) >> 1
+        return {"step": self.step, "seed": self.prepare.seed, "batch_size": steps.batch_size, "order": order}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from there, with any number of ranks and workers; nothing that was consumed is read again.
+
+        Raises ConfigError if seed, batch size, shards or settings of the order are others than the state's.
+        """
+        mine = self.state_dict()
+        other = {key: (state[key], mine[key]) for key in ("seed", "batch_size", "order") if state[key] != mine[key]}
+        if other:
+            raise ConfigError(
+                f"the state belongs to another order: {', '.join(f'{k} {a}, here {b}' for k, (a, b) in other.items())}",
+                where="the loader's state",
+                fix="resume with the same shards, mixture, seed, batch_size and window (ranks and workers may differ)",
+            )
+        self.close()
+        self.step = state["step"]
+
+    def metadata(self) -> dict[str, str]:
+        """The file metadata of the (first) folder: vocabularies and widths."""
+        return self.prepare.stream.parts[0].metadata()
+
+    def close(self) -> None:
+        """Stop the workers; iterating starts them again."""
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = self._batches = None
+
+    def pool(self) -> Pool:
+        """The workers, started if they are not."""
+        if self._pool is None:
+            self._pool = Pool(self.prepare, self.step, self.workers)
+        return self._pool
+
+
+def _rows(shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options) -> Rows:
+    if isinstance(shards, Rows):
+        return replace(shards, captions=options.captions, _readers={}, _open={})
+    return open_rows(shards, options.split, columns, languages, options.captions, cache=options.cache)
+
+
+def _column_make(columns: Sequence[str], options: Options) -> ColumnMake:
+    """Raises ConfigError where no column is named, or an option needs a plan."""
+    if not columns:
+        raise ConfigError("neither a plan nor columns are given", "the loader", "pass a recipe, or columns=(...)")
+    if options.max_tokens is not None or options.texts is not None:
+        raise ConfigError("max_tokens and texts need tokens", "the loader of columns", "leave them out, or pass a plan")
+    return ColumnMake(tuple(columns))
+
+
+def _trained(parts: Sequence[Rows], plan: Plan, options: Options) -> Tokenizer:
+    """The plan's tokenizer, trained on all captions that are read."""
+    alone = options.texts.all() if options.texts else ()
+    return tokenizers.train(itertools.chain(*(part.texts() for part in parts), alone), plan.text)
+
+
+def _check_budget(options: Options, plan: Plan, ranks: int) -> None:
+    """Raises ConfigError where a batch might have too few rows for all ranks."""
+    if options.max_tokens is None:
+        return
+    longest = plan.text.max_tokens + getattr(plan.units.settings, "max_regions", 0)
+    if options.max_tokens < 2 * ranks * longest or options.end != "join":
+        raise ConfigError(
+            f"max_tokens is {options.max_tokens} and end {options.end}",
+            where=f"the loader of {ranks} ranks, with rows of up to {longest} tokens",
+            fix=f"set max_tokens from {2 * ranks * longest} on (it counts all ranks), and end to join",
+        )

@@ -1,0 +1,214 @@
+"""In which order rows are seen, and what chance each of them gets: functions of (seed, epoch, position) alone.
+
+The permutations come from a hash of our own instead of a library's generator, so that no new version of a library can
+change the order of a run that goes on. A changed order is a breaking change:
+tests/pairloom/loader/order.json has it by heart.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import xxhash
+from numpy.random.bit_generator import ISeedSequence
+
+from pairloom.errors import ConfigError
+from pairloom.table import Array
+
+GROUPS, WINDOW, ROW, SCHEDULE, CAPTION, MIXTURE, PACK = range(1, 8)  # keep the streams of random numbers apart
+WHOLE = 0  # a window of all groups
+
+End = Literal["join", "drop", "pad", "repeat"]
+
+
+def random_bits(count: int, *key: int) -> Array:
+    """`count` random uint64, a function of the key: SplitMix64 (Steele et al. 2014) from a hashed start."""
+    start = xxhash.xxh3_64_intdigest(np.array(key, "<i8").tobytes())
+    mixed: Array = np.arange(1, count + 1, dtype=np.uint64)
+    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed += np.uint64(start)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def shuffled(count: int, *key: int) -> Array:
+    """A random order of 0 … count − 1, a function of the key."""
+    order: Array = np.argsort(random_bits(count, *key), kind="stable")
+    return order
+
+
+@dataclass(frozen=True)
+class Order:
+    """Every row of every group once an epoch, by two shuffles: of the groups, and of the rows within a window of them.
+
+    A group is what is read at a time (a row group). Groups are put in random order and cut into windows; the rows of a
+    window's groups are mixed with each other. Window 0 is all groups: a full permutation, for storage that does not
+    mind. The order does not depend on batch size, ranks, workers or what was read before.
+    """
+
+    seed: int
+    sizes: tuple[int, ...]  # rows of each group
+    window: int = 8
+    _epochs: dict[int, tuple[Array, Array]] = field(default_factory=dict, repr=False, compare=False)
+    _windows: dict[tuple[int, int], tuple[Array, Array]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def at(self, epoch: int, position: int) -> tuple[int, int]:
+        """(group, row in it) at this position of the epoch, 0 ≤ position < len."""
+        number, start = self._window_at(epoch, position)
+        groups, rows = self._rows(epoch, number)
+        return int(groups[position - start]), int(rows[position - start])
+
+    def at_many(self, epochs: Array, positions: Array) -> tuple[Array, Array]:
+        """The same for many, neighbours mostly of one window."""
+        groups, rows = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
+        done = 0
+        while done < len(positions):
+            epoch, position = int(epochs[done]), int(positions[done])
+            number, start = self._window_at(epoch, position)
+            group_of, row_of = self._rows(epoch, number)
+            inside = (epochs[done:] == epoch) & (positions[done:] >= start) & (positions[done:] < start + len(row_of))
+            run = len(inside) if inside.all() else int(np.argmin(inside))
+            places = positions[done : done + run] - start
+            groups[done : done + run], rows[done : done + run] = group_of[places], row_of[places]
+            done += run
+        return groups, rows
+
+    def window_after(self, epoch: int, group: int) -> tuple[int, Array]:
+        """(number of the window that has this group, the groups of the next one), to be read ahead."""
+        order, _ = self._epoch(epoch)
+        width = self._width()
+        number = int(np.flatnonzero(order == group)[0]) // width
+        return number, order[(number + 1) * width : (number + 2) * width]
+
+    def _width(self) -> int:
+        return self.window or max(len(self.sizes), 1)
+
+    def _window_at(self, epoch: int, position: int) -> tuple[int, int]:
+        """(number of the window, position at which it starts)."""
+        _, ends = self._epoch(epoch)
+        number = int(np.searchsorted(ends, position, side="right"))
+        return number, int(ends[number - 1]) if number else 0
+
+    def _epoch(self, epoch: int) -> tuple[Array, Array]:
+        """(the groups in order, position after each window)."""
+        if epoch not in self._epochs:
+            order = shuffled(len(self.sizes), GROUPS, self.seed, epoch)
+            sums = np.cumsum(np.array(self.sizes, np.int64)[order])
+            last = np.minimum(np.arange(1, -(-len(order) // self._width()) + 1) * self._width(), len(order)) - 1
+            _remember(self._epochs, epoch, (order, sums[last]))
+        return self._epochs[epoch]
+
+    def _rows(self, epoch: int, number: int) -> tuple[Array, Array]:
+        """(group, row in it) of each place of a window."""
+        key = (epoch, number)
+        if key not in self._windows:
+            order, _ = self._epoch(epoch)
+            chosen = order[number * self._width() : (number + 1) * self._width()]
+            sizes = np.array(self.sizes, np.int64)[chosen]
+            groups = np.repeat(chosen.astype(np.int32), sizes)
+            rows = (np.arange(len(groups)) - np.repeat(np.cumsum(sizes) - sizes, sizes)).astype(np.int32)
+            mixed = shuffled(len(groups), WINDOW, self.seed, epoch, number)
+            _remember(self._windows, key, (groups[mixed], rows[mixed]))
+        return self._windows[key]
+
+
+def _remember(cache: dict, key: object, value: object, most: int = 3) -> None:  # type: ignore[type-arg]
+    while len(cache) >= most:
+        cache.pop(next(iter(cache)))
+    cache[key] = value
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Which positions of the endless stream of epochs make the global batch of a step, and how an epoch ends.
+
+    join: an epoch's last rows and the next one's first share a batch; nothing is left out, nothing repeated.
+    drop: what does not fill a batch is left out. pad: the last batch is filled with the epoch's first rows, which are
+    marked and should not count. repeat: the same, unmarked.
+    """
+
+    rows: int
+    batch_size: int  # over all ranks
+    end: End = "join"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.end == "drop" and self.rows < self.batch_size):
+            raise ConfigError(
+                f"{self.rows} rows do not fill one batch of {self.batch_size}",
+                "the loader",
+                "set a smaller batch_size, or end to join, pad or repeat",
+            )
+
+    def per_epoch(self) -> int | None:
+        """Batches of an epoch; None where epochs share batches."""
+        if self.end == "join":
+            return None
+        return self.rows // self.batch_size if self.end == "drop" else -(-self.rows // self.batch_size)
+
+    def at(self, step: int) -> tuple[Array, Array]:
+        """(positions in the endless stream: epoch × rows + position in it, bool whether each counts)."""
+        places = np.arange(self.batch_size, dtype=np.int64)
+        per_epoch = self.per_epoch()
+        if per_epoch is None:
+            return step * self.batch_size + places, np.ones(self.batch_size, bool)
+        epoch, number = divmod(step, per_epoch)
+        positions = number * self.batch_size + places
+        first = positions < self.rows
+        return epoch * self.rows + positions % self.rows, first | (self.end == "repeat")
+
+
+def rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
+    """The part of a global batch that is this rank's: neighbours, and parts of as equal size as can be."""
+    return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
+
+
+def packed(lengths: Array, most: int, *key: int) -> list[Array]:
+    """Rows sorted by length and cut into batches of at most `most` tokens with their padding; batches in random order.
+
+    lengths: tokens of each row. Returns the places of each batch's rows, each place once (UNITER's token buckets). No
+    batch has fewer than half the rows that the longest row allows, unless all rows do. The key decides the order.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    cuts = [0]
+    while cuts[-1] < len(order):
+        cuts.append(cuts[-1] + max(most // max(int(lengths[order[cuts[-1]]]), 1), 1))
+    cuts[-1] = len(order)
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] < cuts[-2] - cuts[-3]:
+        cuts[-2] = (cuts[-3] + cuts[-1] + 1) // 2  # the rest would be a batch of few rows, too few for many ranks
+    batches = [np.sort(batch) for batch in np.split(order, cuts[1:-1])]
+    return [batches[number] for number in shuffled(len(batches), PACK, *key)]
+
+
+def row_rng(seed: int, epoch: int, image_id: bytes, caption_index: int) -> np.random.Generator:
+    """The random numbers of one row in one epoch: its masks, its negative, its crop."""
+    key = xxhash.xxh3_128_intdigest(image_id + struct.pack("<4q", ROW, seed, epoch, caption_index))
+    return np.random.Generator(np.random.Philox(_Key(key)))  # type: ignore[arg-type]  # numpy's hint forgets this kind
+
+
+class _Key(ISeedSequence):
+    """Philox(key=…) asks the system for randomness that it then ignores, which takes four times as long."""
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Array:
+        return np.array([self.key & (2**64 - 1), self.key >> 64], np.uint64)
+
+
+def objective_at(seed: int, step: int, names: Sequence[str], ratios: Sequence[float]) -> str:
+    """The objective of a step, drawn by ratio."""
+    if len(names) == 1:
+        return names[0]
+    shares = np.cumsum(np.array(ratios, float)) / sum(ratios)
+    drawn = int(random_bits(1, SCHEDULE, seed, step)[0]) / 2**64
+    return names[int(np.searchsorted(shares, drawn, side="right"))]

@@ -1,0 +1,191 @@
+"""Read one shard: small columns by the row group, large values by position; nothing unverified gets out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from pairloom.errors import StoreError
+from pairloom.loader.source import Source
+from pairloom.store.folder import Entry
+from pairloom.store.index import BLOCK, HEAVY, Index, Places, chunk_span, footer_sum
+from pairloom.table import Array, metadata
+
+FIX = "`pairloom verify` says how to rebuild the shard; the loader's on_damage: skip goes on without the row group"
+CLOCK = {"read_s": 0.0}  # seconds that this process has spent reading; the loader tells them from decoding
+
+
+class DamagedError(StoreError):
+    """A row group whose bytes are not what was written; `where` names shard and row group."""
+
+
+class Opened:
+    """A file descriptor that closes itself when it is not needed any more."""
+
+    def __init__(self, path: os.PathLike[str]) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+@dataclass
+class Heavy:
+    """The large values of one column of one row group."""
+
+    places: Places
+    file: Opened
+    base: int  # the shard's position of the file's first byte
+    where: str
+    scratch: Array  # uint8, BLOCK long
+
+    def read(self, row: int, out: Array) -> None:
+        """Fill `out` (uint8) with the beginning of a row's value.
+
+        Only whole blocks can be verified: up to BLOCK − 1 bytes more are read, aside. Raises DamagedError.
+        """
+        began = time.perf_counter()
+        size, wanted = int(self.places.sizes[row]), len(out)
+        end = min(size, -(-wanted // BLOCK) * BLOCK)
+        rest = self.scratch[: end - wanted]
+        views = [out.data, rest.data] if len(rest) else [out.data]
+        got = read_all(self.file.number, views, int(self.places.at[row]) - self.base)
+        if got != end or not self._sound(row, out.data, rest.data):
+            raise DamagedError(f"row {row} is not what was written", self.where, FIX)
+        CLOCK["read_s"] += time.perf_counter() - began
+
+    def _sound(self, row: int, out: memoryview, rest: memoryview) -> bool:
+        first = int(self.places.first[row])
+        whole = len(out) // BLOCK if len(rest) else -(-len(out) // BLOCK)
+        digest = xxhash.xxh3_64_intdigest
+        found = [digest(out[start : start + BLOCK]) for start in range(0, whole * BLOCK, BLOCK)]
+        if len(rest):
+            last = xxhash.xxh3_64(out[whole * BLOCK :])
+            last.update(rest)
+            found.append(last.intdigest())
+        wanted: list[int] = self.places.sums[first : first + len(found)].tolist()
+        return found == wanted
+
+    def value(self, row: int) -> bytes:
+        """A row's whole value."""
+        out = np.empty(int(self.places.sizes[row]), np.uint8)
+        self.read(row, out)
+        return out.tobytes()
+
+
+def read_all(file: int, buffers: Sequence[memoryview], position: int) -> int:
+    """Bytes read into the buffers, one after the other; fewer than they hold only at the end of the file."""
+    got = os.preadv(file, buffers, position)
+    if got == sum(map(len, buffers)):
+        return got
+    got = 0  # a signal, or a file system that gives less at a time
+    for buffer in buffers:
+        filled = 0
+        while filled < len(buffer):
+            more = os.preadv(file, [buffer[filled:]], position + got)
+            if more == 0:
+                return got
+            filled, got = filled + more, got + more
+    return got
+
+
+class ShardReader:
+    """One open shard."""
+
+    def __init__(self, source: Source, entry: Entry) -> None:
+        self.source, self.name = source, entry.name
+        self.index: Index = source.index(entry)
+        self.starts = np.searchsorted(self.index.row_groups, np.arange(self.groups + 1))
+        self._scratch = np.empty(BLOCK, np.uint8)
+
+    @property
+    def groups(self) -> int:
+        return len(self.index.facts["chunks"])
+
+    def where(self, group: int) -> str:
+        return f"{self.source.where(self.name)}, row group {group}"
+
+    @cached_property
+    def _file(self) -> pq.ParquetFile:
+        """The Parquet file, its footer verified."""
+        where = self.source.where(self.name)
+        try:
+            opened = self.source.parquet(self.name)
+            with opened.open("rb") if hasattr(opened, "open") else _kept(opened) as stream:
+                sound = footer_sum(stream) == self.index.facts["footer"]
+            if sound:
+                return pq.ParquetFile(opened, memory_map=False)
+        except FileNotFoundError as error:
+            raise DamagedError("the shard is missing", where, FIX) from error
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedError(f"the shard cannot be opened: {error}", where, FIX) from error
+        raise DamagedError("the shard's footer is not what was written", where, FIX)
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        return metadata(self._file.schema_arrow.empty_table())
+
+    def small(self, group: int, columns: Sequence[str]) -> pa.Table:
+        """These columns of a row group, none of them heavy. Raises DamagedError."""
+        began = time.perf_counter()
+        light = [column for column in columns if column not in HEAVY]
+        file = self._file
+        try:
+            self._verify(file.metadata, group, set(light))
+            table = file.read_row_group(group, columns=light, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedError(f"it cannot be read: {error}", self.where(group), FIX) from error
+        CLOCK["read_s"] += time.perf_counter() - began
+        return table
+
+    def _verify(self, file: pq.FileMetaData, group: int, columns: set[str]) -> None:
+        """Hold each chunk's bytes to its checksum before any decoder sees them."""
+        sums, row_group = self.index.facts["chunks"][group], file.row_group(group)
+        for number in range(row_group.num_columns):
+            chunk = row_group.column(number)
+            path = chunk.path_in_schema
+            if path.partition(".")[0] in columns:
+                start, size = chunk_span(chunk)
+                local, base = self.source.local(self.name, start, start + size)
+                content = memoryview(bytearray(size))
+                file_of_chunk = Opened(local)
+                read_all(file_of_chunk.number, [content], start - base)
+                if xxhash.xxh3_64_hexdigest(content) != sums[path]:
+                    raise DamagedError(f"column {path} is not what was written", self.where(group), FIX)
+
+    def heavy(self, group: int, column: str) -> Heavy:
+        """The large values of a row group; rows are counted from the shard's first. Raises DamagedError."""
+        places = self.index.places(column)
+        start, stop = places.span(int(self.starts[group]), int(self.starts[group + 1]))
+        try:
+            path, base = self.source.local(self.name, start, stop)
+            return Heavy(places, Opened(path), base, self.where(group), self._scratch)
+        except FileNotFoundError as error:
+            raise DamagedError("the shard is missing", self.where(group), FIX) from error
+
+    def will_need(self, group: int, columns: Sequence[str]) -> None:
+        """Ask for a row group's large values ahead of time."""
+        for column in HEAVY:
+            if column in columns:
+                places = self.index.places(column)
+                self.source.will_need(self.name, *places.span(int(self.starts[group]), int(self.starts[group + 1])))
+
+
+class _kept:  # noqa: N801  # a context manager that leaves its file open
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> Any:
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        return None

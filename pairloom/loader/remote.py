@@ -1,0 +1,225 @@
+"""Shards somewhere else, by fsspec: what is needed is copied to a bounded cache that all processes here share.
+
+A piece is a run of bytes of one shard, most often a row group's column; it is checked for its length. Its content is
+verified when it is read, as that of local shards is; a piece that turns out wrong is fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs
+from fsspec.implementations.arrow import ArrowFSWrapper
+
+from pairloom.errors import InputError, StoreError
+from pairloom.loader.pieces import LIMIT_BYTES, Cache
+from pairloom.store import index as indices
+from pairloom.store.folder import JOURNAL, MANIFEST, Entry, Folder, open_folder
+from pairloom.store.index import Index
+
+CACHE = Path.home() / ".cache" / "pairloom"
+ATTEMPTS = 4
+PAUSE_S = 0.2  # before the second attempt; doubled before each further one
+STALL_S = 30.0  # without an answer, after which an attempt is given up
+AHEAD = 4  # pieces that a process fetches ahead at a time
+
+
+@dataclass(frozen=True)
+class RemoteSource:
+    """A shards folder at an address that fsspec knows: s3://, gs://, hf://, http:// …"""
+
+    url: str
+    cache: Cache
+    attempts: int = ATTEMPTS
+    stall_s: float = STALL_S
+    _state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)  # of this process
+
+    @classmethod
+    def open(cls, url: str, cache: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> RemoteSource:
+        return cls(url.rstrip("/"), Cache(cache or CACHE, limit_bytes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_state": {}}
+
+    def folder(self) -> Folder:
+        """The manifest as it is there now; the last one if that cannot be reached."""
+        own = self.cache.folder / "manifests" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        own.mkdir(parents=True, exist_ok=True)
+        content = self._patiently(MANIFEST, lambda: self._cat(MANIFEST))
+        temporary = own / f".{uuid.uuid4().hex}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(own / MANIFEST)
+        (own / JOURNAL).unlink(missing_ok=True)
+        return open_folder(own)
+
+    def index(self, entry: Entry) -> Index:
+        """Fetched whole. Raises StoreError if there is none: a remote shard cannot be read to make it."""
+        name = f"{entry.name}{indices.SUFFIX}"
+        key = f"{self.url}/{name}#{entry.sha256}"
+        for _ in range(2):
+            path = self.cache.piece(key, lambda: self._patiently(name, lambda: self._cat(name)))
+            if (found := indices.read(path, entry.sha256)) is not None:
+                self._state[f"size {entry.name}"] = entry
+                return found
+            self.cache.drop(key)
+        raise StoreError(
+            f"{name} is missing, damaged or of another shard", f"{self.url}/{name}", "run `pairloom shards index` there"
+        )
+
+    def where(self, name: str) -> str:
+        return f"{self.url}/{name}.parquet"
+
+    def parquet(self, name: str) -> Any:
+        return Ranges(self, name, self._entry(name).bytes)
+
+    def local(self, name: str, start: int, stop: int) -> tuple[Path, int]:
+        file = f"{name}.parquet"
+        return self.cache.piece(self._key(name, start, stop), lambda: self._range(file, start, stop)), start
+
+    def will_need(self, name: str, start: int, stop: int) -> None:
+        """Fetch it in the background; an error waits until the bytes are really needed."""
+        running = self._state.setdefault("running", threading.Semaphore(AHEAD))
+
+        def fetch() -> None:
+            with running:
+                try:
+                    self.local(name, start, stop)
+                except StoreError as error:
+                    print(f"reading ahead: {error.args[0]}", file=sys.stderr)
+
+        threading.Thread(target=fetch, daemon=True).start()
+
+    @property
+    def copies(self) -> bool:
+        return True
+
+    def forget(self, where: str) -> None:
+        """Drop every piece of a shard that this process has used."""
+        shard = where.partition(", row group")[0]
+        for key in [key for key in self._state.get("keys", ()) if key.startswith(f"{shard}#")]:
+            self.cache.drop(key)
+
+    def _key(self, name: str, start: int, stop: int) -> str:
+        key = f"{self.where(name)}#{self._entry(name).sha256}:{start}-{stop}"
+        self._state.setdefault("keys", set()).add(key)
+        return key
+
+    def _entry(self, name: str) -> Entry:
+        entry: Entry = self._state[f"size {name}"]  # a reader asks for the index first
+        return entry
+
+    def _files(self) -> tuple[Any, str]:
+        if "files" not in self._state:
+            self._state["files"] = _opened(self.url)
+        files: tuple[Any, str] = self._state["files"]
+        return files
+
+    def _cat(self, name: str) -> bytes:
+        files, path = self._files()
+        content: bytes = files.cat_file(f"{path}/{name}")
+        return content
+
+    def _range(self, name: str, start: int, stop: int) -> bytes:
+        files, path = self._files()
+
+        def read() -> bytes:
+            content: bytes = files.cat_file(f"{path}/{name}", start=start, end=stop)
+            if len(content) != stop - start:
+                raise OSError(f"got {len(content):,} of {stop - start:,} bytes")
+            return content
+
+        return self._patiently(name, read)
+
+    def _patiently(self, name: str, read: Callable[[], bytes]) -> bytes:
+        """What `read` gives, tried again when it fails or stalls. Raises StoreError when it keeps failing."""
+        reason = ""
+        for attempt in range(self.attempts):
+            if attempt:
+                time.sleep(PAUSE_S * 2 ** (attempt - 1))
+            outcome = _in_background(read)
+            try:
+                error = outcome.exception(timeout=self.stall_s)
+            except TimeoutError:
+                reason = f"no answer within {self.stall_s:g} s"
+                continue
+            if error is None:
+                return outcome.result()
+            if isinstance(error, FileNotFoundError):
+                raise InputError("there is no such file", f"{self.url}/{name}", "check the address") from error
+            reason = f"{type(error).__name__}: {error}"
+        raise StoreError(
+            f"it could not be fetched in {self.attempts} attempts: {reason}",
+            where=f"{self.url}/{name}",
+            fix="see whether the server is up, then resume: what was fetched is kept",
+        )
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """(fsspec's file system, the path in it); for s3:// and gs:// without a package of fsspec, Arrow's own client."""
+    try:
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        try:
+            files, path = pyarrow.fs.FileSystem.from_uri(url)
+        except (pa.ArrowException, NotImplementedError):
+            raise InputError(f"no package here opens it: {error}", url, "install the one that is named") from error
+        wrapped = ArrowFSWrapper(files)
+        wrapped.cat_file = partial(wrapped.cat_file, seekable=True)  # or it cannot cut a run of bytes at the beginning
+        found = wrapped, path
+    return found
+
+
+def _in_background(read: Callable[[], bytes]) -> Future[bytes]:
+    """The outcome of `read` in a thread that nobody need wait for: neither we when it stalls, nor the interpreter."""
+    outcome: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(read())
+        except BaseException as error:  # noqa: BLE001  # not handled here, but handed to who waits for it
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
+
+
+class Ranges(io.RawIOBase):
+    """A remote shard as a file for pyarrow, which asks for few runs of bytes; each is a piece of the cache."""
+
+    def __init__(self, source: RemoteSource, name: str, size: int) -> None:
+        super().__init__()
+        self.source, self.name, self.size, self.place = source, name, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.place = offset + (0, self.place, self.size)[whence]
+        return self.place
+
+    def tell(self) -> int:
+        return self.place
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self.size if size < 0 else min(self.place + size, self.size)
+        if stop <= self.place:
+            return b""
+        path, _ = self.source.local(self.name, self.place, stop)
+        self.place = stop
+        return path.read_bytes()

@@ -1,0 +1,212 @@
+"""One row of a training set: an image with one of its captions, and the row group in memory that it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pairloom.layout import BLOBS
+from pairloom.loader.order import CAPTION, random_bits
+from pairloom.loader.reading import Heavy, ShardReader
+from pairloom.loader.stored import Stored
+from pairloom.table import Array
+
+
+@dataclass(frozen=True)
+class OpenGroup:
+    """One row group in memory, with the small columns that the recipe names; its large values are read when used."""
+
+    reader: ShardReader
+    number: int
+    table: pa.Table
+    heavy: dict[str, Heavy]
+    rows: Array  # row, in the group, of each of its (image, caption) rows
+    captions: Array  # and its caption index
+    _columns: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return self.reader.metadata
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset((*self.table.column_names, *self.heavy))
+
+    @cached_property
+    def firsts(self) -> list[int]:
+        """Of each image, the place of its first caption, and the number of places at the end."""
+        starts = np.flatnonzero(self.rows[1:] != self.rows[:-1]) + 1
+        return [0, *starts.tolist(), len(self.rows)]
+
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """(row in the group, caption index) of each of its (image, caption) rows: lists answer faster than arrays."""
+        return list(zip(self.rows.tolist(), self.captions.tolist(), strict=True))
+
+    def draws(self, seed: int, epoch: int, group: int) -> list[int]:
+        """Random bits for each image, from which its caption of the epoch follows."""
+        images = len(self.firsts) - 1
+        drawn: list[int] = self.once(
+            ("draws", seed, epoch), lambda: random_bits(images, CAPTION, seed, epoch, group).tolist()
+        )
+        return drawn
+
+    def cells(self, column: str) -> list[Any]:
+        """A small column as Python values: taking all at once costs less than a dozen Arrow scalars a row."""
+        cells: list[Any] = self.once(column, lambda: self.table[column].to_pylist())
+        return cells
+
+    def cell(self, column: str, row: int) -> Any:
+        """An Arrow scalar."""
+        return self.once((column, "arrow"), lambda: self.table[column].combine_chunks())[row]
+
+    def text(self, row: int, caption: int) -> str:
+        def flat() -> tuple[list[int], list[str]]:
+            column = self.table["captions"].combine_chunks()
+            return column.offsets.to_pylist(), column.values.field("text").to_pylist()
+
+        starts, texts = self.once("texts", flat)
+        text: str = texts[starts[row] + caption]
+        return text
+
+    def numbers(self, column: str, row: int) -> Array:
+        """A blob as an array of its shape, read-only, not copied unless it is a large one."""
+        if column in self.heavy:
+            return np.asarray(self.stored(column, row))
+        starts, content = self.once((column, "bytes"), lambda: _flat(self.table[column].combine_chunks()))
+        stored, shape = self._kind(column)
+        flat: Array = content[starts[row] : starts[row + 1]].view(stored)
+        return flat.reshape([size if isinstance(size, int) else size[row] for size in shape])
+
+    def all_numbers(self, column: str) -> Array:
+        """A small blob of all rows, one after the other: (sum of the rows' first sizes, further sizes), read-only."""
+        starts, content = _flat(self.table[column].combine_chunks())
+        stored, (_, *further) = self._kind(column)
+        return content[starts[0] : starts[-1]].view(stored).reshape(-1, *further)
+
+    def stored(self, column: str, row: int, most: int | None = None) -> Stored:
+        """The first `most` vectors of a large blob, which stays in the shard until it is copied."""
+        stored, shape = self._kind(column)
+        rows, width = (size if isinstance(size, int) else size[row] for size in shape)
+        scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
+        rows = rows if most is None else min(rows, most)
+        return Stored(self.heavy[column], self._row_in_shard(row), rows, width, stored, scales)
+
+    def image(self, row: int) -> bytes:
+        return self.heavy["image"].value(self._row_in_shard(row))
+
+    def _row_in_shard(self, row: int) -> int:
+        return int(self.reader.starts[self.number]) + row
+
+    def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | list[int]]]:
+        """(type of a blob's numbers, its shape: sizes of all rows, and lists with each row's own)."""
+
+        def kind() -> tuple[np.dtype[Any], list[int | list[int]]]:
+            blob = BLOBS[column]
+            return blob.number(self.metadata), [self._size(size) for size in blob.shape]
+
+        found: tuple[np.dtype[Any], list[int | list[int]]] = self.once((column, "kind"), kind)
+        return found
+
+    def _size(self, size: int | str) -> int | list[int]:
+        if isinstance(size, int):
+            return size
+        return int(self.metadata[size]) if size in self.metadata else self.cells(size)
+
+    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, kept: what is made for all rows at once costs little a row."""
+        if name not in self._columns:
+            self._columns[name] = make()
+        return self._columns[name]
+
+
+def _flat(column: pa.Array) -> tuple[list[int], Array]:
+    """(start of each value and the end, the bytes of all) of a large_binary array."""
+    _, starts, content = column.buffers()
+    numbers = np.frombuffer(starts, np.int64)[column.offset : column.offset + len(column) + 1]
+    return numbers.tolist(), np.frombuffer(content or b"", np.uint8)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: an image with one of its captions."""
+
+    group: OpenGroup
+    place: int  # among the group's (image, caption) rows
+
+    @property
+    def row(self) -> int:
+        return self.group.places[self.place][0]
+
+    @property
+    def caption_index(self) -> int:
+        return self.group.places[self.place][1]
+
+    @property
+    def image_id(self) -> bytes:
+        identity: bytes = self.value("image_id")
+        return identity
+
+    @property
+    def text(self) -> str:
+        return self.group.text(self.row, self.caption_index)
+
+    def has(self, column: str) -> bool:
+        return column in self.group.names
+
+    def value(self, column: str) -> Any:
+        return self.group.image(self.row) if column == "image" else self.group.cells(column)[self.row]
+
+    def numbers(self, column: str) -> Array:
+        return self.group.numbers(column, self.row)
+
+    def stored(self, column: str, most: int | None = None) -> Stored:
+        return self.group.stored(column, self.row, most)
+
+    def negatives(self) -> list[str]:
+        """Texts of the caption's mined hard negatives, most similar first."""
+        return self._told("negatives")
+
+    def similar(self) -> list[str]:
+        """Texts of other images' captions that are most like the caption, most similar first; perhaps none."""
+        return self._told("similar")
+
+    def _told(self, column: str) -> list[str]:
+        told = self.group.cell(column, self.row).values[self.caption_index].values
+        return [] if told is None else list(told.field("text").to_pylist())
+
+    def siblings(self) -> list[str]:
+        """The image's captions in the wanted languages, its own among them."""
+        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
+        return [Row(self.group, place).text for place in range(int(first), int(last))]
+
+    def tags(self) -> str:
+        """The image's tags, best first, joined by spaces; empty if it has none."""
+        found = self.group.cell("tags", self.row).values
+        return "" if found is None else " ".join(found.field("text").to_pylist())
+
+    def tagged(self) -> list[tuple[str, int]]:
+        """(text, region) of each of the image's tags, best first."""
+        found = self.group.cell("tags", self.row).values
+        return [] if found is None else [(tag["text"], tag["region"]) for tag in found.to_pylist()]
+
+    def translations(self) -> list[str]:
+        """The image's captions in other languages than this one's; none if a language is not known."""
+        captions = self.group.cell("captions", self.row).values
+        langs, texts = captions.field("lang").to_pylist(), captions.field("text").to_pylist()
+        mine = langs[self.caption_index]
+        return [text for lang, text in zip(langs, texts, strict=True) if lang and mine and lang != mine]
+
+    def other(self, rng: np.random.Generator) -> Row | None:
+        """A random row of another image of the same row group, or None if there is none."""
+        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
+        others = len(self.group.rows) - int(last - first)
+        if others == 0:
+            return None
+        place = int(rng.integers(others))
+        return Row(self.group, place if place < first else place + int(last - first))

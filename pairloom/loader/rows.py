@@ -1,0 +1,188 @@
+"""The rows of a shards folder: which there are, and what is in each; reads only the columns that are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from pairloom.errors import StoreError
+from pairloom.loader import questions
+from pairloom.loader.needs import check_columns, check_widths, entries_of
+from pairloom.loader.reading import DamagedError, ShardReader
+from pairloom.loader.row import OpenGroup, Row
+from pairloom.loader.source import Source, open_source
+from pairloom.store.folder import Entry
+from pairloom.store.index import HEAVY, wanted
+from pairloom.table import Array
+
+OPEN_BYTES = 512 << 20  # of small columns that a process keeps decoded
+READERS = 32  # shards that a process keeps open
+
+Captions = Literal["each", "one"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows of one split, in the order of the shards; reads one row group at a time.
+
+    A row is an image with each of its captions, or with one of them that is drawn anew every epoch.
+    """
+
+    source: Source
+    split: str
+    columns: tuple[str, ...]
+    languages: tuple[str, ...]
+    shards: tuple[Entry, ...]
+    captions: Captions = "each"
+    _readers: dict[int, ShardReader] = field(default_factory=dict, repr=False)
+    _open: dict[int, OpenGroup] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return sum(self.sizes())
+
+    @cached_property
+    def _groups(self) -> tuple[Array, Array, Array, Array]:
+        """Of each row group: its shard, its number there, its (image, caption) rows, and its images among these."""
+        parts = [self._counts(shard) for shard in range(len(self.shards))]
+        shards = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+        numbers = np.concatenate([np.arange(len(part[0])) for part in parts])
+        rows, images = (np.concatenate([part[i] for part in parts]) for i in range(2))
+        return shards, numbers, rows, images
+
+    def _counts(self, shard: int) -> tuple[Array, Array]:
+        index = self.source.index(self.shards[shard])
+        first, _ = index.captions
+        chosen = np.concatenate([[0], np.cumsum(wanted(index, self.languages))])[first]
+        mine = np.diff(chosen)  # captions of each row
+        groups = len(index.facts["chunks"])
+        rows = np.bincount(index.row_groups, weights=mine, minlength=groups).astype(np.int64)
+        return rows, np.bincount(index.row_groups[mine > 0], minlength=groups)
+
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each row group."""
+        _, _, rows, images = self._groups
+        return tuple((rows if self.captions == "each" else images).tolist())
+
+    def at(self, group: int, place: int, seed: int = 0, epoch: int = 0) -> Row:
+        """A row. With one caption an image, seed and epoch decide which. Raises reading.DamagedError."""
+        opened = self._group(group)
+        if self.captions == "each":
+            return Row(opened, place)
+        first, following = opened.firsts[place : place + 2]
+        return Row(opened, first + opened.draws(seed, epoch, group)[place] % (following - first))
+
+    def will_need(self, group: int) -> None:
+        """Ask for a row group ahead of time."""
+        shard, number = self._where(group)
+        self._reader(shard).will_need(number, self.columns)
+
+    def forget(self, where: str) -> None:
+        """Let go of everything that is open, and of copies of the shard that an error names."""
+        self._open.clear()
+        self._readers.clear()
+        self.source.forget(where)
+
+    def metadata(self) -> dict[str, str]:
+        """The file metadata of the first shard: vocabularies and widths, the same in all."""
+        try:
+            return self._reader(0).metadata
+        except DamagedError as error:
+            if not self.source.copies:
+                raise
+            self.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
+            return self._reader(0).metadata
+
+    def all(self, most_images: int | None = None) -> Iterator[Row]:
+        """The (image, caption) rows in stored order, of so many images at most."""
+        images = 0
+        for group in range(len(self.sizes())):
+            opened = self._group(group)
+            for place, row in enumerate(opened.rows):
+                images += place == 0 or row != opened.rows[place - 1]
+                if most_images is not None and images > most_images:
+                    return
+                yield Row(opened, place)
+
+    def texts(self) -> Iterator[str]:
+        """The captions, one a row, and questions and answers where they are read, without opening the other columns."""
+        for shard in range(len(self.shards)):
+            reader = self._reader(shard)
+            for number in range(reader.groups):
+                column: Any = reader.small(number, ["captions"])["captions"].combine_chunks()
+                rows, captions = self._places(reader, number)
+                places = column.offsets.to_numpy()[rows] + captions
+                yield from column.values.field("text").take(pa.array(places)).to_pylist()
+                if "qa" in self.columns:
+                    yield from questions.texts(reader.small(number, ["qa"])["qa"])
+
+    def _where(self, group: int) -> tuple[int, int]:
+        shards, numbers, _, _ = self._groups
+        return int(shards[group]), int(numbers[group])
+
+    def _reader(self, shard: int) -> ShardReader:
+        if shard not in self._readers:
+            _make_room(self._readers, len(self._readers) - READERS + 1)
+            self._readers[shard] = ShardReader(self.source, self.shards[shard])
+        return self._readers[shard]
+
+    def _places(self, reader: ShardReader, number: int) -> tuple[Array, Array]:
+        """(row in the group, caption index) of every caption of a row group that is wanted."""
+        start, stop = reader.starts[number : number + 2]
+        first, _ = reader.index.captions
+        chosen = wanted(reader.index, self.languages)[first[start] : first[stop]]
+        counts = np.diff(first[start : stop + 1])
+        rows = np.repeat(np.arange(stop - start, dtype=np.int32), counts)
+        captions = np.arange(first[start], first[stop], dtype=np.int32) - np.repeat(first[start:stop], counts)
+        return rows[chosen], captions[chosen]
+
+    def _group(self, group: int) -> OpenGroup:
+        if group in self._open:
+            return self._open[group]
+        shard, number = self._where(group)
+        reader = self._reader(shard)
+        scales = ("feature_scales",) if reader.metadata.get("feature_dtype") == "<i1" else ()
+        table = reader.small(number, (*self.columns, *(scales if "features" in self.columns else ())))
+        heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
+        size = table.nbytes * (len(self._open) + 1)  # row groups are much alike
+        _make_room(self._open, 0 if size <= OPEN_BYTES else 1)
+        self._open[group] = OpenGroup(reader, number, table, heavy, *self._places(reader, number))
+        return self._open[group]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_readers": {}, "_open": {}}  # a worker opens its own
+
+
+def _make_room(kept: dict[int, Any], count: int) -> None:
+    """Drop the oldest `count` of what is kept."""
+    for key in list(kept)[: max(count, 0)]:
+        del kept[key]
+
+
+def open_rows(
+    shards: Path | str,
+    split: str,
+    columns: tuple[str, ...],
+    languages: tuple[str, ...],
+    captions: Captions = "each",
+    cache: Path | None = None,
+) -> Rows:
+    """The rows of a split that have these languages. Raises StoreError if there are none, ConfigError naming the stage
+
+    that writes a column which the shards lack.
+    """
+    source = open_source(shards, cache)
+    entries = entries_of(source, split, shards)
+    check_columns(source, entries[0], columns)
+    rows = Rows(source, split, columns, languages, entries, captions)
+    check_widths(columns, rows.metadata(), source.where(entries[0].name))
+    if not len(rows):
+        raise StoreError(
+            f"no caption of split {split} is in {', '.join(languages)}", str(shards), "set text.languages of the recipe"
+        )
+    return rows

@@ -1,0 +1,100 @@
+"""Where shards lie: what the loader asks of a folder, be it on this machine or (remote.py) somewhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pairloom.store import index as indices
+from pairloom.store.folder import Entry, Folder, open_folder
+from pairloom.store.index import Index
+
+
+class Source(Protocol):
+    """A shards folder; every method may be called from any process, and an instance can be pickled."""
+
+    def folder(self) -> Folder:
+        """The manifest. Raises StoreError if there is none."""
+
+    def index(self, entry: Entry) -> Index: ...
+
+    def where(self, name: str) -> str:
+        """The shard's address, for messages."""
+
+    def parquet(self, name: str) -> Any:
+        """Path or file object for pyarrow."""
+
+    def local(self, name: str, start: int, stop: int) -> tuple[Path, int]:
+        """A file on this machine that holds these bytes of the shard, and the shard's position of its first byte."""
+
+    def will_need(self, name: str, start: int, stop: int) -> None:
+        """A hint that these bytes of the shard are read soon; returns at once."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether what is read here is a copy, so that fetching it again may mend damage."""
+
+    def forget(self, where: str) -> None:
+        """Drop the copies of a shard that turned out damaged; where: as the error says."""
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A folder on this machine, or on a file system that looks like one."""
+
+    path: Path
+    _built: dict[str, Index] = field(default_factory=dict, repr=False, compare=False)  # of shards without one
+
+    def folder(self) -> Folder:
+        return open_folder(self.path)
+
+    def index(self, entry: Entry) -> Index:
+        """The index beside the shard; without one, or with one of other bytes, the shard is read to make it."""
+        shard = self.path / f"{entry.name}.parquet"
+        found = indices.read(shard.with_suffix(indices.SUFFIX), entry.sha256) or self._built.get(entry.name)
+        if found is None:
+            print(f"{shard} has no index: reading it once (`pairloom shards index` keeps it)", file=sys.stderr)
+            found = self._built[entry.name] = indices.build(shard, entry.sha256)
+        return found
+
+    def where(self, name: str) -> str:
+        return str(self.path / f"{name}.parquet")
+
+    def parquet(self, name: str) -> Any:
+        return self.path / f"{name}.parquet"
+
+    def local(self, name: str, start: int, stop: int) -> tuple[Path, int]:
+        return self.path / f"{name}.parquet", 0
+
+    def will_need(self, name: str, start: int, stop: int) -> None:
+        advise: Callable[..., None] | None = getattr(os, "posix_fadvise", None)  # not on macOS
+        if advise is None:
+            return
+        try:
+            file = os.open(self.path / f"{name}.parquet", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # who reads it will tell
+        try:
+            advise(file, start, stop - start, os.POSIX_FADV_WILLNEED)  # the kernel reads ahead by itself
+        finally:
+            os.close(file)
+
+    @property
+    def copies(self) -> bool:
+        return False
+
+    def forget(self, where: str) -> None:
+        return None
+
+
+def open_source(shards: Path | str, cache: Path | None = None) -> Source:
+    """The folder at a path, or at an address such as s3://bucket/shards; cache is for the latter."""
+    if "://" in str(shards):
+        from pairloom.loader.remote import RemoteSource  # fsspec is not needed for local shards
+
+        return RemoteSource.open(str(shards), cache)
+    return LocalSource(Path(shards))

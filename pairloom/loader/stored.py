@@ -1,0 +1,59 @@
+"""Vectors that still lie in the shard, until they are copied to their place in a batch: once, and only the prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pairloom.loader.reading import Heavy
+from pairloom.table import Array
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The first `rows` vectors of one image, each of `width` numbers; numpy sees it as an array that is read on use."""
+
+    heavy: Heavy
+    row: int  # in the shard
+    rows: int
+    width: int
+    stored: np.dtype[Any]
+    scales: Array | None = None  # of each vector, where whole numbers are stored
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows, self.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype("<f2") if self.scales is not None else self.stored
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, key: Any) -> Any:
+        """A prefix stays in the shard; any other part is read."""
+        if isinstance(key, slice) and key.start in (None, 0) and key.step in (None, 1):
+            return replace(self, rows=len(range(*key.indices(self.rows))))
+        return np.asarray(self)[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        out: Array = np.empty(self.shape, dtype or self.dtype)
+        self.read_into(out)
+        return out
+
+    def read_into(self, out: Array) -> None:
+        """Fill `out`, C-contiguous (rows, width) of any float dtype. Raises DamagedError."""
+        if not self.rows:
+            return
+        if self.scales is None and out.dtype == self.stored:
+            self.heavy.read(self.row, out.reshape(-1).view(np.uint8))
+            return
+        numbers: Array = np.empty(self.shape, self.stored)
+        self.heavy.read(self.row, numbers.reshape(-1).view(np.uint8))
+        if self.scales is None:
+            out[...] = numbers
+        else:
+            np.multiply(numbers, self.scales[: self.rows, None], out=out, casting="unsafe")

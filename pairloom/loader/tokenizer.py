@@ -1,0 +1,200 @@
+"""Text to token ids: a tokenizer trained on the shards' captions, or a published vocabulary given by its path."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from pairloom.errors import InputError
+from pairloom.loader.batch import IGNORE, Words
+from pairloom.loader.plan import Text
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# What published vocabularies call the same things, the most frequent name first.
+PAD_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
+START_NAMES = ("[CLS]", "<s>", "<|startoftext|>")
+END_NAMES = ("[SEP]", "</s>", "<|endoftext|>")
+MASK_NAMES = ("[MASK]", "<mask>")
+
+
+class Tokenizer:
+    """Token ids with their words, start and end around them, cut to max_tokens."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, max_tokens: int, where: str = "trained") -> None:
+        self.backend = backend
+        self.max_tokens = max_tokens
+        self.pad = self._id(PAD_NAMES, where)
+        self.start = self._id(START_NAMES, where)
+        self.end = self._id(END_NAMES, where)
+        self.mask = next((i for name in MASK_NAMES if (i := backend.token_to_id(name)) is not None), None)
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        names = backend.get_vocab(with_added_tokens=True)
+        # what may stand in for a masked token: no special one, none of BERT's [unused…]
+        self.ordinary = np.array(sorted(i for name, i in names.items() if not _special(name)), dtype=np.int64)
+
+    def _id(self, candidates: tuple[str, ...], where: str) -> int:
+        for name in candidates:
+            if (number := self.backend.token_to_id(name)) is not None:
+                return int(number)
+        raise InputError(f"the vocabulary has none of {', '.join(candidates)}", where, "name a complete tokenizer.json")
+
+    def words(self, text: str, second: str | None = None) -> Words:
+        """A caption's tokens, and after another end those of a second text. An empty text is start and end alone.
+
+        What is too long loses tokens at the end, with two texts the longer one of them (BERT's rule, and Oscar's).
+        """
+        texts = [self.backend.encode(part, add_special_tokens=False) for part in (text, second) if part is not None]
+        lengths = fitting([len(part.ids) for part in texts], self.max_tokens - 1 - len(texts))
+        ids, word_ids, segments, words = [self.start], [-1], [0], 0
+        for segment, (part, length) in enumerate(zip(texts, lengths, strict=True)):
+            ids += [*part.ids[:length], self.end]
+            numbers = [-1 if word is None else word + words for word in part.word_ids[:length]]
+            word_ids += [*numbers, -1]
+            segments += [segment] * (length + 1)
+            words = max(words, *numbers, -1) + 1 if numbers else words
+        labels = np.full(len(ids), IGNORE, np.int64)
+        return Words(np.array(ids, np.int64), np.array(word_ids, np.int64), labels, np.array(segments, np.int64))
+
+    def save(self, path: Path) -> None:
+        self.backend.save(str(path), pretty=False)
+
+
+def fitting(lengths: list[int], room: int) -> list[int]:
+    """Lengths cut to fit into the room together: one by one from the longest, the last of equal ones."""
+    left = list(lengths)
+    while sum(left) > max(room, 0):
+        longest = max(range(len(left)), key=lambda i: (left[i], i))
+        left[longest] -= 1
+    return left
+
+
+def _special(name: str) -> bool:
+    return len(name) > 2 and (name[0] + name[-1]) in ("[]", "<>")
+
+
+def train(captions: Iterable[str], text: Text) -> Tokenizer:
+    """A tokenizer of the recipe's kind, trained on these captions; the same captions give the same tokenizer."""
+    trained = {"wordpiece": _wordpiece, "byte_bpe": _byte_bpe, "unigram": _unigram}[text.tokenizer](captions, text)
+    return Tokenizer(trained, text.max_tokens)
+
+
+def _wordpiece(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
+    """BERT's: words and punctuation, then the longest pieces, those inside a word marked ##."""
+    counts = Counter(word for caption in captions for word in caption.split())
+    model = partial(models.WordPiece, unk_token="[UNK]", max_input_chars_per_word=100)
+    # BERT strips accents where it lower-cases; ours keeps them, they tell words apart in German and Spanish
+    backend = _bert(model({}), text, strip_accents=False)
+    # The trainer numbers ##a, ##b … as it meets them in a hash table, and its ties go by number: the same captions gave
+    # another vocabulary each time (tokenizers issue 1794). Named beforehand, they are numbered in order.
+    inner = sorted({f"##{letter}" for word in counts for piece in _cut(backend, word) for letter in piece[1:]})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=text.vocab_size,
+        special_tokens=[*SPECIAL, *inner],
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    backend.train_from_iterator(_repeated(counts), trainer)
+    trained = _bert(model(backend.get_vocab()), text, strip_accents=False)  # in which ##a is nothing special
+    trained.add_special_tokens(list(SPECIAL))
+    return trained
+
+
+def _bert(model: models.WordPiece, text: Text, strip_accents: bool | None) -> tokenizers.Tokenizer:
+    """A model with all that BERT puts around it; strip_accents None: where it lower-cases."""
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=text.lowercase, strip_accents=strip_accents)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    return backend
+
+
+def _cut(backend: tokenizers.Tokenizer, word: str) -> list[str]:
+    """The normalised word, apart from its punctuation."""
+    return [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(word))]
+
+
+def _repeated(counts: Mapping[str, int], most: int = 1000) -> Iterator[str]:
+    """Texts in which each word is as often as it was counted."""
+    for word, count in counts.items():
+        for done in range(0, count, most):
+            yield " ".join(repeat(word, min(most, count - done)))
+
+
+def _byte_bpe(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
+    """Byte-level BPE, as CLIP's: no text is unknown."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if text.lowercase else [])]
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=text.vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(captions, trainer)
+    return backend
+
+
+def _unigram(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
+    """SentencePiece's unigram model (arXiv:1804.10959): a space is the letter ▁ of the word that follows it."""
+    backend = tokenizers.Tokenizer(models.Unigram())
+    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if text.lowercase else [])]
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=text.vocab_size, special_tokens=list(SPECIAL), unk_token="[UNK]", show_progress=False
+    )
+    backend.train_from_iterator(captions, trainer)
+    return backend
+
+
+def clips(path: Path) -> tokenizers.Tokenizer:
+    """CLIP's own vocabulary of 49,408 pieces from its list of merges (bpe_simple_vocab_16e6.txt.gz).
+
+    The texts are to be clean before (curate does what CLIP's code does here: ftfy and HTML); spaces are joined here.
+    """
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
+    merges = [(first, second) for first, second in (line.split() for line in lines)]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet(), key=lambda letter: (ord(letter) > 255, ord(letter)))
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(merge) for merge in merges)]
+    names = ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: number for number, piece in enumerate([*pieces, *names])}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>"))
+    spaces = [normalizers.Replace(tokenizers.Regex(r"\s+"), " "), normalizers.Lowercase()]
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), *spaces])
+    words = tokenizers.Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    split = pre_tokenizers.Split(words, behavior="removed", invert=True)
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(names)
+    return backend
+
+
+def load(path: Path, text: Text) -> Tokenizer:
+    """A published vocabulary: a tokenizer.json of any kind, BERT's vocab.txt, or CLIP's merges (.txt.gz)."""
+    if not path.exists():
+        raise InputError("there is no vocabulary", str(path), "name a tokenizer.json or a vocab.txt")
+    if path.suffixes[-2:] == [".txt", ".gz"]:
+        return Tokenizer(clips(path), text.max_tokens, str(path))
+    if path.suffix == ".txt":
+        backend = _bert(models.WordPiece.from_file(str(path), unk_token="[UNK]"), text, strip_accents=None)
+        return Tokenizer(backend, text.max_tokens, str(path))
+    try:
+        backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises a bare Exception, whatever is wrong with the file
+        raise InputError(f"not a tokenizer: {error}", str(path), "name a tokenizer.json or a vocab.txt") from error
+    backend.no_truncation()
+    backend.no_padding()
+    return Tokenizer(backend, text.max_tokens, str(path))

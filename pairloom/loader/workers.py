@@ -1,0 +1,285 @@
+"""Processes that make batches ahead of time, and hand them over in shared memory without a copy.
+
+Until the workers are up, batches are made where they are asked for: a batch is a function of its step, whoever makes
+it, so the first one need not wait for an interpreter to start. A worker that dies is noticed at once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import pickle
+import tempfile
+import traceback
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing import reduction
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pairloom.errors import RunError
+from pairloom.loader.batch import Batch, map_parts
+from pairloom.loader.buffers import Arena, Buffers, Empty
+from pairloom.table import Array
+
+AHEAD = 2  # batches that a worker has in work or ready
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch and what is to be known of its making."""
+
+    job: Job
+    batch: Any  # a Batch or a ColumnBatch
+    facts: dict[str, Any]  # seconds, and damaged row groups
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch that is to be made; a function of its step alone."""
+
+    step: int
+    after: int  # the step that follows
+    positions: Array  # in the stream, of this rank's rows
+    real: Array  # bool, False: only fills the batch up
+
+
+class Maker(Protocol):
+    """What makes batches; pickled once for each worker."""
+
+    def jobs(self, first: int) -> Iterator[Job]:
+        """From this step on, without end; asked of the main process alone."""
+
+    def __call__(self, job: Job, empty: Empty) -> Made: ...
+
+
+@dataclass(frozen=True)
+class InSlot:
+    """A tensor that lies in shared memory."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class TracebackOfWorkerError(Exception):
+    """The cause of an error that a worker raised: its own traceback, as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def made_here(maker: Maker, first: int) -> Iterator[Made]:
+    """The batches from step `first` on, made in this process."""
+    buffers = Buffers()
+    return (maker(job, buffers.empty) for job in maker.jobs(first))
+
+
+@dataclass
+class Worker:
+    """A worker process as the main process sees it."""
+
+    process: Any
+    connection: Connection
+    ready: bool = False
+    jobs: dict[int, Job] = field(default_factory=dict)  # in work, by their steps
+    slots: dict[int, mmap.mmap] = field(default_factory=dict)
+    released: list[int] = field(default_factory=list)  # slots whose batches are gone, to be told
+
+
+class Pool:
+    """Workers, and the batches that they have made out of turn."""
+
+    def __init__(self, maker: Maker, first: int, workers: int) -> None:
+        self.maker, self.jobs = maker, maker.jobs(first)
+        self.due: deque[int] = deque()  # steps in work or made, in their order
+        self.made: dict[int, Made] = {}
+        self.buffers = Buffers()
+        context = multiprocessing.get_context("spawn")  # forking a process that has threads may hang
+        self.workers = [_start(context, maker) for _ in range(workers)]
+
+    def __iter__(self) -> Iterator[Made]:
+        while True:
+            self.listen(0)
+            self._hand_out()
+            if not self.due:  # so no worker is up
+                job = self._next()
+                self.made[job.step] = self.maker(job, self.buffers.empty)
+            while self.due[0] not in self.made:
+                self.listen(None)
+                self._hand_out()
+            yield self.made.pop(self.due.popleft())
+
+    def _next(self) -> Job:
+        job = next(self.jobs)
+        self.due.append(job.step)
+        return job
+
+    def _hand_out(self) -> None:
+        for _ in range(AHEAD):
+            for worker in self.workers:
+                if worker.ready and len(worker.jobs) < AHEAD:
+                    released, worker.released[:] = worker.released.copy(), []
+                    job = self._next()
+                    worker.jobs[job.step] = job
+                    try:
+                        worker.connection.send((job, released))
+                    except ConnectionError as error:
+                        raise _died(worker) from error
+
+    def listen(self, timeout: float | None) -> None:
+        """Take what workers have sent, waiting so long for the first; None: until there is something."""
+        by_handle = {worker.connection: worker for worker in self.workers}
+        sentinels = {worker.process.sentinel: worker for worker in self.workers}
+        found = wait([*by_handle, *sentinels], timeout)
+        for handle in found:
+            if handle in by_handle:
+                self._take(by_handle[handle])
+        for handle in found:
+            if handle in sentinels and not sentinels[handle].connection.poll():
+                raise _died(sentinels[handle])
+
+    def _take(self, worker: Worker) -> None:
+        try:
+            kind, *content = worker.connection.recv()
+            if kind == "slot":
+                number, size = content
+                handle = reduction.recv_handle(worker.connection)
+                worker.slots[number] = mmap.mmap(handle, size)
+                os.close(handle)
+        except (EOFError, ConnectionError) as error:
+            raise _died(worker) from error
+        if kind == "ready":
+            worker.ready = True
+        elif kind == "batch":
+            step, number, batch, facts = content
+            self.made[step] = Made(worker.jobs.pop(step), _unpacked(batch, worker, number), facts)
+        elif kind == "error":
+            raised, text = content
+            raise raised from TracebackOfWorkerError(text)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.connection.close()  # the worker sees the end and leaves
+        for worker in self.workers:
+            worker.process.join(timeout=2)
+            if worker.process.is_alive():
+                worker.process.terminate()
+                worker.process.join()
+
+
+def _died(worker: Worker) -> RunError:
+    worker.process.join(timeout=5)  # or its exit code is not known yet
+    code = worker.process.exitcode
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+    return RunError(
+        f"loader worker {worker.process.pid} {how}, with steps {list(worker.jobs)} in work",
+        where="the loader",
+        fix="signal 9 is most often the kernel short of memory: take fewer workers or smaller batches, then resume",
+    )
+
+
+def _start(context: Any, maker: Maker) -> Worker:
+    ours, theirs = context.Pipe(duplex=True)
+    process = context.Process(target=work, args=(theirs, pickle.dumps(maker)), daemon=True)
+    process.start()
+    theirs.close()
+    return Worker(process, ours)
+
+
+def _unpacked(batch: Any, worker: Worker, number: int | None) -> Batch:
+    """The batch with its tensors on shared memory, which is the worker's again when the last of them is gone."""
+    memory: Array = np.empty(0, np.uint8)
+    if number is not None:
+        memory = np.frombuffer(worker.slots[number], np.uint8)
+        weakref.finalize(memory, worker.released.append, number)
+
+    def tensor(part: Any) -> Tensor:
+        if isinstance(part, InSlot):
+            end = part.offset + int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
+            part = memory[part.offset : end].view(part.dtype).reshape(part.shape)
+        return torch.from_numpy(part)
+
+    unpacked: Batch = map_parts(batch, (InSlot, np.ndarray), tensor)
+    return unpacked
+
+
+class Slots:
+    """A worker's pieces of shared memory, each as large as the largest batch when it was made."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.memory: dict[int, mmap.mmap] = {}
+        self.free: list[int] = []
+        self.largest = 0
+
+    def take(self) -> int | None:
+        """A free slot for the largest batch so far; None before anything is known of it."""
+        if not self.largest:
+            return None
+        fitting = [number for number in self.free if len(self.memory[number]) >= self.largest]
+        if fitting:
+            self.free.remove(fitting[0])
+            return fitting[0]
+        number, size = len(self.memory), self.largest + self.largest // 4
+        with _shared_file() as file:
+            file.truncate(size)
+            self.memory[number] = mmap.mmap(file.fileno(), size)
+            self.connection.send(("slot", number, size))
+            reduction.send_handle(self.connection, file.fileno(), None)
+        return number
+
+
+def _shared_file() -> Any:
+    """A file without a name in memory, or where the system has none, on disk: nothing is left behind by a kill."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("pairloom-batch"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def work(connection: Connection, pickled: bytes) -> None:
+    """A worker's life: make the batches that are asked for until the main process is gone."""
+    torch.set_num_threads(1)
+    try:
+        maker: Maker = pickle.loads(pickled)
+        slots, arena = Slots(connection), Arena()
+        connection.send(("ready",))
+        while True:
+            job, released = connection.recv()
+            slots.free += released
+            _make(maker, job, slots, arena, connection)
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        return  # the main process has closed its end, or is going down itself
+    except BaseException as error:
+        connection.send(("error", _portable(error), traceback.format_exc()))
+        raise
+
+
+def _make(maker: Maker, job: Job, slots: Slots, arena: Arena, connection: Connection) -> None:
+    number = slots.take()
+    arena.begin(None if number is None else slots.memory[number])
+    made = maker(job, arena.empty)
+    slots.largest = max(slots.largest, arena.used)
+
+    def part(tensor: Tensor) -> InSlot | Array:
+        array: Array = tensor.numpy()
+        offset = arena.offset(array)
+        return array if offset is None else InSlot(offset, array.shape, array.dtype.str)
+
+    connection.send(("batch", job.step, number, map_parts(made.batch, Tensor, part), made.facts))
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error itself where it survives pickling, else one that names it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (TypeError, ValueError, AttributeError, pickle.PicklingError):
+        return RunError(f"{type(error).__name__}: {error}", "a loader worker", "see the traceback of the cause")
+    return error

@@ -1,0 +1,168 @@
+"""Read a table's folder: its manifest, its shards, and their checks; writing is the pipeline's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairloom.errors import StoreError
+from pairloom.table import metadata
+
+MANIFEST = "manifest.json"  # of a finished table
+JOURNAL = "manifest.jsonl"  # of one that is being written: a header line, then a line a finished shard
+COMPANIONS = ("dataset.json", "README.md")  # the card of a folder of training shards
+
+
+@dataclass(frozen=True)
+class Header:
+    """What made the table; the same for all its shards."""
+
+    table: str
+    table_version: int
+    stage: str
+    stage_version: int
+    config: Mapping[str, Any]
+    resources: Mapping[str, str] = field(default_factory=dict)  # file name -> SHA-256
+    pairloom: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished shard: `rows_in` of its main input became `rows`; `rejected` counts the others by reason."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    fingerprint: str = ""
+    rows_in: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A table on disk, as its manifest describes it."""
+
+    path: Path
+    header: Header
+    shards: tuple[Entry, ...]  # sorted by name
+    complete: bool  # False while a stage is writing it, or after it was interrupted
+
+    @property
+    def table(self) -> str:
+        return self.header.table
+
+    @property
+    def rows(self) -> int:
+        return sum(entry.rows for entry in self.shards)
+
+    def file(self, name: str) -> Path:
+        return self.path / f"{name}.parquet"
+
+    def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Shard `name` with its metadata, page checksums verified. Raises StoreError if it is missing or damaged."""
+        return read_shard(self.file(name), columns)
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """The file metadata of shard `name` (for regions: classes, attributes, feature_width …)."""
+        with _Explained(self.file(name)):
+            schema = pq.read_schema(self.file(name))
+        return metadata(schema.empty_table())
+
+    def tables(
+        self, columns: Sequence[str] | None = None, shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """(name, table) of each shard in order; of these shards, if not all."""
+        for entry in self.shards:
+            if shards is None or entry.name in shards:
+                yield entry.name, self.read(entry.name, columns)
+
+
+class _Explained:
+    """Turns what pyarrow raises on a bad file into a StoreError that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise StoreError(f"shard {self.path.name} is missing", str(self.path), _rebuild(self.path)) from error
+        if isinstance(error, OSError | pa.ArrowException):
+            raise StoreError(f"shard is damaged: {error}", str(self.path), _rebuild(self.path)) from error
+
+
+def _rebuild(path: Path) -> str:
+    return f"delete {path.name} if it is there; `pairloom stage {path.parent.name}` then rebuilds just it"
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One Parquet shard as a table, page checksums verified. Raises StoreError if it is missing or damaged."""
+    with _Explained(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns=list(columns) if columns is not None else None)
+
+
+def open_folder(path: Path | str) -> Folder:
+    """The table in this folder. Raises StoreError if there is none or its manifest cannot be read."""
+    path = Path(path)
+    finished, journal = path / MANIFEST, path / JOURNAL
+    if journal.exists():
+        header, entries = _read_journal(journal)
+        return Folder(path, header, _sorted(entries), complete=False)
+    if finished.exists():
+        content = _parse(finished, finished.read_text(encoding="utf-8"))
+        entries = [Entry(**entry) for entry in content.pop("shards")]
+        return Folder(path, Header(**content), _sorted(entries), complete=True)
+    raise StoreError(
+        f"there is no table here: neither {MANIFEST} nor {JOURNAL}",
+        where=str(path),
+        fix=f"run the stage that writes it (`pairloom stage {path.name}`), or name another folder",
+    )
+
+
+def is_table(path: Path) -> bool:
+    return (path / MANIFEST).exists() or (path / JOURNAL).exists()
+
+
+def sha256_of(shards: Iterable[Entry]) -> str:
+    """One SHA-256, in hex, for all of these shards in their order."""
+    return hashlib.sha256("".join(entry.sha256 for entry in shards).encode()).hexdigest()
+
+
+def manifest_json(header: Header, shards: Sequence[Entry]) -> str:
+    """The manifest of a finished table, byte for byte the same whoever wrote the shards in whatever order."""
+    content = vars(header) | {"shards": [vars(entry) for entry in _sorted(shards)]}
+    return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _sorted(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    latest = {entry.name: entry for entry in entries}  # a shard that ran twice has two lines; the last counts
+    return tuple(latest[name] for name in sorted(latest))
+
+
+def _read_journal(path: Path) -> tuple[Header, list[Entry]]:
+    lines = path.read_text(encoding="utf-8").split("\n")
+    whole = lines[:-1]  # what follows the last line break was cut off by a crash
+    if not whole:
+        raise StoreError("the journal has no header", str(path), "delete it and run the stage again")
+    header = Header(**_parse(path, whole[0]))
+    return header, [Entry(**_parse(path, line)) for line in whole[1:]]
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        parsed: dict[str, Any] = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise StoreError(
+            f"the manifest is not JSON: {error}", str(path), "delete it and run the stage again"
+        ) from error
+    return parsed

@@ -1,0 +1,215 @@
+"""The index beside each training shard: which captions its rows have, and where their large values lie in the file.
+
+`train-00000.index` is an Arrow IPC file, opened by mapping it into memory, so that a loader knows the order of a
+million rows without reading one of them. It is derived from the shard and can be made again (`pairloom shards index`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from pairloom.errors import StoreError
+from pairloom.store.pages import values
+from pairloom.table import Array
+
+SUFFIX = ".index"
+VERSION = 1
+HEAVY = ("image", "features")  # what is read by position; all else of a row is a few kilobytes
+BLOCK = 32 << 10  # bytes that one checksum covers, so that a prefix of a value can be verified without the rest
+UNKNOWN = -1  # the language of a caption without a code
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the values of one column lie: row i is `sizes[i]` bytes at `at[i]`, its checksums from `first[i]` on."""
+
+    at: Array  # uint64
+    sizes: Array  # uint64
+    first: Array  # int32, one more than rows
+    sums: Array  # uint64, XXH3 of each block
+
+    def span(self, start: int, stop: int) -> tuple[int, int]:
+        """The bytes of the file that hold rows start to stop, one at least."""
+        return int(self.at[start:stop].min()), int((self.at + self.sizes)[start:stop].max())
+
+
+@dataclass(frozen=True)
+class Index:
+    """One shard's index. Captions of row i are codes[first_caption[i] : first_caption[i + 1]]."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self.table.schema.metadata[b"pairloom-index"])
+        return facts
+
+    @cached_property
+    def row_groups(self) -> Array:
+        """Of each row, int32."""
+        groups: Array = self.table["row_group"].to_numpy()
+        return groups
+
+    @cached_property
+    def captions(self) -> tuple[Array, Array]:
+        """(first caption of each row and one more, language code of each caption: a place in facts.languages)."""
+        return _flat(self.table["captions"])
+
+    def places(self, column: str) -> Places:
+        """Raises StoreError if the shard has no such column."""
+        if f"{column}_at" not in self.table.column_names:
+            raise StoreError(f"the shard has no {column}", self.facts["shard"], "take a recipe that needs none")
+        first, sums = _flat(self.table[f"{column}_sums"])
+        return Places(self.table[f"{column}_at"].to_numpy(), self.table[f"{column}_bytes"].to_numpy(), first, sums)
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[Array, Array]:
+    if not len(column):
+        return np.zeros(1, np.int32), np.zeros(0, column.type.value_type.to_pandas_dtype())
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return whole.offsets.to_numpy(), whole.values.to_numpy()
+
+
+def block_sums(value: memoryview) -> list[int]:
+    """XXH3 (64 bits) of each block of a value."""
+    return [xxhash.xxh3_64_intdigest(value[start : start + BLOCK]) for start in range(0, len(value), BLOCK)]
+
+
+def build(path: Path, sha256: str) -> Index:
+    """Read a whole shard and index it; `sha256` says which bytes it describes.
+
+    Raises StoreError if the shard is damaged or stores its large values in a way that cannot be read by position.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        metadata, names = file.metadata, file.schema_arrow.names
+        langs = file.read(columns=["captions.list.element.lang"])["captions"] if "captions" in names else None
+    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    columns: dict[str, Any] = {"row_group": pa.array(np.repeat(np.arange(len(counts), dtype=np.int32), counts))}
+    columns["captions"], languages = _languages(langs, sum(counts))
+    for column in HEAVY:
+        if column in names:
+            columns |= _positions(path, column, metadata)
+    facts = {"version": VERSION, "shard": path.name, "sha256": sha256, "languages": languages, "columns": names}
+    with path.open("rb") as stream:
+        facts |= {"footer": footer_sum(stream), "chunks": chunk_sums(stream, metadata)}
+    facts["content"] = _content_sum(pa.table(columns))
+    facts["facts"] = _facts_sum(facts)
+    return Index(pa.table(columns).replace_schema_metadata({"pairloom-index": json.dumps(facts, sort_keys=True)}))
+
+
+def _facts_sum(facts: dict[str, Any]) -> str:
+    """XXH3 of all other facts."""
+    others = {name: value for name, value in facts.items() if name != "facts"}
+    return xxhash.xxh3_64_hexdigest(json.dumps(others, sort_keys=True).encode())
+
+
+def _content_sum(table: pa.Table) -> str:
+    """XXH3 of all numbers of the index, so that a damaged one is noticed and made again."""
+    digest = xxhash.xxh3_64()
+    for column in table.columns:
+        for numbers in _flat(column) if pa.types.is_list(column.type) else (column.to_numpy(),):
+            digest.update(np.ascontiguousarray(numbers).data)
+    return digest.hexdigest()
+
+
+def _languages(captions: pa.ChunkedArray | None, rows: int) -> tuple[pa.Array, list[str]]:
+    """(list of codes a row, the languages that the codes number)."""
+    if captions is None or not rows:
+        return pa.array([[]] * rows, pa.list_(pa.int16())), []
+    whole = captions.combine_chunks()
+    lang = whole.flatten().field("lang")
+    names = sorted(name for name in lang.unique().to_pylist() if name is not None)
+    numbers = {name: number for number, name in enumerate(names)}
+    codes = np.array([numbers.get(name, UNKNOWN) for name in lang.to_pylist()], np.int16)
+    offsets = whole.offsets.to_numpy()
+    return pa.ListArray.from_arrays(pa.array(offsets - offsets[0], pa.int32()), pa.array(codes, pa.int16())), names
+
+
+def _positions(path: Path, column: str, metadata: pq.FileMetaData) -> dict[str, pa.Array]:
+    at, sizes, sums = [], [], []
+    for place, value in _values(path, column, metadata):
+        at.append(place)
+        sizes.append(len(value))
+        sums.append(block_sums(value))
+    return {
+        f"{column}_at": pa.array(at, pa.uint64()),
+        f"{column}_bytes": pa.array(sizes, pa.uint64()),
+        f"{column}_sums": pa.array(sums, pa.list_(pa.uint64())),
+    }
+
+
+def _values(path: Path, column: str, metadata: pq.FileMetaData) -> Iterator[tuple[int, memoryview]]:
+    for group in range(metadata.num_row_groups):
+        yield from values(path, column, group, metadata)
+
+
+def footer_sum(file: BinaryIO) -> str:
+    """XXH3 of what a Parquet reader looks at first: the footer, its length and the magic bytes at the end."""
+    size = file.seek(0, 2)
+    file.seek(max(size - 8, 0))
+    length = int.from_bytes(file.read()[:4], "little") + 8
+    file.seek(max(size - length, 0))
+    return xxhash.xxh3_64_hexdigest(file.read())
+
+
+def chunk_span(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
+    """(position, bytes) of a column chunk, page headers included."""
+    start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+    return start, chunk.total_compressed_size
+
+
+def chunk_sums(file: BinaryIO, metadata: pq.FileMetaData) -> list[dict[str, str]]:
+    """For each row group, Parquet's path of each column but the heavy ones -> XXH3 of its chunk."""
+    sums = []
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        chunks = {(c := row_group.column(number)).path_in_schema: c for number in range(row_group.num_columns)}
+        light = {path: chunk_span(chunk) for path, chunk in chunks.items() if path not in HEAVY}
+        sums.append({path: _span_sum(file, *span) for path, span in light.items()})
+    return sums
+
+
+def _span_sum(file: BinaryIO, start: int, size: int) -> str:
+    file.seek(start)
+    return xxhash.xxh3_64_hexdigest(file.read(size))
+
+
+def write(index: Index, sink: Any) -> None:
+    with pa.ipc.new_file(sink, index.table.schema) as writer:
+        writer.write_table(index.table.combine_chunks())
+
+
+def read(path: Path, sha256: str) -> Index | None:
+    """The index at `path`, mapped into memory; None if there is none or it describes other bytes."""
+    try:
+        index = Index(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        current = (index.facts["version"], index.facts["sha256"]) == (VERSION, sha256)
+        current = current and index.facts["facts"] == _facts_sum(index.facts)
+        current = current and index.facts["content"] == _content_sum(index.table)
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None  # cut short or damaged: it is made again from the shard, which is verified
+    return index if current else None
+
+
+def wanted(index: Index, languages: Sequence[str]) -> Array:
+    """bool of each caption: in one of these languages, or of no known one. No languages means all."""
+    codes = index.captions[1]
+    if not languages:
+        return np.ones(len(codes), bool)
+    known = [UNKNOWN, *(number for number, name in enumerate(index.facts["languages"]) if name in languages)]
+    return np.isin(codes, known)

@@ -1,0 +1,192 @@
+"""Write a table's folder: shards by temporary name, fsync and rename, then a line in the journal.
+
+A reader can never see half a shard, and a crash at any moment loses at most the shards in work (DESIGN decision 5).
+Workers call `write_shard`; only the coordinating process holds a `Writer` and touches the manifest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairloom.errors import StoreError
+from pairloom.store import index
+from pairloom.store.folder import JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder
+from pairloom.store.hashed import HashedFile
+
+ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading (DESIGN decision 1)
+DICTIONARY = ("licence", "source", "format", "split", "stage", "reason")  # few distinct values; blobs never
+
+
+def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int = ROW_GROUP_BYTES) -> Entry:
+    """Write one shard so that it is whole or absent; the entry still lacks what the executor knows.
+
+    Raises StoreError when the disk is full or the folder cannot be written.
+    """
+    with _committed(folder, f"{name}.parquet") as temporary, HashedFile(temporary) as file:
+        _write_parquet(table, file, row_group_bytes)
+    return Entry(name=name, rows=table.num_rows, bytes=file.bytes, sha256=file.sha256)
+
+
+def write_index(folder: Path, name: str, sha256: str) -> None:
+    """Index a shard that lies in the folder (pairloom/store/index.py). Raises StoreError if it is damaged."""
+    built = index.build(folder / f"{name}.parquet", sha256)
+    with _committed(folder, f"{name}{index.SUFFIX}") as temporary, temporary.open("wb") as file:
+        index.write(built, file)
+
+
+@contextmanager
+def _committed(folder: Path, name: str) -> Iterator[Path]:
+    """A temporary file that gets its name, and reaches the disk, when the block ends without an error."""
+    temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(folder / name)
+        _sync(folder)  # so that the rename itself survives a power cut
+    except OSError as error:
+        raise StoreError(
+            f"{name} could not be written: {error.strerror or error}",
+            where=str(folder / name),
+            fix="free some space or name another folder, and run the same command again; finished shards are kept",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_parquet(table: pa.Table, sink: object, row_group_bytes: int) -> None:
+    leaves = list(_leaves(table.schema))
+    rows = max(1, table.num_rows * row_group_bytes // max(table.nbytes, 1))
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=min(rows, max(table.num_rows, 1)),
+        # JPEG and float16 blobs don't shrink; compressing them only costs (measured in docs/design.md)
+        compression={path: "NONE" if pa.types.is_large_binary(kind) else "ZSTD" for path, kind in leaves},
+        use_dictionary=[path for path, _ in leaves if path in DICTIONARY],
+        # no reader skips row groups by what is in a list of lists, and finding the least of a million texts costs
+        write_statistics=[p for p, kind in leaves if not pa.types.is_large_binary(kind) and p.count(".list.") < 2],
+        write_page_checksum=True,
+        version="2.6",
+        data_page_size=1 << 20,
+    )
+
+
+def _leaves(schema: pa.Schema) -> Iterable[tuple[str, pa.DataType]]:
+    """Parquet's path of each primitive column, and its type."""
+    for column in schema:
+        yield from _leaves_of(column.name, column.type)
+
+
+def _leaves_of(path: str, kind: pa.DataType) -> Iterable[tuple[str, pa.DataType]]:
+    if pa.types.is_struct(kind):
+        for column in kind:
+            yield from _leaves_of(f"{path}.{column.name}", column.type)
+    elif pa.types.is_map(kind):
+        yield from _leaves_of(f"{path}.key_value.key", kind.key_type)
+        yield from _leaves_of(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
+        yield from _leaves_of(f"{path}.list.element", kind.value_type)
+    else:
+        yield path, kind
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass
+class Writer:
+    """The manifest of a table in work: what is done already, a line for each shard that follows, and the end."""
+
+    folder: Path
+    header: Header
+    done: dict[str, Entry]
+
+    @classmethod
+    def open(cls, folder: Path, header: Header) -> Writer:
+        """Go on with the folder's shards, all of which stay until `record` or `finish` says otherwise."""
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            known = {entry.name: entry for entry in open_folder(folder).shards}
+        except StoreError:
+            known = {}
+        _remove_leftovers(folder)
+        return cls(folder, header, known)
+
+    @property
+    def complete(self) -> bool:
+        return (self.folder / MANIFEST).exists() and not (self.folder / JOURNAL).exists()
+
+    def begin(self, keep: Iterable[str]) -> None:
+        """From here on the table is incomplete: it holds only the shards in `keep` until `record` adds others."""
+        self.done = {name: self.done[name] for name in keep}
+        lines = [json.dumps(vars(self.header)), *(json.dumps(vars(entry)) for entry in self.done.values())]
+        replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+
+    def record(self, entry: Entry) -> None:
+        """Note a shard that lies on disk."""
+        self.done[entry.name] = entry
+        with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(vars(entry)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self) -> None:
+        """Write the manifest and remove files that belong to no shard of it, such as a killed worker's half of one."""
+        text = manifest_json(self.header, list(self.done.values()))
+        if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
+            replace_text(self.folder / MANIFEST, text)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        for file in (*self.folder.glob("*.parquet"), *self.folder.glob(f"*{index.SUFFIX}")):
+            if file.stem not in self.done:
+                file.unlink()
+        _remove_leftovers(self.folder)
+        _sync(self.folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+
+
+@contextmanager
+def only_writer(data: Path, stage: str) -> Iterator[None]:
+    """Hold the right to write this stage's tables. Raises StoreError if another process has it; a dead one has not."""
+    path = data / ".locks" / stage
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"another process is running stage {stage} on this dataset", str(data), "wait for it or stop it"
+            ) from error
+        yield
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old one or the new one, whole."""
+    with _committed(path.parent, path.name) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,43 @@
+"""Which stage makes a column of the shards, and which setting asks for it: the cure when a recipe lacks one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from pairloom.errors import ConfigError, MissingColumnsError
+from pipeline.stage import OPTIONAL, ORDER, load
+
+
+def made_by(column: str) -> str:
+    """The stage that makes a column of the shards; download, where none of those that are joined does."""
+    shards = load("shards")
+    for name in (*shards.inputs(shards.config_type()), *OPTIONAL):
+        own = load(name).output.columns[1:]  # all begin with what they are joined by
+        if name != "curate" and column in {each.name for each in own}:
+            return name
+    return "download"
+
+
+def settings_for(columns: Iterable[str]) -> list[str]:
+    """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
+    wanted: dict[str, None] = {}
+    joined = set()
+    for column in columns:
+        stage = load(made_by(column))
+        wanted |= {setting: None for prefix, setting in stage.asked_by.items() if column.startswith(prefix)}
+        joined |= {stage.name} & set(OPTIONAL)
+    return [*wanted, *(f"shards.{name}: true" for name in sorted(joined))]
+
+
+@contextmanager
+def advised() -> Iterator[None]:
+    """What is raised for missing columns says which stages make them, and with which settings. Raises ConfigError."""
+    try:
+        yield
+    except MissingColumnsError as error:
+        stages = [name for name in (*ORDER, *OPTIONAL) if name in {made_by(column) for column in error.columns}]
+        settings = settings_for(error.columns)
+        first = f"set {', '.join(settings)} in params.yaml, " if settings else ""
+        fix = f"{first}run the stages {', '.join(stages)} and then shards; or take another recipe"
+        raise ConfigError(error.args[0], error.args[1], fix) from error

@@ -1,0 +1,154 @@
+"""Model `grid_stream`: a convolutional network's cells and words in one BERT (Pixel-BERT, SOHO, MLIM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pairloom.errors import ConfigError
+from pairloom.loader.batch import Batch
+from systems import backbone
+from systems.backbone import Backbone
+from systems.dictionary import Dictionary, VisualDictionary
+from systems.layers import PLACE_STD, attention_bias, bert_config, init_std_positions, initialised
+from trainer.contract import Encoded, Shapes, Widths
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """BERT's widths, and what becomes of the cells before it reads them.
+
+    sampled: so many random cells are kept in training, 0 all. typed: one vector is added to every cell, to mark it.
+    positions: `none`, `learned` (at most max_cells of them) or `sine` (of rows and columns). norm: of the cells.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+    dropout: float
+    max_tokens: int
+    backbone: Backbone
+    sampled: int = 0
+    typed: bool = True
+    positions: str = "none"
+    max_cells: int = 0
+    norm: bool = False
+    dictionary: Dictionary | None = None
+    init_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.positions not in ("none", "learned", "sine"):
+            raise ConfigError(f"positions is {self.positions}", "the recipe", "set none, learned or sine")
+
+
+@dataclass(frozen=True)
+class Coded(Encoded):
+    """With the cells' numbers in the visual dictionary, and which of the cells were hidden because of theirs."""
+
+    codes_BU: Tensor | None = None
+    hidden_BU: Tensor | None = None
+
+
+class GridStream(nn.Module):
+    """A caption followed by cells."""
+
+    def __init__(self, settings: Settings, shapes: Shapes) -> None:
+        super().__init__()
+        self.settings, self.init_std = settings, settings.init_std
+        self.widths = Widths(*[settings.hidden] * 3)
+        from transformers import BertModel  # slow to import, and the loader's workers need no model
+
+        self.bert = BertModel(
+            bert_config(
+                settings,
+                shapes.vocab_size,
+                dropout=settings.dropout,
+                init_std=settings.init_std,
+                max_tokens=settings.max_tokens,
+            )
+        )
+        self.backbone, width = backbone.build(settings.backbone)
+        self.project = initialised(nn.Linear(width, settings.hidden), width**-0.5)
+        self.type_H = nn.Parameter(torch.randn(settings.hidden) * PLACE_STD) if settings.typed else None
+        self.place = nn.Embedding(settings.max_cells, settings.hidden) if settings.positions == "learned" else None
+        init_std_positions(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
+        if self.place is not None:
+            init_std_positions(self.place)
+        self.norm = nn.LayerNorm(settings.hidden, eps=1e-12) if settings.norm else nn.Identity()
+        self.dictionary = VisualDictionary(settings.dictionary, settings.hidden) if settings.dictionary else None
+
+    @property
+    def word_weight(self) -> Tensor:
+        return self.bert.embeddings.word_embeddings.weight
+
+    def forward(self, batch: Batch) -> Coded:
+        cells_BUH, seen_BU, codes_BU, hidden_BU = self.cells(batch)
+        words_BTH = self.bert.embeddings(batch.words.input_ids_BT, token_type_ids=batch.words.segments_BT)
+        seen_BL = torch.cat([batch.words.attention_mask_BT, seen_BU], dim=1)
+        joint_BLH = torch.cat([words_BTH, cells_BUH], dim=1)
+        joint_BLH = self.bert.encoder(joint_BLH, attention_bias(seen_BL, joint_BLH.dtype)).last_hidden_state
+        assert self.bert.pooler is not None
+        length = words_BTH.shape[1]
+        pooled_BH = self.bert.pooler(joint_BLH)
+        return Coded(joint_BLH[:, :length], joint_BLH[:, length:], seen_BU, pooled_BH, codes_BU, hidden_BU)
+
+    def cells(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Cells as BERT reads them, which are no filling, their codes, and which were hidden for their codes."""
+        grid_BCSS = backbone.grid_of(batch, self.backbone)
+        shape = grid_BCSS.shape[2:]
+        cells_BUH = self.project(grid_BCSS.flatten(2).transpose(1, 2))
+        seen_BU = seen_cells(batch, shape)
+        codes_BU = hidden_BU = None
+        if self.dictionary is not None:
+            cells_BUH, codes_BU, hidden_BU = self.dictionary(cells_BUH, seen_BU, batch.targets)
+        if "masked_U" in batch.targets:  # both kinds hide behind one vector: the word's [MASK] (MLIM)
+            mask_BH = self.word_weight[batch.targets["mask_id"]]
+            cells_BUH = torch.where(batch.targets["masked_U"][..., None], mask_BH[:, None].to(cells_BUH), cells_BUH)
+        if self.settings.positions == "sine":
+            cells_BUH = cells_BUH + sine(shape, cells_BUH.shape[-1]).to(cells_BUH)
+        elif self.place is not None:
+            cells_BUH = cells_BUH + self.place.weight[: cells_BUH.shape[1]]
+        cells_BUH = self.norm(cells_BUH if self.type_H is None else cells_BUH + self.type_H)
+        if 0 < self.settings.sampled < cells_BUH.shape[1] and self.training:
+            kept_BK = torch.where(seen_BU, torch.rand_like(cells_BUH[..., 0]), -1.0).topk(self.settings.sampled).indices
+            cells_BUH = cells_BUH.gather(1, kept_BK[..., None].expand(-1, -1, cells_BUH.shape[-1]))
+            seen_BU = seen_BU.gather(1, kept_BK)
+        return cells_BUH, seen_BU, codes_BU, hidden_BU
+
+
+def seen_cells(batch: Batch, shape: torch.Size) -> Tensor:
+    """(B, U) bool, cells that show some of the picture, row by row."""
+    assert batch.pixels_B3SS is not None
+    if batch.pixel_mask_BSS is None:
+        return torch.ones(len(batch), shape.numel(), dtype=torch.bool, device=batch.pixels_B3SS.device)
+    shares_B1SS = F.adaptive_max_pool2d(batch.pixel_mask_BSS[:, None].float(), tuple(shape))
+    return shares_B1SS.flatten(1) > 0
+
+
+def sine(shape: torch.Size, width: int) -> Tensor:
+    """(U, H) half for the row, half for the column, each scaled to 2π (DETR, arXiv:2005.12872; SOHO's code)."""
+    quarter = width // 4
+    frequencies = 10000 ** (-torch.arange(quarter) / quarter)
+
+    def axis(length: int) -> Tensor:
+        angle = (torch.arange(length) + 1)[:, None] / length * 2 * torch.pi * frequencies
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    rows, columns = axis(shape[0]), axis(shape[1])
+    both_SSH = torch.cat([rows[:, None].expand(-1, shape[1], -1), columns[None].expand(shape[0], -1, -1)], dim=-1)
+    return both_SSH.flatten(0, 1)
+
+
+def build(settings: Settings, shapes: Shapes) -> GridStream:
+    return GridStream(settings, shapes)
+
+
+def published(name: str, heads: tuple[str, ...]) -> list[str]:
+    """Where a weight of transformers' BertModel or BertForPreTraining belongs."""
+    from systems.models import single_stream
+
+    return list(single_stream.published(name, heads))

@@ -1,0 +1,100 @@
+"""Model `patch_stream`: a caption and fixed crops of the image in one BERT (FashionBERT, Kaleido-BERT)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pairloom.errors import ConfigError
+from pairloom.loader.batch import Batch, RegionBatch
+from systems.layers import attention_bias, bert_config, initialised, region_width, shown_features
+from systems.models.single_stream import embedded_words, published
+from trainer.contract import Encoded, Shapes, Widths
+
+__all__ = ["PatchStream", "Settings", "build", "published"]
+
+LOCATION = [0, 2, 1, 3, 6]  # x1 x2 y1 y2 w·h of boxes_R7, in Kaleido-BERT's order (section 3.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """BERT's widths, and how crops enter.
+
+    levels: how many crops are of each level, in their order; each level has a layer of its own that reads its features.
+    place: `learned`, a vector for each crop, or `location`, a layer over its box. Features that are hidden are zero.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+    dropout: float
+    max_tokens: int  # longest text that has a position
+    levels: tuple[int, ...]
+    place: Literal["learned", "location"]
+    init_std: float = 0.02  # of the weights at the start
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 1:
+            raise ConfigError(f"levels are {list(self.levels)}", "the recipe", "name one level or more, none empty")
+
+
+class PatchEmbedding(nn.Module):
+    """(B, R, H) of the crops: feature, level and place, added and normed; no layer has a bias (both systems' code)."""
+
+    def __init__(self, settings: Settings, width: int) -> None:
+        super().__init__()
+        hidden, count = settings.hidden, sum(settings.levels)
+        self.levels, self.located = settings.levels, settings.place == "location"
+        self.features = nn.ModuleList(nn.Linear(width, hidden, bias=False) for _ in settings.levels)
+        # Both number their levels from 1, and text has the 0 that no crop uses.
+        self.types = nn.Embedding(len(settings.levels) + 1, hidden)
+        self.place = nn.Linear(len(LOCATION), hidden, bias=False) if self.located else nn.Embedding(count, hidden)
+        self.norm, self.dropout = nn.LayerNorm(hidden, eps=1e-12), nn.Dropout(settings.dropout)
+        initialised(self, settings.init_std)
+
+    def forward(self, crops: RegionBatch) -> Tensor:
+        weight = self.types.weight
+        shown_BRD = shown_features(crops, weight.new_zeros(crops.features_BRD.shape[-1]))
+        levels = zip(shown_BRD.split(self.levels, dim=1), self.features, strict=True)
+        parts = [layer(one) + weight[level] for level, (one, layer) in enumerate(levels, start=1)]
+        place = self.place(crops.boxes_BR7[..., LOCATION].to(weight.dtype)) if self.located else self.place.weight
+        embedded: Tensor = self.dropout(self.norm(torch.cat(parts, dim=1) + place))
+        return embedded
+
+
+class PatchStream(nn.Module):
+    """BERT whose input is a caption followed by crops, of which every image has the same number."""
+
+    def __init__(self, settings: Settings, shapes: Shapes) -> None:
+        super().__init__()
+        self.settings, self.init_std = settings, settings.init_std
+        self.widths = Widths(settings.hidden, settings.hidden, settings.hidden)
+        from transformers import BertModel  # slow to import, and the loader's workers need no model
+
+        std, dropout, longest = settings.init_std, settings.dropout, settings.max_tokens
+        config = bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=longest)
+        self.bert = BertModel(config)
+        self.patches = PatchEmbedding(settings, region_width(shapes))
+
+    @property
+    def word_weight(self) -> Tensor:
+        """(V, H), the word embeddings, which the head that predicts words shares."""
+        return self.bert.embeddings.word_embeddings.weight
+
+    def forward(self, batch: Batch) -> Encoded:
+        assert batch.regions is not None
+        words_BTH = embedded_words(self.bert.embeddings, batch.words)
+        seen_BL = torch.cat([batch.words.attention_mask_BT, batch.regions.mask_BR], dim=1)
+        joint_BLH = torch.cat([words_BTH, self.patches(batch.regions).to(words_BTH)], dim=1)
+        joint_BLH = self.bert.encoder(joint_BLH, attention_bias(seen_BL, joint_BLH.dtype)).last_hidden_state
+        assert self.bert.pooler is not None
+        length = words_BTH.shape[1]
+        return Encoded(joint_BLH[:, :length], joint_BLH[:, length:], batch.regions.mask_BR, self.bert.pooler(joint_BLH))
+
+
+def build(settings: Settings, shapes: Shapes) -> PatchStream:
+    return PatchStream(settings, shapes)

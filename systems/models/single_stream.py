@@ -1,0 +1,108 @@
+"""Model `single_stream`: one transformer over words and regions together (UNITER, arXiv:1909.11740, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pairloom.loader.batch import Batch, WordBatch
+from systems.layers import attention_bias, bert_config, causal_bias, init_std_positions, region_width
+from systems.region_embedding import RegionEmbedding, RegionSettings
+from trainer.contract import Encoded, Nudges, Shapes, Widths
+
+if TYPE_CHECKING:
+    from transformers.models.bert.modeling_bert import BertEmbeddings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Widths and depths, as BERT's, and how regions enter."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+    dropout: float
+    max_tokens: int  # longest text that has a position
+    regions: RegionSettings
+    init_std: float = 0.02  # of the weights at the start
+
+
+class SingleStream(nn.Module):
+    """BERT whose input is a caption followed by regions."""
+
+    reads_causally = True  # honours batch.causal
+    takes_nudges = True  # forward has them, for adversarial training
+
+    def __init__(self, settings: Settings, shapes: Shapes) -> None:
+        super().__init__()
+        width = region_width(shapes)
+        self.widths = Widths(settings.hidden, settings.hidden, settings.hidden)
+        self.init_std, self.typed = settings.init_std, settings.regions.typed
+        from transformers import BertModel  # slow to import, and the loader's workers need no model
+
+        std, dropout = settings.init_std, settings.dropout
+        self.bert = BertModel(
+            bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=settings.max_tokens)
+        )
+        init_std_positions(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
+        self.regions = RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
+
+    @property
+    def word_weight(self) -> Tensor:
+        """(V, H), the word embeddings, which the head that predicts words shares."""
+        return self.bert.embeddings.word_embeddings.weight
+
+    @property
+    def feature_weight(self) -> Tensor:
+        """(H, D), the layer that reads features, which the head that predicts features may share."""
+        return self.regions.feature.weight
+
+    def forward(self, batch: Batch, nudges: Nudges | None = None) -> Encoded:
+        nudges = nudges or Nudges()
+        assert batch.regions is not None
+        words_BTH = embedded_words(self.bert.embeddings, batch.words, nudges.words_BTH)
+        type_H = self.bert.embeddings.token_type_embeddings.weight[1] if self.typed else 0.0
+        regions_BRH = self.regions(batch.regions, type_H, nudges.regions_BRD)
+        # Padding between words and regions is masked and has no position, so packing them would change nothing.
+        seen_BL = torch.cat([batch.words.attention_mask_BT, self.regions.seen(batch.regions)], dim=1)
+        joint_BLH = torch.cat([words_BTH, regions_BRH], dim=1)
+        bias = attention_bias(seen_BL, joint_BLH.dtype)
+        if batch.causal:
+            second_BL = F.pad(batch.words.segments_BT == 1, (0, regions_BRH.shape[1]), value=False)
+            bias = causal_bias(seen_BL, second_BL, joint_BLH.dtype)
+        joint_BLH = self.bert.encoder(joint_BLH, bias).last_hidden_state
+        assert self.bert.pooler is not None
+        pooled_BH = self.bert.pooler(joint_BLH)
+        length, first = words_BTH.shape[1], words_BTH.shape[1] + self.regions.whole
+        return Encoded(joint_BLH[:, :length], joint_BLH[:, first:], batch.regions.mask_BR, pooled_BH)
+
+
+def embedded_words(embeddings: BertEmbeddings, words: WordBatch, nudge_BTH: Tensor | None = None) -> Tensor:
+    """(B, T, H) by BERT's embeddings. Positions count the tokens that are there, so padding may lie anywhere."""
+    positions_BT = (words.attention_mask_BT.cumsum(dim=1) - 1).clamp(min=0)
+    embedded_BTH = embeddings.word_embeddings(words.input_ids_BT)
+    embedded_BTH = embedded_BTH if nudge_BTH is None else embedded_BTH + nudge_BTH
+    found: Tensor = embeddings(inputs_embeds=embedded_BTH, token_type_ids=words.segments_BT, position_ids=positions_BT)
+    return found
+
+
+def published(name: str, heads: tuple[str, ...]) -> Iterable[str]:
+    """Where a weight of transformers' BertForPreTraining goes: the encoder, and the head of hidden words."""
+    words = {
+        "cls.predictions.transform.dense": "transform.0",
+        "cls.predictions.transform.LayerNorm": "transform.2",
+        "cls.predictions.bias": "bias_V",
+    }
+    if name.startswith("bert."):
+        return [f"model.{name}"]
+    return [f"heads.{head}.{name.replace(old, new)}" for old, new in words.items() if old in name for head in heads]
+
+
+def build(settings: Settings, shapes: Shapes) -> SingleStream:
+    return SingleStream(settings, shapes)

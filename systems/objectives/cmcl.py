@@ -1,0 +1,192 @@
+"""Objective `cmcl`: an image tells true texts from rewritten and mined ones (UNIMO, arXiv:2012.15409, section 3.2).
+
+Beside the pairs, texts like the caption that other images have, encoded without an image, are positives of the image
+encoded without a text. K texts of a row that are seen with its image, its caption first; N of those that are not, and
+S the scores of these that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pairloom.errors import ConfigError
+from pairloom.loader.batch import Batch, Example, map_tensors
+from pairloom.loader.prepare import Make
+from pairloom.loader.row import Row
+from systems.layers import initialised
+from systems.objectives.itm import every_pair, negative_text
+from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.precision import as_float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How many texts each image is compared with, beside its own caption.
+
+    positives: other captions of the same image, where the paper translates there and back; an image with one caption
+    repeats it. mined: most similar captions of other images. rewritten: its own with one object, attribute or relation
+    replaced by another; where there is none, a mined or random one. retrieved: texts of other images that are like the
+    caption (column `similar`), drawn without repetition, seen alone; where it has fewer, these are all, perhaps none.
+    product: how the image alone and such a text make a score. The paper says product; of what length is not told, and
+    nothing holds a dot product down, for no text that is seen alone is a negative: with it the loss can fall by all
+    texts and images growing alike.
+    """
+
+    positives: int
+    mined: int
+    rewritten: int
+    temperature: float
+    retrieved: int = 0
+    product: Literal["cosine", "dot"] = "cosine"
+
+    def __post_init__(self) -> None:
+        if min(self.positives, self.mined, self.rewritten) < 0 or self.mined + self.rewritten == 0:
+            raise ConfigError(
+                f"cmcl has {self.mined} mined and {self.rewritten} rewritten texts", "the recipe", "give it negatives"
+            )
+        if self.retrieved < 0:
+            raise ConfigError(f"cmcl.retrieved is {self.retrieved}", "the recipe", "set 0 for none, or a number")
+
+    @property
+    def together(self) -> int:
+        """Texts that are seen with the image, beside its own caption."""
+        return self.positives + self.mined + self.rewritten
+
+
+RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind", "under", "on top of", "inside", "beside")
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    return ("negatives", "similar") if settings.retrieved else ("negatives",)
+
+
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
+    if settings.retrieved and shapes.image_size is not None:
+        raise ConfigError(
+            "cmcl.retrieved shows texts without an image, which models of pixels can't", "the recipe", "set it to 0"
+        )
+    return initialised(nn.Linear(model.widths.pooled, 1), model.init_std)
+
+
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """The example with the texts that its image is compared with: positives first."""
+    mine = [text for text in row.siblings() if text != row.text] or [row.text]
+    texts = [mine[i] for i in rng.integers(0, len(mine), settings.positives)]
+    words = vocabularies(row.group.metadata["classes"], row.group.metadata["attributes"])
+    for number in range(settings.mined + settings.rewritten):
+        text = rewritten(row.text, words, rng) if number >= settings.mined else None
+        text = text or negative_text(row, 1.0, rng)
+        texts.append("" if text is None else text)  # alone in its shard: nothing is said
+    if settings.retrieved:  # drawn last, so that all else is the same without
+        alone = retrieved(row, settings.retrieved, rng)
+        # the empty text is for the image alone; filled up so that rows are alike, which `retrieved` tells apart
+        texts += ["", *alone, *[""] * (settings.retrieved - len(alone))]
+        example = replace(example, targets={**example.targets, "retrieved": np.array(len(alone))})
+    return replace(example, others=tuple(make.tokenizer.words(text) for text in texts))
+
+
+def retrieved(row: Row, most: int, rng: np.random.Generator) -> list[str]:
+    """Texts of other images that are like the row's caption, so many at most, none twice; all alike likely."""
+    similar = list(dict.fromkeys(row.similar()))  # several images may have the same text
+    return [similar[place] for place in rng.choice(len(similar), min(most, len(similar)), replace=False)]
+
+
+@lru_cache
+def vocabularies(classes: str, attributes: str) -> tuple[tuple[str, ...], ...]:
+    """The names of each kind, of the JSON lists in a shard's metadata."""
+    return tuple(json.loads(classes)), tuple(name for name in json.loads(attributes) if name != "none"), RELATIONS
+
+
+def rewritten(text: str, words: Sequence[tuple[str, ...]], rng: np.random.Generator) -> str | None:
+    """The text with one object, attribute or relation replaced by another of its kind; None if it names none.
+
+    words: the vocabularies, one a kind. Longer names are found before shorter ones, in any case of letters.
+    """
+    found = [(match, kind) for kind in words for match in _pattern(kind).finditer(text)]
+    if not found:
+        return None
+    match, kind = found[rng.integers(len(found))]
+    others = [name for name in kind if name.lower() != match[1].lower()]
+    if not others:
+        return None
+    return text[: match.start(1)] + others[rng.integers(len(others))] + text[match.end(1) :]
+
+
+@lru_cache
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    longest_first = sorted(filter(None, names), key=len, reverse=True)
+    return re.compile(rf"\b({'|'.join(map(re.escape, longest_first)) or '(?!)'})(?:e?s)?\b", re.IGNORECASE)
+
+
+def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
+    """One more pass of the model over every other text with the row's image; and one each over texts and images alone.
+
+    Right is a row whose own caption, or another of its image, has the highest score of those seen with the image.
+    """
+    assert batch.others is not None
+    rows = torch.arange(len(batch)).repeat_interleave(settings.together)
+    words = map_tensors(batch.others, lambda tensor: tensor[:, : settings.together].flatten(0, 1))
+    others_B = head(model(replace(batch.take(rows), words=words)).pooled_BH).view(len(batch), settings.together)
+    scores_BK = torch.cat([head(encoded.pooled_BH), others_B], dim=1)
+    positive = 1 + settings.positives
+    right = (scores_BK.argmax(dim=1) < positive).sum()
+    if settings.retrieved:
+        alone_BN = alone_scores(model, batch, settings)
+        scores_BK = torch.cat([scores_BK[:, :positive], alone_BN, scores_BK[:, positive:]], dim=1)
+    value = contrast(scores_BK, positive + settings.retrieved, settings.temperature)
+    return Scored(value, torch.tensor(len(batch)), right, chance=positive / (1 + settings.together))
+
+
+def alone_scores(model: Fusion, batch: Batch, settings: Settings) -> Tensor:
+    """(B, N): each row's image without a text times each retrieved text without an image; −∞ where a row has fewer."""
+    assert batch.others is not None
+    assert batch.regions is not None
+    counts_B = batch.targets["retrieved"]
+    numbers_N = torch.arange(settings.retrieved, device=counts_B.device)
+    rows_S, places_S = (numbers_N < counts_B[:, None]).nonzero(as_tuple=True)  # only what is there costs a pass
+    nowhere_BN = torch.full((len(batch), settings.retrieved), -torch.inf, device=counts_B.device)
+    if not len(rows_S):
+        return nowhere_BN
+    texts = map_tensors(batch.others, lambda tensor: tensor[:, settings.together :])  # the empty one first
+    pictured, number_S = rows_S.unique(return_inverse=True)
+    nothing = map_tensors(texts, lambda tensor: tensor[pictured, 0])
+    images_IH = model(replace(batch.take(pictured), words=nothing)).pooled_BH
+    told = map_tensors(texts, lambda tensor: tensor[rows_S, places_S + 1])
+    unseen = replace(batch, regions=map_tensors(batch.regions, lambda tensor: tensor[:, :0]))
+    texts_SH = model(replace(unseen.take(rows_S), words=told)).pooled_BH
+    scores_S = product(images_IH[number_S], texts_SH, settings)
+    return nowhere_BN.to(scores_S.dtype).index_put((rows_S, places_S), scores_S)
+
+
+def product(images_SH: Tensor, texts_SH: Tensor, settings: Settings) -> Tensor:
+    """(S,) float32 or more: of the vectors as they are, or of length 1."""
+    images_SH, texts_SH = as_float32(images_SH), as_float32(texts_SH)
+    if settings.product == "cosine":
+        images_SH, texts_SH = F.normalize(images_SH, dim=-1), F.normalize(texts_SH, dim=-1)
+    return (images_SH * texts_SH).sum(dim=-1)
+
+
+def contrast(scores_BK: Tensor, positive: int, temperature: float) -> Tensor:
+    """Mean of −log(Σ over the first `positive` of exp(score / τ) / Σ over all of them). Returns a scalar."""
+    logits_BK = as_float32(scores_BK) / temperature
+    return (logits_BK.logsumexp(dim=1) - logits_BK[:, :positive].logsumexp(dim=1)).mean()
+
+
+def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
+    """(I, N): the score of every pair; each costs a pass through the model."""
+
+    def score(pairs: Batch) -> Tensor:
+        scored: Tensor = head(model(pairs).pooled_BH)[:, 0]
+        return scored
+
+    return every_pair(model, images, texts, score)

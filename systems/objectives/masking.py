@@ -1,0 +1,156 @@
+"""Which words and regions are hidden: the draws that objectives share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from pairloom.errors import ConfigError
+from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Regions, Words
+from pairloom.loader.tokenizer import Tokenizer
+from pairloom.table import Array
+
+# Which tokens are drawn together:
+# token: each alone (BERT). word: all tokens of a word (BERT's whole-word masking).
+# anchors: words, and 0 to 2 words after each (InterBERT's paper). span: one stretch of random start and length
+# (InterBERT's code). geometric: spans of words of geometric length, 10 at most, until the share is reached (SpanBERT).
+By = Literal["token", "word", "anchors", "span", "geometric"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionMasking:
+    """How regions are hidden that are to be predicted.
+
+    hidden and replaced: shares of those drawn that are not seen, and that show another region's feature; the rest stays
+    as it is. overlap: regions that share at least this much of their union with one drawn are hidden too, or their
+    features would give it away; predict_overlapping: and predicted.
+    """
+
+    probability: float = 0.15
+    at_least_one: bool = True
+    hidden: float = 1.0
+    replaced: float = 0.0
+    overlap: float | None = None
+    predict_overlapping: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hidden <= self.hidden + self.replaced <= 1 or not 0 <= self.probability <= 1:
+            raise ConfigError(
+                f"masking hides {self.hidden} and replaces {self.replaced} of {self.probability}",
+                where="the recipe",
+                fix="set shares from 0 to 1, hidden and replaced together at most 1",
+            )
+
+
+def at_least_one(eligible: Array, probability: float, rng: np.random.Generator) -> Array:
+    """Each eligible place with this probability; if that leaves none, one of them, all equally likely.
+
+    eligible: bool. Returns bool of that shape; all False only if nothing is eligible.
+    UNITER's code does the same for regions, but takes the first word of a caption where no word was drawn.
+    """
+    chosen: Array = eligible & (rng.random(eligible.shape) < probability)
+    if not chosen.any() and eligible.any():
+        chosen[rng.choice(np.flatnonzero(eligible))] = True
+    return chosen
+
+
+def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Generator) -> Array:
+    """(T,) bool, tokens to be predicted; never one that is part of no word, at least one if there is any."""
+    eligible = word_ids_T >= 0
+    if by == "token" or not eligible.any():
+        return at_least_one(eligible, probability, rng)
+    words, numbers_T = np.unique(word_ids_T[eligible], return_inverse=True)
+    chosen_T = np.zeros(len(word_ids_T), bool)
+    chosen_T[eligible] = draw_words(len(words), by, probability, rng)[numbers_T]
+    return chosen_T
+
+
+def draw_words(count: int, by: By, probability: float, rng: np.random.Generator) -> Array:
+    """(count,) bool, at least one: which words of a text are hidden."""
+    if by == "span":
+        start, length = int(rng.integers(count)), int(rng.integers(1, count + 1))
+        return _stretch(count, start, length)
+    if by == "geometric":
+        return _geometric(count, max(1, round(probability * count)), rng)
+    chosen = at_least_one(np.ones(count, bool), probability, rng)
+    if by == "anchors":
+        for anchor in np.flatnonzero(chosen):
+            chosen |= _stretch(count, int(anchor), 1 + int(rng.integers(3)))
+    return chosen
+
+
+def _stretch(count: int, start: int, length: int) -> Array:
+    places = np.arange(count)
+    stretch: Array = (places >= start) & (places < start + length)
+    return stretch
+
+
+def span_length(rng: np.random.Generator) -> int:
+    """Words of a span: Geometric(0.2), 10 at most (SpanBERT, arXiv:1907.10529, section 3.1)."""
+    return min(int(rng.geometric(0.2)), 10)
+
+
+def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
+    """Spans at random starts until `wanted` words are hidden; the last may be cut."""
+    chosen = np.zeros(count, bool)
+    while chosen.sum() < wanted:
+        length = min(span_length(rng), wanted - int(chosen.sum()))
+        chosen |= _stretch(count, int(rng.integers(count)), length)
+    return chosen
+
+
+def mask_words(
+    words: Words, tokenizer: Tokenizer, probability: float, rng: np.random.Generator, by: By = "token"
+) -> Words:
+    """Hide tokens to be predicted: 80 % become the mask, 10 % a random token, 10 % stay (BERT, arXiv:1810.04805, A.1).
+
+    Only tokens that are part of a word are drawn: never start, end or padding. A random token is an ordinary one,
+    never a special one, and may be the token itself. An empty caption stays without labels.
+    """
+    return hide_words(words, tokenizer, draw_tokens(words.word_ids_T, by, probability, rng), rng)
+
+
+def hide_words(words: Words, tokenizer: Tokenizer, chosen: Array, rng: np.random.Generator) -> Words:
+    """The same of these tokens (bool), drawn before."""
+    assert tokenizer.mask is not None, "the recipe was refused before"
+    fate = rng.random(len(chosen))
+    substitute = rng.choice(tokenizer.ordinary, len(chosen))
+    shown = np.where(fate < 0.8, tokenizer.mask, np.where(fate < 0.9, substitute, words.ids_T))
+    return replace(words, ids_T=np.where(chosen, shown, words.ids_T), labels_T=np.where(chosen, words.ids_T, IGNORE))
+
+
+def mask_regions(regions: Regions, masking: RegionMasking, rng: np.random.Generator) -> Regions:
+    """Draw regions to be predicted, and what is seen of each."""
+    count = len(regions.boxes_R7)
+    everywhere = np.ones(count, bool)
+    if masking.at_least_one:
+        drawn = at_least_one(everywhere, masking.probability, rng)
+    else:
+        drawn = rng.random(count) < masking.probability
+    fate = rng.random(count)
+    shown = np.where(fate < masking.hidden, HIDDEN, np.where(fate < masking.hidden + masking.replaced, 0, ITSELF))
+    shown = np.where(shown == 0, rng.integers(0, 1 << 31, count), shown)
+    shown = np.where(drawn, shown, ITSELF)
+    masked = drawn
+    if masking.overlap is not None:
+        near = (overlaps(regions.boxes_R7[drawn], regions.boxes_R7) >= masking.overlap).any(axis=0) & ~drawn
+        shown = np.where(near, HIDDEN, shown)
+        masked = drawn | near if masking.predict_overlapping else drawn
+    return replace(regions, masked_R=masked, shown_R=shown.astype(np.int64))
+
+
+def without_regions(regions: Regions) -> Regions:
+    """None of the regions: what a text alone comes with."""
+    parts: dict[str, Any] = {field.name: getattr(regions, field.name) for field in fields(Regions)}
+    return replace(regions, **{name: part[:0] for name, part in parts.items() if part is not None})
+
+
+def overlaps(some_N7: Array, boxes_R7: Array) -> Array:
+    """(N, R) intersection over union of boxes. Without the pixel that ViLBERT's code adds."""
+    low = np.maximum(some_N7[:, None, :2], boxes_R7[:, :2])
+    shared = (np.minimum(some_N7[:, None, 2:4], boxes_R7[:, 2:4]) - low).clip(min=0).prod(axis=-1)
+    union = some_N7[:, None, 6] + boxes_R7[:, 6] - shared
+    found: Array = shared / np.maximum(union, 1e-12)
+    return found

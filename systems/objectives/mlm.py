@@ -1,0 +1,88 @@
+"""Objective `mlm`: masked language modelling, words hidden and predicted from the rest and the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pairloom.errors import ConfigError
+from pairloom.loader.batch import IGNORE, Batch, Example, Regions
+from pairloom.loader.prepare import Make
+from pairloom.loader.row import Row
+from systems.layers import transform
+from systems.objectives.masking import By, mask_words, without_regions
+from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.precision import as_float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How many words are hidden, which together, and whether those of a text that is not the image's count."""
+
+    probability: float = 0.15
+    by: By = "token"
+    image: bool = True  # false: the text alone is seen (UNIMO), one of the loader's texts where it has any
+    matched_only: bool = False
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    return ()
+
+
+def text_alone(settings: Settings) -> bool:
+    return not settings.image
+
+
+class Head(nn.Module):
+    """A layer, then the word embeddings read backwards, and a bias."""
+
+    def __init__(self, model: Fusion, vocab_size: int) -> None:
+        super().__init__()
+        self.transform = transform(model.widths.words, model.init_std)
+        self.bias_V = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden_MH: Tensor, word_weight_VH: Tensor) -> Tensor:
+        return F.linear(self.transform(hidden_MH), word_weight_VH, self.bias_V)
+
+
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
+    return Head(model, shapes.vocab_size)
+
+
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """Some of the words hidden. Alone in its step, the regions are all shown: UNITER's conditional masking."""
+    if make.tokenizer.mask is None:
+        raise ConfigError("the vocabulary has no mask token", "objective mlm", "name one that has [MASK] or <mask>")
+    if not settings.image:
+        assert isinstance(example.units, Regions)
+        example = make.alone(replace(example, units=without_regions(example.units)), rng)
+    return replace(example, words=mask_words(example.words, make.tokenizer, settings.probability, rng, settings.by))
+
+
+def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:
+    labels_BT = batch.words.labels_BT
+    if settings.matched_only:
+        labels_BT = torch.where(batch.match_B[:, None], labels_BT, IGNORE)
+    labels_M, positions_M = hidden_words(labels_BT)
+    hidden_MH = encoded.words_BTH.flatten(0, 1)[positions_M]
+    logits_MV = head(hidden_MH, model.word_weight)
+    right = (logits_MV.argmax(dim=-1) == labels_M).sum()
+    return Scored(
+        masked_language_modelling(logits_MV, labels_M), torch.tensor(len(labels_M)), right, labels_M, logits_MV
+    )
+
+
+def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """(labels, their flat positions) of the hidden words, so that the vocabulary is scored at these alone."""
+    labels_L = labels_BT.flatten()
+    positions_M = (labels_L != IGNORE).nonzero().squeeze(1)
+    return labels_L[positions_M], positions_M
+
+
+def masked_language_modelling(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
+    """Mean cross-entropy of the hidden words (BERT, arXiv:1810.04805). Returns a scalar, 0 if nothing is hidden."""
+    return F.cross_entropy(as_float32(logits_MV), labels_M, reduction="sum") / max(len(labels_M), 1)

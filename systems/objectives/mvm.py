@@ -1,0 +1,58 @@
+"""Objective `mvm`: masked visual modelling, the dictionary's number of hidden cells (SOHO, arXiv:2104.03135)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pairloom.loader.batch import Batch, Example
+from pairloom.loader.prepare import Make
+from pairloom.loader.row import Row
+from systems.models.grid_stream import Coded, GridStream
+from trainer.contract import Scored, Shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """probability: that a row has cells hidden. scale: of the cosines before the softmax; the code has 1."""
+
+    probability: float
+    scale: float = 1.0
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    return ()
+
+
+def head(settings: Settings, model: GridStream, shapes: Shapes) -> nn.Module:
+    """None: the entries themselves are what is compared with."""
+    return nn.Identity()
+
+
+def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+    """A place of the picture, whose code is hidden wherever it stands; −1 for none.
+
+    The code draws one place a batch and then rows; here each row has its own place, as rows are prepared apart.
+    """
+    place = np.float32(rng.random() if rng.random() < settings.probability else -1)
+    return replace(example, targets={**example.targets, "hidden_place": np.array(place)})
+
+
+def loss(model: GridStream, encoded: Coded, head: nn.Module, batch: Batch, settings: Settings) -> Scored:
+    assert model.dictionary is not None, "mvm needs model.grid_stream.dictionary"
+    assert encoded.codes_BU is not None
+    assert encoded.hidden_BU is not None
+    codes_M = encoded.codes_BU[encoded.hidden_BU]
+    logits_MN = settings.scale * cosines(encoded.units_BUH[encoded.hidden_BU], model.dictionary.entries_NH)
+    value = F.cross_entropy(logits_MN, codes_M, reduction="sum") / max(len(codes_M), 1)
+    right = (logits_MN.argmax(dim=-1) == codes_M).sum()
+    return Scored(value, torch.tensor(len(codes_M)), right, codes_M)
+
+
+def cosines(hidden_MH: Tensor, entries_NH: Tensor) -> Tensor:
+    """(M, N), in float32."""
+    return F.normalize(hidden_MH.float(), dim=-1) @ F.normalize(entries_NH.float(), dim=-1).t()

@@ -1,0 +1,146 @@
+"""Units `pixels`: the picture itself, a square of it or all of it, decoded from the stored bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import simplejpeg  # type: ignore[import-untyped]
+from PIL import Image
+
+from pairloom.errors import ConfigError
+from pairloom.loader.batch import Pixels
+from pairloom.loader.row import Row
+
+JPEG = b"\xff\xd8\xff"  # how each begins
+Box = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What part of the picture is shown at what size; training draws at random, evaluation takes the centre.
+
+    fit: `crop` is a square as large as the shorter side allows. `squash` resizes all of the picture to a square of
+    `squash` pixels without keeping its shape, and cuts one of `size` out of that (ALIGN). `shorter` keeps all of the
+    picture and its shape: the shorter side becomes `size`, but the longer at most `longest`, both cut down to a
+    multiple of `multiple` (ViLT).
+    min_side, of `crop`: side of the smallest random crop as a share of the picture's shorter side. 1 is CLIP's paper,
+    whose only augmentation is a random square crop of the resized picture; below 1 the crops also differ in size.
+    randaugment: how many of torchvision's RandAugment's operations, and their strength of 30; cut-out and inversion,
+    which ViLT leaves out, are not among them.
+    """
+
+    size: int  # pixels of a side
+    min_side: float = 1.0
+    mean: tuple[float, float, float]  # of red, green, blue, 0 to 1
+    std: tuple[float, float, float]
+    fit: Literal["crop", "squash", "shorter"] = "crop"
+    squash: int = 0
+    longest: int = 0
+    multiple: int = 32
+    flip: bool = False  # mirror every second picture
+    randaugment: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if (self.fit == "squash" and self.squash < self.size) or (self.fit == "shorter" and self.longest < self.size):
+            raise ConfigError(
+                f"pixels.size is {self.size}, squash {self.squash}, longest {self.longest}",
+                where="the recipe",
+                fix="set squash, with fit: squash, or longest, with fit: shorter, to size or more",
+            )
+        assert self.size > 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the picture is shown, the right way round, so that boxes stay where they are."""
+        return (self.fit == "shorter" or self.squash == self.size) and not self.flip and not self.randaugment[0]
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    return ("image",)
+
+
+def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
+    vocabularies = {"num_classes": "classes", "num_attributes": "attributes"}
+    counts = {name: len(json.loads(metadata[key])) for name, key in vocabularies.items() if key in metadata}
+    return {"image_size": settings.size} | counts
+
+
+def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Pixels:
+    """The picture as the settings show it: at random with rng, else as in evaluation. Bicubic, as CLIP's."""
+    return decode(row.value("image"), settings, rng)
+
+
+def decode(image: bytes, settings: Settings, rng: np.random.Generator | None) -> Pixels:
+    picture = opened(image, math.ceil(max(settings.size, settings.squash) / settings.min_side))
+    if settings.fit == "crop":
+        box, shape = crop(*picture.size, settings.min_side, rng), (settings.size,) * 2
+    elif settings.fit == "squash":
+        box, shape = part(*picture.size, settings.size / settings.squash, rng), (settings.size,) * 2
+    else:
+        box, shape = (0.0, 0.0, float(picture.width), float(picture.height)), shorter(*picture.size, settings)
+    resized = picture.resize(shape, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+    if rng is not None:
+        resized = augmented(resized, settings, rng)
+    values_3SS = np.empty((3, shape[1], shape[0]), np.float32)
+    for plane_SS, band, mean, std in zip(values_3SS, resized.split(), settings.mean, settings.std, strict=True):
+        np.multiply(np.asarray(band), np.float32(1 / (255 * std)), out=plane_SS)
+        plane_SS -= np.float32(mean / std)
+    return Pixels(values_3SS)
+
+
+def augmented(picture: Image.Image, settings: Settings, rng: np.random.Generator) -> Image.Image:
+    """Mirrored or not, and changed by RandAugment (arXiv:1909.13719), whose draws are torch's."""
+    if settings.flip and rng.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    count, strength = settings.randaugment
+    if count:
+        import torch  # slow to import, and few recipes change pictures
+        from torchvision.transforms import RandAugment
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(1 << 31)))
+            picture = RandAugment(count, strength)(picture)
+    return picture
+
+
+def opened(image: bytes, side: int) -> Image.Image:
+    """The picture in RGB, no smaller than `side` if it is not smaller itself.
+
+    A JPEG decoder can shrink while it decodes, which is most of the cost of a large picture; simplejpeg was the fastest
+    (docs/loader.md). What it does not know, such as CMYK, and other formats are Pillow's.
+    """
+    if image.startswith(JPEG):
+        with contextlib.suppress(ValueError):
+            return Image.fromarray(simplejpeg.decode_jpeg(image, min_height=side, min_width=side))
+    with Image.open(io.BytesIO(image)) as picture:
+        picture.draft("RGB", (side, side))
+        return picture.convert("RGB")
+
+
+def crop(width: int, height: int, min_side: float, rng: np.random.Generator | None) -> Box:
+    """A square x1 y1 x2 y2 inside the picture: the largest central one, or one of random side and place."""
+    side = min(width, height) * (1.0 if rng is None else rng.uniform(min_side, 1))
+    across, down = (0.5, 0.5) if rng is None else rng.uniform(size=2)
+    left, top = (width - side) * across, (height - side) * down
+    return left, top, min(left + side, width), min(top + side, height)
+
+
+def part(width: int, height: int, share: float, rng: np.random.Generator | None) -> Box:
+    """x1 y1 x2 y2 with this share of both sides: central, or of random place."""
+    across, down = (0.5, 0.5) if rng is None else rng.uniform(size=2)
+    left, top = width * (1 - share) * across, height * (1 - share) * down
+    return left, top, min(left + width * share, width), min(top + height * share, height)
+
+
+def shorter(width: int, height: int, settings: Settings) -> tuple[int, int]:
+    """Width and height, as ViLT's code has them: scaled, rounded, cut down to a multiple; at least one multiple."""
+    scale = min(settings.size / min(width, height), settings.longest / max(width, height))
+    sides = [int(side * scale + 0.5) // settings.multiple * settings.multiple for side in (width, height)]
+    return max(sides[0], settings.multiple), max(sides[1], settings.multiple)

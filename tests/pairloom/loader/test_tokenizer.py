@@ -1,0 +1,39 @@
+"""Tokenizers trained on captions: the same each time, and nothing special but the special tokens."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pairloom.loader import tokenizer
+from systems.recipes import load
+
+RECIPES = ("uniter", "clip")  # WordPiece and byte-level BPE
+
+
+def captions() -> list[str]:
+    """Words of few letters, so that many pieces are equally frequent."""
+    chance = random.Random(0)
+    words = ["".join(chance.choices("abcdefgh", k=chance.randint(2, 8))) for _ in range(300)]
+    return [" ".join(chance.choices(words, k=8)) for _ in range(500)]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_same_captions_give_the_same_vocabulary(recipe: str) -> None:
+    texts = captions()
+    trained = [tokenizer.train(iter(texts), load(recipe, "tiny").text).backend.to_str() for _ in range(5)]
+    assert len(set(trained)) == 1
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_word_of_the_captions_has_known_pieces(recipe: str) -> None:
+    texts = [*captions(), "Ein Hund, ein Ball – und café"]
+    trained = tokenizer.train(iter(texts), load(recipe, "tiny").text)
+    unknown = trained.backend.token_to_id("[UNK]")
+    assert all(unknown not in trained.words(text).ids_T for text in texts)
+
+
+def test_the_beginning_of_a_continued_piece_is_no_token_of_its_own_in_a_text() -> None:
+    trained = tokenizer.train(iter([*captions(), "# a"]), load("uniter", "tiny").text)
+    assert trained.backend.encode("##a", add_special_tokens=False).tokens == ["#", "#", "a"]
