@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+import pickle
 import sys
 import types
 import typing
@@ -107,9 +108,18 @@ class Part:
         """Of an objective: the lists of the shards' metadata whose entries its head numbers."""
         return getattr(self.module, "NUMBERED_BY", ())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Settings of a user's own module can be unpickled only where that module has been imported from its file.
+        return _unpickled, (self.home, pickle.dumps(self.settings), self.ratio, self.step, self.weight, self.start)
+
     @property
     def name(self) -> str:
         return Path(self.home).stem if self.home.endswith(".py") else self.home.rpartition(".")[2]
+
+
+def _unpickled(home: str, settings: bytes, *others: Any) -> Part:
+    _module(home)
+    return Part(home, pickle.loads(settings), *others)
 
 
 @functools.cache  # the loader asks for it with every row
