@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from stages.regions import d2
 from stages.regions.extract import Engine, extract
-from stages.regions.importing.store import Stored
 from stages.regions.pictures import decode
 from stages.regions.published import backbone
 from stages.regions.published.network import PublishedDetector
 from stages.regions.published.opening import PublishedNetwork
 from stages.regions.published.settings import FasterRCNN
+from stages.regions.published.store import Weights
 from stages.regions.published.zoo import from_config
 from stages.regions.select import POLICIES
 from stages.regions.starter.evaluate import photographs, scene
@@ -101,7 +101,7 @@ def ours(options: argparse.Namespace, folder: Path) -> PublishedNetwork:
     assert all(name.startswith(("pixel_", "roi_heads.mask")) for name in unknown), unknown
     backbone.fold(model.requires_grad_(False).eval())
     names = tuple(map(str, range(settings.classes)))
-    return PublishedNetwork(model, Stored(folder, {}, names, (), "seeded", "0" * 64, "benchmark", False))
+    return PublishedNetwork(model, Weights(folder, {}, names, (), "seeded", "0" * 64, "benchmark", False))
 
 
 def _renamed(name: str) -> str:

@@ -104,3 +104,9 @@ def test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs(name: str) -
 
 def test_dvc_runs_the_stages_that_pairloom_runs() -> None:
     assert set(DVC) == {"sample", *ORDER, "train", "report"}
+
+
+def test_importing_knows_the_published_detectors_and_not_the_other_way_round() -> None:
+    known = modules()
+    for file in sorted((HERE / "stages/regions/published").glob("*.py")):
+        assert not [name for name in imports(file, known) if name.startswith("stages.regions.importing")], file.name

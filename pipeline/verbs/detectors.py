@@ -49,11 +49,11 @@ def add(verbs: Any) -> None:
 
 def add_file(arguments: argparse.Namespace) -> Outcome:
     """Convert a published checkpoint."""
-    from stages.regions.importing import store
+    from stages.regions.importing import adding
 
     print(f"reading {arguments.file} …", file=sys.stderr)
     spec = _published(arguments.name)
-    stored = store.add(spec, arguments.file, arguments.objects, arguments.attributes)
+    stored = adding.add(spec, arguments.file, arguments.objects, arguments.attributes)
     facts = _stored_facts(stored) | {"detector": spec.name, "path": str(stored.path)}
     text = f"{spec.name}: {stored.source} ({stored.layout}) is now {stored.path}"
     if not stored.named:
@@ -65,7 +65,7 @@ def add_file(arguments: argparse.Namespace) -> Outcome:
 def list_all(arguments: argparse.Namespace) -> Outcome:
     """Every detector of the catalogue."""
     from stages.regions import catalogue
-    from stages.regions.importing import store
+    from stages.regions.published import store
     from stages.regions.published.settings import FasterRCNN
 
     rows = []
@@ -86,7 +86,7 @@ def show(arguments: argparse.Namespace) -> Outcome:
     import yaml
 
     from stages.regions import catalogue
-    from stages.regions.importing import store
+    from stages.regions.published import store
 
     spec = catalogue.load(arguments.name)
     path = store.file(spec.name)

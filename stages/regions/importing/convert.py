@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from pairloom.errors import InputError
 from stages.regions import catalogue
 from stages.regions.importing.layouts import LAYOUTS, Layout
 from stages.regions.published import anchors
-from stages.regions.published.network import PublishedDetector
+from stages.regions.published.network import shapes
 from stages.regions.published.settings import FasterRCNN
 
 Tensors = Mapping[str, Tensor]
@@ -45,13 +44,6 @@ class Renamed:
     tensors: dict[str, Tensor]
     unused: tuple[str, ...]
     unknown: tuple[str, ...]
-
-
-@lru_cache(maxsize=64)
-def shapes(settings: FasterRCNN) -> dict[str, torch.Size]:
-    """The tensors that a detector is made of; nothing is computed."""
-    with torch.device("meta"):
-        return {name: value.shape for name, value in PublishedDetector(settings).state_dict().items()}
 
 
 def convert(tensors: Tensors, settings: FasterRCNN, where: str) -> Converted:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def checkpoint_file(spec: FasterRCNN) -> Path:
     """Where `pairloom detector add` put the detector's weights."""
-    from stages.regions.importing import store
+    from stages.regions.published import store
 
     return store.file(spec.name)
 

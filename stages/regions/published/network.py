@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -112,3 +112,10 @@ class PublishedDetector(nn.Module):
             return head(head_RD[rows_K], class_K)  # type: ignore[no-any-return]
 
         return probabilities
+
+
+@lru_cache(maxsize=64)
+def shapes(settings: FasterRCNN) -> dict[str, torch.Size]:
+    """The tensors that a detector is made of; nothing is computed."""
+    with torch.device("meta"):
+        return {name: value.shape for name, value in PublishedDetector(settings).state_dict().items()}

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from pairloom.errors import InputError
 from stages.regions.contract import Found, Precision
-from stages.regions.importing import store
-from stages.regions.importing.convert import shapes
-from stages.regions.published import backbone, picture
-from stages.regions.published.network import PublishedDetector
+from stages.regions.published import backbone, picture, store
+from stages.regions.published.network import PublishedDetector, shapes
 from stages.regions.published.settings import FasterRCNN
 
 
 class PublishedNetwork:
     """A PublishedDetector with its names; see stages/regions/contract.py."""
 
-    def __init__(self, model: PublishedDetector, stored: store.Stored) -> None:
+    def __init__(self, model: PublishedDetector, stored: store.Weights) -> None:
         self.model, self.classes, self.attributes = model, stored.classes, stored.attributes
         self.feature_width, self.sha256 = model.settings.feature_width, stored.source_sha256
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from stages.regions import Config, Tools, setup, tools_of
 from stages.regions.extract import extract
-from stages.regions.importing import store
+from stages.regions.importing import adding
+from stages.regions.published import store
 from stages.regions.published.opening import open_published
 from stages.regions.stored import Regions
 from tests.stages.regions.pictures import png
@@ -61,7 +62,7 @@ def butd(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIRLOOM_DETECTORS", str(folder))
         entry = settings(family, folder)
-        store.add(entry, path)
+        adding.add(entry, path)
         yield lambda: open_published(entry, store.file(entry.name))
 
 

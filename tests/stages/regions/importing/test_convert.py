@@ -12,9 +12,10 @@ import yaml
 
 from pairloom.errors import InputError
 from stages.regions import catalogue
-from stages.regions.importing import containers, store
-from stages.regions.importing.convert import convert, shapes
-from stages.regions.published import anchors
+from stages.regions.importing import adding, containers
+from stages.regions.importing.convert import convert
+from stages.regions.published import anchors, store
+from stages.regions.published.network import shapes
 from stages.regions.published.opening import open_published
 from stages.regions.published.settings import FasterRCNN
 from tests.stages.regions.published import checkpoints
@@ -60,7 +61,7 @@ def test_the_hugging_face_file_loads_strictly_at_its_published_size(
     path = checkpoints.write(tmp_path / "pytorch_model.bin", HUGGING_FACE, weights)
     assert 262.1e6 < path.stat().st_size < 262.6e6
     monkeypatch.setenv("PAIRLOOM_DETECTORS", str(tmp_path))
-    stored = store.add(published("butd-r101-hf"), path)
+    stored = adding.add(published("butd-r101-hf"), path)
     assert len(stored.tensors) == 640 - 104  # but for the counters of its norms
     assert stored.source_sha256 == containers.sha256(path)
     network = open_published(published("butd-r101-hf"), stored.path)
@@ -226,7 +227,7 @@ def test_a_stored_file_that_is_damaged_or_anothers_is_refused(tmp_path: Path, mo
     with pytest.raises(InputError, match="not there"):
         open_published(settings, store.file(settings.name))
     weights = checkpoints.tensors(HUGGING_FACE, small(HUGGING_FACE))
-    stored = store.add(settings, checkpoints.write(tmp_path / "a.bin", HUGGING_FACE, weights))
+    stored = adding.add(settings, checkpoints.write(tmp_path / "a.bin", HUGGING_FACE, weights))
     assert not list(tmp_path.glob("*.tmp"))
     with pytest.raises(InputError, match="does not fit detector butd-r101"):
         open_published(shrunk(BUTD, tmp_path), stored.path)

@@ -10,7 +10,7 @@ import yaml
 
 from pairloom.errors import InputError
 from stages.regions import catalogue
-from stages.regions.importing import store, vocabulary
+from stages.regions.importing import adding, vocabulary
 from stages.regions.published.settings import FasterRCNN
 from tests.stages.regions.published import checkpoints
 from tests.stages.regions.published.families import HUGGING_FACE, small
@@ -67,15 +67,15 @@ def test_names_come_from_beside_the_checkpoint_or_are_numbers(tmp_path: Path, mo
     assert isinstance(settings, FasterRCNN)
     weights = checkpoints.tensors(HUGGING_FACE, small(HUGGING_FACE))
     path = checkpoints.write(tmp_path / "model.bin", HUGGING_FACE, weights)
-    without = store.add(settings, path)
+    without = adding.add(settings, path)
     assert not without.named
     assert without.classes[3] == "object 3"
     (tmp_path / "objects_vocab.txt").write_text("\n".join(f"thing {i}" for i in range(12)))
     (tmp_path / "attributes_vocab.txt").write_text("\n".join(["red", "wet", "old", "big", "tin"]))
-    named = store.add(settings, path)
+    named = adding.add(settings, path)
     assert named.named
     assert named.classes[3] == "thing 3"
     assert named.attributes == ("red", "wet", "old", "big", "tin")
     (tmp_path / "short.txt").write_text("a\nb")
     with pytest.raises(InputError, match="2 names of objects, the detector has 12"):
-        store.add(settings, path, objects=tmp_path / "short.txt")
+        adding.add(settings, path, objects=tmp_path / "short.txt")

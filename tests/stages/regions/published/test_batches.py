@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from stages.regions.extract import Engine, extract
-from stages.regions.importing import store
+from stages.regions.importing import adding
+from stages.regions.published import store
 from stages.regions.published.opening import PublishedNetwork, open_published
 from stages.regions.select import POLICIES
 from stages.regions.stored import Regions, Storage
@@ -31,7 +32,7 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIRLOOM_DETECTORS", str(folder))
         entry = settings(family, folder)
-        store.add(entry, path)
+        adding.add(entry, path)
         opened = open_published(entry, store.file(entry.name))
     opened.place("cpu", "fp32")
     return opened

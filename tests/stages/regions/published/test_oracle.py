@@ -14,7 +14,8 @@ from PIL import Image
 
 from stages.regions import Config, catalogue, resources
 from stages.regions.contract import Found
-from stages.regions.importing import store
+from stages.regions.importing import adding
+from stages.regions.published import store
 from stages.regions.published.opening import PublishedNetwork, open_published
 from stages.regions.published.settings import FasterRCNN
 from tests.devices import DEVICES
@@ -68,7 +69,7 @@ def network(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIRLOOM_DETECTORS", str(folder))
         entry = settings(family, folder)
-        store.add(entry, path)
+        adding.add(entry, path)
         opened = open_published(entry, store.file(entry.name))
     opened.place(request.param, "fp32")  # as the stage does; only then are its ways of fewer multiplications taken
     return opened

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pairloom.errors import ConfigError
 from stages.regions import catalogue
-from stages.regions.importing import store
+from stages.regions.importing import adding
 from stages.regions.published import zoo
 from stages.regions.published.opening import PublishedNetwork, open_published
 from stages.regions.published.settings import FasterRCNN
@@ -83,7 +83,7 @@ def ours(config: Path, theirs: Any) -> PublishedNetwork:
     file.write_bytes(pickle.dumps({"model": arrays, "__author__": "nobody"}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAIRLOOM_DETECTORS", str(config.parent))
-        return open_published(settings, store.add(settings, file).path)
+        return open_published(settings, adding.add(settings, file).path)
 
 
 def picture() -> Image.Image:
