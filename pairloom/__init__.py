@@ -75,9 +75,11 @@ _HOMES = {
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name == "open_table":
-        return importlib.import_module("pairloom.store.folder").open_folder
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"pairloom.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'pairloom' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or every name would seem to be there
+
+    def __getattr__(name: str) -> Any:
+        if name == "open_table":
+            return importlib.import_module("pairloom.store.folder").open_folder
+        if name in _MODULES:
+            return getattr(importlib.import_module(f"pairloom.{_MODULES[name]}"), name)
+        raise AttributeError(f"module 'pairloom' has no attribute {name!r}")

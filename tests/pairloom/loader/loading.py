@@ -75,6 +75,15 @@ def write_folder(
     return folder
 
 
+def write_table(folder: Path, table: Any) -> Path:
+    """One shard without an index."""
+    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
+    writer.begin([])
+    writer.record(write_shard(folder, "train-00000", table))
+    writer.finish()
+    return folder
+
+
 def table_of(images: range, split: str, prob_width: int = 2, patched: bool = False) -> Any:
     rows = [_row(image, prob_width) | (patches(image) if patched else {}) for image in images]
     columns = {name: [row[name] for row in rows] for name in rows[0]}

@@ -19,12 +19,19 @@ from pairloom.errors import ConfigError
 from pairloom.loader import Loader, Options
 from pairloom.loader.mixture import Mix, Mixture
 from pairloom.loader.order import End
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_shard
 from pipeline.advice import advised
-from schemas.shards import SHARDS
 from tests.pairloom.loader import loading
-from tests.pairloom.loader.loading import WIDTH, all_keys, keys, recipe, rows_of, table_of, tokenizer, write_folder
+from tests.pairloom.loader.loading import (
+    WIDTH,
+    all_keys,
+    keys,
+    recipe,
+    rows_of,
+    table_of,
+    tokenizer,
+    write_folder,
+    write_table,
+)
 
 IMAGES = 23
 ROWS = len(all_keys(IMAGES))
@@ -265,11 +272,7 @@ def test_features_stored_as_int8_come_out_by_their_scales(tmp_path: Path) -> Non
         place = table.schema.get_field_index(name)
         table = table.set_column(place, table.schema.field(place), pa.array(values, pa.large_binary()))
     table = table.replace_schema_metadata({**table.schema.metadata, b"feature_dtype": b"<i1"})
-    writer = Writer.open(tmp_path, Header("shards", SHARDS.version, "shards", 1, {}))
-    writer.begin([])
-    writer.record(write_shard(tmp_path, "train-00000", table))
-    writer.finish()
-    batch = next(iter(loader(tmp_path)))
+    batch = next(iter(loader(write_table(tmp_path, table))))
     assert batch.regions is not None
     for image, found, there in zip(batch.image_ids, batch.regions.features_BRD, batch.regions.mask_BR, strict=True):
         wanted = true[int.from_bytes(image, "big")]
