@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -110,3 +111,16 @@ def test_importing_knows_the_published_detectors_and_not_the_other_way_round() -
     known = modules()
     for file in sorted((HERE / "stages/regions/published").glob("*.py")):
         assert not [name for name in imports(file, known) if name.startswith("stages.regions.importing")], file.name
+
+
+def test_the_trainer_is_thin_and_names_no_system() -> None:
+    files = sorted((HERE / "trainer").rglob("*.py"))
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 2000
+    folders = (HERE / "systems/models", HERE / "systems/objectives")
+    parts = {file.stem for folder in folders for file in folder.glob("[a-z]*.py")} - {"masking", "alignment", "classes"}
+    named = {file.stem for file in (HERE / "systems/recipes").glob("*.yaml")} | parts
+    named -= {"clip"}  # the gradient is clipped, too
+    spelt = re.compile(rf"\b({'|'.join(sorted(named))}|fashion-?bert|bert|vit)\b", re.IGNORECASE)
+    for file in files:
+        found = [line for line in file.read_text(encoding="utf-8").splitlines() if spelt.search(line)]
+        assert not found, f"{file.relative_to(HERE)}: {found}"

@@ -1,4 +1,4 @@
-"""Adversarial training: what is added to the embeddings of words and regions is what raises the loss most (VILLA)."""
+"""Adversarial training: what is added to the embeddings of words and regions is what raises the loss most."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _length(rows: Tensor, norm: Norm) -> Tensor:
 
 
 def logits_of(losses: Losses) -> list[Tensor]:
-    """What those objectives predicted that tell classes apart; a regression has no KL."""
+    """The logits of the objectives that classify; a regression has no KL."""
     return [scored.logits for scored in losses.parts.values() if scored.logits is not None]
 
 

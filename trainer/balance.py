@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def adaptive(losses_K: Tensor) -> Tensor:
-    """(K,) FashionBERT's weights, as its code has them (alibaba/EasyTransfer, fashion_bert/pretrain_main.py).
+    """(K,) the weights of arXiv:2005.09801, as its authors' code has them (alibaba/EasyTransfer).
 
     g = softmax(losses)², w = 1 / (K − g), scaled to a sum of 1. A larger loss has a larger weight; with three losses
     each is within 2/7 and 3/7. The weights carry a gradient, for the code stops none. The paper is said to minimise

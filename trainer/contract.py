@@ -8,9 +8,9 @@ every model that offers as much: words and units that have seen each other (Fusi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class Scored:
     count: Tensor  # scalar, how many predictions it is the mean of
     right: Tensor | None = None  # scalar, how many of them were right; None where right and wrong mean nothing
     answers: Tensor | None = None  # int64 [count], what was right: the best constant guess is what chance gives
-    logits: Tensor | None = None  # [count, classes], where it tells classes apart
+    logits: Tensor | None = None  # [count, classes], where it classifies
     chance: float | None = None  # instead of answers: the share that guessing gets right
     over: Tensor | None = None  # scalar, what the loss is divided by, where that is not count
 
@@ -82,7 +82,7 @@ class Nudges:
 
 
 class Fusion(Protocol):
-    """A model whose words and units see each other; what mlm, mrfr, mrc, itm and their like need of it."""
+    """A model whose words and units see each other; what most objectives need of it."""
 
     widths: Widths
     init_std: float  # of the weights at the start, for heads
@@ -92,6 +92,27 @@ class Fusion(Protocol):
         """(V, H) the word embeddings, which the head that predicts words shares."""
 
     def __call__(self, batch: Batch) -> Encoded: ...
+
+
+@runtime_checkable
+class Perturbable(Protocol):
+    """A Fusion model whose forward takes Nudges as well, for adversarial training."""
+
+    takes_nudges: bool
+
+
+@runtime_checkable
+class Causal(Protocol):
+    """A Fusion model that honours batch.causal: a second text sees itself up to each word."""
+
+    reads_causally: bool
+
+
+@runtime_checkable
+class Convolutional(Protocol):
+    """A model with a network of its own over pixels, which need not run once a pair of image and text."""
+
+    backbone: nn.Module | None
 
 
 class Regional(Fusion, Protocol):
@@ -129,12 +150,28 @@ class Unit(Protocol):
         """One image; rng draws the augmentation, None means none."""
 
 
+@runtime_checkable
+class Countable(Protocol):
+    """Units that differ in number from image to image, for batches of so many tokens."""
+
+    def length(self, row: Row, settings: Any) -> int:
+        """How many `load` takes."""
+
+
 class Model(Protocol):
     """systems/models/<name>.py."""
 
     Settings: type[Any]
 
     def build(self, settings: Any, shapes: Shapes) -> nn.Module: ...
+
+
+@runtime_checkable
+class Published(Protocol):
+    """A model's module that knows the names of published weights."""
+
+    def published(self, name: str, heads: tuple[str, ...]) -> Iterable[str]:
+        """Where a published tensor goes: names of the learner's state dict, of which those count that it has."""
 
 
 class Objective(Protocol):
@@ -155,8 +192,17 @@ class Objective(Protocol):
         """encoded: the model's answer to the batch, which all objectives of the step share."""
 
 
+@runtime_checkable
+class Numbering(Protocol):
+    """An objective whose head numbers the entries of lists in the shards' metadata, such as `answers`."""
+
+    @property
+    def NUMBERED_BY(self) -> tuple[str, ...]:  # noqa: N802  a constant of the module
+        """Keys of the shards' metadata."""
+
+
 class Pairing(Objective, Protocol):
-    """An objective that also decides what goes together: negatives, polluted tags."""
+    """An objective that also decides what goes together: negatives, replaced tags."""
 
     def pair(self, pair: Pair, settings: Any, rng: np.random.Generator) -> Pair: ...
 

@@ -13,7 +13,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch
 from pairloom.loader.tokenizer import Tokenizer
 from trainer.balance import adaptive
-from trainer.contract import Scored, Shapes
+from trainer.contract import Perturbable, Published, Scored, Shapes
 from trainer.ranks import of_all
 from trainer.recipe import Part, Recipe
 
@@ -33,9 +33,11 @@ class Learner(nn.Module):
         super().__init__()
         self.recipe, self.shapes, self.kinds = recipe, shapes, recipe.steps()
         self.model = recipe.model.module.build(recipe.model.settings, shapes)
-        if recipe.training.adversarial and not getattr(self.model, "takes_nudges", False):
+        if recipe.training.adversarial and not isinstance(self.model, Perturbable):
             given = f"model {recipe.model.name} takes no perturbations"
-            raise ConfigError(given, f"recipe {recipe.name}", "leave training.adversarial out, or take single_stream")
+            raise ConfigError(
+                given, f"recipe {recipe.name}", "leave training.adversarial out, or take a model that takes nudges"
+            )
         self.heads = nn.ModuleDict(
             {name: part.module.head(part.settings, self.model, shapes) for name, part in recipe.objectives.items()}
         )
@@ -72,13 +74,12 @@ class Learner(nn.Module):
 
         Raises ConfigError if the model knows no published names, or a weight is of another shape.
         """
-        names = getattr(self.recipe.model.module, "published", None)
-        own, given = self.state_dict(), f"recipe {self.recipe.name}"
-        if names is None:
+        module, own, given = self.recipe.model.module, self.state_dict(), f"recipe {self.recipe.name}"
+        if not isinstance(module, Published):
             raise ConfigError(f"model {self.recipe.model.name} knows no published names", given, "leave out --init")
         left_over = []
         for name, value in state.items():
-            places = [place for place in names(name, tuple(self.heads)) if place in own]
+            places = [place for place in module.published(name, tuple(self.heads)) if place in own]
             left_over += [] if places else [name]
             for place in places:
                 if own[place].shape != value.shape:

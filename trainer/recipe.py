@@ -17,11 +17,12 @@ from typing import Any, Literal, Protocol
 
 from pairloom.errors import ConfigError
 from pairloom.loader.plan import Text
+from trainer.contract import Numbering
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adversarial:
-    """Section `training.adversarial`; VILLA (arXiv:2006.06195), section 3, with the passes and norms of its code.
+    """Section `training.adversarial`: arXiv:2006.06195, section 3, with the passes and norms of its code.
 
     steps: passes, the first with no perturbation; their gradients are added. lr: length of each step of the
     perturbation. most: its largest norm. kl: weight of KL(clean ‖ perturbed) + KL(perturbed ‖ clean) of what is
@@ -106,7 +107,7 @@ class Part:
     @property
     def numbered_by(self) -> tuple[str, ...]:
         """Of an objective: the lists of the shards' metadata whose entries its head numbers."""
-        return getattr(self.module, "NUMBERED_BY", ())
+        return self.module.NUMBERED_BY if isinstance(self.module, Numbering) else ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Settings of a user's own module can be unpickled only where that module has been imported from its file.

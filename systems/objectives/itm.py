@@ -20,7 +20,7 @@ from pairloom.loader.row import Row
 from systems.backbone import grid_of
 from systems.layers import initialised
 from systems.objectives.alignment import alignment_distance, word_region_alignment
-from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.contract import Convolutional, Encoded, Fusion, Scored, Shapes
 from trainer.precision import as_float32
 
 PAIRS_AT_ONCE = 128  # of a retrieval test
@@ -130,7 +130,7 @@ def every_pair(model: Fusion, images: Batch, texts: Batch, score: Callable[[Batc
 
     A model's `backbone` sees each image once, not once a text.
     """
-    if isinstance(backbone := getattr(model, "backbone", None), nn.Module):
+    if isinstance(model, Convolutional) and (backbone := model.backbone) is not None:
         images = replace(images, grid_BCSS=grid_of(images, backbone))
     pairs_P2 = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(texts)))
     scores = []

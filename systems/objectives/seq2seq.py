@@ -13,7 +13,7 @@ from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from systems.objectives.masking import draw_tokens
 from systems.objectives.mlm import Head, hidden_words, masked_language_modelling
-from trainer.contract import Encoded, Fusion, Scored, Shapes
+from trainer.contract import Causal, Encoded, Fusion, Scored, Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ def columns(settings: Settings) -> tuple[str, ...]:
 
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
     """Raises ConfigError if the model's words would see those that they are to predict."""
-    if not getattr(model, "reads_causally", False):
+    if not isinstance(model, Causal):
         given = f"{type(model).__name__} lets words see what comes after them"
         raise ConfigError(given, "objective seq2seq", "take model single_stream, or leave the objective out")
     return Head(model, shapes.vocab_size)
