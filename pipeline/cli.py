@@ -7,14 +7,28 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from types import FrameType
 
 from pairloom.errors import PairloomError
+from pipeline.extras import missing_extra
 from pipeline.memory import keep_freed_memory
-from pipeline.verbs import dataset, detectors, extracting, looking, negatives, pairs, shards, texts, training
+from pipeline.verbs import (
+    dataset,
+    detectors,
+    extracting,
+    looking,
+    negatives,
+    pairs,
+    shards,
+    starting,
+    texts,
+    training,
+)
 from pipeline.verbs.common import Outcome
 
 EXAMPLES = """examples:
+  pairloom init my-data --urls my.csv           a data project of your own, for `dvc repro`
   pairloom run --urls my.csv --out my-data      every stage on your own list
   pairloom download my.csv --out pairs          the pictures of a list, nothing else
   pairloom retry pairs --reason dns,timeout     fetch again what failed for these reasons
@@ -40,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = arguments.command(arguments)
     except PairloomError as error:
         _fail(error, arguments.json)
+        return 1
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error, arguments.verb)
+        if missing is None:
+            raise
+        _fail(missing, arguments.json)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished shards are kept; the same command goes on from here", file=sys.stderr)
@@ -75,8 +95,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.set_defaults(command=None)
-    verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for group in (dataset, pairs, detectors, extracting, negatives, shards, texts, training, looking):
+    verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="verb")
+    root.add_argument("--version", action="version", version=f"pairloom {version('pairloom')}")
+    for group in (starting, dataset, pairs, detectors, extracting, negatives, shards, texts, training, looking):
         group.add(verbs)
     return root
 

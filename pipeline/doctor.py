@@ -14,7 +14,7 @@ import psutil
 from packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-REINSTALL = "run `make venv` in the checkout, or `pip install -c constraints.txt -e '.[dev]'` in your environment"
+REINSTALL = "run `make venv` in the checkout, or `pip install -c constraints.txt -e '.[all,dev]'` in your environment"
 GIB = 1024**3
 NONE = "none"
 MIN_FREE_GIB = 2  # the demo writes under 0.2; a full disk shows much later, and worse
@@ -93,7 +93,7 @@ def package(wanted: Requirement) -> Check:
 
 def detectron2() -> Check:
     """Whether detectron2 imports with the shims of stages/regions/compat.py, and which one it is."""
-    cure = "run `python -m install.pure_detectron2` in the checkout"
+    cure = "run `pairloom setup detectron2`"
     try:
         from stages.regions import compat
 

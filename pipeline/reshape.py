@@ -66,7 +66,7 @@ def filter_rows(folder: Path, where: str, out: Path) -> Reshaped:
     try:
         import duckdb
     except ImportError as error:
-        raise ConfigError("filter needs DuckDB", "this environment", "pip install duckdb") from error
+        raise ConfigError("filter needs DuckDB", "this environment", "install pairloom[sql]") from error
 
     def keep(rows: pa.Table) -> pa.Array:
         try:

@@ -178,15 +178,6 @@ class Recipe:
         return any(part.module.text_alone(part.settings) for part in parts)
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`; mappings are merged, all else is replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: Parts) -> Recipe:
     """A recipe from its document. Raises ConfigError naming the key."""
     known = {"paper", "text", "units", "model", "objectives", "training", "retrieval"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--urls", help="csv, tsv, jsonl, parquet or txt list (default: sample.urls of params.yaml)")
     verb.add_argument("--out", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     add_run_options(verb)
+    verb.set_defaults(params=None)
     verb = add_verb(verbs, "stage", stage, "one stage, on what its inputs hold", "pairloom stage tags --data data")
     verb.add_argument("name", help="sample, download, curate, regions, tags, negatives, patches, qa, similar or shards")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
@@ -32,15 +34,35 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Every stage on one dataset folder, in order."""
-    params = read_params(arguments.params)
-    if arguments.urls:
-        params.setdefault("sample", {})["urls"] = arguments.urls
-    params.setdefault("download", {})["serve"] = str(arguments.out / "sample")  # the demo's pictures, if it is the demo
+    params = params_of_run(arguments.params, arguments.urls, arguments.out)
     wanted = [name for name in OPTIONAL if params.get("shards", {}).get(name)]  # whose columns the shards are to have
     stages = ("sample", *ORDER[:-1], *wanted, ORDER[-1])
     done = [_one(name, params, arguments.out, arguments, arguments.out / "metrics") for name in stages]
     text = "\n".join([*map(describe, done), f"shards: {arguments.out / 'shards'}"])
     return Outcome({"stages": [facts(one) for one in done]}, text)
+
+
+def params_of_run(file: Path | None, urls: str | None, out: Path) -> dict[str, Any]:
+    """The settings of a whole run: those of the file, but a list of one's own does not take the demo's.
+
+    A demo's pictures are served from where this run draws them.
+    """
+    from stages import sample
+
+    params = read_params(file or Path("params.yaml")) if file or Path("params.yaml").exists() or not urls else {}
+    demos = sample.is_demo(params.get("sample", {}).get("urls", ""))
+    if urls and demos and not sample.is_demo(urls) and file is None:
+        print(
+            "params.yaml holds the demo's settings: your list takes the defaults (--params names others)",
+            file=sys.stderr,
+        )
+        params = {"run": params.get("run", {})}
+    if urls:
+        params.setdefault("sample", {})["urls"] = urls
+    download = params.setdefault("download", {})
+    if sample.is_demo(params.get("sample", {}).get("urls", "")) and download.get("serve") in (None, "data/sample"):
+        download["serve"] = str(out / "sample")
+    return params
 
 
 def stage(arguments: argparse.Namespace) -> Outcome:

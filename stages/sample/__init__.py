@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from demo.draw import clear, draw
+from demo.folder import clear
 from formats.lists import read
 from stages.sample.settings import Config
 
-__all__ = ["Config", "draw", "read", "rows"]
+__all__ = ["Config", "is_demo", "read", "rows"]
 
 DEMO = (".yaml", ".yml")
+
+
+def is_demo(urls: str) -> bool:
+    """Whether this names a demo's description, and not a list."""
+    return Path(urls).suffix.lower() in DEMO
 
 
 def rows(config: Config, folder: Path) -> pa.Table:
@@ -23,9 +28,10 @@ def rows(config: Config, folder: Path) -> pa.Table:
 
     For a list of the user's, `folder` is left with nothing to serve. Raises InputError, see `read`.
     """
-    path = Path(config.urls)
-    if path.suffix.lower() in DEMO:
-        return draw(path, folder)
+    if is_demo(config.urls):
+        from demo.draw import draw  # needs the extra `demo`
+
+        return draw(Path(config.urls), folder)
     table = pa.concat_tables(read(config.urls, config, config.rows_per_shard))
     clear(folder)
     return table

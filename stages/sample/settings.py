@@ -15,7 +15,7 @@ class Config(ListColumns):
     # a list (csv, tsv, txt, json, jsonl, parquet; .gz, .bz2, .xz, .zst too), a folder of them, or a demo; a path of
     # this machine or of fsspec, such as s3://bucket/list.parquet
     urls: str = "demo/demo.yaml"
-    rows_per_shard: int = 64
+    rows_per_shard: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pairloom.errors import ConfigError, InputError
 from systems.parts import Shelf
-from trainer.recipe import Recipe, merge, parse
+
+if TYPE_CHECKING:  # to list recipes should not take the seconds that torch does
+    from trainer.recipe import Recipe
 
 FOLDER = Path(__file__).parent
 
@@ -47,6 +49,8 @@ def load(recipe: str | Path, size: str = "base", overrides: Mapping[str, Any] | 
     A user's file may `extends: uniter`, or another file beside it, and name modules of his own (systems.parts.Shelf).
     Raises ConfigError.
     """
+    from trainer.recipe import parse
+
     path, name = path_of(recipe), name_of(recipe)
     document = document_of(recipe)
     sizes = document.pop("sizes", {})
@@ -78,6 +82,15 @@ def document_of(recipe: str | Path, above: tuple[Path, ...] = ()) -> dict[str, A
     if _is_file(below):
         below = path.parent / below
     return merge(document_of(below, (*above, path)) | {"expects": {}}, document)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; mappings are merged, all else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def in_brief(recipe: str | Path) -> dict[str, Any]:

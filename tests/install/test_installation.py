@@ -18,7 +18,12 @@ from pairloom import offline
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-REQUIREMENTS = [Requirement(line) for line in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"])]
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = [
+    one
+    for line in (*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines))
+    if (one := Requirement(line)).name != "pairloom" and line not in EXTRAS["bench"]
+]
 
 
 def canonical(name: str) -> str:

