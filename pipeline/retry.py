@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,9 @@ import pyarrow as pa
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import Folder, is_table, open_folder
-from pairloom.store.writing import Writer, only_writer
-from pipeline.executor import Done, Options, begin, build_index, make_header, make_tasks, open_finished, run_stage
-from pipeline.fingerprints import refuse_mixture
+from pairloom.store.writing import only_writer
+from pipeline.executor import Done, Options, begin, build_index, run_work
+from pipeline.planning import open_finished, prepare
 from pipeline.stage import load
 from pipeline.task import Places, Task
 from stages.contract import PARTIAL
@@ -34,21 +35,18 @@ def retry(config: Any, places: Places, reasons: Collection[str], options: Option
     What is known of their shards is written where the stage looks for finished rows, and the shards are taken off the
     manifest; then the stage runs as after a crash. Raises PairloomError as the stage does.
     """
-    stage = load("download")
+    stage, start = load("download"), time.monotonic()
     with only_writer(places.data, stage.name):
-        urls, pairs = open_finished(places.inputs["urls"]), open_finished(places.table)
-        rejects = open_folder(places.quarantine)
+        work = prepare(stage, config, places, redo=False)
+        urls, pairs, rejects = work.inputs["urls"], open_finished(places.table), open_folder(places.quarantine)
         wanted = [name for name in _names(rejects) if _has(rejects.read(name, ["reason"]), reasons)]
-        header = make_header(stage, config)
-        refuse_mixture(pairs.header, header, places.table)
-        tasks = {task.name: task for task in make_tasks(stage, config, header, places, {"urls": urls})}
         rows = 0
         if wanted:
-            build_index(stage, config, header, {"urls": urls}, tasks[wanted[0]].folder, places.table)
+            tasks = {task.name: task for task in work.tasks}
+            build_index(work)
             rows = sum(_spool(tasks[name], urls, pairs, rejects, reasons) for name in wanted)
-            writers = Writer.open(places.table, header), Writer.open(places.quarantine, rejects.header)
-            begin(writers, [entry.name for entry in pairs.shards if entry.name not in wanted])
-    return Retried(run_stage("download", config, places.data, options, places), rows)
+            begin(work.open_writers(), [entry.name for entry in pairs.shards if entry.name not in wanted])
+        return Retried(run_work(work, options, start), rows)
 
 
 def _names(folder: Folder) -> list[str]:

@@ -20,11 +20,12 @@ OPTIONAL = ("patches", "qa", "similar")  # run by name, for the recipes that nee
 
 @dataclass(frozen=True)
 class LoadedStage:
-    """A stage module with all parts of stages/contract.py present."""
+    """A stage module with all parts of stages/contract.py present. It can be pickled: functions go by their names."""
 
     name: str  # of its section, folder and quarantine
     module: str  # to import it by, in any process
-    inputs: Callable[[Any], tuple[str, ...]]  # of its Config
+    always: tuple[str, ...]  # its INPUTS
+    asked: Callable[[Any], tuple[str, ...]] | None  # `inputs` of the stage, if its settings ask for further ones
     output: Table
     version: int
     columns: Mapping[str, Sequence[str]]
@@ -41,6 +42,10 @@ class LoadedStage:
     overlap: int
     asked_by: Mapping[str, str]
 
+    def inputs(self, config: Any) -> tuple[str, ...]:
+        """The stages whose tables it reads with this Config."""
+        return self.asked(config) if self.asked else self.always
+
 
 def load(name: str) -> LoadedStage:
     """The stage `stages.<name>`, or a stage of the user's own by its dotted module name.
@@ -55,7 +60,8 @@ def load(name: str) -> LoadedStage:
     return LoadedStage(
         name=path.rpartition(".")[2],
         module=path,
-        inputs=getattr(module, "inputs", lambda config: module.INPUTS),
+        always=module.INPUTS,
+        asked=getattr(module, "inputs", None),
         output=module.OUTPUT,
         version=module.VERSION,
         columns=getattr(module, "COLUMNS", {}),
@@ -66,9 +72,21 @@ def load(name: str) -> LoadedStage:
         index=getattr(module, "index", None),
         grow=getattr(module, "grow", None),
         plan=getattr(module, "plan", None),
-        resources=getattr(module, "resources", lambda config: ()),
-        summary=getattr(module, "summary", lambda corpus: {}),
-        check=getattr(module, "check", lambda counts, config, rejects: None),
+        resources=getattr(module, "resources", _no_files),
+        summary=getattr(module, "summary", _no_facts),
+        check=getattr(module, "check", _any_share),
         overlap=getattr(module, "OVERLAP", 1),
         asked_by=getattr(module, "ASKED_BY", {}),
     )
+
+
+def _no_files(config: Any) -> Sequence[Path]:
+    return ()
+
+
+def _no_facts(corpus: Corpus) -> dict[str, Any]:
+    return {}
+
+
+def _any_share(counts: Counts, config: Any, rejects: Iterable[pa.Table]) -> None:
+    """A stage without `check` may keep as little as it will."""

@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pairloom.store.writing import write_index, write_shard
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
-from pipeline.stage import LoadedStage, load
+from pipeline.stage import LoadedStage
 from stages.contract import PARTIAL
 
 _OPENING = threading.Lock()
@@ -48,7 +48,7 @@ class Task:
     """One output shard to make; small, so that it can travel to any worker."""
 
     places: Places
-    stage: str  # the stage's module
+    stage: LoadedStage  # its functions travel by their names
     config: Any  # the stage's own Config
     header: Header
     folder: Path  # what the stage's `index` wrote
@@ -63,12 +63,12 @@ class Task:
 def run_task(task: Task) -> tuple[Entry, Entry]:
     """Make and write the shard; (entry of the table, entry of the quarantine), which may have 0 rows."""
     keep_freed_memory()
-    stage = load(task.stage)
+    stage = task.stage
     tables = read_inputs(task)
     rows_in = tables[0].num_rows
     killers, tables[0] = _part(tables[0], task.killers)
     died = reject_rows(stage.name, killers, "worker-died", "the process died each time", attempts=2)
-    output, rejects = run_guarded(stage, tables, open_tools(stage.module, task.config, task.folder))
+    output, rejects = run_guarded(stage, tables, open_tools(task))
     rejects = pa.concat_tables([rejects, died])
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
@@ -84,29 +84,29 @@ def run_task(task: Task) -> tuple[Entry, Entry]:
 def probe(task: Task) -> None:
     """Run the stage on the task's span and forget the result; only whether the worker survives is of interest."""
     assert task.span is not None
-    stage = load(task.stage)
+    stage = task.stage
     tables = read_inputs(task)
     start, stop = task.span
     tables[0] = tables[0].slice(start, stop - start)
-    run_guarded(stage, tables, open_tools(stage.module, task.config, task.folder))
+    run_guarded(stage, tables, open_tools(task))
 
 
-def open_tools(stage: str, config: Any, folder: Path) -> Any:
+def open_tools(task: Task) -> Any:
     """The stage's tools, loaded once a worker process."""
     with _OPENING:  # several shards may start at once, in threads
-        return _open_tools(stage, config, folder)
+        return _open_tools(task.stage.setup, task.config, task.folder)
 
 
 @functools.lru_cache(maxsize=1)
-def _open_tools(stage: str, config: Any, folder: Path) -> Any:
-    return load(stage).setup(config, folder)
+def _open_tools(setup: Callable[..., Any], config: Any, folder: Path) -> Any:
+    return setup(config, folder)
 
 
 def read_inputs(task: Task) -> list[pa.Table]:
     """One table for each of the stage's inputs: the shard of the same name (in its metadata), or the planned rows."""
     inputs = task.places.inputs
     if task.planned is None:
-        file, columns = f"{task.name}.parquet", load(task.stage).columns
+        file, columns = f"{task.name}.parquet", task.stage.columns
         return [_named(read_shard(folder / file, columns.get(stage)), task.name) for stage, folder in inputs.items()]
     folders = list(inputs.values())
     names = sorted(set(task.planned["shard"].to_pylist()))
@@ -166,7 +166,7 @@ def write_rejects(folder: Path, name: str, rejects: pa.Table) -> Entry:
 
 def _with_provenance(output: pa.Table, task: Task) -> pa.Table:
     """The stage's own metadata and, under `pairloom`, what made this file (DESIGN decision 4)."""
-    stage = load(task.stage)
+    stage = task.stage
     checked = stage.output.check(output, where=f"stage {stage.name}, shard {task.name}")
     made_by = vars(task.header) | {"config": as_json(task.config), "inputs": dict(task.sources)}
     own = {b"pairloom": json.dumps(made_by, sort_keys=True, ensure_ascii=False).encode()}

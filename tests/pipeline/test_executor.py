@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairloom.errors import ConfigError, RunError, StoreError
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import Header, open_folder
 from pairloom.store.writing import only_writer
 from pipeline.config import RunConfig
 from pipeline.executor import Options, find_killers, run_stage
+from pipeline.stage import OPTIONAL, ORDER, load
+from pipeline.task import Places, Task
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
 
 STAGE = "tests.pipeline.words"
 INLINE = Options(RunConfig(cluster="inline"), plain=True)
 LOCAL = Options(RunConfig(cluster="local", workers=2), plain=True)
+HEADER = Header("words", 1, "words", 1, {}, {}, "")
 TEXTS = ["a", "bb", "reject", "cccc", "dd", "raise", "e", "f", "gg", "h"]
 
 
@@ -67,6 +71,15 @@ def test_a_cluster_by_address_writes_the_same_bytes_too(tmp_path: Path) -> None:
             write_texts(TEXTS, tmp_path / name)
             run_stage(STAGE, Config(), tmp_path / name, Options(run, plain=True))
     assert hashes(tmp_path / "one") == hashes(tmp_path / "far")
+
+
+@pytest.mark.parametrize("name", [STAGE, *ORDER, *OPTIONAL])
+def test_a_task_takes_its_stage_along_to_a_worker(name: str, tmp_path: Path) -> None:
+    stage = load(name)
+    task = Task(Places({}, tmp_path, tmp_path, tmp_path), stage, None, HEADER, tmp_path, "00000", "")
+    sent = pickle.dumps(task)
+    assert pickle.loads(sent) == task
+    assert len(sent) < 20_000
 
 
 def test_two_runs_at_once_on_one_table_are_refused(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import yaml
 from pairloom.errors import StoreError
 from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
-from pipeline.executor import Options, open_finished, run_stage
+from pipeline.executor import Options, run_stage
+from pipeline.planning import open_finished
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
 

@@ -1,0 +1,136 @@
+"""What is known of a stage's run before any work: its inputs, what will have made its table, and a task a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pairloom.errors import StoreError
+from pairloom.store.folder import Folder, Header, is_table, open_folder
+from pairloom.store.writing import Writer
+from pipeline import fingerprints
+from pipeline.config import as_json
+from pipeline.stage import LoadedStage
+from pipeline.task import Places, Task
+from schemas.quarantine import QUARANTINE
+
+
+@dataclass(frozen=True)
+class CorpusOnDisk:
+    """The finished inputs of a stage, as its `index` and `plan` see them (stages/contract.py)."""
+
+    inputs: Mapping[str, Folder]
+
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        return self.inputs[stage].tables(columns, shards)
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        return {entry.name: entry.sha256 for entry in self.inputs[stage].shards}
+
+    def bytes(self, stage: str, name: str) -> int:
+        return next(entry.bytes for entry in self.inputs[stage].shards if entry.name == name)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One stage on its inputs as they are now. Nobody else may write its table meanwhile (`only_writer`)."""
+
+    stage: LoadedStage
+    config: Any
+    places: Places
+    inputs: Mapping[str, Folder]
+    header: Header
+    index: Path  # the folder of what the stage's `index` writes
+    tasks: Sequence[Task]  # of every output shard, due or not, in order
+
+    @property
+    def target(self) -> Path:
+        return self.places.table
+
+    def open_writers(self) -> tuple[Writer, Writer]:
+        """Of the table and of its quarantine."""
+        rejects = replace(self.header, table=QUARANTINE.name, table_version=QUARANTINE.version)
+        return Writer.open(self.target, self.header), Writer.open(self.places.quarantine, rejects)
+
+    def sizes(self) -> dict[str, int]:
+        """How many rows each task takes in, by its shard's name."""
+        shards = {entry.name: entry.rows for entry in next(iter(self.inputs.values())).shards}
+        return {
+            task.name: task.planned.num_rows if task.planned is not None else shards[task.name] for task in self.tasks
+        }
+
+
+def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work:
+    """Open the inputs and plan a task for each output shard.
+
+    Raises StoreError if an input is missing or unfinished, or the table was made with other settings (unless `redo`).
+    """
+    inputs = {needed: open_finished(folder) for needed, folder in places.inputs.items()}
+    refuse_misaligned(inputs)
+    header = make_header(stage, config)
+    if is_table(places.table) and not redo:
+        fingerprints.refuse_mixture(open_folder(places.table).header, header, places.table)
+    corpus = [[entry.sha256 for entry in folder.shards] for folder in inputs.values()]
+    index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
+    tasks = _tasks(Task(places, stage, config, header, index, name="", fingerprint=""), inputs)
+    return Work(stage, config, places, inputs, header, index, tasks)
+
+
+def open_finished(path: Path) -> Folder:
+    """The table at `path`. Raises StoreError if it is missing or its stage was interrupted."""
+    folder = open_folder(path)
+    if not folder.complete:
+        raise StoreError(
+            f"table {path.name} is unfinished: {len(folder.shards)} shards so far",
+            where=str(path),
+            fix=f"finish it first: `pairloom stage {path.name}`",
+        )
+    return folder
+
+
+def refuse_misaligned(inputs: Mapping[str, Folder]) -> None:
+    """Raise StoreError unless all inputs have the same shards, since they are read side by side."""
+    names = {stage: [entry.name for entry in folder.shards] for stage, folder in inputs.items()}
+    first = next(iter(names))
+    for stage, shards in names.items():
+        if shards != names[first]:
+            raise StoreError(
+                f"tables {first} and {stage} have different shards ({len(names[first])} and {len(shards)})",
+                where=str(inputs[stage].path),
+                fix=f"run `pairloom stage {stage}` again, so that it catches up",
+            )
+
+
+def make_header(stage: LoadedStage, config: Any) -> Header:
+    return Header(
+        table=stage.output.name,
+        table_version=stage.output.version,
+        stage=stage.name,
+        stage_version=stage.version,
+        config=as_json(config),
+        resources=fingerprints.resource_hashes(stage.resources(config)),
+        pairloom=version("pairloom"),
+    )
+
+
+def _tasks(blank: Task, inputs: Mapping[str, Folder]) -> list[Task]:
+    """The blank task filled in for each output shard."""
+    folders, stage = list(inputs.values()), blank.stage
+    if stage.plan:
+        plans = stage.plan(CorpusOnDisk(inputs), blank.config)
+        return [_task(blank, plan.name, fingerprints.planned_sources(folders, plan), plan.rows) for plan in plans]
+    scoped = fingerprints.scoped_sources(folders, stage.scope)
+    return [_task(blank, name, sources) for name, sources in scoped.items()]
+
+
+def _task(blank: Task, name: str, sources: Any, planned: pa.Table | None = None) -> Task:
+    wanted = fingerprints.shard_fingerprint(blank.header, sources)
+    made_from = {"sources": fingerprints.digest(sources)}
+    return replace(blank, name=name, fingerprint=wanted, sources=made_from, planned=planned)
