@@ -1,6 +1,6 @@
-"""Lists that users bring: where they lie and how they are packed, and their rows as table `urls`."""
+"""Lists that users bring, of pairs, captions or texts: where they lie, how they are packed, and what is in them."""
 
 from formats.lists.columns import ListColumns
-from formats.lists.lists import read
+from formats.lists.urls import read
 
 __all__ = ["ListColumns", "read"]

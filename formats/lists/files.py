@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
+import hashlib
+import json
 import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -22,6 +26,18 @@ PACKED: dict[str, Callable[[BinaryIO], Any]] = {
     "xz": lzma.open,
     "zst": lambda raw: pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"),
 }
+# What the libraries raise for a file that is missing, damaged, or not what its name says.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    csv.Error,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    pa.ArrowException,
+)
 
 
 def files(name: str) -> list[str]:
@@ -34,7 +50,7 @@ def files(name: str) -> list[str]:
             return [system.unstrip_protocol(file) if "://" in name else file for file in found]
         raise InputError("the folder has no list", name, f"put a list there: {_spelled()}")
     if not system.isfile(path):
-        raise InputError("there is no such file", name, "correct sample.urls in params.yaml, or --urls")
+        raise InputError("there is no such file", name, "correct the path of the list")
     format_of(name)
     return [name]
 
@@ -72,6 +88,29 @@ def opened(file: str) -> Iterator[BinaryIO]:
             return
         with PACKED[packing](raw) as stream:
             yield cast(BinaryIO, stream)
+
+
+def sha256(name: str) -> str:
+    """The digest of the file as stored; for a folder, that of its lists' digests in order. Hexadecimal digits."""
+    digests = [_sha256(file) for file in files(name)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _sha256(file: str) -> str:
+    system, path = _system(file)
+    try:
+        with system.open(path, "rb") as raw:
+            return hashlib.file_digest(raw, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(file, error, file) from error
+
+
+def unreadable(file: str, error: Exception, where: str) -> InputError:
+    """The error to raise for one of UNREADABLE."""
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"a byte is not UTF-8: {error}", where, "save the list as UTF-8")
+    kind = kind_and_packing(file)[0]
+    return InputError(f"it cannot be read as {kind}: {error}", where, "repair the file, or name its true format")
 
 
 def _system(name: str) -> tuple[Any, str]:

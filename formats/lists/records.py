@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import lzma
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from io import TextIOWrapper
 from typing import Any, TextIO
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from formats.lists.files import format_of, opened
+from formats.lists.files import UNREADABLE, format_of, opened, unreadable
 from pairloom.errors import InputError
 
 Record = dict[str, Any]
-
-UNREADABLE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    csv.Error,
-    json.JSONDecodeError,
-    RecursionError,
-    pa.ArrowException,
-)
 
 BATCH = 4096  # rows of a parquet file in memory
 
@@ -37,35 +23,28 @@ def read(file: str, columns: Sequence[str] = (), quotes: bool = True) -> Iterato
     """The rows of one file, in order. Raises InputError where the file is not what its name says.
 
     columns: the names of the columns of a csv or tsv file that has no header line; quotes: whether " in it quotes.
+    A row of a txt file is a line, under the name "line".
     """
     kind = format_of(file)
     if columns and kind not in ("csv", "tsv"):
         raise InputError(
             f"names of columns are given for a {kind} file, which has its own", file, "leave sample.columns out"
         )
-    rows = parquet_rows(file) if kind == "parquet" else _text_rows(file, kind, columns, quotes)
+    rows = _parquet_rows(file) if kind == "parquet" else _text_rows(file, kind, columns, quotes)
     number = 0
     try:
         for row in rows:
             number += 1
             yield row
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"a byte is not UTF-8: {error}", f"{file}, after row {number}", "save the list as UTF-8"
-        ) from error
     except UNREADABLE as error:
-        raise InputError(
-            f"it cannot be read as {kind}: {error}",
-            f"{file}, after row {number}",
-            "repair the file, or name its true format",
-        ) from error
+        raise unreadable(file, error, f"{file}, after row {number}") from error
 
 
 def _text_rows(file: str, kind: str, columns: Sequence[str], quotes: bool) -> Iterator[Record]:
     readers: dict[str, Callable[[TextIO], Iterator[Record]]] = {
         "csv": lambda stream: _separated(stream, ",", columns, quotes),
         "tsv": lambda stream: _separated(stream, "\t", columns, quotes),
-        "txt": lambda stream: ({"url": line.strip()} for line in stream if line.strip()),
+        "txt": lambda stream: ({"line": line.removesuffix("\n")} for line in stream),
         "json": _json_rows,
         "jsonl": _json_lines,
         "ndjson": _json_lines,
@@ -81,16 +60,20 @@ def _separated(stream: TextIO, delimiter: str, columns: Sequence[str], quotes: b
         rows = csv.reader(stream, delimiter=delimiter, strict=True)
     else:
         rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
-    header = list(columns) or next(rows, [])
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    if doubled:
-        raise csv.Error(f"two columns are called {doubled[0]!r}")
+    header = unique(list(columns) or next(rows, []))
     for row in rows:
         if row and len(row) != len(header):
             wanted = f"{len(header)} names of columns are given" if columns else f"the header {len(header)}"
             raise csv.Error(f"line {rows.line_num} has {len(row)} fields, {wanted}")
         if row:
             yield dict(zip(header, row, strict=True))
+
+
+def unique(header: list[str]) -> list[str]:
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise csv.Error(f"two columns are called {doubled[0]!r}")
+    return header
 
 
 def _json_rows(stream: TextIO) -> Iterator[Record]:
@@ -110,7 +93,7 @@ def _object(row: Any) -> Record:
     raise json.JSONDecodeError(f"a row is {str(row)[:80]!r}, not an object", "", 0)
 
 
-def parquet_rows(file: str) -> Iterator[Record]:
+def _parquet_rows(file: str) -> Iterator[Record]:
     with opened(file) as raw, pq.ParquetFile(raw) as table:
         for batch in table.iter_batches(batch_size=BATCH):
             yield from batch.to_pylist()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import open_folder
-from pairloom.store.writing import sha256_file, write_shard
+from pairloom.store.writing import write_shard
 from pipeline.config import build
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb
@@ -38,7 +38,11 @@ def add(verbs: Any) -> None:
         "hard negatives of a file of captions",
         "pairloom negatives captions.csv --out mined --top-k 30 --ceiling 0.5",
     )
-    verb.add_argument("captions", type=Path, help="txt, csv, tsv, jsonl or parquet with image_id, caption and lang")
+    verb.add_argument(
+        "captions",
+        help="list with the columns image_id, caption and lang: csv, tsv, txt (a caption a line), json, jsonl or "
+        "parquet, also .gz, .bz2, .xz or .zst; a folder of lists, or a path of fsspec such as s3://bucket/captions.csv",
+    )
     verb.add_argument("--out", type=Path, required=True, help="folder for the result, one row a caption")
     verb.add_argument("--scorer", help="tfidf (default) or bm25")
     verb.add_argument("--top-k", type=int, help="negatives a caption (default: 30)")
@@ -65,7 +69,8 @@ def _number(text: str) -> int | float:
 
 def negatives(arguments: argparse.Namespace) -> Outcome:
     """Mine a file of captions."""
-    from stages.negatives.reading import Columns, read_captions
+    from formats.lists.captions import Columns, read_captions
+    from formats.lists.files import sha256
     from stages.negatives.rule import Config
     from stages.negatives.standalone import Mined
     from stages.negatives.summary import summarise
@@ -80,7 +85,7 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
         return _hard_images(arguments, build(Config, {"ceiling": 2.0} | given, "pairloom negatives"))
     columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
     listed = read_captions(arguments.captions, columns)
-    _begin(arguments, {"captions": sha256_file(arguments.captions), **asdict(columns), **asdict(config)})
+    _begin(arguments, {"captions": sha256(arguments.captions), **asdict(columns), **asdict(config)})
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
         mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
         written = _written(mined, max(arguments.threads, 1), arguments.out, progress)
@@ -97,7 +102,7 @@ def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:
     """For each image of a table of tags the images whose tags are closest without being equal."""
     from stages.negatives.hard_images import hard_images
 
-    tags = [table.select(["image_id", "tags"]) for _, table in open_folder(arguments.captions).tables()]
+    tags = [table.select(["image_id", "tags"]) for _, table in open_folder(Path(arguments.captions)).tables()]
     with Progress("negatives", sum(map(len, tags)), "images", plain=arguments.quiet) as progress:
         found = hard_images(pa.concat_tables(tags), config, max(arguments.threads, 1))
         write_shard(arguments.out, "00000", found)

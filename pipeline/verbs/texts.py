@@ -9,8 +9,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from formats.texts import read_texts
-from pairloom.errors import InputError, StoreError
+from formats.lists.files import files
+from formats.lists.texts import read_texts
+from pairloom.errors import StoreError
 from pairloom.store.folder import Header, is_table
 from pairloom.store.writing import Writer, write_shard
 from pipeline.verbs.common import Outcome, add_verb
@@ -29,7 +30,12 @@ def add(verbs: Any) -> None:
         "texts without images, for rows of text alone",
         "pairloom texts news.txt books.jsonl --out data/texts",
     )
-    verb.add_argument("lists", type=Path, nargs="+", help="txt (one a line), jsonl or parquet with text and lang")
+    verb.add_argument(
+        "lists",
+        nargs="+",
+        help="lists with the columns text and lang: csv, tsv, txt (a text a line), json, jsonl or parquet, also "
+        ".gz, .bz2, .xz or .zst; folders of lists, or paths of fsspec such as s3://bucket/texts.csv",
+    )
     verb.add_argument("--out", type=Path, required=True, help="folder of the table")
     verb.add_argument("--redo", action="store_true", help="replace the table that is there")
 
@@ -38,13 +44,11 @@ def texts(arguments: argparse.Namespace) -> Outcome:
     """Empty texts are left out, and counted."""
     if is_table(arguments.out) and not arguments.redo:
         raise StoreError("there is a table already", str(arguments.out), "name another folder, or add --redo")
-    missing = [str(path) for path in arguments.lists if not path.is_file()]
-    if missing:
-        raise InputError("there is no such file", ", ".join(missing), "name lists that are there")
+    names = [file for name in arguments.lists for file in files(name)]  # a missing one stops the run before any work
     writer = Writer.open(arguments.out, Header(TEXTS.name, TEXTS.version, "texts", 1, {}, pairloom=version("pairloom")))
     writer.begin([])
     listed = kept = 0
-    every = chain.from_iterable(read_texts(path) for path in arguments.lists)
+    every = chain.from_iterable(map(read_texts, names))
     while rows := list(islice(every, SHARD_TEXTS)):
         found = [(text, lang) for text, lang in rows if text]
         table = TEXTS.table(text=[text for text, _ in found], lang=[lang for _, lang in found])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -49,6 +51,23 @@ def test_every_format_gives_what_mine_gives(kind: str, tmp_path: Path, capsys: p
     assert json.loads((out / "_summary.json").read_text(encoding="utf-8")) == facts
 
 
+def test_packed_lists_folders_and_paths_of_fsspec_give_the_same_negatives(tmp_path: Path) -> None:
+    plain, system = written(tmp_path, "jsonl").read_bytes(), fsspec.filesystem("memory")
+    system.pipe("/mined/captions.jsonl.zst", pa.compress(plain, "zstd", asbytes=True))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "captions.csv.gz").write_bytes(gzip.compress(written(tmp_path, "csv").read_bytes()))
+    wanted = mine(TEXTS, IMAGES, LANGS, Config(top_k=2)).to_pylist()
+    try:
+        for number, name in enumerate(
+            ["memory://mined/captions.jsonl.zst", "memory://mined", str(tmp_path / "folder")]
+        ):
+            out = tmp_path / str(number)
+            assert main(["negatives", name, "--out", str(out), "--top-k", "2"]) == 0
+            assert pq.read_table(out).to_pylist() == wanted
+    finally:
+        system.rm("/mined", recursive=True)
+
+
 def test_a_line_of_a_txt_file_is_a_caption_of_an_image_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"red dog\r\nred cat, big\n\nred dog\n")
     assert main(["negatives", str(tmp_path / "c.txt"), "--out", str(tmp_path / "out"), "--ceiling", "1"]) == 0
@@ -70,12 +89,12 @@ def test_whole_numbers_stay_whole_numbers(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("c.csv", b"id,caption\na,b\n", "there is no column 'image_id'"),
-        ("c.csv", b"image_id,caption\na,b,c\n", "not a csv file"),
+        ("c.csv", b"image_id,caption\na,b,c\n", "cannot be read as csv"),
         ("c.jsonl", b'{"image_id": "a"}\n', "there is no column|caption is missing"),
-        ("c.jsonl", b"{", "not a jsonl file"),
-        ("c.txt", b"good\n\xff\n", "line 2 is no UTF-8"),
-        ("c.doc", b"", "no known format"),
-        ("c.parquet", b"nothing", "not a parquet file"),
+        ("c.jsonl", b"{", "cannot be read as jsonl"),
+        ("c.txt", b"good\n\xff\n", "not UTF-8"),
+        ("c.doc", b"", "not a format of lists"),
+        ("c.parquet", b"nothing", "cannot be read as parquet"),
     ],
 )
 def test_a_bad_file_is_named(

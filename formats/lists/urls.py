@@ -64,8 +64,10 @@ def _table(pairs: list[Pair]) -> pa.Table:
 
 def _pairs(file: str, config: ListColumns) -> Iterator[Pair]:
     only_urls = format_of(file) == "txt"  # each line is a URL, whatever the columns are called
-    needed = ["url"] if only_urls else config.must_exist()
-    for number, record in enumerate(records.read(file, config.columns, config.quotes), 1):
+    needed = [] if only_urls else config.must_exist()
+    rows = records.read(file, config.columns, config.quotes)
+    filled = (row for row in rows if row["line"].strip()) if only_urls else rows
+    for number, record in enumerate(filled, 1):
         where = f"{file}, row {number}"
         for column in needed:
             if column not in record:
@@ -74,7 +76,7 @@ def _pairs(file: str, config: ListColumns) -> Iterator[Pair]:
                     where=where,
                     fix="name the list's columns in params.yaml: sample.url_column, sample.caption_column, …",
                 )
-        yield _pair(record, "url" if only_urls else config.url_column, config, where)
+        yield _pair(record, "line" if only_urls else config.url_column, config, where)
 
 
 def _pair(record: records.Record, url_column: str, config: ListColumns, where: str) -> Pair:

@@ -20,9 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats.lists import ListColumns, read
-from pairloom.errors import ConfigError, InputError
+from pairloom.errors import InputError
 from schemas.urls import URLS
-from stages.sample import Config
 
 COLUMNS = ["url", "caption", "lang", "licence", "source", "checksum", "my column"]
 Row = dict[str, str | None]
@@ -273,12 +272,6 @@ def test_a_missing_list_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
         table(tmp_path / "none.csv")
     with pytest.raises(InputError, match="the folder has no list"):
         table(tmp_path)
-
-
-@pytest.mark.parametrize("settings", [{"rows_per_shard": 0}, {"url_column": "caption"}, {"lang_column": "source"}])
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError):
-        Config(**settings)
 
 
 @settings(max_examples=60, deadline=None)
