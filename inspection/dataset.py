@@ -6,23 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inspection.flow import Flow
+from inspection.tables import column_names
 from pairloom.errors import StoreError
 from pairloom.store.folder import Folder, is_table, open_folder
 
-# The stages in the order of the data, and the stage whose rows each one takes in.
-MAIN_INPUT = {
-    "urls": None,
-    "download": "urls",
-    "curate": "download",
-    "regions": "curate",
-    "tags": "regions",
-    "negatives": "curate",
-    "shards": "curate",
-}
 QUARANTINE = "quarantine"  # data/quarantine/<stage>/
-OF_A_PART = (
-    "caption-dropped",
-)  # reasons of quarantine rows whose input row stayed, without the part that they tell of
 
 
 @dataclass(frozen=True)
@@ -31,6 +20,7 @@ class Dataset:
 
     root: Path
     is_root: bool  # False when the path is one table's folder
+    flow: Flow
     tables: dict[str, Folder] = field(default_factory=dict)  # stage -> its table
     rejects: dict[str, Folder] = field(default_factory=dict)  # stage -> what it left out
     broken: dict[Path, StoreError] = field(default_factory=dict)
@@ -38,17 +28,25 @@ class Dataset:
     def folders(self) -> list[Folder]:
         return [*self.tables.values(), *self.rejects.values()]
 
+    def best(self) -> list[Folder]:
+        """The tables, first those with pictures, of these first those in which each image comes once."""
 
-def open_dataset(path: Path | str) -> Dataset:
-    """The tables at or below `path`. Raises StoreError when there is none."""
+        def rank(stage: str) -> tuple[bool, bool]:
+            return "image" not in column_names(self.tables[stage].table), not self.flow.distinct(stage)
+
+        return [self.tables[stage] for stage in sorted(self.tables, key=rank)]
+
+
+def open_dataset(path: Path | str, flow: Flow) -> Dataset:
+    """The tables at or below `path`, in the order of the data. Raises StoreError when there is none."""
     path = Path(path)
-    found = Dataset(path, is_root=not is_table(path))
+    found = Dataset(path, not is_table(path), flow)
     if not found.is_root:
         _add(found, path, found.rejects if path.parent.name == QUARANTINE else found.tables)
     else:
-        for folder in _in_order(path):
+        for folder in _in_order(path, flow):
             _add(found, folder, found.tables)
-        for folder in _in_order(path / QUARANTINE):
+        for folder in _in_order(path / QUARANTINE, flow):
             _add(found, folder, found.rejects)
     if not found.folders() and not found.broken:
         raise StoreError(
@@ -85,8 +83,8 @@ def _check_types(folder: Folder) -> None:
             raise TypeError(f"{value!r} is no {kind.__name__}")
 
 
-def _in_order(parent: Path) -> list[Path]:
+def _in_order(parent: Path, flow: Flow) -> list[Path]:
     """The table folders below `parent`, known stages first in the order of the data."""
-    known = list(MAIN_INPUT)
+    known = flow.order()
     folders = [path for path in parent.iterdir() if is_table(path)] if parent.is_dir() else []
     return sorted(folders, key=lambda path: (known.index(path.name) if path.name in known else len(known), path.name))

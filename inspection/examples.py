@@ -12,18 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inspection.dataset import Dataset
+from inspection.tables import column_names
 from pairloom.store.folder import Folder
 
 PAIRS = ("image", "format", "width", "height", "url", "licence", "source", "captions")
 REGIONS = ("num_regions", "boxes", "class_ids", "class_scores", "attribute_ids", "attribute_scores")
-FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (  # which tables may hold which columns, the best first
-    ("curate", PAIRS),
-    ("download", PAIRS),
-    ("regions", REGIONS),
-    ("tags", ("tags",)),
-    ("negatives", ("negatives", "short")),
-    ("shards", (*PAIRS, *REGIONS, "tags", "negatives", "short", "split")),
-)
+OTHERS = ("tags", "negatives", "short", "split")
 
 
 @dataclass(frozen=True)
@@ -67,11 +61,17 @@ class Example:
 def examples(found: Dataset, name: str, image_ids: Collection[bytes]) -> list[Example]:
     """These images of shard `name`, from every table that has such a shard; those without a picture are left out."""
     rows: dict[bytes, dict[str, Any]] = {image_id: {} for image_id in image_ids}
-    for stage, columns in FAMILIES:
-        folder = found.tables.get(stage)
-        if folder is not None and any(entry.name == name for entry in folder.shards):
+    for folder in found.best():
+        columns = _columns(folder)
+        if columns and any(entry.name == name for entry in folder.shards):
             _merge(rows, folder, name, columns)
     return [_example(image_id, row) for image_id, row in rows.items() if row.get("image")]
+
+
+def _columns(folder: Folder) -> list[str]:
+    """What the table says of an image. Of its picture only a table that holds the picture."""
+    there = column_names(folder.table)
+    return [name for name in (*PAIRS, *REGIONS, *OTHERS) if name in there and (name not in PAIRS or "image" in there)]
 
 
 def _merge(rows: dict[bytes, dict[str, Any]], folder: Folder, name: str, columns: Collection[str]) -> None:

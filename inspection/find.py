@@ -8,11 +8,10 @@ from typing import Any
 
 from inspection.dataset import Dataset
 from inspection.examples import REGIONS, words
-from inspection.tables import table_of
+from inspection.tables import column_names
 from pairloom.errors import InputError
 from pairloom.store.folder import Folder
 
-BEST = ("curate", "shards", "download", "regions", "tags", "negatives")  # where a row is looked for first
 NAMING = ("image_id", "url", "key")  # columns that name a row
 
 
@@ -37,9 +36,7 @@ class Place:
 
 def find_row(found: Dataset, wanted: str) -> Place:
     """The row that `wanted` names (see inspection.preview). Raises InputError if there is none, or more than one."""
-    tables = [found.tables[stage] for stage in BEST if stage in found.tables]
-    folders = tables + [folder for folder in found.folders() if folder not in tables]
-    for folder in folders:
+    for folder in (*found.best(), *found.rejects.values()):
         places = _places(folder, wanted)
         if len(places) > 1:
             raise InputError(
@@ -79,12 +76,8 @@ def _fits(name: str, wanted: str) -> bool:
 
 
 def _names(folder: Folder, shard: str) -> list[list[str]]:
-    table = folder.read(shard, [name for name in NAMING if name in _columns(folder)])
+    table = folder.read(shard, [name for name in NAMING if name in column_names(folder.table)])
     return [[value.hex() if isinstance(value, bytes) else value for value in column.to_pylist()] for column in table]
-
-
-def _columns(folder: Folder) -> list[str]:
-    return [column.name for column in table_of(folder.table).columns]
 
 
 def _values(folder: Folder, name: str, row: int) -> dict[str, Any]:

@@ -6,25 +6,27 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from inspection.dataset import MAIN_INPUT, OF_A_PART, open_dataset
+from inspection.dataset import open_dataset
+from inspection.flow import Flow
 from pairloom.store.folder import Folder
+from schemas.quarantine import OF_A_PART
 
 
-def info(path: Path | str) -> dict[str, Any]:
+def info(path: Path | str, flow: Flow) -> dict[str, Any]:
     """Facts of the tables at or below `path`, read from their manifests alone: {"path", "tables": [one a table]}.
 
     Raises StoreError when there is no table, or a manifest cannot be read.
     """
-    found = open_dataset(path)
+    found = open_dataset(path, flow)
     for error in found.broken.values():
         raise error
     return {
         "path": str(found.root),
-        "tables": [table_info(folder) for folder in found.tables.values() or found.folders()],
+        "tables": [table_info(folder, flow) for folder in found.tables.values() or found.folders()],
     }
 
 
-def table_info(folder: Folder) -> dict[str, Any]:
+def table_info(folder: Folder, flow: Flow) -> dict[str, Any]:
     """The facts of one table, as plain JSON values."""
     header = folder.header
     rejected: Counter[str] = Counter()
@@ -37,7 +39,7 @@ def table_info(folder: Folder) -> dict[str, Any]:
         "stage": header.stage,
         "stage_version": header.stage_version,
         "pairloom": header.pairloom,
-        "input": MAIN_INPUT.get(header.stage),
+        "input": flow.main_input(header.stage),
         "complete": folder.complete,
         "shards": len(folder.shards),
         "rows_in": sum(entry.rows_in for entry in folder.shards),

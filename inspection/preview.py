@@ -13,6 +13,7 @@ from inspection import drawing
 from inspection.dataset import QUARANTINE, Dataset, open_dataset
 from inspection.examples import Example, examples, regions_of
 from inspection.find import Place, find_row
+from inspection.flow import Flow
 from inspection.tables import table_of
 from pairloom.errors import InputError
 from pairloom.store.folder import is_table
@@ -31,16 +32,16 @@ class Shown:
     text: str
 
 
-def preview(path: Path | str, row: str, out: Path | None = None) -> Shown:
+def preview(path: Path | str, row: str, flow: Flow, out: Path | None = None) -> Shown:
     """One row of the table in this folder, or of the best table below a data root that has it.
 
     row: an image_id in hex or its beginning, a url, or `shard:row` counted from 0 (00000:17). out: a .png or
     .html file to write the picture to, with its boxes and tags. Raises StoreError if there is no table, and
     InputError if there is no such row, several that begin so, or no picture to write.
     """
-    place = find_row(open_dataset(path), row)
+    place = find_row(open_dataset(path, flow), row)
     columns = {column.name: place.values.get(column.name) for column in table_of(place.folder.table).columns}
-    example = _picture(place)
+    example = _picture(place, flow)
     metadata = place.folder.metadata(place.name)
     shown = {column.name: plain(column, columns, metadata) for column in table_of(place.folder.table).columns}
     facts = {
@@ -130,21 +131,21 @@ def _regions(place: Place, example: Example | None) -> list[str]:
     return lines
 
 
-def _picture(place: Place) -> Example | None:
+def _picture(place: Place, flow: Flow) -> Example | None:
     """The row's image with everything that the tables beside this one say of it; None if there is none."""
     image_id = place.image_id
     if image_id is None:
         return None
-    found = examples(_around(place), place.name, [image_id])
+    found = examples(_around(place, flow), place.name, [image_id])
     return found[0] if found else None
 
 
-def _around(place: Place) -> Dataset:
+def _around(place: Place, flow: Flow) -> Dataset:
     """The data root that the row's table lies in, or just that table."""
     folder = place.folder.path
     root = folder.parent.parent if folder.parent.name == QUARANTINE else folder.parent
     beside = root.is_dir() and sum(is_table(path) for path in root.iterdir()) > 1
-    return open_dataset(root if beside else folder)
+    return open_dataset(root if beside else folder, flow)
 
 
 def _write(out: Path, example: Example | None, text: str, place: Place) -> None:

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import pkgutil
 import re
-from pathlib import Path
+from collections.abc import Sequence
 
 import pyarrow as pa
 
+import schemas
 from pairloom.table import Blob, Column, Table
-from schemas.patches import PATCHES_METADATA
-from schemas.qa import QA_METADATA
 from schemas.quarantine import REASONS
-from schemas.regions import REGIONS_METADATA
-from schemas.similar import SIMILAR_METADATA
 
-NAMES = (
-    "urls",
-    "pairs",
-    "files",
-    "regions",
-    "tags",
-    "negatives",
-    "patches",
-    "qa",
-    "similar",
-    "shards",
-    "texts",
-    "quarantine",
-    "truth",
-)
 PAGE = "docs/tables.md"
-METADATA = {
-    "regions": REGIONS_METADATA,
-    "patches": PATCHES_METADATA,
-    "qa": QA_METADATA,
-    "similar": SIMILAR_METADATA,
-    "shards": (*REGIONS_METADATA, *PATCHES_METADATA, *QA_METADATA, *SIMILAR_METADATA),
-}
 
-HEAD = f"""# Tables
+HEAD = """# Tables
 
-Written by `python -m inspection.tables` from `schemas/`; edit those, not this page.
+Written by `python -m pipeline.pages` from `schemas/`; edit those, not this page.
 
 A table is a folder of numbered Parquet shards and one `manifest.json`. Shard N of every table before `shards` holds
 the same images in the same order. `list<…>` and `struct<…>` are Arrow's; a type such as `<f4 [num_regions, 4]` is a
@@ -50,22 +27,40 @@ the same images in the same order. `list<…>` and `struct<…>` are Arrow's; a 
 unsigned 16-bit), read with `numpy.frombuffer(value, "<f4").reshape(-1, 4)`. A name in its shape is a column of the same
 row or a key of the file's metadata. `?` marks what may be null.
 
-Tables: {", ".join(f"[{name}](#{name})" for name in NAMES)}.
+Tables: {}.
 """
 
 
 def table_of(name: str) -> Table:
     """The table of that name in `schemas/`; raises KeyError when there is none."""
-    if name not in NAMES:
+    if name not in names():
         raise KeyError(name)
     table = getattr(importlib.import_module(f"schemas.{name}"), name.upper())
     assert isinstance(table, Table)
     return table
 
 
-def tables_markdown() -> str:
-    """The whole page."""
-    return "\n".join([HEAD, *(_section(table_of(name)) for name in NAMES), _reasons()])
+@functools.cache
+def _names(folders: tuple[str, ...]) -> tuple[str, ...]:
+    found = sorted(module.name for module in pkgutil.iter_modules(folders))
+    return tuple(name for name in found if hasattr(importlib.import_module(f"schemas.{name}"), name.upper()))
+
+
+def names() -> tuple[str, ...]:
+    """Every table of `schemas/`, by the alphabet: a module there has the table of its name."""
+    return _names(tuple(schemas.__path__))
+
+
+def column_names(name: str) -> tuple[str, ...]:
+    """The columns of the table of that name; none where there is no such table."""
+    return tuple(column.name for column in table_of(name).columns) if name in names() else ()
+
+
+def tables_markdown(first: Sequence[str]) -> str:
+    """The whole page; the tables `first` in this order, then the others."""
+    order = list(dict.fromkeys([*first, *names()]))
+    head = HEAD.format(", ".join(f"[{name}](#{name})" for name in order))
+    return "\n".join([head, *(_section(table_of(name)) for name in order), _reasons()])
 
 
 def _section(table: Table) -> str:
@@ -78,8 +73,8 @@ def _section(table: Table) -> str:
         for field in struct or ():
             name = f"{'&nbsp;' * 4}`{field.name}`{'?' if field.nullable else ''}"
             lines.append(f"| {name} | `{field.type}` | {_cell(meanings.get((str(struct), field.name), ''))} |")
-    if keys := METADATA.get(table.name):
-        lines += ["", "Keys of the file's metadata: " + ", ".join(f"`{key}`" for key in keys) + "."]
+    if table.metadata:
+        lines += ["", "Keys of the file's metadata: " + ", ".join(f"`{key}`" for key in table.metadata) + "."]
     return "\n".join([*lines, ""])
 
 
@@ -102,7 +97,7 @@ def _struct(column: Column) -> pa.StructType | None:
 def _field_meanings() -> dict[tuple[str, str], str]:
     """What each struct field means: the comment on its own line of schemas/. Keys: the struct and the field's name."""
     meanings = {}
-    for name in NAMES:
+    for name in names():
         module = importlib.import_module(f"schemas.{name}")
         for variable, body in re.findall(
             r"^(\w+) = pa\.struct\(\n(.*?)^\)", inspect.getsource(module), re.DOTALL | re.MULTILINE
@@ -122,7 +117,3 @@ def _reasons() -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    Path(PAGE).write_text(tables_markdown(), encoding="utf-8")

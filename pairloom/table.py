@@ -78,6 +78,7 @@ class Table:
     version: int
     row: str
     columns: tuple[Column, ...]
+    metadata: tuple[str, ...] = ()  # keys of the file's metadata, in every shard
     indexed: bool = False  # whether a shard has an index beside it (pairloom/store/index.py) and the folder a card
 
     def schema(self) -> pa.Schema:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pairloom.errors import ConfigError, MissingColumnsError
-from pipeline.stage import OPTIONAL, ORDER, load
+from pipeline.stage import load, optional, order
 
 
 def made_by(column: str) -> str:
     """The stage that makes a column of the shards; download, where none of those that are joined does."""
     shards = load("shards")
-    for name in (*shards.inputs(shards.config_type()), *OPTIONAL):
+    for name in (*shards.always, *optional()):
         own = load(name).output.columns[1:]  # all begin with what they are joined by
         if name != "curate" and column in {each.name for each in own}:
             return name
@@ -26,7 +26,7 @@ def settings_for(columns: Iterable[str]) -> list[str]:
     for column in columns:
         stage = load(made_by(column))
         wanted |= {setting: None for prefix, setting in stage.asked_by.items() if column.startswith(prefix)}
-        joined |= {stage.name} & set(OPTIONAL)
+        joined |= {stage.name} & set(optional())
     return [*wanted, *(f"shards.{name}: true" for name in sorted(joined))]
 
 
@@ -36,7 +36,7 @@ def advised() -> Iterator[None]:
     try:
         yield
     except MissingColumnsError as error:
-        stages = [name for name in (*ORDER, *OPTIONAL) if name in {made_by(column) for column in error.columns}]
+        stages = [name for name in (*order(), *optional()) if name in {made_by(column) for column in error.columns}]
         settings = settings_for(error.columns)
         first = f"set {', '.join(settings)} in params.yaml, " if settings else ""
         fix = f"{first}run the stages {', '.join(stages)} and then shards; or take another recipe"

@@ -15,7 +15,7 @@ from pairloom.layout import FEATURE_DTYPE
 from pairloom.store.folder import COMPANIONS, Folder
 from pairloom.store.writing import replace_text
 from pairloom.table import Blob
-from schemas.regions import REGIONS_METADATA
+from schemas.regions import REGIONS
 from schemas.shards import SHARDS
 
 FACTS = ("detector", "checkpoint", "feature_width", FEATURE_DTYPE, "prob_width")  # short ones of the file metadata
@@ -52,7 +52,7 @@ def describe(folder: Folder) -> dict[str, Any]:
         "sources": dict(counted["source"]),
         "languages": dict(counted["lang"]),
         "regions": {name: metadata[name] for name in FACTS if name in metadata},
-        "vocabularies": {name: len(json.loads(metadata.get(name, "[]"))) for name in REGIONS_METADATA[-2:]},
+        "vocabularies": {name: len(json.loads(metadata.get(name, "[]"))) for name in REGIONS.metadata[-2:]},
         "made_by": {name: header[name] for name in ("pairloom", "stage", "stage_version", "config", "resources")},
         "shards": [
             {"file": f"{e.name}.parquet", "rows": e.rows, "bytes": e.bytes, "sha256": e.sha256} for e in folder.shards

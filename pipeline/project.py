@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pairloom.errors import ConfigError, InputError
-from pipeline.stage import ORDER, load
+from pipeline.stage import load, order
 
 TEMPLATES = Path(__file__).parent / "templates"
 VERSIONS = "versions.yaml"
@@ -23,7 +23,7 @@ STORED = {"persist": True, "cache": False}
 def stages(urls: str) -> dict[str, Any]:
     """The stages of a dvc.yaml. urls: the list; a path of this machine is a dependency."""
     found: dict[str, Any] = {"sample": _sample(urls)}
-    for name in ORDER:
+    for name in order():
         stage = load(name)
         inputs = [f"data/{needed}" for needed in stage.inputs(stage.config_type())]
         found[name] = {
@@ -65,7 +65,7 @@ def _sample(urls: str) -> dict[str, Any]:
 
 def versions() -> dict[str, Any]:
     """pairloom's version, and of each stage its own and its table's."""
-    loaded = {name: load(name) for name in ORDER}
+    loaded = {name: load(name) for name in order()}
     of_stages = {name: f"{stage.version} (table {stage.output.version})" for name, stage in loaded.items()}
     return {"pairloom": version("pairloom"), "sample": "1", **of_stages}
 

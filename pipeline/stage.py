@@ -1,8 +1,13 @@
-"""Find a stage module by its name and give every optional part of the contract its default."""
+"""Find the stage modules, their order, and one by its name, with every optional part of the contract present.
+
+A stage is a module or package directly under stages/ that assigns INPUTS and OUTPUT: there is no other list of them.
+"""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
+import stages
+from inspection.flow import Flow, StageFacts
 from pairloom.errors import ConfigError
 from pairloom.table import Table
+from schemas.shards import JOINED
 from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
 
-ORDER = ("download", "curate", "regions", "tags", "negatives", "shards")  # of `pairloom run`; dvc.yaml has the same
-OPTIONAL = ("patches", "qa", "similar")  # run by name, for the recipes that need them
+ASSIGNED = re.compile(r"^(INPUTS|OUTPUT)\b[^=\n]*=", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,73 @@ class LoadedStage:
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
     overlap: int
     asked_by: Mapping[str, str]
+    distinct: bool
 
     def inputs(self, config: Any) -> tuple[str, ...]:
         """The stages whose tables it reads with this Config."""
         return self.asked(config) if self.asked else self.always
+
+
+def names() -> tuple[str, ...]:
+    """Every stage, by the alphabet. Read from the sources, since an import of them all costs half a second."""
+    found = []
+    for module in pkgutil.iter_modules(stages.__path__):
+        spec = importlib.util.find_spec(f"stages.{module.name}")
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        if {"INPUTS", "OUTPUT"} <= set(ASSIGNED.findall(source)):
+            found.append(module.name)
+    return tuple(sorted(found))
+
+
+def order() -> tuple[str, ...]:
+    """The stages that `shards` needs, whatever its settings, each after its inputs; dvc.yaml has the same."""
+    return _after_inputs(["shards"], {name: load(name).always for name in names()})
+
+
+def optional() -> tuple[str, ...]:
+    """The other stages: run by name, or where the settings of `shards` ask for their tables."""
+    every = _after_inputs(names(), {name: load(name).always for name in names()})
+    return tuple(name for name in every if name not in order())
+
+
+def wanted(shards: Any) -> tuple[str, ...]:
+    """The stages that `shards` needs with this Config, each after its inputs."""
+    reads = {name: load(name).always for name in names()}
+    return _after_inputs(["shards"], {**reads, "shards": load("shards").inputs(shards)})
+
+
+def flow() -> Flow:
+    """All stages as inspection sees them; `shards` may read every table that a setting of it asks for."""
+    loaded = {name: load(name) for name in names()}
+    reads = {name: stage.always for name, stage in loaded.items()}
+    last = tuple(table.name for table in JOINED if table.name in loaded)
+    reads["shards"] = (*reads["shards"], *last)
+    known: dict[str, StageFacts] = {}
+    for name in _after_inputs([*order(), *sorted(loaded)], reads):
+        stage, first = loaded[name], known.get(reads[name][0])
+        once = stage.distinct or (first is not None and first.distinct)
+        has_images = any(column.name == "image_id" for column in stage.output.columns)
+        known[name] = StageFacts(name, stage.output.name, reads[name], once and has_images, stage.plan is not None)
+    return Flow(known)
+
+
+def _after_inputs(wanted: Iterable[str], reads: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """These stages and all that they read, directly or not, each after those that it reads, in the order of INPUTS."""
+    found: dict[str, None] = {}
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            circle = " → ".join((*above, name))
+            raise ConfigError(f"stages read each other in a circle: {circle}", "stages/", "mend the INPUTS of one")
+        for needed in reads[name]:
+            if needed in reads and needed not in found:
+                visit(needed, (*above, name))
+        found[name] = None
+
+    for name in wanted:
+        if name not in found:
+            visit(name, ())
+    return tuple(found)
 
 
 def load(name: str) -> LoadedStage:
@@ -52,9 +122,8 @@ def load(name: str) -> LoadedStage:
 
     Raises ConfigError if there is none of that name.
     """
-    if name not in (*ORDER, *OPTIONAL) and "." not in name:
-        known = ", ".join((*ORDER, *OPTIONAL))
-        raise ConfigError(f"there is no stage {name!r}", where="stages/", fix=f"name one of {known}")
+    if "." not in name and name not in (known := names()):
+        raise ConfigError(f"there is no stage {name!r}", where="stages/", fix=f"name one of {', '.join(known)}")
     path = name if "." in name else f"stages.{name}"
     module: Any = importlib.import_module(path)
     return LoadedStage(
@@ -77,6 +146,7 @@ def load(name: str) -> LoadedStage:
         check=getattr(module, "check", _any_share),
         overlap=getattr(module, "OVERLAP", 1),
         asked_by=getattr(module, "ASKED_BY", {}),
+        distinct=getattr(module, "DISTINCT", False),
     )
 
 

@@ -38,7 +38,6 @@ PATCHES = Table(
             nullable=True,
         ),
     ),
+    # a count of 0 stands for null columns
+    metadata=("patch_network", "patch_checkpoint", "patch_size", "patch_width", "patch_count", "pyramid_count"),
 )
-
-# Keys of the file metadata of every patches shard. A count of 0 stands for null columns.
-PATCHES_METADATA = ("patch_network", "patch_checkpoint", "patch_size", "patch_width", "patch_count", "pyramid_count")

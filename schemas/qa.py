@@ -22,8 +22,7 @@ QA = Table(
         Column("image_id", pa.binary(16), "as in pairs"),
         Column("qa", pa.list_(QUESTION), "text, answers (none where the file has none), source, question_id"),
     ),
+    # the answers that a classifier is to tell apart, the most frequent first, as a JSON list, and how many these are;
+    # counted over the whole table
+    metadata=("answers", "answer_count"),
 )
-
-# Keys of the file metadata of every qa shard: the answers that a classifier is to tell apart, the most frequent first,
-# as a JSON list, and how many these are. They are counted over the whole table.
-QA_METADATA = ("answers", "answer_count")

@@ -54,6 +54,9 @@ REASONS: dict[str, tuple[str, bool]] = {
     "missing-input": ("an input table has no row for this image", True),
 }
 
+# Reasons of rows that tell of a part (a caption, a question): the input row itself stayed in the table.
+OF_A_PART = frozenset({"caption-dropped", "no-image", "several-images", "no-question"})
+
 QUARANTINE = Table(
     name="quarantine",
     version=1,

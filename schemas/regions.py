@@ -45,22 +45,20 @@ REGIONS = Table(
             nullable=True,
         ),
     ),
-)
-
-# Keys of the file metadata of every regions shard; classes and attributes are JSON lists of names. `order` is `score`
-# or, after a faithful selection, `published`; feature_dtype and grid_dtype are <f2
-# or <f4; grid_side 0 stands for no grid.
-REGIONS_METADATA = (
-    "detector",
-    "checkpoint",
-    "selection",
-    "precision",
-    "order",
-    "feature_width",
-    FEATURE_DTYPE,
-    "prob_width",
-    "grid_side",
-    "grid_dtype",
-    "classes",
-    "attributes",
+    # classes and attributes are JSON lists of names; `order` is `score` or, after a faithful selection, `published`;
+    # feature_dtype and grid_dtype are <f2 or <f4; grid_side 0 stands for no grid
+    metadata=(
+        "detector",
+        "checkpoint",
+        "selection",
+        "precision",
+        "order",
+        "feature_width",
+        FEATURE_DTYPE,
+        "prob_width",
+        "grid_side",
+        "grid_dtype",
+        "classes",
+        "attributes",
+    ),
 )

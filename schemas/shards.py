@@ -16,6 +16,7 @@ from schemas.tags import TAGS
 
 LEFT_OUT = ("original_width", "original_height", "phash")
 TWICE = ("image_id", "width", "height", "source")  # regions repeat these of pairs
+JOINED = (PATCHES, QA, SIMILAR)  # columns are null unless the setting of the table's name is on: shards.patches
 
 FEATURE_SCALES = Column(
     "feature_scales",
@@ -34,10 +35,9 @@ SHARDS = Table(
         FEATURE_SCALES,
         *TAGS.columns[1:],
         *NEGATIVES.columns[1:],
-        *PATCHES.columns[1:],  # null unless shards.patches is set
-        replace(QA.column("qa"), nullable=True),  # null unless shards.qa is set
-        replace(SIMILAR.column("similar"), nullable=True),  # null unless shards.similar is set
+        *(replace(column, nullable=True) for table in JOINED for column in table.columns[1:]),
         Column("split", pa.string(), "train or val, by image"),
     ),
+    metadata=tuple(key for table in (REGIONS, *JOINED) for key in table.metadata),
     indexed=True,
 )

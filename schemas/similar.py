@@ -13,7 +13,5 @@ SIMILAR = Table(
         Column("image_id", pa.binary(16), "as in pairs"),
         Column("similar", pa.list_(pa.list_(NEGATIVE)), "one list a caption, ties by (image_id, caption_index)"),
     ),
+    metadata=("similar_top_k",),  # how many a caption may have
 )
-
-# Key of the file metadata of every shard of `similar`: how many a caption may have.
-SIMILAR_METADATA = ("similar_top_k",)

@@ -28,6 +28,8 @@ and, where it needs them:
                                 tables, read one by one as they are asked for
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
                                 that waits more than it computes
+    DISTINCT                    True where no image comes twice in its table, whatever its input holds; the tables that
+                                are made of it have each image once, too
     ASKED_BY: dict              beginning of a column's name -> the setting that makes the stage write it, where the
                                 default leaves it null
 

@@ -16,11 +16,8 @@ from pairloom import vectors
 from pairloom.errors import ConfigError
 from pairloom.layout import FEATURE_DTYPE
 from pairloom.table import Array, Blob, Column, metadata
-from schemas.patches import PATCHES_METADATA
-from schemas.qa import QA_METADATA
 from schemas.regions import REGIONS
-from schemas.shards import SHARDS
-from schemas.similar import SIMILAR_METADATA
+from schemas.shards import JOINED, SHARDS
 from stages.contract import Corpus, Planned
 from stages.rejects import Reject, quarantine
 
@@ -29,8 +26,6 @@ OUTPUT = SHARDS
 VERSION = 5
 SCOPE = "all"
 SPLITS = ("train", "val")
-# optional inputs, and what the file says of each
-ADDED = {"patches": PATCHES_METADATA, "qa": QA_METADATA, "similar": SIMILAR_METADATA}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +58,7 @@ class Config:
 
 def inputs(config: Config) -> tuple[str, ...]:
     """The tables that are joined."""
-    return (*INPUTS, *(name for name in ADDED if getattr(config, name)))
+    return (*INPUTS, *(table.name for table in JOINED if getattr(config, table.name)))
 
 
 @dataclass(frozen=True)
@@ -154,8 +149,8 @@ def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Tabl
 
 def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
     """What the file says of its patches, answers and similar captions, if it has any."""
-    notes = {name: metadata(others[name]) for name in ADDED if name in others}
-    return {key: told[key] for name, told in notes.items() for key in ADDED[name] if key in told}
+    notes = [(table, metadata(others[table.name])) for table in JOINED if table.name in others]
+    return {key: told[key] for table, told in notes for key in table.metadata if key in told}
 
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:

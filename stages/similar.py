@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairloom.errors import ConfigError
-from schemas.similar import SIMILAR, SIMILAR_METADATA
+from schemas.similar import SIMILAR
 from stages import negatives
 from stages.contract import Corpus
 
@@ -76,7 +76,7 @@ def setup(config: Config, folder: Path) -> Tools:
 def process(curate: pa.Table, tools: Tools) -> pa.Table:
     """For each image and each of its captions the similar ones, most similar first; an empty list if there is none."""
     mined = negatives.process(curate, tools.mining)
-    notes = dict(zip(SIMILAR_METADATA, (str(tools.top_k),), strict=True))
+    notes = dict(zip(SIMILAR.metadata, (str(tools.top_k),), strict=True))
     return SIMILAR.table(metadata=notes, image_id=mined["image_id"], similar=mined["negatives"])
 
 

@@ -25,6 +25,7 @@ from demo import scenes, things
 from demo.backdrops import SAMPLE, backgrounds
 from inspection.lint import lint
 from pairloom.store.folder import open_folder
+from tests.inspection.synthetic import FLOW
 from tests.pipeline.helpers import hashes
 
 HERE = Path(__file__).resolve().parents[1]
@@ -131,7 +132,7 @@ def test_every_listed_row_is_in_the_shards_or_in_quarantine(finished: Checkout) 
     quarantined = sum(open_folder(data / "quarantine" / stage).rows for stage in STAGES)
     assert shards.rows + quarantined == ROWS
     assert {entry.name.split("-")[0] for entry in shards.shards} == {"train", "val"}
-    assert lint(data) == []
+    assert lint(data, FLOW) == []
     assert (data / "report/index.html").stat().st_size > 10_000
 
 

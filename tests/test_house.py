@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.stage import OPTIONAL, ORDER, load
+from pipeline.stage import load, names, optional, order
 
 HERE = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
@@ -80,17 +80,17 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         pytest.fail(f"these import each other: {' → '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("name", [*ORDER, *OPTIONAL])
+@pytest.mark.parametrize("name", names())
 def test_a_stage_has_one_name_everywhere(name: str) -> None:
     stage = load(name)
     assert stage.name == name
-    assert name in PARAMS or name in OPTIONAL
+    assert name in PARAMS or name in optional()
     assert set(PARAMS.get(name, ())) <= set(stage.config_type.__dataclass_fields__)
     assert (HERE / f"tests/stages/test_{name}.py").exists() or (HERE / f"tests/stages/{name}").is_dir()
     assert (HERE / f"schemas/{stage.output.name}.py").exists()
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", order())
 def test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs(name: str) -> None:
     stage, entry = load(name), DVC[name]
     code = f"stages/{name}" if (HERE / f"stages/{name}").is_dir() else f"stages/{name}.py"
@@ -104,7 +104,7 @@ def test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs(name: str) -
 
 
 def test_dvc_runs_the_stages_that_pairloom_runs() -> None:
-    assert set(DVC) == {"sample", *ORDER, "train", "report"}
+    assert set(DVC) == {"sample", *order(), "train", "report"}
 
 
 def test_importing_knows_the_published_detectors_and_not_the_other_way_round() -> None:

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from inspection.dataset import MAIN_INPUT, Dataset, open_dataset
+from inspection.dataset import Dataset, open_dataset
+from inspection.flow import Flow
 from inspection.lint.alignment import Step, check_alignment, check_all_images, check_counts, check_distinct
 from inspection.lint.files import check_files
 from inspection.lint.problem import Findings, Problem
-from inspection.lint.references import Captions, check_beside, check_negatives
+from inspection.lint.references import Captions, caption_columns, check_beside, check_told
 from inspection.lint.shard import Shard
 from inspection.lint.values import check_values
 
 __all__ = ["Problem", "lint", "lint_text"]
 
-DISTINCT = ("curate", "regions", "tags", "negatives", "shards")  # stages in whose tables an image comes once
 
-
-def lint(path: Path | str) -> list[Problem]:
+def lint(path: Path | str, flow: Flow) -> list[Problem]:
     """Every problem of the table in this folder, or of all tables below a data root and between them.
 
     Raises StoreError only when there is no table at all.
     """
-    found, findings = open_dataset(path), Findings()
+    found, findings = open_dataset(path, flow), Findings()
     for folder, error in found.broken.items():
         findings.file("manifest", folder, error.args[0], error.args[2])
     sound: set[Path] = set()
@@ -31,9 +30,9 @@ def lint(path: Path | str) -> list[Problem]:
         for name in sorted(check_files(table, findings)):
             if check_values(table, name, findings):
                 sound.add(table.file(name))
-    for stage in DISTINCT:
-        if stage in found.tables:
-            check_distinct(found.tables[stage], sound, findings)
+    for stage, table in found.tables.items():
+        if flow.distinct(stage):
+            check_distinct(table, sound, findings)
     if found.is_root:
         _check_between(found, sound, findings)
     return findings.problems
@@ -42,22 +41,30 @@ def lint(path: Path | str) -> list[Problem]:
 def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None:
     """What only the tables together can show."""
     for stage, folder in found.tables.items():
-        rejects, source = found.rejects.get(stage), found.tables.get(MAIN_INPUT.get(stage) or "")
+        rejects, source = found.rejects.get(stage), found.tables.get(found.flow.main_input(stage) or "")
         check_counts(folder, rejects, findings)
-        if source is not None and stage == "shards":
+        if source is not None and found.flow.recut(stage):
             check_all_images(found, Step(source, folder, rejects, sound), findings)
         elif source is not None:
             check_alignment(Step(source, folder, rejects, sound), findings)
     check_beside(found, sound, findings)
-    corpus = found.tables.get("curate")
-    if corpus is None or not {corpus.file(entry.name) for entry in corpus.shards} <= sound:
-        return
-    captions = Captions.read(corpus)
-    for folder in (found.tables[stage] for stage in ("negatives", "shards") if stage in found.tables):
+    _check_captions(found, sound, findings)
+
+
+def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> None:
+    """The captions that a table tells of are those of the table that it was made from."""
+    known: dict[str, Captions] = {}
+    for stage, folder in found.tables.items():
+        told, source = caption_columns(folder.table), found.flow.main_input(stage) or ""
+        corpus = found.tables.get(source)
+        if not told or corpus is None or not {corpus.file(entry.name) for entry in corpus.shards} <= sound:
+            continue
+        captions = known[source] = known.get(source) or Captions.read(corpus)
         for entry in folder.shards:
             if folder.file(entry.name) in sound:
-                table = folder.read(entry.name, ["image_id", "negatives"])
-                check_negatives(Shard(folder.file(entry.name), table, {}, findings), captions)
+                shard = Shard(folder.file(entry.name), folder.read(entry.name, ["image_id", *told]), {}, findings)
+                for name in told:
+                    check_told(shard, name, captions, source)
 
 
 def lint_text(problems: Sequence[Problem]) -> str:

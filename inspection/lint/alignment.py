@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from inspection.dataset import OF_A_PART, Dataset
+from inspection.dataset import Dataset
 from inspection.lint.problem import Findings, rebuild
+from inspection.tables import column_names
 from pairloom.store.folder import Entry, Folder
+from schemas.quarantine import OF_A_PART
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,12 @@ class Step:
     made: Folder
     rejects: Folder | None
     sound: set[Path]  # the shard files that may be read
+
+    @property
+    def key(self) -> str | None:
+        """The column that names a row in both tables: an image has its id only once it is fetched."""
+        both = set(column_names(self.source.table)) & set(column_names(self.made.table))
+        return next((name for name in ("image_id", "url") if name in both), None)
 
     @property
     def again(self) -> str:
@@ -54,10 +62,12 @@ def check_alignment(step: Step, findings: Findings) -> None:
 
 
 def _check_rows(step: Step, entry: Entry, before: Entry, findings: Findings) -> None:
-    file, key = step.made.file(entry.name), "url" if step.made.header.stage == "download" else "image_id"
+    file, key = step.made.file(entry.name), step.key
     if entry.rows_in and entry.rows_in != before.rows:
         what = f"it was made from {entry.rows_in:,} rows, its input has {before.rows:,}"
         findings.file("count", file, what, step.again)
+    if key is None:
+        return
     wanted, found = keys(step.source, entry.name, key), keys(step.made, entry.name, key)
     rest = iter(wanted)
     for row, value in enumerate(found):
@@ -92,23 +102,24 @@ def keys(folder: Folder, name: str, column: str) -> list[str]:
 
 
 def check_all_images(found: Dataset, step: Step, findings: Findings) -> None:
-    """Every curated image is one row of the shards, or lies in some stage's quarantine."""
+    """Every image of the input is one row of the table, whose shards are cut anew, or lies in some quarantine."""
     folders = [step.source, step.made, *found.rejects.values()]
     files = {folder.file(entry.name) for folder in folders for entry in folder.shards if entry.rows}
     if not step.made.complete or not files <= step.sound:
         return
     wanted = {key for entry in step.source.shards for key in keys(step.source, entry.name, "image_id")}
     made: set[str] = set()
+    source, stage = step.source.header.stage, step.made.header.stage
     for entry in step.made.shards:
         file, here = step.made.file(entry.name), keys(step.made, entry.name, "image_id")
-        strange = [(row, f"image_id {key} is not in curate") for row, key in enumerate(here) if key not in wanted]
+        strange = [(row, f"image_id {key} is not in {source}") for row, key in enumerate(here) if key not in wanted]
         findings.named("reference", file, strange)
         made.update(here)
     rejects = [(folder, entry.name) for folder in found.rejects.values() for entry in folder.shards if entry.rows]
     left_out = {key for folder, name in rejects for key in rejected_keys(folder, name)}
     if lost := sorted(wanted - made - left_out):
-        what = f"{len(lost):,} images of curate are neither in the shards nor in quarantine, such as {lost[0]}"
-        findings.file("lost", step.made.path, what, "run `pairloom stage shards --redo`")
+        what = f"{len(lost):,} images of {source} are neither in the {stage} nor in quarantine, such as {lost[0]}"
+        findings.file("lost", step.made.path, what, f"run `pairloom stage {stage} --redo`")
 
 
 def check_distinct(folder: Folder, sound: set[Path], findings: Findings) -> None:

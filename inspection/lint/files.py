@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inspection.lint.problem import Findings, rebuild
-from inspection.tables import NAMES, table_of
+from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
 from pairloom.store import index
 from pairloom.store.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header
@@ -33,7 +33,7 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
 
 def _check_leftovers(folder: Folder, findings: Findings) -> None:
     listed = {MANIFEST, JOURNAL, *(f"{entry.name}.parquet" for entry in folder.shards if entry.rows or entry.bytes)}
-    if folder.table in NAMES and table_of(folder.table).indexed:
+    if folder.table in names() and table_of(folder.table).indexed:
         listed |= {*COMPANIONS, *(f"{entry.name}{index.SUFFIX}" for entry in folder.shards)}
     for path in sorted(folder.path.iterdir()):
         if path.name not in listed:
@@ -45,9 +45,9 @@ def _check_leftovers(folder: Folder, findings: Findings) -> None:
 def _check_header(folder: Folder, findings: Findings) -> bool:
     """Is it a table that this version of pairloom knows?"""
     header, manifest = folder.header, folder.path / (MANIFEST if folder.complete else JOURNAL)
-    if header.table not in NAMES:
+    if header.table not in names():
         findings.file(
-            "schema", manifest, f"there is no table {header.table!r}", f"it should be one of {', '.join(NAMES)}"
+            "schema", manifest, f"there is no table {header.table!r}", f"it should be one of {', '.join(names())}"
         )
         return False
     if header.table_version != table_of(header.table).version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,22 @@ import pyarrow.compute as pc
 
 from inspection.columns import Numbers, flat_list, ids, struct_field
 from inspection.dataset import Dataset
-from inspection.lint import regions
+from inspection.lint import crops, regions
 from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard
+from inspection.tables import column_names, names, table_of
 from pairloom.store.folder import Folder
 from pairloom.table import metadata
+from schemas.negatives import NEGATIVE
+
+WORDS = {"negatives": "a negative", "similar": "a similar caption"}  # what one of such a column is called
+# (a rule, columns of the table that it holds for, and columns of one of its inputs)
+BESIDE: tuple[tuple[Callable[[Shard], None], tuple[str, ...], tuple[str, ...]], ...] = (
+    (regions.check_boxes_inside, ("num_regions", "boxes"), ("width", "height")),
+    (regions.check_tag_regions, ("tags",), ("num_regions", "class_ids")),
+    (crops.check_patches_inside, ("patch_boxes",), ("width", "height")),
+    (crops.check_pyramids_inside, ("pyramid_boxes",), ("width", "height")),
+)
 
 
 @dataclass(frozen=True)
@@ -50,25 +61,33 @@ class Captions:
         return np.where(self.image_ids[places] == wanted, places, -1)
 
 
-def check_negatives(shard: Shard, captions: Captions) -> None:
-    """Every negative is a caption that is there, with that text."""
-    negatives, rows = flat_list(shard.table["negatives"])
+def caption_columns(name: str) -> list[str]:
+    """The columns of that table which hold captions of other images, a list for each of the image's own captions."""
+    kind = pa.list_(pa.list_(NEGATIVE))
+    return [column.name for column in (table_of(name).columns if name in names() else ()) if column.type == kind]
+
+
+def check_told(shard: Shard, name: str, captions: Captions, corpus: str) -> None:
+    """Every caption that this column tells of is there, with that text, and each own caption has its list."""
+    if shard.table[name].null_count:
+        return  # the table was not joined
+    _check_lengths(shard, name, captions)
+    negatives, rows = flat_list(shard.table[name])
+    word = WORDS.get(name, f"a caption of {name}")
     wanted, indices = (
         ids(pc.struct_field(negatives, "image_id")),
         struct_field(negatives, "caption_index").astype(np.int64),
     )
     places = captions.find(wanted)
     bad = np.flatnonzero(places < 0)
-    shard.bad(
-        "reference", rows[bad], lambda i: f"a negative is of image {_hex(wanted[bad[i]])}, which is not in curate"
-    )
+    shard.bad("reference", rows[bad], lambda i: f"{word} is of image {_hex(wanted[bad[i]])}, which is not in {corpus}")
     there = np.flatnonzero(places >= 0)
     beyond = there[indices[there] >= captions.counts[places[there]]]
     shard.bad(
         "reference",
         rows[beyond],
         lambda i: (
-            f"a negative is caption {indices[beyond[i]]} of image {_hex(wanted[beyond[i]])}, which has only "
+            f"{word} is caption {indices[beyond[i]]} of image {_hex(wanted[beyond[i]])}, which has only "
             f"{captions.counts[places[beyond[i]]]}"
         ),
     )
@@ -80,8 +99,16 @@ def check_negatives(shard: Shard, captions: Captions) -> None:
     shard.bad(
         "reference",
         rows[other],
-        lambda i: f"a negative's text {texts[int(other[i])].as_py()[:60]!r} is not that of the caption it names",
+        lambda i: f"{word}'s text {texts[int(other[i])].as_py()[:60]!r} is not that of the caption it names",
     )
+
+
+def _check_lengths(shard: Shard, name: str, captions: Captions) -> None:
+    places = captions.find(ids(shard.table["image_id"]))
+    lengths = pc.list_value_length(shard.table[name]).to_numpy()
+    wanted = np.where(places < 0, lengths, np.concatenate([captions.counts, [0]])[places])
+    bad = np.flatnonzero(lengths != wanted)
+    shard.bad("length", bad, lambda i: f"{name} has {lengths[bad[i]]} lists, the image has {wanted[bad[i]]} captions")
 
 
 def _hex(image_id: bytes) -> str:
@@ -89,24 +116,27 @@ def _hex(image_id: bytes) -> str:
 
 
 def check_beside(found: Dataset, sound: set[Path], findings: Findings) -> None:
-    """Boxes lie in the image that curate has; tags name regions that are there."""
-    if {"curate", "regions"} <= set(found.tables):
-        for shard in _joined(
-            found, ("curate", "regions"), (["width", "height"], ["num_regions", "boxes"]), sound, findings
-        ):
-            regions.check_boxes_inside(shard)
-    if {"regions", "tags"} <= set(found.tables):
-        for shard in _joined(found, ("regions", "tags"), (["num_regions", "class_ids"], ["tags"]), sound, findings):
-            regions.check_tag_regions(shard)
+    """What a table says of columns of its inputs: boxes lie in their image, tags name regions that are there."""
+    for stage, folder in found.tables.items():
+        for check, own, others in () if found.flow.recut(stage) else BESIDE:
+            inputs = [found.tables[name] for name in found.flow.inputs(stage) if name in found.tables]
+            source = next((table for table in inputs if {*others, "image_id"} <= set(column_names(table.table))), None)
+            if source is not None and {*own, "image_id"} <= set(column_names(folder.table)):
+                for shard in _joined(source, folder, (others, own), sound, findings):
+                    check(shard)
 
 
 def _joined(
-    found: Dataset, stages: tuple[str, str], columns: tuple[list[str], list[str]], sound: set[Path], findings: Findings
+    left: Folder,
+    right: Folder,
+    columns: tuple[tuple[str, ...], tuple[str, ...]],
+    sound: set[Path],
+    findings: Findings,
 ) -> Iterator[Shard]:
     """The second table's shards with columns of the first table's rows of the same images beside their own."""
-    left, right = (found.tables[stage] for stage in stages)
+    there = {entry.name for entry in left.shards}
     for entry in right.shards:
-        if {left.file(entry.name), right.file(entry.name)} <= sound:
+        if entry.name in there and {left.file(entry.name), right.file(entry.name)} <= sound:
             table = right.read(entry.name, ["image_id", *columns[1]])
             joined = _beside(table, left.read(entry.name, ["image_id", *columns[0]]))
             if joined is not None:

@@ -85,6 +85,20 @@ def check_similar(shard: Shard) -> None:
         _check_told(shard, "similar", most=np.inf)
 
 
+def check_questions(shard: Shard) -> None:
+    """No empty question; answers with a text and a score from 0 to 1, best first."""
+    column = shard.table["qa"].combine_chunks()
+    if column.null_count:
+        return  # the table was not joined
+    questions, rows = flat_list(column)
+    shard.texts("qa", questions, rows)
+    answers, owners = flat_list(pc.struct_field(questions, "answers"))
+    scores = struct_field(answers, "score")
+    shard.in_range("qa.answers.score", scores, rows[owners], 0, 1)
+    shard.descending("qa.answers.score", scores, owners, rows[owners])
+    shard.texts("qa.answers", answers, rows[owners])
+
+
 def _check_told(shard: Shard, name: str, most: float) -> None:
     """Other images' captions: most similar first, up to `most`, none of the image itself, one list for each caption."""
     column = shard.table[name].combine_chunks()

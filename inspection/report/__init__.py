@@ -9,6 +9,7 @@ import jinja2
 
 from inspection.dataset import open_dataset
 from inspection.drawing import COLOURS
+from inspection.flow import Flow
 from inspection.info import size
 from inspection.report import charts, collect
 from inspection.report.counting import count
@@ -22,13 +23,15 @@ HERE = Path(__file__).parent
 SEED = 2  # of the choice of pictures
 
 
-def write_report(data: Path, out: Path, metrics: Path | None = None, plots: Path | None = None) -> dict[str, Any]:
+def write_report(
+    data: Path, out: Path, stages: Flow, metrics: Path | None = None, plots: Path | None = None
+) -> dict[str, Any]:
     """Write the page about the tables below `data` to `out`; the same data give the same bytes.
 
     metrics, plots: folders with train-<recipe>.json and .csv, shown where they exist. Returns a summary.
     Raises StoreError if there is no table, or one cannot be read.
     """
-    found = open_dataset(data)
+    found = open_dataset(data, stages)
     for error in found.broken.values():
         raise error
     flow = collect.flow(found)

@@ -16,7 +16,7 @@ SHARDS_READ = 50  # quarantine shards that are looked into for them
 
 def flow(found: Dataset) -> list[dict[str, Any]]:
     """One entry a stage, as inspection.info gives it, with the share of the widest stage that it kept and left out."""
-    tables = [table_info(folder) for folder in found.tables.values()]
+    tables = [table_info(folder, found.flow) for folder in found.tables.values()]
     widest = max((max(table["rows_in"], table["rows"]) for table in tables), default=0) or 1
     for table in tables:
         table["kept_share"] = table["rows"] / widest
@@ -27,7 +27,7 @@ def flow(found: Dataset) -> list[dict[str, Any]]:
 def failures(found: Dataset) -> list[dict[str, Any]]:
     """One entry for each reason of each stage, most frequent first: count, meaning, and a few examples."""
     entries = []
-    for table in (table_info(folder) for folder in found.tables.values()):
+    for table in (table_info(folder, found.flow) for folder in found.tables.values()):
         counts = table["quarantined_by_reason"]
         seen = _examples(found.rejects[table["stage"]], set(counts)) if table["stage"] in found.rejects else {}
         for reason, count in counts.items():
@@ -64,7 +64,7 @@ def _rows(rejects: Folder) -> Iterator[dict[str, Any]]:
 
 def provenance(found: Dataset) -> list[dict[str, Any]]:
     """For each stage its version, its settings, and the hashes of the files that decided its result."""
-    tables = [table_info(folder) for folder in found.tables.values()]
+    tables = [table_info(folder, found.flow) for folder in found.tables.values()]
     return [
         {
             "stage": table["stage"],

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from inspection import drawing
 from inspection.dataset import Dataset
 from inspection.examples import Caption, Example, examples
+from inspection.tables import column_names
 from pairloom.store.folder import Folder
 
 PICTURES = 24  # shown, whatever the size of the data
@@ -35,7 +36,7 @@ class Card:
 
 def gallery(found: Dataset, seed: int) -> list[Card]:
     """Up to PICTURES cards; the same for the same data and seed."""
-    folder = found.tables.get("curate") or found.tables.get("shards") or found.tables.get("download")
+    folder = next((table for table in found.best() if "image" in column_names(table.table)), None)
     if folder is None:
         return []
     cards = []

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import build, read_params
 from pipeline.executor import Done, Options, run_stage
-from pipeline.stage import OPTIONAL, ORDER, load
+from pipeline.stage import load, names, wanted
 from pipeline.verbs.common import Outcome, add_run_options, add_verb, run_options
 
 
@@ -26,7 +26,7 @@ def add(verbs: Any) -> None:
     add_run_options(verb)
     verb.set_defaults(params=None)
     verb = add_verb(verbs, "stage", stage, "one stage, on what its inputs hold", "pairloom stage tags --data data")
-    verb.add_argument("name", help="sample, download, curate, regions, tags, negatives, patches, qa, similar or shards")
+    verb.add_argument("name", help=f"sample, or one of {', '.join(names())}")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for the counts (default: metrics)")
     add_run_options(verb)
@@ -35,8 +35,7 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Every stage on one dataset folder, in order."""
     params = params_of_run(arguments.params, arguments.urls, arguments.out)
-    wanted = [name for name in OPTIONAL if params.get("shards", {}).get(name)]  # whose columns the shards are to have
-    stages = ("sample", *ORDER[:-1], *wanted, ORDER[-1])
+    stages = ("sample", *wanted(_config("shards", params)))
     done = [_one(name, params, arguments.out, arguments, arguments.out / "metrics") for name in stages]
     text = "\n".join([*map(describe, done), f"shards: {arguments.out / 'shards'}"])
     return Outcome({"stages": [facts(one) for one in done]}, text)
@@ -91,9 +90,12 @@ def _sample(params: dict[str, Any], data: Path, options: Options) -> Done:
 
 
 def _stage(name: str, params: dict[str, Any], data: Path, options: Options) -> Done:
+    return run_stage(name, _config(name, params), data, options)
+
+
+def _config(name: str, params: dict[str, Any]) -> Any:
     section = load(name).name
-    config = build(load(name).config_type, params.get(section, {}), f"params.yaml, section {section}")
-    return run_stage(name, config, data, options)
+    return build(load(name).config_type, params.get(section, {}), f"params.yaml, section {section}")
 
 
 def facts(done: Done) -> dict[str, Any]:

@@ -42,25 +42,28 @@ def add(verbs: Any) -> None:
 def report(arguments: argparse.Namespace) -> Outcome:
     """Write the HTML page about a dataset."""
     from inspection.report import write_report
+    from pipeline.stage import flow
 
     out = arguments.out or arguments.data / "report" / "index.html"
-    summary = write_report(arguments.data, out, arguments.metrics, arguments.plots)
+    summary = write_report(arguments.data, out, flow(), arguments.metrics, arguments.plots)
     return Outcome({"report": str(out), **summary}, f"report: {out}")
 
 
 def info(arguments: argparse.Namespace) -> Outcome:
     """What a table or dataset holds."""
     from inspection.info import info, info_text
+    from pipeline.stage import flow
 
-    found = info(arguments.folder)
+    found = info(arguments.folder, flow())
     return Outcome(found, info_text(found))
 
 
 def lint(arguments: argparse.Namespace) -> Outcome:
     """Every check of a table or dataset."""
     from inspection.lint import lint, lint_text
+    from pipeline.stage import flow
 
-    problems = lint(arguments.folder)
+    problems = lint(arguments.folder, flow())
     found = {"folder": str(arguments.folder), "problems": [problem.as_json() for problem in problems]}
     return Outcome(found, lint_text(problems), exit_code=1 if problems else 0)
 
@@ -68,8 +71,9 @@ def lint(arguments: argparse.Namespace) -> Outcome:
 def preview(arguments: argparse.Namespace) -> Outcome:
     """One row of a table."""
     from inspection.preview import preview
+    from pipeline.stage import flow
 
-    shown = preview(arguments.folder, arguments.row, arguments.out)
+    shown = preview(arguments.folder, arguments.row, flow(), arguments.out)
     return Outcome(shown.facts, shown.text)
 
 

@@ -26,6 +26,7 @@ INPUTS = ("download",)
 OUTPUT = PAIRS
 VERSION = 3
 SCOPE = "before"
+DISTINCT = True  # equal pictures are merged
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.qa import QA, QA_METADATA, QUESTION
+from schemas.qa import QA, QUESTION
 from stages.contract import Corpus
 from stages.qa.config import Config, Source
 from stages.qa.gathering import Gathered, gather, opened
@@ -53,7 +53,7 @@ def process(curate: pa.Table, tools: Gathered) -> tuple[pa.Table, pa.Table]:
     ends = np.cumsum([0, *(stop - start for start, stop in spans)]).astype(np.int32)
     lists = pa.ListArray.from_arrays(pa.array(ends), tools.questions.take(pa.array(rows)))
     answers = json.dumps(tools.answers, ensure_ascii=False)
-    notes = dict(zip(QA_METADATA, (answers, str(len(tools.answers))), strict=True))
+    notes = dict(zip(QA.metadata, (answers, str(len(tools.answers))), strict=True))
     left_out = tools.left_out if tools.first in ids else tools.left_out.slice(0, 0)
     return QA.table(metadata=notes, image_id=ids, qa=lists.cast(pa.list_(QUESTION))), left_out
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from inspection.dataset import MAIN_INPUT
 from inspection.tables import table_of
 from pairloom.store.folder import Header, open_folder
 from pairloom.store.writing import Writer, write_shard
+from pipeline.stage import flow
 from schemas.truth import TRUTH
 from stages.rejects import Reject, quarantine
 
@@ -35,6 +35,7 @@ METADATA = {
     "classes": json.dumps(CLASSES),
     "attributes": json.dumps(ATTRIBUTES),
 }
+FLOW = flow()
 TABLE_OF = {"download": "pairs", "curate": "pairs"}  # the others have the name of their stage
 Row = dict[str, Any]
 
@@ -72,6 +73,7 @@ def make_dataset(root: Path, images: Sequence[Image.Image] = ()) -> Path:
     _write(root, "tags", tags, {})
     corpus = [row for part in kept.values() for row in part]
     _write(root, "negatives", {name: [_negatives(row, corpus) for row in part] for name, part in kept.items()}, {})
+    _write_asked_for(root, kept, corpus)
     _write_shards(root, corpus, seen, tags)
     _write_truth(root, rows[len(images) :])
     return root
@@ -88,7 +90,8 @@ def _write(
     header = Header(
         table.name, table.version, "sample" if stage == "urls" else stage, 1, {"ceiling": 0.5, "top_k": 3}, {}, "0.1.0"
     )
-    source = open_folder(root / (MAIN_INPUT[stage] or "")).shards if MAIN_INPUT[stage] else ()
+    before = FLOW.main_input(stage)
+    source = open_folder(root / before).shards if before else ()
     sizes = {entry.name: entry.rows for entry in source}
     writers = [Writer.open(root / stage, header)]
     writers[0].begin([])
@@ -210,6 +213,33 @@ def _negatives(row: Row, corpus: list[Row]) -> Row:
         for k in range(len(row["captions"]))
     ]
     return {"image_id": row["image_id"], "negatives": lists, "short": [1] * len(lists)}
+
+
+def _write_asked_for(root: Path, kept: dict[str, list[Row]], corpus: list[Row]) -> None:
+    """The tables of the stages that run only where they are asked for."""
+    crops = {"patch_size": "32", "patch_width": str(WIDTH), "patch_count": "1", "pyramid_count": "0"}
+    _write(root, "patches", {name: [_patches(row) for row in part] for name, part in kept.items()}, {}, crops)
+    lost = {"00000": [Reject("q-9", "no-image", "'x.jpg', asked for by 9", {})]}  # of a question: no image is left out
+    answers = {"answers": json.dumps(["red"]), "answer_count": "1"}
+    _write(root, "qa", {name: [_questions(row) for row in part] for name, part in kept.items()}, lost, answers)
+    similar = {name: [_similar(row, corpus) for row in part] for name, part in kept.items()}
+    _write(root, "similar", similar, {}, {"similar_top_k": "8"})
+
+
+def _patches(row: Row) -> Row:
+    box = np.asarray([0, 0, row["width"], row["height"]], "<f4")
+    features = np.full(WIDTH, 0.5, "<f2")
+    return {"image_id": row["image_id"], "patch_boxes": box.tobytes(), "patch_features": features.tobytes()}
+
+
+def _questions(row: Row) -> Row:
+    answers = [{"text": "red", "score": 1.0}, {"text": "blue", "score": 0.3}]
+    asked = {"text": "which colour?", "answers": answers, "source": "hand", "question_id": row["url"]}
+    return {"image_id": row["image_id"], "qa": [asked]}
+
+
+def _similar(row: Row, corpus: list[Row]) -> Row:
+    return {"image_id": row["image_id"], "similar": _negatives(row, corpus)["negatives"]}
 
 
 def _write_shards(root: Path, corpus: list[Row], seen: dict[str, list[Row]], tags: dict[str, list[Row]]) -> None:

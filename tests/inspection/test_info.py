@@ -9,10 +9,11 @@ import pytest
 
 from inspection.info import info, info_text, size
 from pairloom.errors import StoreError
+from tests.inspection.synthetic import FLOW
 
 
 def test_a_dataset_is_summed_up_stage_by_stage(good: Path) -> None:
-    facts = info(good)
+    facts = info(good, FLOW)
     json.dumps(facts)
     rows = {table["stage"]: (table["rows_in"], table["rows"], table["left_out"]) for table in facts["tables"]}
     assert rows == {
@@ -22,40 +23,41 @@ def test_a_dataset_is_summed_up_stage_by_stage(good: Path) -> None:
         "regions": (18, 17, 1),
         "tags": (17, 17, 0),
         "negatives": (18, 18, 0),
+        **dict.fromkeys(("patches", "qa", "similar"), (18, 18, 0)),
         "shards": (17, 17, 0),
     }
     text = info_text(facts)
-    assert [line.split()[0] for line in text.splitlines()[3:10]] == list(rows)  # in the order of the data
+    assert [line.split()[0] for line in text.splitlines()[3:13]] == list(rows)  # in the order of the data
     assert "download: not-found 2" in text
     for table in facts["tables"]:
         assert table["bytes"] == sum(file.stat().st_size for file in Path(table["path"]).glob("*.parquet"))
 
 
 def test_one_table_is_shown_with_its_settings(good: Path) -> None:
-    text = info_text(info(good / "curate"))
+    text = info_text(info(good / "curate", FLOW))
     assert "table pairs v1" in text
     assert "18 of 20, 2 left out" in text
     assert "top_k: 3" in text
-    assert info(good / "quarantine" / "curate")["tables"][0]["table"] == "quarantine"
+    assert info(good / "quarantine" / "curate", FLOW)["tables"][0]["table"] == "quarantine"
 
 
 def test_an_interrupted_table_is_marked(data: Path) -> None:
     manifest = json.loads((data / "tags" / "manifest.json").read_text())
     del manifest["shards"]
     (data / "tags" / "manifest.jsonl").write_text(json.dumps(manifest) + "\n")
-    assert "INTERRUPTED" in info_text(info(data / "tags"))
-    assert "interrupted" in info_text(info(data))
-    assert info(data / "tags")["tables"][0]["complete"] is False
+    assert "INTERRUPTED" in info_text(info(data / "tags", FLOW))
+    assert "interrupted" in info_text(info(data, FLOW))
+    assert info(data / "tags", FLOW)["tables"][0]["complete"] is False
 
 
 def test_no_table_or_a_broken_manifest_is_an_error(data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nothing"):
         with pytest.raises(StoreError, match="no table here"):
-            info(path)
+            info(path, FLOW)
     (data / "tags" / "manifest.json").write_text("{")
     with pytest.raises(StoreError, match="not JSON"):
-        info(data)
+        info(data, FLOW)
 
 
 def test_sizes_are_short() -> None:

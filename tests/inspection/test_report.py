@@ -14,7 +14,7 @@ import pytest
 from inspection.report import write_report
 from inspection.report.gallery import PICTURES
 from pairloom.errors import InputError, StoreError
-from tests.inspection.synthetic import edit, rewrite
+from tests.inspection.synthetic import FLOW, edit, rewrite
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}
 
@@ -35,18 +35,19 @@ class Nesting(HTMLParser):
 
 
 def write(data: Path, out: Path) -> str:
-    write_report(data, out)
+    write_report(data, out, FLOW)
     return out.read_text(encoding="utf-8")
 
 
 def test_the_page_holds_counts_reasons_pictures_and_settings(good: Path, tmp_path: Path) -> None:
-    summary = write_report(good, tmp_path / "report.html")
+    summary = write_report(good, tmp_path / "report.html", FLOW)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert summary["rows"] == {
-        "sample": 22, "download": 20, "curate": 18, "regions": 17, "tags": 17, "negatives": 18, "shards": 17
+        "sample": 22, "download": 20, "curate": 18, "regions": 17, "tags": 17, "negatives": 18, "shards": 17,
+        "patches": 18, "qa": 18, "similar": 18,
     }  # fmt: skip
     assert (summary["images"], summary["captions"], summary["regions"], summary["left_out"]) == (17, 72, 34, 5)
-    assert summary["quarantined"] == 6  # one of them a caption of an image that stays
+    assert summary["quarantined"] == 7  # two of them a caption and a question of images that stay
     assert summary["negatives"] == 18 * 4 * 2
     assert summary["pictures"] == page.count("data:image/jpeg;base64,") == 18
     assert summary["page_bytes"] == len(page.encode())
@@ -96,7 +97,7 @@ def test_a_large_table_makes_no_large_page(good: Path, data: Path, tmp_path: Pat
             rewrite(data / stage, name, repeat)
     for name in ("00000", "00001"):
         rewrite(data / "quarantine" / "curate", name, repeat)
-    summary = write_report(data, tmp_path / "large.html")
+    summary = write_report(data, tmp_path / "large.html", FLOW)
     assert summary["captions"] == 72 * many
     assert summary["pictures"] <= PICTURES
     assert summary["page_bytes"] < 1.2 * before
@@ -109,7 +110,7 @@ def test_a_large_table_makes_no_large_page(good: Path, data: Path, tmp_path: Pat
 def test_a_part_of_the_tables_makes_a_page_too(good: Path, tmp_path: Path, stages: tuple[str, ...]) -> None:
     for stage in stages:
         shutil.copytree(good / stage, tmp_path / "data" / stage)
-    summary = write_report(tmp_path / "data", tmp_path / "report.html")
+    summary = write_report(tmp_path / "data", tmp_path / "report.html", FLOW)
     assert list(summary["rows"]) == ["sample" if stage == "urls" else stage for stage in stages]
     assert (summary["pictures"] > 0) == (stages[-1] != "urls")
 
@@ -123,10 +124,10 @@ def test_an_interrupted_table_is_marked(data: Path, tmp_path: Path) -> None:
 
 def test_no_table_or_a_damaged_one_is_an_error(data: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no table here"):
-        write_report(tmp_path / "nothing", tmp_path / "report.html")
+        write_report(tmp_path / "nothing", tmp_path / "report.html", FLOW)
     (data / "tags" / "00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(StoreError, match="damaged"):
-        write_report(data, tmp_path / "report.html")
+        write_report(data, tmp_path / "report.html", FLOW)
 
 
 RETRIEVAL = {
@@ -145,11 +146,11 @@ def test_recipes_are_shown_with_curves_and_figures(good: Path, tmp_path: Path) -
     (tmp_path / "metrics" / "train-uniter.json").write_text(json.dumps(metrics))
     (tmp_path / "metrics" / "train-clip.json").write_text("{}")
     (tmp_path / "plots" / "train-uniter.csv").write_text("step,loss,mlm\n0,7,6\n10,4,\n20,nan,2\n")
-    summary = write_report(good, tmp_path / "report.html", tmp_path / "metrics", tmp_path / "plots")
+    summary = write_report(good, tmp_path / "report.html", FLOW, tmp_path / "metrics", tmp_path / "plots")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert summary["recipes"] == ["clip", "uniter"]
     for text in ("2.125", "26%", "35%", "Lines over step: loss, mlm", "text to image"):
         assert text in page
     (tmp_path / "metrics" / "train-clip.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
-        write_report(good, tmp_path / "report.html", tmp_path / "metrics", tmp_path / "plots")
+        write_report(good, tmp_path / "report.html", FLOW, tmp_path / "metrics", tmp_path / "plots")

@@ -11,7 +11,7 @@ from skimage import data as photographs
 
 from inspection.report import write_report
 from tests.inspection.browser import find_browser, open_page, screenshot
-from tests.inspection.synthetic import make_dataset
+from tests.inspection.synthetic import FLOW, make_dataset
 
 BROWSER = find_browser() or ""
 pytestmark = [
@@ -27,7 +27,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report about a dataset with photographs among its scenes."""
     folder = tmp_path_factory.mktemp("report")
     pictures = [Image.open(Path(photographs.__file__).parent / f"{name}.png") for name in ("chelsea", "coffee")]
-    write_report(make_dataset(folder / "data", pictures), folder / "report.html")
+    write_report(make_dataset(folder / "data", pictures), folder / "report.html", FLOW)
     return folder / "report.html"
 
 

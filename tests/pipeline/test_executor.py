@@ -17,7 +17,7 @@ from pairloom.store.folder import Header, open_folder
 from pairloom.store.writing import only_writer
 from pipeline.config import RunConfig
 from pipeline.executor import Options, find_killers, run_stage
-from pipeline.stage import OPTIONAL, ORDER, load
+from pipeline.stage import load, names
 from pipeline.task import Places, Task
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
@@ -73,7 +73,7 @@ def test_a_cluster_by_address_writes_the_same_bytes_too(tmp_path: Path) -> None:
     assert hashes(tmp_path / "one") == hashes(tmp_path / "far")
 
 
-@pytest.mark.parametrize("name", [STAGE, *ORDER, *OPTIONAL])
+@pytest.mark.parametrize("name", [STAGE, *names()])
 def test_a_task_takes_its_stage_along_to_a_worker(name: str, tmp_path: Path) -> None:
     stage = load(name)
     task = Task(Places({}, tmp_path, tmp_path, tmp_path), stage, None, HEADER, tmp_path, "00000", "")

@@ -23,6 +23,7 @@ from pairloom.store.writing import Writer, write_shard
 from pipeline.cli import main
 from pipeline.verbs import texts as verb
 from schemas.texts import TEXTS
+from tests.inspection.synthetic import FLOW
 from tests.pairloom.loader.loading import WORDS, recipe, write_folder
 from tests.training import train
 from trainer import loop
@@ -50,7 +51,7 @@ def test_the_table_has_every_text_in_order_and_no_empty_one(listed: Path) -> Non
     table = open_folder(listed)
     assert table.complete
     assert [text for _, shard in table.tables() for text in shard["text"].to_pylist()] == [*LISTED, "niemand"]
-    assert lint(listed) == []
+    assert lint(listed, FLOW) == []
 
 
 def test_lists_longer_than_a_shard_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,7 @@ def test_lint_finds_an_empty_text(tmp_path: Path) -> None:
     writer.begin([])
     writer.record(write_shard(tmp_path, "00000", TEXTS.table(text=["a", " ", "b"], lang=["en", None, None])))
     writer.finish()
-    (problem,) = lint(tmp_path)
+    (problem,) = lint(tmp_path, FLOW)
     assert "the text is empty" in str(problem)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from pairloom.errors import ConfigError, InputError
 from pairloom.table import Blob, metadata
-from schemas.regions import REGIONS, REGIONS_METADATA
+from schemas.regions import REGIONS
 from stages.regions import Config, Tools, checkpoint_file, precision, process, resources, setup
 from stages.regions.extract import extract_one
 from stages.regions.select import Policy
@@ -43,7 +43,7 @@ def with_policy(tools: Tools, policy: Policy) -> Tools:
 def test_the_table_is_as_its_schema_says(table: pa.Table, tools: Tools) -> None:
     REGIONS.check(table, where="test")
     notes = metadata(table)
-    assert set(notes) == set(REGIONS_METADATA)
+    assert set(notes) == set(REGIONS.metadata)
     widths = {"feature_width": 1280, "prob_width": 16, "4": 4}
     for column in REGIONS.columns:
         if isinstance(column.type, Blob):
