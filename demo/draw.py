@@ -126,9 +126,9 @@ def load(path: Path) -> Demo:
         _check(demo)
     except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise InputError(
-            f"it is no description of a demo: {error}",
+            f"it is not a description of a demo: {error}",
             str(path),
-            "write it like demo/demo.yaml, or name a csv, tsv, txt, jsonl or parquet list (sample.urls)",
+            "write it like demo/demo.yaml, write demo for the one that ships, or name a list (sample.urls)",
         ) from error
     return demo
 

@@ -1,10 +1,11 @@
-"""The files of a demo's folder, and what is left of it for a list of the user's own; needs nothing that draws."""
+"""A demo: the description that ships, and the files of its folder, emptied for a list of one's own; draws nothing."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+DESCRIPTION = Path(__file__).with_name("demo.yaml")
 FOLDER, RULES, TRUTHS, QUESTIONS = "pictures", "server.json", "truth.parquet", "questions.json"
 
 

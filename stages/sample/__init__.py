@@ -9,18 +9,24 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from demo.folder import clear
+from demo.folder import DESCRIPTION, clear
 from formats.lists import read
 from stages.sample.settings import Config
 
-__all__ = ["Config", "is_demo", "read", "rows"]
+__all__ = ["Config", "description", "is_demo", "read", "rows"]
 
-DEMO = (".yaml", ".yml")
+DEMO = "demo"  # names the demo that ships, wherever pairloom is installed; ./demo is a folder of lists
+DESCRIPTIONS = (".yaml", ".yml")
 
 
 def is_demo(urls: str) -> bool:
-    """Whether this names a demo's description, and not a list."""
-    return Path(urls).suffix.lower() in DEMO
+    """Whether this names a demo or its description, and not a list."""
+    return urls == DEMO or Path(urls).suffix.lower() in DESCRIPTIONS
+
+
+def description(urls: str) -> Path:
+    """The description of a demo: the file of that path, or the one that ships."""
+    return DESCRIPTION if urls == DEMO else Path(urls)
 
 
 def rows(config: Config, folder: Path) -> pa.Table:
@@ -31,7 +37,7 @@ def rows(config: Config, folder: Path) -> pa.Table:
     if is_demo(config.urls):
         from demo.draw import draw  # needs the extra `demo`
 
-        return draw(Path(config.urls), folder)
+        return draw(description(config.urls), folder)
     table = pa.concat_tables(read(config.urls, config, config.rows_per_shard))
     clear(folder)
     return table

@@ -12,9 +12,9 @@ from pairloom.errors import ConfigError
 class Config(ListColumns):
     """Section `sample` of params.yaml."""
 
-    # a list (csv, tsv, txt, json, jsonl, parquet; .gz, .bz2, .xz, .zst too), a folder of them, or a demo; a path of
-    # this machine or of fsspec, such as s3://bucket/list.parquet
-    urls: str = "demo/demo.yaml"
+    # a list (csv, tsv, txt, json, jsonl, parquet; .gz, .bz2, .xz, .zst too), a folder of them; a path of this
+    # machine or of fsspec, such as s3://bucket/list.parquet; a demo's description; or "demo", the demo that ships
+    urls: str = "demo"
     rows_per_shard: int = 1000
 
     def __post_init__(self) -> None:
