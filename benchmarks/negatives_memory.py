@@ -23,7 +23,7 @@ from benchmarks.captions_text import made_up
 from stages.negatives import Config, growth, setup
 from stages.negatives.captions import table_of
 from stages.negatives.mining import mine_captions
-from stages.negatives.table import told
+from stages.negatives.table import negatives_at
 
 
 def peak() -> int:
@@ -47,7 +47,7 @@ def mine(folder: Path, queries: int) -> None:
     mine_captions(index, 0, rows[:10], config)  # compiles
     began = time.perf_counter()
     found = mine_captions(index, 0, rows, config)
-    told(index, found.places, found.similarities)
+    negatives_at(index, found.places, found.similarities)
     rate, size = len(rows) / (time.perf_counter() - began), sum(file.stat().st_size for file in folder.rglob("*.*"))
     print(f"mines {rate:,.0f} captions/s, peak {peak():,} MB, {size / 1e6:,.0f} of them the index, which workers share")
 

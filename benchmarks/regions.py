@@ -31,7 +31,7 @@ import torch
 from benchmarks.regions_networks import Way, pictures, runner, same_features
 from benchmarks.regions_parts import Parts, matmul_rate, operations
 from stages.regions.precision import multiplies
-from stages.regions.stored import Regions
+from stages.regions.stored import StoredRegions
 
 MB = 1 << 20
 
@@ -84,7 +84,7 @@ def measure(way: Way, options: argparse.Namespace) -> dict[str, Any]:
     return facts
 
 
-def _save(results: Sequence[Regions], path: Path) -> None:
+def _save(results: Sequence[StoredRegions], path: Path) -> None:
     arrays = {f"{name}{row}": getattr(one, name) for row, one in enumerate(results) for name in ("boxes", "features")}
     np.savez(path, **arrays)
 

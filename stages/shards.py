@@ -62,7 +62,7 @@ def inputs(config: Config) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Source:
+class InputShard:
     """One shard of the curated pairs, as the plan sees it."""
 
     name: str
@@ -85,18 +85,18 @@ def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
     return [planned for split in SPLITS for planned in _cut(shuffled, split, config)]
 
 
-def _source(corpus: Corpus, joined: Sequence[str], name: str, table: pa.Table) -> Source:
+def _source(corpus: Corpus, joined: Sequence[str], name: str, table: pa.Table) -> InputShard:
     size = sum(corpus.bytes(stage, name) for stage in joined)
-    return Source(name, tuple(table["image_id"].to_pylist()), size / max(table.num_rows, 1))
+    return InputShard(name, tuple(table["image_id"].to_pylist()), size / max(table.num_rows, 1))
 
 
-def _shuffle(window: Sequence[Source], rng: np.random.Generator) -> Iterator[tuple[Source, int]]:
+def _shuffle(window: Sequence[InputShard], rng: np.random.Generator) -> Iterator[tuple[InputShard, int]]:
     """(shard, row) of all rows of these shards in random order."""
     rows = [(source, row) for source in window for row in range(len(source.image_ids))]
     return (rows[i] for i in rng.permutation(len(rows)))
 
 
-def _cut(rows: Sequence[tuple[Source, int]], split: str, config: Config) -> Iterator[Planned]:
+def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> Iterator[Planned]:
     """The rows of this split in shards that end with the row that fills them."""
     chosen = [(source, row) for source, row in rows if split_of(source.image_ids[row], config) == split]
     ends = np.cumsum([source.row_bytes for source, _ in chosen])

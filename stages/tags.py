@@ -26,7 +26,7 @@ VERSION = 2
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TagRules:
     """How a system makes its tags; each number is Config's where that is not null."""
 
     min_score: float
@@ -37,11 +37,11 @@ class Recipe:
 
 
 RECIPES = {
-    "attribute+class": Recipe(0.2, True, 0.3, True, 50),
+    "attribute+class": TagRules(0.2, True, 0.3, True, 50),
     # Oscar's loader joins the class names in the file's order, which is by score: all of them, doubles too.
-    "oscar": Recipe(0.0, False, 0.0, False, 100),
-    "vinvl": Recipe(0.2, False, 0.0, False, 100),  # as Oscar, on what VinVL's detector keeps
-    "unimo": Recipe(0.35, False, 0.0, False, 100),  # its tag files are named after 0.35; at most 100
+    "oscar": TagRules(0.0, False, 0.0, False, 100),
+    "vinvl": TagRules(0.2, False, 0.0, False, 100),  # as Oscar, on what VinVL's detector keeps
+    "unimo": TagRules(0.35, False, 0.0, False, 100),  # its tag files are named after 0.35; at most 100
 }
 
 
@@ -67,9 +67,9 @@ class Config:
         if rules.max_tags < 1:
             raise ConfigError(f"tags.max_tags is {rules.max_tags}", "params.yaml", "set 1 or more")
 
-    def rules(self) -> Recipe:
+    def rules(self) -> TagRules:
         """The recipe with what is set here."""
-        own = {item.name: getattr(self, item.name) for item in fields(Recipe)}
+        own = {item.name: getattr(self, item.name) for item in fields(TagRules)}
         return replace(RECIPES[self.recipe], **{name: value for name, value in own.items() if value is not None})
 
 
@@ -77,7 +77,7 @@ class Config:
 class Tools:
     """The rules, and other words for the detector's names."""
 
-    rules: Recipe
+    rules: TagRules
     classes: Mapping[str, str]
     attributes: Mapping[str, str]
 
@@ -197,7 +197,7 @@ class Seen:
     text_ids: Ints
 
     @classmethod
-    def of(cls, regions: pa.Table, config: Recipe, words: Words) -> Seen:
+    def of(cls, regions: pa.Table, config: TagRules, words: Words) -> Seen:
         counts = regions["num_regions"].to_numpy().astype(np.int64)
         image = np.repeat(np.arange(regions.num_rows), counts)
         region = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -210,7 +210,7 @@ class Seen:
         text_ids = words.same_text(words.text_ids(class_ids[order], attribute_ids[order]))
         return cls(image[order], region[order], class_ids[order], attribute_ids[order], scores[order], text_ids)
 
-    def best(self, config: Recipe) -> tuple[Ints, Ints]:
+    def best(self, config: TagRules) -> tuple[Ints, Ints]:
         """Positions of the entries that become tags, in order, and how many entries each stands for."""
         kept = np.arange(len(self.image))
         counts = np.ones_like(kept)
@@ -240,7 +240,7 @@ def _known(ids: npt.NDArray[np.generic], names: list[str], what: str) -> Ints:
     return ids.astype(np.int64)
 
 
-def _attributes(regions: pa.Table, config: Recipe, words: Words, total: int) -> Ints:
+def _attributes(regions: pa.Table, config: TagRules, words: Words, total: int) -> Ints:
     """The attribute of each region, -1 where it is too unsure, has no name, or is not wanted."""
     if not config.with_attributes or not words.attributes:
         return np.full(total, -1)

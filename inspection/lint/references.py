@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from inspection.columns import Numbers, flat_list, ids, struct_field
 from inspection.dataset import Dataset
-from inspection.lint import crops, regions
+from inspection.lint import crops, region_checks
 from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard
 from inspection.tables import column_names, names, table_of
@@ -23,8 +23,8 @@ from schemas.negatives import NEGATIVE
 WORDS = {"negatives": "a negative", "similar": "a similar caption"}  # what one of such a column is called
 # (a rule, columns of the table that it holds for, and columns of one of its inputs)
 BESIDE: tuple[tuple[Callable[[Shard], None], tuple[str, ...], tuple[str, ...]], ...] = (
-    (regions.check_boxes_inside, ("num_regions", "boxes"), ("width", "height")),
-    (regions.check_tag_regions, ("tags",), ("num_regions", "class_ids")),
+    (region_checks.check_boxes_inside, ("num_regions", "boxes"), ("width", "height")),
+    (region_checks.check_tag_regions, ("tags",), ("num_regions", "class_ids")),
     (crops.check_patches_inside, ("patch_boxes",), ("width", "height")),
     (crops.check_pyramids_inside, ("pyramid_boxes",), ("width", "height")),
 )

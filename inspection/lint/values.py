@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inspection import columns
-from inspection.lint import crops, regions, rules
+from inspection.lint import crops, region_checks, rules
 from inspection.lint.problem import Findings, rebuild
 from inspection.lint.shard import Shard, repeat_rows
 from inspection.tables import table_of
@@ -23,10 +23,10 @@ HEAVY = ("image", "features")  # read alone, and only once
 RULES: tuple[tuple[Callable[[Shard], None], tuple[str, ...]], ...] = (
     (rules.check_urls, ("url", "checksum")),
     (rules.check_captions, ("image", "captions")),
-    (regions.check_regions, ("num_regions", "boxes", "prob_values")),
-    (regions.check_boxes_inside, ("image", "num_regions", "boxes")),
+    (region_checks.check_regions, ("num_regions", "boxes", "prob_values")),
+    (region_checks.check_boxes_inside, ("image", "num_regions", "boxes")),
     (rules.check_tags, ("tags",)),
-    (regions.check_tag_regions, ("tags", "num_regions", "class_ids")),
+    (region_checks.check_tag_regions, ("tags", "num_regions", "class_ids")),
     (rules.check_negatives, ("negatives", "short")),
     (rules.check_similar, ("similar",)),
     (rules.check_questions, ("qa",)),

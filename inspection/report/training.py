@@ -18,7 +18,7 @@ DIRECTIONS = (("text_to_image", "text to image"), ("image_to_text", "image to te
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainedRecipe:
     """One trained recipe for the page."""
 
     name: str
@@ -29,17 +29,17 @@ class Recipe:
     retrieval: list[dict[str, Any]] = field(default_factory=list)
 
 
-def recipes(metrics: Path | None, plots: Path | None) -> list[Recipe]:
+def recipes(metrics: Path | None, plots: Path | None) -> list[TrainedRecipe]:
     """Every recipe that has a metrics file train-<name>.json, by name. Raises InputError if one can't be read."""
     files = sorted(metrics.glob("train-*.json")) if metrics and metrics.is_dir() else []
     return [_recipe(file, plots / f"{file.stem}.csv" if plots else None) for file in files]
 
 
-def _recipe(file: Path, plot: Path | None) -> Recipe:
+def _recipe(file: Path, plot: Path | None) -> TrainedRecipe:
     found = _read(file)
     curve = _curve(plot) if plot and plot.is_file() else {}
     retrieval = found.get("retrieval") or {}
-    return Recipe(
+    return TrainedRecipe(
         name=file.stem.removeprefix("train-"),
         facts={name: found[name] for name in ("steps", "batch_size", "parameters", "seed") if name in found},
         series=list(curve),

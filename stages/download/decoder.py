@@ -72,9 +72,9 @@ def serve(connection: socket.socket, limits: Limits) -> None:
 
 def limit_memory(megabytes: int) -> None:
     """Let this process take `megabytes` more than it has; beyond that an allocation fails and the row with it."""
-    mine = Path("/proc/self/statm")
-    if mine.exists():  # elsewhere the limit on addresses means little
-        pages = int(mine.read_text().split()[0])
+    memory = Path("/proc/self/statm")
+    if memory.exists():  # elsewhere the limit on addresses means little
+        pages = int(memory.read_text().split()[0])
         most = pages * resource.getpagesize() + (megabytes << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 

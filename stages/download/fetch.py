@@ -143,10 +143,10 @@ class Fetcher:
             self._held -= counted
         return Fetched(bytes(body), kind or kind_of(bytes(body[:HEAD]), response))
 
-    async def _wait_for_memory(self, mine: int) -> None:
+    async def _wait_for_memory(self, size: int) -> None:
         """Let a body larger than its fair share wait while all bodies together are too many; its deadline runs on."""
         fair = self.manners.held_bytes // self.manners.connections
-        while self._held > self.manners.held_bytes and mine > fair:
+        while self._held > self.manners.held_bytes and size > fair:
             await asyncio.sleep(0.02)
 
 

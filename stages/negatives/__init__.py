@@ -21,7 +21,7 @@ from schemas.negatives import NEGATIVE, NEGATIVES
 from stages.contract import Before, Corpus
 from stages.negatives import growth
 from stages.negatives.captions import Array, captions_of, of_language
-from stages.negatives.growth import Told
+from stages.negatives.growth import Earlier
 from stages.negatives.inverted import Index, open_index
 from stages.negatives.lists import Lists, together, union
 from stages.negatives.mining import mine_captions
@@ -29,7 +29,7 @@ from stages.negatives.near import looks_like
 from stages.negatives.rule import Config
 from stages.negatives.standalone import mine
 from stages.negatives.summary import COUNTED, summarise
-from stages.negatives.table import lookup, offsets, told
+from stages.negatives.table import lookup, negatives_at, offsets
 
 INPUTS = ("curate",)
 OUTPUT = NEGATIVES
@@ -55,11 +55,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Tools:
-    """The settings, the opened index of each language in the order of their folders, and what was told before."""
+    """The settings, the opened index of each language by folder order, and the lists of an earlier run."""
 
     config: Config
     indexes: dict[str | None, Index]
-    told: Told
+    earlier: Earlier
 
 
 def index(corpus: Corpus, config: Config, folder: Path) -> None:
@@ -102,7 +102,7 @@ def setup(config: Config, folder: Path) -> Tools:
     """Map the indexes that `index` wrote into memory."""
     langs: list[str | None] = json.loads((folder / growth.LANGUAGES).read_text(encoding="utf-8"))
     indexes = {lang: open_index(folder / str(number), config) for number, lang in enumerate(langs)}
-    return Tools(config, indexes, Told.open(folder))
+    return Tools(config, indexes, Earlier.open(folder))
 
 
 def process(curate: pa.Table, tools: Tools) -> pa.Table:
@@ -119,7 +119,7 @@ def process(curate: pa.Table, tools: Tools) -> pa.Table:
 
 
 def _lists(curate: pa.Table, captions: pa.Table, tools: Tools) -> Iterator[Lists]:
-    before = tools.told.of(metadata(curate).get("shard", ""), curate)
+    before = tools.earlier.of(metadata(curate).get("shard", ""), curate)
     known = np.zeros(len(captions), np.bool_)
     known[before.rows] = True
     for number, (lang, own) in enumerate(tools.indexes.items()):
@@ -131,20 +131,20 @@ def _lists(curate: pa.Table, captions: pa.Table, tools: Tools) -> Iterator[Lists
             if new.any():
                 yield _mined(own, int(part), rows[new], numbers[new], tools.config)
             if old.any():
-                told_before = before.of(np.searchsorted(before.rows, rows[old]))
-                yield _grown(own, int(part), told_before, numbers[old], tools.config, tools.told.fresh.get(number))
+                lists_before = before.of(np.searchsorted(before.rows, rows[old]))
+                yield _grown(own, int(part), lists_before, numbers[old], tools.config, tools.earlier.fresh.get(number))
 
 
 def _mined(index: Index, part: int, rows: Array, numbers: Array, config: Config) -> Lists:
     """The lists of captions that have none yet."""
     found = mine_captions(index, part, numbers, config)
-    return Lists(rows, found.counts, told(index, found.places, found.similarities))
+    return Lists(rows, found.counts, negatives_at(index, found.places, found.similarities))
 
 
 def _grown(index: Index, part: int, before: Lists, numbers: Array, config: Config, fresh: int | None) -> Lists:
-    """Lists that were told before with what the part `fresh` adds to them; None: no caption of the language is new."""
+    """Lists of an earlier run with what the part `fresh` adds to them; None: no caption of the language is new."""
     if fresh is None:
         return before
     found = mine_captions(index, part, numbers, config, into=[fresh], known=before.last(config.top_k))
-    added = Lists(before.rows, found.counts, told(index, found.places, found.similarities))
+    added = Lists(before.rows, found.counts, negatives_at(index, found.places, found.similarities))
     return union(before, added, config.top_k)

@@ -29,7 +29,7 @@ class Captions:
 
     table: (
         pa.Table
-    )  # columns image_id, caption_index (uint16), text, and looks_like where near duplicates are told; one chunk
+    )  # columns image_id, caption_index (uint16), text, and looks_like where near duplicates are known; one chunk
     images: Array  # int32 (C,): number of the caption's image, in the order of the ids
     documents: Array  # int32 (C,): number of its normalised text, in the order of first appearance
     starts: Array  # int64 (D + 1,): document d is the text of the captions members[starts[d]:starts[d + 1]]

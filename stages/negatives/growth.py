@@ -28,7 +28,7 @@ from stages.negatives.inverted import finish, open_part, open_statistics, read, 
 from stages.negatives.lists import Lists, flat
 from stages.negatives.rule import Config
 
-LANGUAGES, SHARDS, FRESH, TOLD = "languages.json", "shards.json", "fresh.json", "told"
+LANGUAGES, SHARDS, FRESH, EARLIER = "languages.json", "shards.json", "fresh.json", "told"  # names on disk
 
 
 def write(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: Path) -> None:
@@ -72,7 +72,7 @@ def add(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: P
             ready = read(captions.take(pa.array(of_language(captions, lang))), config)
             save(folder / str(len(langs)), ready.statistics, finish(ready, config), [])
             langs.append(lang)
-    _link(before.table, folder / TOLD)
+    _link(before.table, folder / EARLIER)
     _note(folder, langs, hashes, fresh)
     return True
 
@@ -95,8 +95,8 @@ def _link(source: Path, target: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Told:
-    """The lists that a finished run had told before captions were added; `fresh` is the new part by language folder.
+class Earlier:
+    """The lists of a run that was finished before captions were added; `fresh` is the new part by language folder.
 
     After a full build there are none of either.
     """
@@ -105,12 +105,12 @@ class Told:
     fresh: dict[int, int]
 
     @classmethod
-    def open(cls, folder: Path) -> Told:
+    def open(cls, folder: Path) -> Earlier:
         fresh: dict[str, int] = json.loads((folder / FRESH).read_text(encoding="utf-8"))
-        return cls(folder / TOLD, {int(number): part for number, part in fresh.items()})
+        return cls(folder / EARLIER, {int(number): part for number, part in fresh.items()})
 
     def of(self, shard: str, images: pa.Table) -> Lists:
-        """The lists of those captions of these images (columns image_id, captions) that were told, by caption row."""
+        """The earlier lists of the captions of these images (columns image_id, captions), by caption row."""
         file = self.folder / f"{shard}.parquet"
         if not file.exists():
             return Lists.nothing()

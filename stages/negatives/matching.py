@@ -48,7 +48,7 @@ def same_text(source: Any, documents: Array, target: Any) -> Array:
     hashes = text_hashes(texts)
     found = np.minimum(np.searchsorted(target.hashes, hashes), len(target.hashes) - 1)
     alike = np.full(len(documents), -1)
-    # Two texts of one hash (2^-64 a pair) would be told apart, but only the first of the target's is looked at.
+    # Two texts of one hash (2^-64 a pair) would be distinguished, but only the first of the target's is looked at.
     likely = np.flatnonzero(target.hashes[found] == hashes)
     theirs = target.by_hash[found[likely]].astype(np.int64)
     equal = pc.equal(texts.take(pa.array(likely)), document_texts(target.captions, theirs)).to_numpy(False)

@@ -23,7 +23,7 @@ ROOMS = 1 << 21  # found documents a call may have to hold
 
 
 @dataclass(frozen=True)
-class Found:
+class Neighbours:
     """The hard negatives of some captions, one after the other."""
 
     counts: Array  # int64 (captions asked for,): how many each has
@@ -31,7 +31,7 @@ class Found:
     similarities: Array  # float32
 
     @classmethod
-    def nothing(cls, captions: int) -> Found:
+    def nothing(cls, captions: int) -> Neighbours:
         return cls(np.zeros(captions, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
 
@@ -43,24 +43,24 @@ def mine_captions(
     threads: int = 1,
     into: Sequence[int] | None = None,
     known: Array | None = None,
-) -> Found:
+) -> Neighbours:
     """The hard negatives of the captions of these numbers in this part, in their order.
 
     into: the parts that are searched, all if None. known: float32, for each caption a similarity below which nothing is
     of interest. threads changes the speed, never the result.
     """
-    found = Found.nothing(len(captions))
+    found = Neighbours.nothing(len(captions))
     least = np.full(len(captions), -1, np.float32) if known is None else known
     for number in range(len(index.parts)) if into is None else into:
         work = _Search(index, part, number, captions.astype(np.int64), config, least)
         here = _in_order(len(captions), _run(work.batch, work.batches, threads))
-        here = Found(here.counts, here.places + np.int32(index.bases[number]), here.similarities)
+        here = Neighbours(here.counts, here.places + np.int32(index.bases[number]), here.similarities)
         found = merged(found, here, index, config.top_k)
         least = np.maximum(least, _last(found, config.top_k))
     return found
 
 
-def merged(one: Found, other: Found, index: Index, top_k: int) -> Found:
+def merged(one: Neighbours, other: Neighbours, index: Index, top_k: int) -> Neighbours:
     """The best of both for each caption."""
     if not len(one.places) or not len(other.places):
         return other if len(other.places) else one
@@ -70,10 +70,10 @@ def merged(one: Found, other: Found, index: Index, top_k: int) -> Found:
     )
     counts, taken = merge(ours, theirs, top_k)
     places = np.concatenate([one.places, other.places])[taken]
-    return Found(counts, places, np.concatenate([one.similarities, other.similarities])[taken])
+    return Neighbours(counts, places, np.concatenate([one.similarities, other.similarities])[taken])
 
 
-def _last(found: Found, top_k: int) -> Array:
+def _last(found: Neighbours, top_k: int) -> Array:
     """The similarity of each caption's last negative if its list is full, else -1; float32."""
     ends = np.cumsum(found.counts)
     last = found.similarities[np.maximum(ends - 1, 0)] if len(found.similarities) else np.float32(-1)
@@ -113,7 +113,7 @@ class _Search:
         np.maximum.at(lost, row, np.where(barred[row] >= 0, shared[image], texts[image]))
         return barred, lost + self.config.top_k
 
-    def batch(self, number: int) -> tuple[Array, Found]:
+    def batch(self, number: int) -> tuple[Array, Neighbours]:
         """(which of the captions, their hard negatives)."""
         rows = slice(self.cuts[number], self.cuts[number + 1])
         asked = self.order[self.bounds[number] : self.bounds[number + 1]]
@@ -123,9 +123,11 @@ class _Search:
         heaps = search(self.target.postings, captions.sole, queries, self.scales, limits)
         members = Members(captions.images, captions.starts, captions.members, captions.sole)
         top_k = self.config.top_k
-        told = spread(heaps, queries.rooms, self.row[asked] - rows.start, self.images[asked], members, top_k)
-        kept = np.arange(top_k) < told[0][:, None]
-        return asked, Found(told[0], told[1][kept], told[2][kept])
+        counts, places, similarities = spread(
+            heaps, queries.rooms, self.row[asked] - rows.start, self.images[asked], members, top_k
+        )
+        kept = np.arange(top_k) < counts[:, None]
+        return asked, Neighbours(counts, places[kept], similarities[kept])
 
     def _queries(self, rows: slice) -> Queries:
         documents, postings = self.documents[rows], self.source.postings
@@ -148,7 +150,7 @@ def _cuts(wanted: Array) -> Array:
     return np.array(cuts)
 
 
-def _run(batch: Callable[[int], Any], batches: int, threads: int) -> Iterator[tuple[Array, Found]]:
+def _run(batch: Callable[[int], Any], batches: int, threads: int) -> Iterator[tuple[Array, Neighbours]]:
     if threads == 1:
         yield from map(batch, range(batches))
         return
@@ -156,9 +158,9 @@ def _run(batch: Callable[[int], Any], batches: int, threads: int) -> Iterator[tu
         yield from pool.map(batch, range(batches))
 
 
-def _in_order(num_captions: int, parts: Iterator[tuple[Array, Found]]) -> Found:
+def _in_order(num_captions: int, parts: Iterator[tuple[Array, Neighbours]]) -> Neighbours:
     """The parts' negatives in the order in which the captions were asked for."""
-    asked, founds = [np.empty(0, np.int64)], [Found.nothing(0)]
+    asked, founds = [np.empty(0, np.int64)], [Neighbours.nothing(0)]
     for part, found in parts:
         asked.append(part)
         founds.append(found)
@@ -169,4 +171,4 @@ def _in_order(num_captions: int, parts: Iterator[tuple[Array, Found]]) -> Found:
     by_caption = np.argsort(np.repeat(order, counts), kind="stable")
     sorted_counts = np.zeros(num_captions, np.int64)
     sorted_counts[order] = counts
-    return Found(sorted_counts, places[by_caption], similarities[by_caption])
+    return Neighbours(sorted_counts, places[by_caption], similarities[by_caption])

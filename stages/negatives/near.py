@@ -20,9 +20,9 @@ def looks_like(shards: Mapping[str, pa.Table], max_distance: int) -> dict[str, p
     kept = near_kept(phashes.astype(np.uint64), max_distance)
     places = pa.array(np.where(kept < 0, np.arange(len(kept)), kept))
     ids = pa.chunked_array([chunk for table in shards.values() for chunk in table["image_id"].chunks], pa.binary(16))
-    alike, start, told = ids.take(places), 0, {}
+    alike, start, with_looks = ids.take(places), 0, {}
     for name, table in shards.items():
         own = alike.slice(start, len(table)).combine_chunks()
-        told[name] = table.drop_columns("phash").append_column("looks_like", own)
+        with_looks[name] = table.drop_columns("phash").append_column("looks_like", own)
         start += len(table)
-    return told
+    return with_looks

@@ -14,7 +14,7 @@ from stages.negatives.captions import in_order, languages, of_language, position
 from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions
 from stages.negatives.rule import Config
-from stages.negatives.table import listed, negative_fields, told
+from stages.negatives.table import listed, negative_fields, negatives_at
 
 SLICE = 1 << 17  # captions whose negatives are in memory at a time
 
@@ -36,7 +36,7 @@ def mine(
         texts, ids = pa.array(captions, pa.large_string()), pa.array(image_ids, pa.string())
     except UnicodeEncodeError as error:
         raise InputError(
-            f"a text is no valid Unicode: {error}", "stages.negatives.mine", "clean the captions first (stages.curate)"
+            f"a text is not valid Unicode: {error}", "stages.negatives.mine", "clean the captions first (stages.curate)"
         ) from error
     known = pa.array(langs, pa.string()) if langs is not None else pa.nulls(len(ids), pa.string())
     mined = Mined.of_columns(ids, texts, known, config or Config())
@@ -92,7 +92,7 @@ class Mined:
             found = mine_captions(self.indexes[number], 0, self.numbers[rows][asked], self.config, threads)
             counts[asked] = found.counts
             order.append(np.repeat(asked, found.counts))
-            negatives.append(told(self.indexes[number], found.places, found.similarities))
+            negatives.append(negatives_at(self.indexes[number], found.places, found.similarities))
         together = pa.concat_arrays(negatives).take(pa.array(np.argsort(np.concatenate(order), kind="stable")))
         own = self.captions.slice(rows.start, len(counts)).select(["image_id", "caption_index"])
         short = pa.array((self.config.top_k - counts).astype(np.uint16))

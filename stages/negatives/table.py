@@ -1,4 +1,4 @@
-"""Between tables and the index: find a table's captions in it, and tell what was found as Arrow structs."""
+"""Between tables and the index: find a table's captions in it, and give what was found as Arrow structs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _in_part(part: Part, wanted: Array, indexes: Array) -> tuple[Array, Array]:
     return (known[numbers] == wanted) & (there[numbers] == indexes), numbers
 
 
-def told(index: Index, places: Array, similarities: Array) -> pa.StructArray:
+def negatives_at(index: Index, places: Array, similarities: Array) -> pa.StructArray:
     """The captions at these places as negatives, with these similarities."""
     image_ids, indexes, texts = (one_chunk(column) for column in _rows(index, places).columns)
     arrays = [image_ids, indexes, texts.cast(pa.string()), pa.array(similarities)]

@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
-class Network:
+class PatchNetwork:
     """A network without its classifier, and how it wants its pixels: (value − mean) / std, RGB from 0 to 255."""
 
     layers: nn.Module
@@ -44,7 +44,7 @@ class Network:
         return vectors
 
 
-def load(name: str, checkpoint: str | None, device: str) -> Network:
+def load(name: str, checkpoint: str | None, device: str) -> PatchNetwork:
     """The network in eval mode on the device. Raises InputError if its weights do not fit, ConfigError on the rest."""
     path = weights(checkpoint)
     digest = sha256(path)
@@ -53,9 +53,9 @@ def load(name: str, checkpoint: str | None, device: str) -> Network:
         layers = backbone.fold(nn.Sequential(*backbone.imagenet_network().parts()))
         mean, std = backbone.PIXEL_MEAN, backbone.PIXEL_STD
         width = backbone.FEATURE_WIDTH
-        return Network(_placed(layers, placed), width, (mean, mean, mean), (std, std, std), digest, placed)
+        return PatchNetwork(_placed(layers, placed), width, (mean, mean, mean), (std, std, std), digest, placed)
     layers, width = _torchvision(name, path)
-    return Network(_placed(layers, placed), width, IMAGENET_MEAN, IMAGENET_STD, digest, placed)
+    return PatchNetwork(_placed(layers, placed), width, IMAGENET_MEAN, IMAGENET_STD, digest, placed)
 
 
 def _placed(layers: nn.Module, device: str) -> nn.Module:

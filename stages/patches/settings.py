@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pairloom.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to import: only `setup` and `process` do
-    from stages.patches.networks import Network
+    from stages.patches.networks import PatchNetwork
 
 STARTER = "efficientnet-lite0"
 
@@ -50,6 +50,6 @@ class Config:
 class Tools:
     """The loaded network, and what the shards say about it."""
 
-    network: Network
+    network: PatchNetwork
     config: Config
     metadata: Mapping[str, str]

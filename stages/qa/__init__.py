@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from schemas.qa import QA, QUESTION
 from stages.contract import Corpus
-from stages.qa.config import Config, Source
+from stages.qa.config import Config, QuestionFile
 from stages.qa.gathering import Gathered, gather, opened
 
 INPUTS = ("curate",)
@@ -23,7 +23,7 @@ VERSION = 1
 ASKED_BY = {"qa": "qa.sources: [{file: QUESTIONS.json}]"}
 SCOPE = "all"  # which questions find no image, and which answers are frequent, depends on every shard
 
-__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "Source", "index", "process", "setup", "summary"]
+__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "QuestionFile", "index", "process", "setup", "summary"]
 
 
 def resources(config: Config) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from pairloom.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class QuestionFile:
     """One published file of questions; docs/qa.md has the forms."""
 
     file: str
@@ -41,7 +41,7 @@ class Source:
 class Config:
     """Section `qa` of params.yaml."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[QuestionFile, ...]
     # What names an image, whatever its folder and ending: the last part of its `url`, or of this key of `extra`.
     match: str = "url"
     # Answers as VQA's evaluation compares them: without capitals, articles and marks; "two" is "2".

@@ -8,7 +8,7 @@ from typing import Any
 
 from pairloom.errors import InputError
 from stages.qa.answers import Answers, of_label, of_ten
-from stages.qa.config import Source
+from stages.qa.config import QuestionFile
 from stages.qa.records import records
 
 HEADER = ("info", "task_type", "data_type", "data_subtype", "license")  # of VQA's files, beside the list
@@ -34,7 +34,7 @@ class Asked:
 class Reading:
     """What is known of a file while it is read."""
 
-    source: Source
+    source: QuestionFile
     annotations: Mapping[str, Answers] = field(default_factory=dict)  # of VQA, by question id
     subset: str = ""  # of VQA: train2014 …
     where: str = ""
@@ -52,7 +52,7 @@ class Reading:
         return found
 
 
-def read(source: Source, word: Callable[[str], str]) -> Iterator[Asked]:
+def read(source: QuestionFile, word: Callable[[str], str]) -> Iterator[Asked]:
     """The questions of a file in its order. Raises InputError, with file, entry and cure, where it is of no known form.
 
     word: how an answer is written before ten people's are compared.
@@ -80,7 +80,7 @@ def _form_of(record: Any, reading: Reading) -> Callable[[str | int, Any, Reading
     raise InputError(f"{given}, which is none of the known forms", reading.where, f"known are {FORMS}")
 
 
-def _annotations(source: Source, word: Callable[[str], str]) -> dict[str, Answers]:
+def _annotations(source: QuestionFile, word: Callable[[str], str]) -> dict[str, Answers]:
     """VQA's answers by question id."""
     reading, found = Reading(source), {}
     for key, record in records(str(source.annotations), ("annotations",)):

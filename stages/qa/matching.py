@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pairloom.errors import InputError
 from stages.contract import Corpus
-from stages.qa.config import Config, Source
+from stages.qa.config import Config, QuestionFile
 from stages.qa.records import records
 
 ENDING = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
@@ -42,7 +42,7 @@ def stem(name: str) -> str:
     return ENDING.sub("", PurePosixPath(name.strip()).name)
 
 
-def names(source: Source) -> dict[str, str] | None:
+def names(source: QuestionFile) -> dict[str, str] | None:
     """The user's own names of a source's images, by their id there. Raises InputError."""
     if source.names is None:
         return None
@@ -55,7 +55,7 @@ def names(source: Source) -> dict[str, str] | None:
     return found
 
 
-def called(image: str, source: Source, own: Mapping[str, str] | None) -> str:
+def called(image: str, source: QuestionFile, own: Mapping[str, str] | None) -> str:
     """The name by which a question's image is looked for; empty if the user's own names lack it."""
     if own is not None:
         return own.get(image, "")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch and detectron2 take seconds to import: only `setup` a
     from stages.regions.contract import Network
     from stages.regions.extract import Engine
     from stages.regions.pictures import Unreadable
-    from stages.regions.stored import Regions
+    from stages.regions.stored import StoredRegions
 
 INPUTS = ("curate",)
 OUTPUT = REGIONS
@@ -173,7 +173,7 @@ def look(
     from stages.regions.extract import extract
     from stages.regions.stored import as_columns
 
-    kept: list[tuple[dict[str, Any], Regions]] = []
+    kept: list[tuple[dict[str, Any], StoredRegions]] = []
     rejects: list[Reject] = []
     for row, seen in zip(rows, extract(bodies, tools.engine), strict=True):
         problem = why_not(seen, tools)
@@ -186,7 +186,7 @@ def look(
     return REGIONS.table(metadata=tools.metadata, **own, **columns), quarantine("regions", rejects)
 
 
-def why_not(seen: Regions | Unreadable, tools: Tools) -> tuple[str, str] | None:
+def why_not(seen: StoredRegions | Unreadable, tools: Tools) -> tuple[str, str] | None:
     """(reason, detail) for the quarantine, if this picture's row cannot be stored."""
     from stages.regions.pictures import Unreadable
     from stages.regions.stored import bad_value

@@ -1,4 +1,4 @@
-"""What the stage asks of a detector, whatever its family: `Network`, and `Found`, its answer for one picture.
+"""What the stage asks of a detector, whatever its family: `Network`, and `Detections`, its answer for one picture.
 
 A family is a module stages/regions/<family>.py with
 
@@ -25,7 +25,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
-class Found:
+class Detections:
     """What a detector says about the proposals of one picture, before selection. Tensors on the network's device.
 
     Order is the proposals', best objectness first. Ties in selection are broken by it.
@@ -65,7 +65,7 @@ class Network(Protocol):
     def scale(self, picture_size: tuple[int, int], prepared_size: tuple[int, int]) -> tuple[float, float]:
         """(sx, sy): factors from pixels of the resized picture (height, width) to the stored one's (height, width)."""
 
-    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
+    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """One answer a picture; all are of one prepared size, on the network's device, as `prepare` made them.
 
         picture_sizes: (height, width) of the stored pictures: caffe's least size of a proposal is in their pixels.

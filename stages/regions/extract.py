@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stages.regions.contract import Found, Network
+from stages.regions.contract import Detections, Network
 from stages.regions.pictures import Prepared, Unreadable, ahead, prepare
 from stages.regions.select import Policy
-from stages.regions.stored import Regions, Storage, regions_of
+from stages.regions.stored import Storage, StoredRegions, regions_of
 
 WAITING_BYTES = 256 << 20  # prepared pictures that wait for others of their size
 BATCHES_AT_ONCE = 3  # on a GPU
@@ -40,9 +40,9 @@ class Engine:
     threads: int = 1  # that decode and resize
 
 
-def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[Regions | Unreadable]:
+def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[StoredRegions | Unreadable]:
     """What is seen in each picture, in their order; `bodies` read their encoded bytes, one that cannot says why."""
-    network, results = engine.network, dict[int, Regions | Unreadable]()
+    network, results = engine.network, dict[int, StoredRegions | Unreadable]()
     readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(bodies), engine.threads), results)
     batches, look = by_size(readable, engine.batch), Look(engine)
     # On a CPU one batch keeps all threads busy, and the next would only crowd it out.
@@ -52,7 +52,7 @@ def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[Regio
 
 
 def _only_prepared(
-    pictures: Iterable[Prepared | Unreadable], results: dict[int, Regions | Unreadable]
+    pictures: Iterable[Prepared | Unreadable], results: dict[int, StoredRegions | Unreadable]
 ) -> Iterator[Prepared]:
     for picture in pictures:
         if isinstance(picture, Unreadable):
@@ -90,9 +90,9 @@ class Look:
         if on_gpu(engine):
             torch.cuda.synchronize(engine.device)  # the weights were made ready in the default stream
 
-    def __call__(self, batch: list[Prepared]) -> dict[int, Regions]:
+    def __call__(self, batch: list[Prepared]) -> dict[int, StoredRegions]:
         """A batch that the GPU cannot hold is halved, and so are those after it."""
-        regions, rest = dict[int, Regions](), batch
+        regions, rest = dict[int, StoredRegions](), batch
         with torch.inference_mode(), own_stream(self.engine):
             while rest:
                 part = rest[: self.most]
@@ -106,7 +106,7 @@ class Look:
                 print(f"regions: {said}", file=sys.stderr)
         return regions
 
-    def _detect(self, batch: list[Prepared]) -> list[Found] | None:
+    def _detect(self, batch: list[Prepared]) -> list[Detections] | None:
         """The network's answers, or None if there is not the memory for so many pictures at once."""
         images = stacked([picture.image for picture in batch], self.engine)
         try:
@@ -117,7 +117,7 @@ class Look:
         torch.cuda.empty_cache()  # outside of `except`, where the error's frames still hold what they had
         return None
 
-    def _regions(self, batch: list[Prepared], found: list[Found]) -> dict[int, Regions]:
+    def _regions(self, batch: list[Prepared], found: list[Detections]) -> dict[int, StoredRegions]:
         network, policy, storage = self.engine.network, self.engine.policy, self.engine.storage
         return {
             picture.row: regions_of(one, picture.size, network, policy, storage)
@@ -163,7 +163,7 @@ def on_gpu(engine: Engine) -> bool:
     return engine.device.startswith("cuda")
 
 
-def extract_one(picture: Image.Image, engine: Engine) -> Regions:
+def extract_one(picture: Image.Image, engine: Engine) -> StoredRegions:
     """The regions of one RGB picture in memory."""
     with torch.inference_mode():
         return Look(engine)([Prepared(0, (picture.height, picture.width), engine.network.prepare(picture))])[0]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pairloom.errors import ConfigError
-from stages.regions.contract import Found, Network
+from stages.regions.contract import Detections, Network
 from stages.regions.select import Policy, select
 
 Array = npt.NDArray[Any]
@@ -32,7 +32,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Regions:
+class StoredRegions:
     """One picture's regions, best first; shapes and units as in schemas/regions.py."""
 
     size: tuple[int, int]  # (height, width) of the stored picture
@@ -61,7 +61,9 @@ FLOATS = (
 )
 
 
-def regions_of(found: Found, size: tuple[int, int], network: Network, policy: Policy, storage: Storage) -> Regions:
+def regions_of(
+    found: Detections, size: tuple[int, int], network: Network, policy: Policy, storage: Storage
+) -> StoredRegions:
     """The regions that the policy keeps, with boxes in pixels of the stored picture of this size (height, width)."""
     scale = np.array(network.scale(size, found.size) * 2, np.float32)
     boxes = on_host(found.boxes)
@@ -72,7 +74,7 @@ def regions_of(found: Found, size: tuple[int, int], network: Network, policy: Po
     attribute_ids, attribute_scores = best_attribute(found.attributes(rows, classes))
     prob_values, prob_ids = found.probs_NC[rows].topk(min(storage.prob_width, found.probs_NC.shape[1]), dim=1)
     background = 1 - found.probs_NC[rows].sum(dim=1)
-    return Regions(
+    return StoredRegions(
         size=size,
         boxes=in_picture(on_host(own) * scale, size),
         class_ids=kept.classes_K,
@@ -88,7 +90,7 @@ def regions_of(found: Found, size: tuple[int, int], network: Network, policy: Po
     )
 
 
-def grid_features(found: Found, side: int) -> Array:
+def grid_features(found: Detections, side: int) -> Array:
     if found.grid is None:
         raise ConfigError("this detector has no grid features", "regions.grid_side", "set it to 0")
     return on_host(found.grid(side))
@@ -113,7 +115,7 @@ def on_host(tensor: Tensor) -> Array:
     return array
 
 
-def bad_value(regions: Regions, feature_dtype: str = "<f2") -> str | None:
+def bad_value(regions: StoredRegions, feature_dtype: str = "<f2") -> str | None:
     """Which value is NaN, infinite or beyond its column, if any is."""
     for name in FLOATS:
         values = getattr(regions, name)
@@ -127,7 +129,7 @@ def bad_value(regions: Regions, feature_dtype: str = "<f2") -> str | None:
     return None
 
 
-def as_columns(kept: list[Regions]) -> Mapping[str, Any]:
+def as_columns(kept: list[StoredRegions]) -> Mapping[str, Any]:
     """The columns of the regions table that say what was seen."""
     blobs = {name: [getattr(regions, name) for regions in kept] for name in ("class_ids", "attribute_ids", "prob_ids")}
     blobs |= {name: [getattr(regions, name) for regions in kept] for name in FLOATS}

@@ -20,7 +20,7 @@ from stages.regions.published.settings import Attributes, FasterRCNN
 from stages.regions.published.sparing import Cells, SparingBlocks, distinct, spares
 
 
-class Pool(nn.Module):
+class RegionPool(nn.Module):
     """Cuts each region out of the map that suits its size, on a grid of equal cells."""
 
     def __init__(self, settings: FasterRCNN) -> None:

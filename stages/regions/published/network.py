@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.regions.contract import Found, Precision, pooled_grid
+from stages.regions.contract import Detections, Precision, pooled_grid
 from stages.regions.precision import cast, warn_if_slow
 from stages.regions.published import backbone, boxes, picture
-from stages.regions.published.heads import AttributeHead, Pool, Predictor, Res5Head, TwoLayerHead
+from stages.regions.published.heads import AttributeHead, Predictor, RegionPool, Res5Head, TwoLayerHead
 from stages.regions.published.rpn import ProposalNetwork
 from stages.regions.published.settings import FasterRCNN
 
@@ -31,7 +31,7 @@ class PublishedDetector(nn.Module):
         self.regions_at_once = 300  # memory of the head's activations: about 5 MB a region with a dilated res5
         self.backbone = backbone.build(settings.backbone)
         self.rpn = ProposalNetwork(settings)
-        self.pool = Pool(settings)
+        self.pool = RegionPool(settings)
         self.head = (Res5Head if settings.regions.head == "res5" else TwoLayerHead)(settings)
         self.predictor = Predictor(settings)
         self.attributes = None
@@ -57,7 +57,7 @@ class PublishedDetector(nn.Module):
         return [self.head.enter(each) for each in self.backbone(x).values()]
 
     @torch.inference_mode()
-    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
+    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """What is in prepared pictures of one size; picture_sizes: (height, width) of the stored pictures."""
         height, width = images_N3HW.shape[-2:]
         maps = self.maps(images_N3HW)
@@ -82,7 +82,7 @@ class PublishedDetector(nn.Module):
         parts = [self.head(self.pool(maps, some)) for some in rois_R5.split(self.regions_at_once)]
         return torch.cat([part[0] for part in parts]).float(), torch.cat([part[1] for part in parts]).float()
 
-    def _found(self, size: tuple[int, int], proposals_R4: Tensor, head_RD: Tensor, features_RD: Tensor) -> Found:
+    def _found(self, size: tuple[int, int], proposals_R4: Tensor, head_RD: Tensor, features_RD: Tensor) -> Detections:
         settings = self.settings
         logits_RC1 = self.predictor.cls_score(head_RD).float()
         probs_RC = logits_RC1.softmax(dim=1)[:, :-1]
@@ -90,7 +90,7 @@ class PublishedDetector(nn.Module):
         if settings.boxes == "regressed":
             moved = self.predictor.boxes(head_RD, proposals_R4, settings)
             regions = boxes.clip(moved, size, settings.box_rule)
-        return Found(
+        return Detections(
             size=size,
             proposals_N4=proposals_R4,
             boxes=regions,

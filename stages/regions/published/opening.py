@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from pairloom.errors import InputError
-from stages.regions.contract import Found, Precision
+from stages.regions.contract import Detections, Precision
 from stages.regions.published import backbone, picture, store
 from stages.regions.published.network import PublishedDetector, shapes
 from stages.regions.published.settings import FasterRCNN
@@ -33,7 +33,7 @@ class PublishedNetwork:
     def scale(self, picture_size: tuple[int, int], prepared_size: tuple[int, int]) -> tuple[float, float]:
         return picture.scale_back(picture_size, prepared_size, self.model.settings.input)
 
-    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
+    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         return self.model.detect(images_N3HW, picture_sizes)
 
 

@@ -115,7 +115,7 @@ class Proposals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regions:
+class RegionFeatures:
     """From a proposal to its feature."""
 
     pool: Literal["roi-pool", "roi-align-legacy", "roi-align"]  # legacy: without the shift by half a pixel
@@ -154,7 +154,7 @@ class FasterRCNN:
     input: Input
     backbone: Backbone
     proposals: Proposals
-    regions: Regions
+    regions: RegionFeatures
     classes: int  # without background
     agnostic: bool = False  # one box a proposal instead of one a class
     box_rule: BoxRule

@@ -18,7 +18,7 @@ from stages.regions.published.settings import (
     Input,
     Proposals,
     Published,
-    Regions,
+    RegionFeatures,
     Suppression,
     Vocabulary,
 )
@@ -131,9 +131,9 @@ def _proposals(cfg: Any, pyramid: bool) -> Proposals:
     )
 
 
-def _regions(cfg: Any, pyramid: bool) -> Regions:
+def _regions(cfg: Any, pyramid: bool) -> RegionFeatures:
     head = cfg.MODEL.ROI_BOX_HEAD
-    return Regions(
+    return RegionFeatures(
         pool=POOLS[head.POOLER_TYPE],
         pool_size=head.POOLER_RESOLUTION,
         samples=head.POOLER_SAMPLING_RATIO,

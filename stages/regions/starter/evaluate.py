@@ -29,7 +29,7 @@ from demo.things import CLASSES, glyphs
 from stages.regions import Config, Tools, setup
 from stages.regions.extract import extract_one
 from stages.regions.pictures import decode
-from stages.regions.stored import Regions
+from stages.regions.stored import StoredRegions
 from stages.regions.suppression import iou
 
 STREAM = 20_261_125  # not the one of train_starter
@@ -43,7 +43,7 @@ def scene(seed: int) -> Scene:
     return compose(rng, glyphs(), backgrounds(SAMPLE), SIZES[seed % len(SIZES)])
 
 
-def detect(picture: Image.Image, tools: Tools) -> Regions:
+def detect(picture: Image.Image, tools: Tools) -> StoredRegions:
     return extract_one(picture, tools.engine)
 
 
@@ -66,7 +66,7 @@ class Score:
         return {name: round(value, 3) for name, value in shares.items()}
 
 
-def score(scenes: list[Scene], results: list[Regions], tools: Tools, min_score: float) -> Score:
+def score(scenes: list[Scene], results: list[StoredRegions], tools: Tools, min_score: float) -> Score:
     """Best region first, each takes the true box it overlaps most among those of its class that are free."""
     counts = np.zeros(5, int)
     for one, regions in zip(scenes, results, strict=True):
@@ -89,7 +89,7 @@ def _iou(one: Any, other: Any) -> float:
     return float(iou(np.array([one, other]))[0, 1])
 
 
-def average_precision(scenes: list[Scene], results: list[Regions]) -> dict[str, float]:
+def average_precision(scenes: list[Scene], results: list[StoredRegions]) -> dict[str, float]:
     """COCO's mean average precision over the starter's own classes, by pycocotools."""
     truth = [
         {"id": 0, "image_id": n, "category_id": CLASSES.index(thing.name), **_xywh(thing.box), "iscrowd": 0}
@@ -130,7 +130,7 @@ def photographs() -> list[Path]:
     return sorted((path for path in files if not path.name.startswith(NOT_PICTURES)), key=lambda path: path.name)
 
 
-def words_for(regions: Regions, tools: Tools) -> list[str]:
+def words_for(regions: StoredRegions, tools: Tools) -> list[str]:
     """Attribute, class and score of the regions from min_score on."""
     network = tools.engine.network
     rows = np.flatnonzero(regions.class_scores >= tools.engine.policy.min_score)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.models import EfficientNet_B0_Weights
 
 from stages.regions.catalogue import Detector
-from stages.regions.contract import Found, Precision, pooled_grid
+from stages.regions.contract import Detections, Precision, pooled_grid
 from stages.regions.d2 import Instances
 from stages.regions.precision import refuse_low, set_tf32
 from stages.regions.starter import checkpoint
@@ -63,7 +63,7 @@ class StarterNetwork:
     def scale(self, picture_size: tuple[int, int], prepared_size: tuple[int, int]) -> tuple[float, float]:
         return picture_size[1] / prepared_size[1], picture_size[0] / prepared_size[0]
 
-    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
+    def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """The heads ask one picture at a time: forty proposals fill no machine, and the picture is asked as a whole."""
         images = self.model.preprocess_image([{"image": image} for image in images_N3HW])
         maps = self.model.backbone(images.tensor)
@@ -71,7 +71,7 @@ class StarterNetwork:
         answers, _ = self.model.roi_heads(images, maps, proposals)
         return [self._named(*pair) for pair in zip(answers, maps["c4"].split(1), strict=True)]
 
-    def _named(self, answer: Instances, map_1CHW: Tensor) -> Found:
+    def _named(self, answer: Instances, map_1CHW: Tensor) -> Detections:
         """One picture's proposals in words of the combined vocabulary."""
         things_NV, others_NV = combined(answer.class_probs, answer.imagenet_probs, self.words)
         sure = others_NV >= self.spec.imagenet_score
@@ -79,7 +79,7 @@ class StarterNetwork:
         best_N1 = scores_NV.argmax(dim=1, keepdim=True)
         thing_N = (things_NV >= scores_NV / 2).gather(1, best_N1)[:, 0]  # most of its score is from the own classes
         attributes_NA = torch.where(thing_N[:, None], answer.thing_attributes, answer.other_attributes)
-        return Found(
+        return Detections(
             size=answer.image_size,
             proposals_N4=answer.proposal_boxes.tensor,
             # The box head has learned the detector's own classes alone, so any other thing keeps its proposal's box.

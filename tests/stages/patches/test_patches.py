@@ -80,7 +80,7 @@ def published() -> nn.Module:
     return nn.Sequential(*imagenet_network().parts())
 
 
-def by_itself(one: Image.Image, network: networks.Network) -> Array:
+def by_itself(one: Image.Image, network: networks.PatchNetwork) -> Array:
     """The vector of one crop, through the classifier as published, not folded, one crop a batch."""
     pixels = (torch.from_numpy(np.array(one)).permute(2, 0, 1)[None].float() - 127) / 128
     with torch.inference_mode():

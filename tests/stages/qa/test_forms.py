@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pairloom.errors import ConfigError, InputError
-from stages.qa import Config, Source
+from stages.qa import Config, QuestionFile
 from stages.qa.answers import merged, normalised, of_ten, published, vocabulary
 from stages.qa.forms import Asked, read
 from stages.qa.records import records
@@ -29,7 +29,7 @@ def written(folder: Path, content: Any, name: str = "file.json", **options: Any)
 
 
 def asked(folder: Path, content: Any, **source: Any) -> list[Asked]:
-    return list(read(Source(file=written(folder, content), **source), str.strip))
+    return list(read(QuestionFile(file=written(folder, content), **source), str.strip))
 
 
 @FILES
@@ -199,11 +199,11 @@ def test_the_vocabulary_has_the_most_frequent_first_and_none_too_rare(tmp_path: 
 )
 def test_a_rule_for_names_that_gives_none_is_refused(source: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"qa.sources"):
-        Source(file="q.json", **source)
+        QuestionFile(file="q.json", **source)
 
 
 def test_settings_that_cannot_be_meant_are_refused() -> None:
-    one = Source(file="q.json")
+    one = QuestionFile(file="q.json")
     for wrong in ({"sources": ()}, {"sources": (one, one)}, {"sources": (one,), "max_answers": 0}):
         with pytest.raises(ConfigError):
             Config(**wrong)

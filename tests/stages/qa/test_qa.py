@@ -18,7 +18,7 @@ from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
 from schemas.pairs import PAIRS
-from stages.qa import Config, Source
+from stages.qa import Config, QuestionFile
 from stages.qa.matching import name_of, stem
 
 
@@ -50,7 +50,7 @@ def write_questions(path: Path, asked: list[tuple[str, str, str]]) -> str:
     return str(path)
 
 
-def few(*sources: Source, match: str = "url") -> Config:
+def few(*sources: QuestionFile, match: str = "url") -> Config:
     """For files of so few questions."""
     return Config(sources=sources, match=match, min_answer_count=1)
 
@@ -88,7 +88,7 @@ def test_every_question_is_at_its_image_or_in_quarantine_with_the_reason(
         else:
             reason = "no-image" if name not in images else "several-images"
             left_out.append((str(number), reason if text else "no-question"))
-    config = Config(sources=(Source(file=file),), min_answer_count=1)
+    config = Config(sources=(QuestionFile(file=file),), min_answer_count=1)
     if not any(expected.values()):
         with pytest.raises(InputError, match="no question found its image"):
             made(data, config)
@@ -109,7 +109,7 @@ def test_answers_are_normalised_counted_over_all_shards_and_named_in_each(tmp_pa
         ("a", "5", "odd"),
         ("a", "6", ""),
     ]
-    config = Config(sources=(Source(file=write_questions(tmp_path / "q.json", asked)),), min_answer_count=2)
+    config = Config(sources=(QuestionFile(file=write_questions(tmp_path / "q.json", asked)),), min_answer_count=2)
     done = made(tmp_path, config)
     assert done.summary == {"images": 2, "questions": 6, "answered": 5, "sources": {"lxmert": 6}}
     for name, table in open_folder(tmp_path / "qa").tables():
@@ -130,24 +130,24 @@ def test_a_collection_an_own_name_and_a_column_of_the_list_tell_images_apart(tmp
     ])  # fmt: skip
     one = write_questions(tmp_path / "one.json", [("1", "genome's?", "yes")])
     two = write_questions(tmp_path / "two.json", [("b c", "both?", "no")])
-    made(tmp_path, few(Source(file=one, of="genome"), Source(file=two, image="folder/{}.jpeg")))
+    made(tmp_path, few(QuestionFile(file=one, of="genome"), QuestionFile(file=two, image="folder/{}.jpeg")))
     assert told(tmp_path) == ({0: [], 1: ["genome's?"], 2: ["both?"]}, [])
     own = tmp_path / "names.json"
     own.write_text('{"1": "17"}')
-    made(tmp_path, few(Source(file=one, names=str(own)), Source(file=two, names=str(own)), match="id"))
+    made(tmp_path, few(QuestionFile(file=one, names=str(own)), QuestionFile(file=two, names=str(own)), match="id"))
     assert told(tmp_path) == ({0: ["genome's?"], 1: [], 2: []}, [("0", "no-image")])
     own.write_text('["17"]')
     with pytest.raises(InputError, match="write one object of texts"):
-        made(tmp_path, Config(sources=(Source(file=one, names=str(own)),), match="id"))
+        made(tmp_path, Config(sources=(QuestionFile(file=one, names=str(own)),), match="id"))
 
 
 def test_no_match_at_all_shows_a_name_of_each_side(tmp_path: Path) -> None:
     write_pairs(tmp_path, [{"url": "http://host/COCO_train2014_000000000009.jpg"}])
     file = write_questions(tmp_path / "q.json", [("9", "who?", "I")])
     with pytest.raises(InputError, match="one asks for '9', while an image is called 'COCO_train2014_000000000009'"):
-        made(tmp_path, Config(sources=(Source(file=file),)))
+        made(tmp_path, Config(sources=(QuestionFile(file=file),)))
     with pytest.raises(InputError, match=r"no image has a name by qa\.match: number"):
-        made(tmp_path, Config(sources=(Source(file=file),), match="number"))
+        made(tmp_path, Config(sources=(QuestionFile(file=file),), match="number"))
 
 
 def test_files_without_a_frequent_answer_are_refused(tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_files_without_a_frequent_answer_are_refused(tmp_path: Path) -> None:
     ):
         file = write_questions(tmp_path / "q.json", [("a", "1", answer)])
         with pytest.raises(InputError, match=told_so):
-            made(tmp_path, Config(sources=(Source(file=file),)))
+            made(tmp_path, Config(sources=(QuestionFile(file=file),)))
 
 
 def test_more_images_find_what_was_left_out(tmp_path: Path) -> None:
     file = write_questions(tmp_path / "q.json", [("a", "1", "x"), ("b", "2", "x")])
-    one = few(Source(file=file))
+    one = few(QuestionFile(file=file))
     write_pairs(tmp_path, [{"url": "http://host/a.png"}])
     made(tmp_path, one)
     assert told(tmp_path) == ({0: ["1"]}, [("1", "no-image")])
@@ -214,7 +214,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers(tmp_path: Path) -> Non
         data = tmp_path / str(workers)
         write_pairs(data, *([{"url": f"http://host/{n}.png"}] for n in range(5)))
         run = {"cluster": "local", "workers": workers} if workers > 1 else {}
-        made(data, Config(sources=(Source(file=file),)), **run)
+        made(data, Config(sources=(QuestionFile(file=file),)), **run)
         folders = (data / "qa", data / "quarantine" / "qa")
         sums.append([path.read_bytes() for folder in folders for path in sorted(folder.glob("*.parquet"))])
     assert sums[0] == sums[1]

@@ -17,7 +17,7 @@ from stages.regions.extract import extract
 from stages.regions.importing import adding
 from stages.regions.published import store
 from stages.regions.published.opening import open_published
-from stages.regions.stored import Regions
+from stages.regions.stored import StoredRegions
 from tests.stages.regions.pictures import png
 from tests.stages.regions.published import checkpoints
 from tests.stages.regions.published.families import FAMILIES, small
@@ -33,13 +33,13 @@ def bodies(pictures: list[Image.Image]) -> list[bytes]:
     return [png(each) for each in (*turned, one, other)]
 
 
-def run(tools: Tools, bodies: list[bytes]) -> list[Regions]:
+def run(tools: Tools, bodies: list[bytes]) -> list[StoredRegions]:
     found = extract([lambda body=body: body for body in bodies], tools.engine)  # type: ignore[misc]
-    assert all(isinstance(one, Regions) for one in found)
+    assert all(isinstance(one, StoredRegions) for one in found)
     return found  # type: ignore[return-value]
 
 
-def assert_same(some: list[Regions], others: list[Regions], features: float) -> None:
+def assert_same(some: list[StoredRegions], others: list[StoredRegions], features: float) -> None:
     for one, other in zip(some, others, strict=True):
         assert one.class_ids.tolist() == other.class_ids.tolist()
         assert one.attribute_ids.tolist() == other.attribute_ids.tolist()

@@ -21,11 +21,11 @@ from pairloom.table import Array, Blob, metadata
 from pipeline.config import as_json
 from schemas.regions import REGIONS
 from stages.regions import Config, Tools, process, tools_of
-from stages.regions.contract import Found
+from stages.regions.contract import Detections
 from stages.regions.extract import Engine, by_size, extract
 from stages.regions.pictures import Prepared, Unreadable, ahead, decode
 from stages.regions.starter.network import StarterNetwork
-from stages.regions.stored import Regions
+from stages.regions.stored import StoredRegions
 from tests.stages.regions.pictures import pairs_of, png
 
 
@@ -34,7 +34,7 @@ def configured(tools: Tools, **settings: Any) -> Tools:
     return tools_of(tools.engine.network, "starter", Config(device="cpu", **settings), 16)
 
 
-def extracted(encoded: list[bytes], engine: Engine) -> list[Regions | Unreadable]:
+def extracted(encoded: list[bytes], engine: Engine) -> list[StoredRegions | Unreadable]:
     return extract([lambda body=body: body for body in encoded], engine)  # type: ignore[misc]  # a lambda with a default
 
 
@@ -55,8 +55,8 @@ def crowd(pictures: list[Image.Image]) -> list[bytes]:
 def test_a_batch_gives_what_single_pictures_give(tools: Tools, crowd: list[bytes]) -> None:
     single, batched = extracted(crowd, tools.engine), extracted(crowd, configured(tools, batch=2).engine)
     for one, other in zip(single, batched, strict=True):
-        assert isinstance(one, Regions)
-        assert isinstance(other, Regions)
+        assert isinstance(one, StoredRegions)
+        assert isinstance(other, StoredRegions)
         assert one.class_ids.tolist() == other.class_ids.tolist()
         assert np.allclose(one.boxes, other.boxes, atol=1e-2)
         assert np.allclose(one.features, other.features, atol=1e-3)
@@ -135,7 +135,7 @@ class Small:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
-    def detect(self, images: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Found]:
+    def detect(self, images: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         self.asked.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
@@ -153,8 +153,8 @@ def test_out_of_memory_halves_the_batch_says_so_and_loses_nothing(
     assert small.asked == [5, 2, 2, 1]
     assert "5 pictures at once, going on with 2" in capsys.readouterr().err
     for one, other in zip(extracted(same_size[:3], tools.engine), found[:3], strict=True):
-        assert isinstance(one, Regions)
-        assert isinstance(other, Regions)
+        assert isinstance(one, StoredRegions)
+        assert isinstance(other, StoredRegions)
         assert np.allclose(one.features, other.features, atol=1e-3)
 
 
@@ -253,7 +253,7 @@ def test_memory_is_bounded_by_the_resized_picture(tools: Tools) -> None:
         image = tools.engine.network.prepare(Image.new("RGB", size))
         assert image.nbytes <= 3 * 512 * 320
         (regions,) = extracted([png(Image.new("RGB", size))], tools.engine)
-        assert isinstance(regions, Regions)
+        assert isinstance(regions, StoredRegions)
         assert len(regions.boxes) >= 1
 
 

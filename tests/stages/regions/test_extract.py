@@ -13,11 +13,11 @@ from stages.regions import Tools
 from stages.regions.extract import extract_one
 from stages.regions.pictures import decode
 from stages.regions.starter.network import combined, vocabulary
-from stages.regions.stored import Regions
+from stages.regions.stored import StoredRegions
 from tests.stages.regions.pictures import png
 
 
-def run(picture: Image.Image, tools: Tools) -> Regions:
+def run(picture: Image.Image, tools: Tools) -> StoredRegions:
     return extract_one(picture, tools.engine)
 
 

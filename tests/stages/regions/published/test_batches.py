@@ -12,7 +12,7 @@ from stages.regions.importing import adding
 from stages.regions.published import store
 from stages.regions.published.opening import PublishedNetwork, open_published
 from stages.regions.select import POLICIES
-from stages.regions.stored import Regions, Storage
+from stages.regions.stored import Storage, StoredRegions
 from tests.stages.regions.pictures import png
 from tests.stages.regions.published import checkpoints
 from tests.stages.regions.published.families import FAMILIES, small
@@ -49,11 +49,11 @@ def bodies() -> list[bytes]:
     ]
 
 
-def run(network: PublishedNetwork, bodies: list[bytes], batch: int) -> list[Regions]:
+def run(network: PublishedNetwork, bodies: list[bytes], batch: int) -> list[StoredRegions]:
     engine = Engine(network, POLICIES["vmb-100"], Storage(4, "<f4"), batch=batch)
     found = extract([lambda body=body: body for body in bodies], engine)  # type: ignore[misc]  # a lambda's default
-    assert all(isinstance(one, Regions) for one in found)
-    return [one for one in found if isinstance(one, Regions)]
+    assert all(isinstance(one, StoredRegions) for one in found)
+    return [one for one in found if isinstance(one, StoredRegions)]
 
 
 def test_a_batch_says_what_single_pictures_say_also_when_regions_are_cut_in_parts(

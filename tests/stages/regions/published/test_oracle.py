@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from stages.regions import Config, catalogue, resources
-from stages.regions.contract import Found
+from stages.regions.contract import Detections
 from stages.regions.importing import adding
 from stages.regions.published import store
 from stages.regions.published.opening import PublishedNetwork, open_published
@@ -75,7 +75,7 @@ def network(
     return opened
 
 
-def detect(network: PublishedNetwork, picture: Image.Image) -> Found:
+def detect(network: PublishedNetwork, picture: Image.Image) -> Detections:
     device = next(network.model.parameters()).device
     (found,) = network.detect(network.prepare(picture)[None].to(device), [(picture.height, picture.width)])
     on_host: dict[str, Any] = {name: part.cpu() for name, part in vars(found).items() if isinstance(part, torch.Tensor)}

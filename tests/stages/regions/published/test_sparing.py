@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
 from stages.regions.published import backbone
-from stages.regions.published.heads import Pool, Res5Head
+from stages.regions.published.heads import RegionPool, Res5Head
 from stages.regions.published.settings import FasterRCNN
 from stages.regions.published.sparing import Winograd, distinct
 from tests.stages.regions.published.families import BUTD, D2_R101, VINVL_X152, Family
@@ -65,7 +65,7 @@ def test_regions_that_overlap_share_their_cells() -> None:
 def test_a_sparing_head_gives_the_plain_ones_features(family: Family, less: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     entry: FasterRCNN = settings_of(family, tmp_path)
-    head, pool = Res5Head(entry).requires_grad_(False).eval(), Pool(entry)
+    head, pool = Res5Head(entry).requires_grad_(False).eval(), RegionPool(entry)
     for value in head.state_dict().values():
         value.add_(torch.rand_like(value) * 0.1)
     backbone.fold(head)
