@@ -44,7 +44,7 @@ tables have the name of their shard in their schema's metadata, as `shard` (not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -100,12 +100,91 @@ class Planned:
 
 
 class Stage(Protocol):
-    """The module interface that mypy holds every stage to."""
+    """The module of a stage; tests/stages/test_contract.py assigns each to it, and to the parts below that it has."""
 
-    INPUTS: tuple[str, ...]
+    @property
+    def INPUTS(self) -> tuple[str, ...]: ...  # noqa: N802  # a module's constant
+
     OUTPUT: Table
     VERSION: int
     Config: type[Any]
 
-    setup: Callable[..., Any]  # (config, folder) -> tools
-    process: Callable[..., Result]  # (one table for each of INPUTS, tools)
+    def setup(self, config: Any, folder: Path, /) -> Any: ...
+
+    @property
+    def process(self) -> Callable[..., Result]: ...
+
+
+class Asking(Protocol):
+    """Its settings may ask for further inputs."""
+
+    def inputs(self, config: Any, /) -> tuple[str, ...]: ...
+
+
+class Sparing(Protocol):
+    """It reads some columns of an input and no others."""
+
+    @property
+    def COLUMNS(self) -> Mapping[str, Sequence[str]]: ...  # noqa: N802  # a module's constant
+
+
+class Scoped(Protocol):
+    """Its shard N depends on more than shard N of its inputs."""
+
+    @property
+    def SCOPE(self) -> Scope: ...  # noqa: N802  # a module's constant
+
+
+class Indexing(Protocol):
+    """It reads the whole corpus once."""
+
+    def index(self, corpus: Corpus, config: Any, folder: Path, /) -> None: ...
+
+
+class Growing(Indexing, Protocol):
+    """It can make the index of a list that has only grown from the one before."""
+
+    def grow(self, corpus: Corpus, config: Any, folder: Path, before: Before, /) -> bool: ...
+
+
+class Planning(Protocol):
+    """It cuts shards anew."""
+
+    def plan(self, corpus: Corpus, config: Any, /) -> Sequence[Planned]: ...
+
+
+class Resourceful(Protocol):
+    """Files outside the tables decide its result."""
+
+    def resources(self, config: Any, /) -> Sequence[Path]: ...
+
+
+class Summing(Protocol):
+    """It says more of its table than counts."""
+
+    def summary(self, corpus: Corpus, /) -> dict[str, Any]: ...
+
+
+class Checking(Protocol):
+    """It refuses to have kept too little."""
+
+    def check(self, counts: Counts, config: Any, rejects: Iterable[pa.Table], /) -> None: ...
+
+
+class Overlapping(Protocol):
+    """A worker has several of its shards in work at once."""
+
+    OVERLAP: int
+
+
+class Merging(Protocol):
+    """No image comes twice in its table, whatever its input holds."""
+
+    DISTINCT: bool
+
+
+class Advising(Protocol):
+    """Columns of its table are null unless a setting asks for them."""
+
+    @property
+    def ASKED_BY(self) -> Mapping[str, str]: ...  # noqa: N802  # a module's constant

@@ -18,13 +18,13 @@ from pairloom.layout import FEATURE_DTYPE
 from pairloom.table import Array, Blob, Column, metadata
 from schemas.regions import REGIONS
 from schemas.shards import JOINED, SHARDS
-from stages.contract import Corpus, Planned
+from stages.contract import Corpus, Planned, Scope
 from stages.rejects import Reject, quarantine
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
 VERSION = 5
-SCOPE = "all"
+SCOPE: Scope = "all"
 SPLITS = ("train", "val")
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pairloom.errors import RunError
 from pairloom.table import metadata
 from schemas.pairs import CAPTION, PAIRS
-from stages.contract import Corpus, Counts
+from stages.contract import Corpus, Counts, Scope
 from stages.curate import exclude
 from stages.curate.config import Config
 from stages.curate.deciding import decide
@@ -20,12 +20,24 @@ from stages.curate.decisions import NOTHING, Decisions, image_sizes, keys
 from stages.curate.rules import Verdict, judge
 from stages.rejects import Reject, quarantine
 
-__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "check", "index", "process", "resources", "setup"]
+__all__ = [
+    "DISTINCT",
+    "INPUTS",
+    "OUTPUT",
+    "SCOPE",
+    "VERSION",
+    "Config",
+    "check",
+    "index",
+    "process",
+    "resources",
+    "setup",
+]
 
 INPUTS = ("download",)
 OUTPUT = PAIRS
 VERSION = 3
-SCOPE = "before"
+SCOPE: Scope = "before"
 DISTINCT = True  # equal pictures are merged
 
 

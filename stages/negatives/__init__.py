@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pairloom.table import metadata
 from schemas.negatives import NEGATIVE, NEGATIVES
-from stages.contract import Before, Corpus
+from stages.contract import Before, Corpus, Scope
 from stages.negatives import growth
 from stages.negatives.captions import Array, captions_of, of_language
 from stages.negatives.growth import Earlier
@@ -35,7 +35,7 @@ INPUTS = ("curate",)
 OUTPUT = NEGATIVES
 VERSION = 3
 COLUMNS = {"curate": ("image_id", "captions")}
-SCOPE = "all"
+SCOPE: Scope = "all"
 
 __all__ = [
     "COLUMNS",

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.qa import QA, QUESTION
-from stages.contract import Corpus
+from stages.contract import Corpus, Scope
 from stages.qa.config import Config, QuestionFile
 from stages.qa.gathering import Gathered, gather, opened
 
@@ -21,9 +21,22 @@ INPUTS = ("curate",)
 OUTPUT = QA
 VERSION = 1
 ASKED_BY = {"qa": "qa.sources: [{file: QUESTIONS.json}]"}
-SCOPE = "all"  # which questions find no image, and which answers are frequent, depends on every shard
+SCOPE: Scope = "all"  # which questions find no image, and which answers are frequent, depends on every shard
 
-__all__ = ["INPUTS", "OUTPUT", "SCOPE", "VERSION", "Config", "QuestionFile", "index", "process", "setup", "summary"]
+__all__ = [
+    "ASKED_BY",
+    "INPUTS",
+    "OUTPUT",
+    "SCOPE",
+    "VERSION",
+    "Config",
+    "QuestionFile",
+    "index",
+    "process",
+    "resources",
+    "setup",
+    "summary",
+]
 
 
 def resources(config: Config) -> tuple[Path, ...]:

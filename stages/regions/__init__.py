@@ -18,7 +18,7 @@ from stages.regions.select import POLICIES, Policy
 from stages.rejects import Reject, quarantine
 
 if TYPE_CHECKING:  # torch and detectron2 take seconds to import: only `setup` and `process` do
-    from stages.regions.contract import Network
+    from stages.regions.contract import Family, Network
     from stages.regions.extract import Engine
     from stages.regions.pictures import Unreadable
     from stages.regions.stored import StoredRegions
@@ -93,13 +93,14 @@ def checkpoint_file(config: Config) -> Path:
     """The weights that this configuration uses."""
     if config.checkpoint is not None:
         return Path(config.checkpoint)
-    path: Path = family(config).checkpoint_file(catalogue.load(config.detector))
-    return path
+    return family(config).checkpoint_file(catalogue.load(config.detector))
 
 
-def family(config: Config) -> Any:
-    """The module that knows this detector's family (stages/regions/contract.py)."""
-    return importlib.import_module(f"stages.regions.{catalogue.load(config.detector).family}")
+def family(config: Config) -> Family:
+    """The module that knows this detector's family."""
+    module: Any = importlib.import_module(f"stages.regions.{catalogue.load(config.detector).family}")
+    found: Family = module
+    return found
 
 
 def resources(config: Config) -> tuple[Path, ...]:

@@ -1,12 +1,7 @@
 """What the stage asks of a detector, whatever its family: `Network`, and `Detections`, its answer for one picture.
 
-A family is a module stages/regions/<family>.py with
-
-    load(spec, path) -> Network                 the detector of the catalogue's entry `spec` with the weights at `path`
-    checkpoint_file(spec) -> Path               the weights that are used where none are named
-    files(spec, path) -> tuple[Path, ...]       all files that decide what it says, for the fingerprint
-
-and the catalogue's entry names it (`family`). extract.py and the stage itself know no family.
+A family is a module or package of stages/regions that is a `Family`; the catalogue's entry names it (`family`).
+extract.py and the stage itself know no family.
 
 Letters: N proposals, K chosen ones, C object classes without background, A attributes, D feature width, H W pixels.
 """
@@ -15,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import torch.nn.functional as F
 from PIL import Image
@@ -70,3 +66,16 @@ class Network(Protocol):
 
         picture_sizes: (height, width) of the stored pictures: caffe's least size of a proposal is in their pixels.
         """
+
+
+class Family(Protocol):
+    """The module of a family. `spec` is the catalogue's entry, of the family's own type."""
+
+    def load(self, spec: Any, path: Path, /) -> Network:
+        """The detector of this entry with the weights at `path`, on the CPU."""
+
+    def checkpoint_file(self, spec: Any, /) -> Path:
+        """The weights that are used where none are named."""
+
+    def files(self, spec: Any, path: Path, /) -> tuple[Path, ...]:
+        """All files that decide what it says, for the fingerprint."""

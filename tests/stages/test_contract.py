@@ -1,0 +1,67 @@
+"""Each stage fits stages/contract.py: mypy checks the assignments, a test that no stage and no part is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import pytest
+
+from pipeline.stage import names
+from stages import contract, curate, download, negatives, patches, qa, regions, shards, similar, tags
+from stages.folder import regions as folder_regions
+from stages.regions import published, starter
+from stages.regions.contract import Family
+
+STAGES: tuple[contract.Stage, ...] = (
+    *(curate, download, negatives, patches, qa, regions, shards, similar, tags),
+    folder_regions,  # `pairloom extract` runs it by its dotted name
+)
+ASKING: tuple[contract.Asking, ...] = (shards,)
+SPARING: tuple[contract.Sparing, ...] = (negatives, similar)
+SCOPED: tuple[contract.Scoped, ...] = (curate, negatives, qa, shards, similar)
+INDEXING: tuple[contract.Indexing, ...] = (curate, negatives, qa, similar)
+GROWING: tuple[contract.Growing, ...] = (negatives,)
+PLANNING: tuple[contract.Planning, ...] = (shards,)
+RESOURCEFUL: tuple[contract.Resourceful, ...] = (curate, patches, qa, regions, tags, folder_regions)
+SUMMING: tuple[contract.Summing, ...] = (negatives, qa, similar)
+CHECKING: tuple[contract.Checking, ...] = (curate, download)
+OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
+MERGING: tuple[contract.Merging, ...] = (curate,)
+ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
+
+FAMILIES: tuple[Family, ...] = (published, starter)
+
+
+def test_every_stage_is_checked() -> None:
+    checked = {cast(ModuleType, module).__name__ for module in STAGES}
+    assert checked == {*(f"stages.{name}" for name in names()), "stages.folder.regions"}
+
+
+@pytest.mark.parametrize(
+    ("part", "having"),
+    [
+        ("inputs", ASKING),
+        ("COLUMNS", SPARING),
+        ("SCOPE", SCOPED),
+        ("index", INDEXING),
+        ("grow", GROWING),
+        ("plan", PLANNING),
+        ("resources", RESOURCEFUL),
+        ("summary", SUMMING),
+        ("check", CHECKING),
+        ("OVERLAP", OVERLAPPING),
+        ("DISTINCT", MERGING),
+        ("ASKED_BY", ADVISING),
+    ],
+)
+def test_every_stage_with_an_optional_part_is_checked(part: str, having: tuple[object, ...]) -> None:
+    assert {module for module in STAGES if hasattr(module, part)} == set(having)
+
+
+def test_every_family_of_detectors_is_checked() -> None:
+    folder = Path(regions.__file__).parent
+    sources = {file: file.read_text(encoding="utf-8") for file in (*folder.glob("*.py"), *folder.glob("*/__init__.py"))}
+    loading = {file for file, text in sources.items() if "\ndef load(" in text and "\ndef checkpoint_file(" in text}
+    assert loading == {Path(cast(ModuleType, family).__file__ or "") for family in FAMILIES}
