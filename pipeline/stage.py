@@ -19,7 +19,6 @@ import stages
 from inspection.flow import Flow, StageFacts
 from pairloom.errors import ConfigError
 from pairloom.table import Table
-from schemas.shards import JOINED
 from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
 
 ASSIGNED = re.compile(r"^(INPUTS|OUTPUT)\b[^=\n]*=", re.MULTILINE)
@@ -85,6 +84,8 @@ def wanted(shards: Any) -> tuple[str, ...]:
 
 def flow() -> Flow:
     """All stages as inspection sees them; `shards` may read every table that a setting of it asks for."""
+    from schemas.shards import JOINED  # which imports all schemas: not for `--help`
+
     loaded = {name: load(name) for name in names()}
     reads = {name: stage.always for name, stage in loaded.items()}
     last = tuple(table.name for table in JOINED if table.name in loaded)
