@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REINSTALL = "run `make venv` in the checkout, or `pip install -c constraints.txt -e '.[all,dev]'` in your environment"
+EXTRAS = ("regions", "train", "demo", "dvc", "sql")  # what `all` brings
 GIB = 1024**3
 NONE = "none"
 MIN_FREE_GIB = 2  # the demo writes under 0.2; a full disk shows much later, and worse
@@ -71,21 +72,27 @@ def python() -> Check:
 
 
 def packages() -> list[Check]:
-    """Each package that pairloom's own metadata asks for: there, and in the range asked for."""
+    """Each package that pairloom's own metadata asks for: there, and in the range asked for; those of extras once."""
     try:
         requires = importlib.metadata.requires("pairloom") or []
     except importlib.metadata.PackageNotFoundError:
         return [Check(topic="packages", name="pairloom", found="not installed", ok=False, cure=REINSTALL)]
-    wanted = [Requirement(line) for line in requires]
-    return [package(one) for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wanted = [one for one in map(Requirement, requires) if one.name != "pairloom"]
+    found: dict[str, Check] = {}
+    for extra in ("", *EXTRAS):
+        for one in wanted:
+            if one.marker is None or one.marker.evaluate({"extra": extra}):
+                found.setdefault(one.name, package(one, extra if one.marker else ""))
+    return list(found.values())
 
 
-def package(wanted: Requirement) -> Check:
-    """One package against the range that is asked for."""
+def package(wanted: Requirement, extra: str = "") -> Check:
+    """One package against the range that is asked for; that of an extra may be missing."""
     try:
         found = importlib.metadata.version(wanted.name)
     except importlib.metadata.PackageNotFoundError:
-        return Check(topic="packages", name=wanted.name, found="not installed", ok=False, cure=REINSTALL)
+        cure = f"install pairloom[{extra}]" if extra else REINSTALL
+        return Check(topic="packages", name=wanted.name, found="not installed", ok=False, required=not extra, cure=cure)
     ok = wanted.specifier.contains(found, prereleases=True)
     shown = found if ok else f"{found}, but {wanted.specifier} is needed"
     return Check(topic="packages", name=wanted.name, found=shown, ok=ok, cure="" if ok else REINSTALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def test_everything_that_is_missing_comes_with_a_cure() -> None:
 def test_a_package_is_there_and_in_its_range_or_is_named_with_a_cure(wanted: str, ok: bool, found: str) -> None:
     check = doctor.package(Requirement(wanted))
     assert (check.ok, check.found, bool(check.cure)) == (ok, found, not ok)
+
+
+def test_a_package_of_an_extra_may_be_missing_and_its_extra_is_the_cure() -> None:
+    check = doctor.package(Requirement("no-such-package-of-ours>=1"), "regions")
+    assert (check.ok, check.required, check.cure) == (False, False, "install pairloom[regions]")
+    assert doctor.package(Requirement("numpy<1"), "regions").required  # a wrong version does harm, an absent one none
+
+
+def test_the_extras_that_are_looked_at_are_those_of_all() -> None:
+    project = tomllib.loads((doctor.CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (every,) = project["optional-dependencies"]["all"]
+    assert Requirement(every).extras == set(doctor.EXTRAS)
 
 
 def test_a_torchvision_whose_operators_do_not_load_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
