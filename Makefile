@@ -37,8 +37,9 @@ demo: $(INSTALLED) ## take the sample through every stage: pictures to shards to
 	@echo "report:  $(CURDIR)/data/report/index.html"
 	@echo "shards:  $(CURDIR)/data/shards"
 
+# A process a core, each with whole files, so that what a module sets up is set up once. ARGS="-n 0 ..." does without.
 test: $(INSTALLED) ## run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -155,7 +155,7 @@ def test_the_ten_lines_of_the_documentation_train_on_two_ranks(tmp_path: Path) -
     script = text.partition("```python\n# train_ddp.py\n")[2].partition("```")[0]
     assert len([line for line in script.splitlines() if line.strip() and "import" not in line]) <= 10
     (tmp_path / "train_ddp.py").write_text(script, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29541"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, "train_ddp.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
