@@ -146,7 +146,7 @@ def _check(demo: Demo) -> None:
     ]
     for name, used, known in words:
         if used - known:
-            raise ValueError(f"{name} {sorted(used - known)[0]!r} is none of {', '.join(sorted(known))}")
+            raise ValueError(f"{name} {sorted(used - known)[0]!r} is not one of {', '.join(sorted(known))}")
     if len(set(demo.scenes.things)) <= MAX_THINGS:  # a question about what is not there needs one more than are
         raise ValueError(f"things names {len(set(demo.scenes.things))}; name at least {MAX_THINGS + 1}")
 

@@ -94,7 +94,7 @@ def _bytes(text: str, number: int) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise ValueError(f"line {number} holds no base64: {error}") from error
+        raise ValueError(f"line {number} does not hold base64: {error}") from error
 
 
 def read_npz(path: Path) -> Iterator[Golden]:

@@ -104,7 +104,9 @@ def read(path: Path) -> Iterator[Line]:
                 yield _parse(text.rstrip("\r\n").split("\t"))
             except (ValueError, binascii.Error) as error:
                 raise InputError(
-                    f"this is no line of LXMERT's TSV: {error}", f"{path}, line {number}", "see formats/lxmert_tsv.py"
+                    f"this is not a line of LXMERT's TSV: {error}",
+                    f"{path}, line {number}",
+                    "see formats/lxmert_tsv.py",
                 ) from error
 
 

@@ -89,7 +89,7 @@ def _overview(table: dict[str, Any]) -> tuple[str, ...]:
 def _detail(table: dict[str, Any]) -> str:
     lines = [
         f"{table['path']}: table {table['table']} v{table['table_version']}"
-        + ("" if table["complete"] else "  INTERRUPTED: run the stage again, it goes on where it was"),
+        + ("" if table["complete"] else "  INTERRUPTED: run the stage again to resume it"),
         f"  written by   stage {table['stage']} v{table['stage_version']}, pairloom {table['pairloom'] or 'unknown'}",
         f"  shards       {table['shards']:,}, {size(table['bytes'])}",
         f"  rows         {table['rows']:,} of {table['rows_in']:,}, {table['left_out']:,} left out",

@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _fail(missing, arguments.json)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: finished shards are kept; the same command goes on from here", file=sys.stderr)
+        print("interrupted: finished shards are kept; the same command resumes from here", file=sys.stderr)
         return 130
     _print(result, arguments.json)
     return int(result.exit_code)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    print("terminated: finished shards are kept; the same command goes on from here", file=sys.stderr)
+    print("terminated: finished shards are kept; the same command resumes from here", file=sys.stderr)
     raise SystemExit(128 + number)
 
 

@@ -42,7 +42,7 @@ def read_params(path: Path) -> dict[str, Any]:
             "name a parameter file with --params, or run where params.yaml is",
         ) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"it is not valid YAML: {error}", str(path), "mend the line it names") from error
+        raise ConfigError(f"it is not valid YAML: {error}", str(path), "correct the line it names") from error
     if not isinstance(params, dict) or not all(isinstance(section, dict) for section in params.values()):
         raise ConfigError("it should hold one mapping a stage", str(path), "see the params.yaml that pairloom ships")
     return params

@@ -53,7 +53,7 @@ def _refuse_bug(stage: LoadedStage, failures: list[BaseException], rows: int) ->
             f"stage {stage.name} fails on most rows of a shard; the last error is\n"
             + "".join(traceback.format_exception(failures[-1])),
             where=f"stages/{stage.name}",
-            fix="this is no bad row: check the settings and the installation (`pairloom doctor`), or report the bug",
+            fix="no single row is the cause: check the settings, run `pairloom doctor`, or report the bug",
         ) from failures[-1]
 
 

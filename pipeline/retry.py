@@ -66,7 +66,7 @@ def _spool(task: Task, urls: Folder, pairs: Folder, rejects: Folder, reasons: Co
         raise StoreError(
             f"shard {name} does not hold the rows of its list",
             str(pairs.path),
-            "run `pairloom stage download --redo`, or `pairloom download` again, to make it anew",
+            "run `pairloom stage download --redo`, or `pairloom download` again, to make it again",
         )
     with Spool(task.folder / PARTIAL / name) as spool:
         for key, (outcome, picture) in known.items():

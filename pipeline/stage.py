@@ -106,7 +106,7 @@ def _after_inputs(wanted: Iterable[str], reads: Mapping[str, Sequence[str]]) -> 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
             circle = " → ".join((*above, name))
-            raise ConfigError(f"stages read each other in a circle: {circle}", "stages/", "mend the INPUTS of one")
+            raise ConfigError(f"stages read each other in a circle: {circle}", "stages/", "correct the INPUTS of one")
         for needed in reads[name]:
             if needed in reads and needed not in found:
                 visit(needed, (*above, name))

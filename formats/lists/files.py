@@ -117,9 +117,7 @@ def _system(name: str) -> tuple[Any, str]:
     try:
         system, path = fsspec.core.url_to_fs(name)
     except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is missing
-        raise InputError(
-            f"there is no way to it: {error}", name, "correct the name, or install that package"
-        ) from error
+        raise InputError(f"it cannot be reached: {error}", name, "correct the name, or install that package") from error
     return system, path
 
 

@@ -23,7 +23,7 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
             "unfinished",
             folder.path,
             f"the table is unfinished: {len(folder.shards)} shards so far",
-            f"run `pairloom stage {folder.header.stage}`: it goes on where it was",
+            f"run `pairloom stage {folder.header.stage}`: it resumes",
         )
     _check_leftovers(folder, findings)
     if not _check_header(folder, findings):

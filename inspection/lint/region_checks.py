@@ -55,7 +55,7 @@ def _check_boxes(shard: Shard, rows: Numbers) -> None:
     corners = flat_blob(shard.table["boxes"], "<f4").reshape(-1, 4)
     x1, y1, x2, y2 = corners.T
     bad = np.flatnonzero((x1 < 0) | (y1 < 0) | (x2 < x1) | (y2 < y1))
-    shard.bad("box", rows[bad], lambda i: f"{corners[bad[i]].tolist()} is no box x1 y1 x2 y2 of an image")
+    shard.bad("box", rows[bad], lambda i: f"{corners[bad[i]].tolist()} is not a box x1 y1 x2 y2 of an image")
 
 
 def check_boxes_inside(shard: Shard) -> None:

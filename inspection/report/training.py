@@ -55,7 +55,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"the metrics cannot be read: {error}", str(file), "train that recipe again") from error
     if not isinstance(found, dict):
-        raise InputError("the metrics are no mapping", str(file), "train that recipe again")
+        raise InputError("the metrics are not a mapping", str(file), "train that recipe again")
     return found
 
 

@@ -28,15 +28,17 @@ def add_verb(verbs: Any, name: str, command: Any, summary: str, example: str) ->
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verb.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    verb.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     verb.set_defaults(command=command)
     return verb
 
 
 def add_run_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
-    verb.add_argument("--redo", action="store_true", help="make again what other settings made, instead of refusing")
-    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument(
+        "--redo", action="store_true", help="replace what other settings made; without it the command stops"
+    )
+    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
     verb.add_argument("--cluster", help="inline, local, or tcp://host:port of a Dask scheduler; overrides run.cluster")
     verb.add_argument("--workers", type=int, help="processes for the local cluster; overrides run.workers")
 

@@ -19,13 +19,17 @@ from pipeline.verbs.common import Outcome, add_run_options, add_verb, run_option
 
 def add(verbs: Any) -> None:
     verb = add_verb(
-        verbs, "run", run, "every stage, from a URL list to shards", "pairloom run --urls my.csv --out my-data"
+        verbs, "run", run, "run every stage, from a list of URLs to shards", "pairloom run --urls my.csv --out my-data"
     )
-    verb.add_argument("--urls", help="csv, tsv, jsonl, parquet or txt list (default: sample.urls of params.yaml)")
+    verb.add_argument(
+        "--urls",
+        help="csv, tsv, txt, json, jsonl or parquet list, a folder, an fsspec path, or demo "
+        "(default: sample.urls of params.yaml)",
+    )
     verb.add_argument("--out", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     add_run_options(verb)
     verb.set_defaults(params=None)
-    verb = add_verb(verbs, "stage", stage, "one stage, on what its inputs hold", "pairloom stage tags --data data")
+    verb = add_verb(verbs, "stage", stage, "run one stage on its inputs", "pairloom stage tags --data data")
     verb.add_argument("name", help=f"sample, or one of {', '.join(names())}")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for the counts (default: metrics)")

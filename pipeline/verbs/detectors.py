@@ -29,8 +29,10 @@ def add(verbs: Any) -> None:
     verb.add_argument("file", type=Path, help="the checkpoint as published")
     verb.add_argument("--objects", type=Path, help="class names (default: the published file beside the checkpoint)")
     verb.add_argument("--attributes", type=Path, help="attribute names (default: the same)")
-    add_verb(kinds, "list", list_all, "every detector, and which of them have weights here", "pairloom detector list")
-    verb = add_verb(kinds, "show", show, "one detector: files, addresses, rules", "pairloom detector show vinvl-x152c4")
+    add_verb(kinds, "list", list_all, "list every detector, and which have weights here", "pairloom detector list")
+    verb = add_verb(
+        kinds, "show", show, "show one detector: files, addresses, rules", "pairloom detector show vinvl-x152c4"
+    )
     verb.add_argument("name")
     verb = add_verb(
         kinds,

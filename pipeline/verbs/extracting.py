@@ -23,17 +23,21 @@ def add(verbs: Any) -> None:
         verbs,
         "extract",
         extract,
-        "a folder of pictures to their regions",
+        "extract the regions of a folder of pictures",
         "pairloom extract photos --detector starter --out photo-regions --format lxmert-tsv",
     )
-    verb.add_argument("folder", type=Path, help="read with all folders below it")
-    verb.add_argument("--out", type=Path, required=True, help="gets the table regions; the same command goes on there")
+    verb.add_argument("folder", type=Path, help="folder of pictures; all folders below it are read too")
+    verb.add_argument(
+        "--out", type=Path, required=True, help="folder for the table regions; the same command resumes there"
+    )
     verb.add_argument("--detector", default="starter", help="a name in stages/regions/detectors (default: starter)")
     verb.add_argument("--checkpoint", help="the detector's weights (default: those that were added for it)")
     verb.add_argument("--selection", help="butd, fixed-36, vmb-100, … (default: the detector's own)")
-    verb.add_argument("--faithful", action="store_true", help="keep the oddities of the published selection")
-    verb.add_argument("--max-regions", type=int, help="at most so many an image (default: the selection's)")
-    verb.add_argument("--class-probs", help="how many class probabilities a region: a number, full or none")
+    verb.add_argument(
+        "--faithful", action="store_true", help="reproduce the published selection exactly, with its oddities"
+    )
+    verb.add_argument("--max-regions", type=int, help="most regions of an image (default: the selection's)")
+    verb.add_argument("--class-probs", help="class probabilities stored for each region: a number, full or none")
     verb.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32")
     verb.add_argument("--feature-dtype", choices=("float16", "float32"), default="float16")
     verb.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
@@ -41,11 +45,13 @@ def add(verbs: Any) -> None:
     verb.add_argument(
         "--format", choices=("parquet", "lxmert-tsv"), default="parquet", help="lxmert-tsv also writes OUT/regions.tsv"
     )
-    verb.add_argument("--redo", action="store_true", help="make again what other settings made, instead of refusing")
-    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument(
+        "--redo", action="store_true", help="replace what other settings made; without it the command stops"
+    )
+    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
     verb.add_argument("--cluster", default="local", help="inline, local, or tcp://host:port of a Dask scheduler")
     verb.add_argument(
-        "--workers", type=int, help="processes (default: one a core); with several GPUs one a card is best"
+        "--workers", type=int, help="processes (default: one for each core); with several GPUs set one for each"
     )
 
 

@@ -11,18 +11,20 @@ from pipeline.verbs.common import Outcome, add_verb
 
 
 def add(verbs: Any) -> None:
-    verb = add_verb(verbs, "report", report, "one HTML page about a dataset", "pairloom report --data data")
+    verb = add_verb(verbs, "report", report, "write an HTML page about a dataset", "pairloom report --data data")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     verb.add_argument("--out", type=Path, help="the page (default: DATA/report/index.html)")
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder of metrics (default: metrics)")
     verb.add_argument("--plots", type=Path, default=Path("plots"), help="folder of loss curves (default: plots)")
-    verb = add_verb(verbs, "info", info, "what a table or dataset holds and what made it", "pairloom info data/regions")
+    verb = add_verb(
+        verbs, "info", info, "show what a table or dataset holds and what made it", "pairloom info data/regions"
+    )
     verb.add_argument("folder", type=Path)
     verb = add_verb(
         verbs,
         "lint",
         lint,
-        "every check of a table or dataset; exits 1 if anything is wrong",
+        "check a table or dataset; exit with 1 if anything is wrong",
         "pairloom lint data",
     )
     verb.add_argument("folder", type=Path)
@@ -30,13 +32,13 @@ def add(verbs: Any) -> None:
         verbs,
         "preview",
         preview,
-        "one row of a table",
+        "show one row of a table",
         "pairloom preview data/regions --row 00000:3 --out row.png",
     )
     verb.add_argument("folder", type=Path)
     verb.add_argument("--row", required=True, help="start of an image_id in hex, a url, or SHARD:ROW")
     verb.add_argument("--out", type=Path, help="write the picture with its boxes here")
-    add_verb(verbs, "doctor", doctor, "versions, devices, free disk, and what is missing", "pairloom doctor")
+    add_verb(verbs, "doctor", doctor, "show versions, devices, free disk space, and what is missing", "pairloom doctor")
 
 
 def report(arguments: argparse.Namespace) -> Outcome:

@@ -35,7 +35,7 @@ def add(verbs: Any) -> None:
         verbs,
         "negatives",
         negatives,
-        "hard negatives of a file of captions",
+        "mine hard negatives for a list of captions",
         "pairloom negatives captions.csv --out mined --top-k 30 --ceiling 0.5",
     )
     verb.add_argument(
@@ -43,24 +43,26 @@ def add(verbs: Any) -> None:
         help="list with the columns image_id, caption and lang: csv, tsv, txt (a caption a line), json, jsonl or "
         "parquet, also .gz, .bz2, .xz or .zst; a folder of lists, or a path of fsspec such as s3://bucket/captions.csv",
     )
-    verb.add_argument("--out", type=Path, required=True, help="folder for the result, one row a caption")
+    verb.add_argument("--out", type=Path, required=True, help="folder for the result; one row for each caption")
     verb.add_argument("--scorer", help="tfidf (default) or bm25")
-    verb.add_argument("--top-k", type=int, help="negatives a caption (default: 30)")
-    verb.add_argument("--ceiling", type=float, help="similarities from here on are left out (default: 0.5)")
-    verb.add_argument("--floor", type=float, help="and up to here (default: 0)")
+    verb.add_argument("--top-k", type=int, help="negatives for each caption (default: 30)")
+    verb.add_argument("--ceiling", type=float, help="leave out similarities of this and above (default: 0.5)")
+    verb.add_argument("--floor", type=float, help="leave out similarities of this and below (default: 0)")
     verb.add_argument("--min-df", type=_number, help="leave out terms of fewer captions; whole number or share")
     verb.add_argument("--max-df", type=_number, help="leave out terms of more captions; whole number or share")
-    verb.add_argument("--ngrams", type=int, nargs=2, metavar=("FROM", "TO"), help="runs of words (default: 1 1)")
+    verb.add_argument(
+        "--ngrams", type=int, nargs=2, metavar=("FROM", "TO"), help="terms are runs of FROM to TO words (default: 1 1)"
+    )
     verb.add_argument("--unspaced", help="scripts without spaces: bigrams (default) or words")
     verb.add_argument(
-        "--images", action="store_true", help="CAPTIONS is a table of tags: for each image the closest ones"
+        "--images", action="store_true", help="CAPTIONS is a table of tags; find the closest images of each"
     )
     verb.add_argument("--image-column", default="image_id")
     verb.add_argument("--caption-column", default="caption")
     verb.add_argument("--lang-column", default="lang")
-    verb.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: one a core")
+    verb.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
     verb.add_argument("--redo", action="store_true", help="replace what is in the folder")
-    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
 
 def _number(text: str) -> int | float:
@@ -117,7 +119,7 @@ def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:
 
 
 def _begin(arguments: argparse.Namespace, about: dict[str, Any]) -> None:
-    """Note what the run is about, so that a killed one goes on with the same and with nothing else."""
+    """Note what the run is about, so that a killed one resumes with the same and with nothing else."""
     note, content = arguments.out / STARTED, json.dumps(about, indent=1) + "\n"
     if arguments.redo or not note.exists():
         _clear(arguments.out, arguments.redo)
@@ -126,7 +128,7 @@ def _begin(arguments: argparse.Namespace, about: dict[str, Any]) -> None:
         raise StoreError(
             "a run with other captions or settings was not finished here",
             str(note),
-            "give the same ones to go on, name another folder with --out, or add --redo to begin anew",
+            "give the same ones to resume, name another folder with --out, or add --redo to start again",
         )
 
 

@@ -34,19 +34,23 @@ def _add_download(verbs: Any) -> None:
         verbs,
         "download",
         download,
-        "fetch the pictures of a list, under guard",
+        "fetch the pictures of a list of URLs",
         "pairloom download cc12m.tsv --columns url,caption --no-quotes --out cc12m --contact me@example.org",
     )
     verb.add_argument("list", metavar="LIST", help="csv, tsv, txt, json, jsonl or parquet, a folder, or an fsspec path")
-    verb.add_argument("--out", type=Path, required=True, help="folder for pairs, quarantine and the list in shards")
-    verb.add_argument("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="may be a local address")
-    verb.add_argument("--contact", help="who may be written to about this; part of the User-Agent")
+    verb.add_argument("--out", type=Path, required=True, help="folder for the tables urls, pairs and quarantine")
+    verb.add_argument(
+        "--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="this host may have a local address"
+    )
+    verb.add_argument("--contact", help="address for questions about these requests; part of the User-Agent")
     verb.add_argument("--url-col", help="the list's column of URLs (default: url)")
     verb.add_argument("--caption-col", help="the list's column of captions, or none (default: caption)")
-    verb.add_argument("--columns", help="names of the columns, with commas, of a csv or tsv list without a header line")
+    verb.add_argument("--columns", help="comma-separated column names of a csv or tsv list without a header line")
     verb.add_argument("--no-quotes", action="store_true", help='a " in a csv or tsv list is a letter like any other')
-    verb.add_argument("--rows-per-shard", type=int, help=f"rows of the list a shard (default: {ROWS_PER_SHARD})")
-    verb.add_argument("--resize", choices=("none", "longest", "shortest", "area"), help="what --max-side is of")
+    verb.add_argument("--rows-per-shard", type=int, help=f"rows of each shard (default: {ROWS_PER_SHARD})")
+    verb.add_argument(
+        "--resize", choices=("none", "longest", "shortest", "area"), help="the side that --max-side limits"
+    )
     verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
     _add_common(verb)
 
@@ -56,11 +60,15 @@ def _add_retry(verbs: Any) -> None:
         verbs,
         "retry",
         retry,
-        "fetch again what failed for some reasons, and nothing else",
+        "fetch only the rows that failed for the given reasons again",
         "pairloom retry cc12m --reason dns,timeout,5xx",
     )
-    verb.add_argument("folder", type=Path, nargs="?", default=Path("data"), help="an --out of download, or data")
-    verb.add_argument("--reason", required=True, help="reasons of the quarantine table, with commas; 5xx is http-5xx")
+    verb.add_argument(
+        "folder", type=Path, nargs="?", default=Path("data"), help="the --out of `pairloom download`, or data"
+    )
+    verb.add_argument(
+        "--reason", required=True, help="comma-separated reasons of the quarantine table; 5xx is http-5xx"
+    )
     _add_common(verb)
 
 
@@ -69,10 +77,10 @@ def _add_curate(verbs: Any) -> None:
         verbs,
         "curate",
         curate,
-        "clean captions and leave out what the rules of a profile refuse",
+        "clean captions and leave out pairs by the rules of a profile",
         "pairloom curate cc12m --out cc12m-clean --profile align",
     )
-    verb.add_argument("folder", type=Path, help="an --out of download, or a table of pairs")
+    verb.add_argument("folder", type=Path, help="the --out of `pairloom download`, or a table of pairs")
     verb.add_argument("--out", type=Path, required=True, help="folder for pairs and quarantine")
     verb.add_argument("--profile", help="rules by name: stages/curate/profiles (default: none)")
     _add_common(verb)
@@ -80,10 +88,12 @@ def _add_curate(verbs: Any) -> None:
 
 def _add_common(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--params", type=Path, help="settings, in sections as in params.yaml (default: none)")
-    verb.add_argument("--redo", action="store_true", help="make again what other settings made, instead of refusing")
-    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument(
+        "--redo", action="store_true", help="replace what other settings made; without it the command stops"
+    )
+    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
     verb.add_argument("--cluster", default="local", help="inline, local (the default), or tcp://host:port of Dask")
-    verb.add_argument("--workers", type=int, help="processes of the local cluster (default: one a core)")
+    verb.add_argument("--workers", type=int, help="processes of the local cluster (default: one for each core)")
 
 
 def download(arguments: argparse.Namespace) -> Outcome:
@@ -105,7 +115,7 @@ def download(arguments: argparse.Namespace) -> Outcome:
     section["allow_hosts"] = [*section.get("allow_hosts", []), *arguments.allow_host]
     config = _build("download", section, arguments)
     if config.contact is None:
-        print("no --contact: servers' owners cannot tell whom to write to", file=sys.stderr)
+        print("no --contact: owners of servers do not know whom to write to", file=sys.stderr)
     settings = build(sample.Config, listed, "section sample")
     write_list(sample.rows(settings, arguments.out / ".sample"), settings, arguments.out, options.redo)
     return _outcome(run_stage("download", config, arguments.out, options, _downloaded(arguments.out)), arguments.out)
@@ -128,7 +138,7 @@ def retry(arguments: argparse.Namespace) -> Outcome:
     result = try_again(config, places, reasons, options)
     outcome = _outcome(result.done, arguments.folder)
     return replace(
-        outcome, facts=outcome.facts | {"retried": result.rows}, text=f"tried again: {result.rows} rows\n{outcome.text}"
+        outcome, facts=outcome.facts | {"retried": result.rows}, text=f"retried: {result.rows} rows\n{outcome.text}"
     )
 
 
@@ -140,10 +150,12 @@ def curate(arguments: argparse.Namespace) -> Outcome:
     places = (arguments.folder, arguments.folder / "pairs", arguments.folder / "download")
     source = next((path for path in places if is_table(path)), None)
     if source is None:
-        raise StoreError("there is no table of pairs here", str(arguments.folder), "name an --out of pairloom download")
+        raise StoreError(
+            "there is no table of pairs here", str(arguments.folder), "name the --out of `pairloom download`"
+        )
     out = arguments.out
     if (out / "pairs").resolve() == source.resolve():
-        raise ConfigError("--out holds the pairs that are to be curated", str(out), "name another folder")
+        raise ConfigError("--out is the folder of the pairs to curate", str(out), "name another folder")
     target = Places({"download": source}, out / "pairs", out / "quarantine", out)
     return _outcome(run_stage("curate", config, out, options, target), out)
 

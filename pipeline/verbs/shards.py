@@ -19,34 +19,38 @@ from pipeline.verbs.common import Outcome, add_verb
 
 def add(verbs: Any) -> None:
     verb = add_verb(
-        verbs, "verify", check, "every byte of the shards against their manifest", "pairloom verify data/shards"
+        verbs, "verify", check, "check every byte of the shards against the manifest", "pairloom verify data/shards"
     )
     verb.add_argument("folder", type=Path, help="a table, or a dataset with all its tables")
-    verb.add_argument("--workers", type=int, help="files read at a time (default: one a core)")
-    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument("--workers", type=int, help="files read in parallel (default: one for each core)")
+    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
     shards = verbs.add_parser("shards", help="work on folders of training shards", description="work on shards folders")
     ways = shards.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    one = add_verb(ways, "index", index, "make the indices and the card again", "pairloom shards index data/shards")
+    one = add_verb(ways, "index", index, "write the indices and the card again", "pairloom shards index data/shards")
     one.add_argument("folder", type=Path)
-    merge = add_verb(ways, "merge", merged, "several folders as one", "pairloom shards merge a/shards b/shards --out c")
+    merge = add_verb(
+        ways, "merge", merged, "merge several folders into one", "pairloom shards merge a/shards b/shards --out c"
+    )
     merge.add_argument("folder", type=Path, nargs="+")
-    split = add_verb(ways, "split", cut, "one folder as several", "pairloom shards split data/shards --parts 4 --out c")
+    split = add_verb(
+        ways, "split", cut, "split one folder into several", "pairloom shards split data/shards --parts 4 --out c"
+    )
     split.add_argument("folder", type=Path)
     split.add_argument("--parts", type=int, required=True, help="folders to make: OUT/0, OUT/1, …; whole shards each")
     chosen = add_verb(
-        ways, "filter", filtered, "the rows for which an SQL condition holds",
+        ways, "filter", filtered, "keep the rows for which an SQL condition holds",
         'pairloom shards filter data/shards --where "num_regions >= 10 AND licence = \'CC0-1.0\'" --out c',
     )  # fmt: skip
     chosen.add_argument("folder", type=Path)
     chosen.add_argument("--where", required=True, help="a condition on the columns, as DuckDB understands it")
     drawn = add_verb(
-        ways, "sample", sampled, "a share of the rows", "pairloom shards sample data/shards --share 0.01 --out c"
+        ways, "sample", sampled, "draw a share of the rows", "pairloom shards sample data/shards --share 0.01 --out c"
     )
     drawn.add_argument("folder", type=Path)
     drawn.add_argument("--share", type=float, required=True, help="of the images, 0 to 1")
     drawn.add_argument("--seed", type=int, default=0)
     for verb in (merge, split, chosen, drawn):
-        verb.add_argument("--out", type=Path, required=True, help="the new folder; must be empty or not there")
+        verb.add_argument("--out", type=Path, required=True, help="the new folder; it must be empty or not exist")
 
 
 def check(arguments: argparse.Namespace) -> Outcome:
@@ -92,5 +96,5 @@ def sampled(arguments: argparse.Namespace) -> Outcome:
 
 
 def _told(*made: reshape.Reshaped) -> Outcome:
-    lines = [f"{one.path}: {one.rows:,} rows in {one.shards} shards, {one.linked} of them as they were" for one in made]
+    lines = [f"{one.path}: {one.rows:,} rows in {one.shards} shards, {one.linked} of them unchanged" for one in made]
     return Outcome({"folders": [asdict(one) | {"path": str(one.path)} for one in made]}, "\n".join(lines))

@@ -18,13 +18,15 @@ def add(verbs: Any) -> None:
         verbs,
         "init",
         init,
-        "write a data project: dvc.yaml and params.yaml for a list of yours, with DVC set up",
+        "write a data project: dvc.yaml and params.yaml for your own list, and set up DVC",
         "pairloom init my-data --urls my.csv",
     )
     verb.add_argument("folder", type=Path, metavar="DIR")
     verb.add_argument("--urls", help="csv, tsv, txt, json, jsonl or parquet list (default: urls.csv in DIR)")
     verb.add_argument("--refresh", action="store_true", help="only write versions.yaml again, after an upgrade")
-    group = verbs.add_parser("setup", help="install what pip cannot", description="install what pip cannot")
+    group = verbs.add_parser(
+        "setup", help="install what pip cannot install", description="install what pip cannot install"
+    )
     group = group.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_verb(group, "detectron2", detectron2, "detectron2 as a pure Python wheel", "pairloom setup detectron2")
 

@@ -27,7 +27,7 @@ def add(verbs: Any) -> None:
         verbs,
         "texts",
         texts,
-        "texts without images, for rows of text alone",
+        "make a table of texts without images, for rows of text alone",
         "pairloom texts news.txt books.jsonl --out data/texts",
     )
     verb.add_argument(

@@ -32,7 +32,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--init", help="weights to start from: a folder that training wrote, or published .safetensors")
     verb.add_argument("--steps", type=int, help="overrides train.RECIPE.steps")
     verb.add_argument("--seed", type=int, help="overrides train.RECIPE.seed")
-    verb.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
     add_recipe(verbs)
 
 
@@ -56,7 +56,7 @@ def add_recipe(verbs: Any) -> None:
         group,
         "probe",
         probe_text,
-        "ask what the text side of checkpoints knows, without an image",
+        "test what the text encoders of checkpoints know, without an image",
         "pairloom recipe probe models/uniter models/lexical",
     )
     probe.add_argument("checkpoints", nargs="+", type=Path, help="folders that training wrote, to be compared")
@@ -68,7 +68,7 @@ def add_recipe(verbs: Any) -> None:
         group,
         "table",
         table_of_recipes,
-        "train recipes at size tiny and tell what each learned, beside chance and the margin it promises",
+        "train recipes at size tiny and compare what each learned with chance and the margin it promises",
         "pairloom recipe table uniter clip --shards data/recipes/shards",
     )
     table.add_argument("names", nargs="*", help="default: every recipe")
@@ -81,7 +81,7 @@ def add_recipe(verbs: Any) -> None:
     )
     table.add_argument("--steps", type=int, help="instead of each recipe's own")
     table.add_argument("--seed", type=int, default=0)
-    table.add_argument("--quiet", action="store_true", help="progress as plain lines")
+    table.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
 
 def train(arguments: argparse.Namespace) -> Outcome:

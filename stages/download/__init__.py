@@ -241,6 +241,6 @@ def check(counts: Counts, config: Config, rejects: Iterable[pa.Table] = ()) -> N
         f"only {counts.rows_out} of {counts.rows_in} rows were downloaded "
         f"({', '.join(f'{rows} {reason}' for reason, rows in reasons)}){listed}",
         where="stage download, table quarantine",
-        fix="look at the quarantine table, mend the network or the list, and try the failed rows again "
+        fix="look at the quarantine table, repair the network or the list, and try the failed rows again "
         "(`pairloom retry --reason dns,timeout,5xx`); or lower download.min_success_rate",
     )

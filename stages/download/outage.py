@@ -62,6 +62,6 @@ class Outage:
         return RunError(
             f"the network seems to be down: no host answers any more ({reasons}){known}",
             "stage download",
-            "mend the network or the name server and run the same command again: finished rows are kept; "
+            "repair the network or the name server and run the same command again: finished rows are kept; "
             "if these hosts are really gone, set download.outage_after to null",
         )

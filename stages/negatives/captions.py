@@ -135,7 +135,7 @@ def _refuse_repeated(table: pa.Table) -> None:
     if row >= 0:
         image_id = ids[row].as_py()
         raise InputError(
-            f"image {image_id.hex() if isinstance(image_id, bytes) else image_id} is there more than once",
+            f"image {image_id.hex() if isinstance(image_id, bytes) else image_id} is listed more than once",
             where=f"its caption {indexes[row].as_py()}, of {len(table)} captions read",
             fix="give each image one row with all its captions (the stage curate merges equal images)",
         )

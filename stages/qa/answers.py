@@ -71,6 +71,6 @@ def published(file: str) -> list[str]:
             raise InputError(f"it is {str(entry)[:80]!r}", f"{file}, entry {number}", 'write texts, or {"ans": text}')
         found.append(answer)
     if len(set(found)) != len(found) or not found:
-        given = "an answer is there twice" if found else "there is no answer"
+        given = "an answer is listed twice" if found else "there is no answer"
         raise InputError(given, file, "write a JSON list of answers, each once")
     return found

@@ -48,7 +48,9 @@ class Reading:
         if not isinstance(found, kinds) or isinstance(found, bool):
             wanted = " or ".join(CALLED[kind] for kind in kinds)
             given = f"{name} is {str(found)[:80]!r}" if isinstance(record, Mapping) else f"it is {str(record)[:80]!r}"
-            raise InputError(f"{given}, it should be {wanted}", self.where, "mend the entry, or fetch the file again")
+            raise InputError(
+                f"{given}, it should be {wanted}", self.where, "correct the entry, or fetch the file again"
+            )
         return found
 
 
@@ -77,7 +79,7 @@ def _form_of(record: Any, reading: Reading) -> Callable[[str | int, Any, Reading
         if isinstance(record, Mapping) and name in record:
             return form
     given = f"the entry is {str(record)[:80]!r}"
-    raise InputError(f"{given}, which is none of the known forms", reading.where, f"known are {FORMS}")
+    raise InputError(f"{given}, which is not one of the known forms", reading.where, f"known are {FORMS}")
 
 
 def _annotations(source: QuestionFile, word: Callable[[str], str]) -> dict[str, Answers]:

@@ -35,7 +35,7 @@ def records(file: str | Path, inside: Collection[str] = ()) -> Iterator[Entry]:
         raise InputError(f"a byte is not UTF-8: {error}", str(file), "save it as UTF-8") from error
     except json.JSONDecodeError as error:
         where = f"{file}, after entry {done}, line {error.lineno}, column {error.colno}"
-        raise InputError(f"it is not JSON: {error.msg}", where, "fetch the file again, or mend it there") from error
+        raise InputError(f"it is not JSON: {error.msg}", where, "fetch the file again, or correct it there") from error
     except RecursionError as error:
         raise InputError("its lists are too deep", f"{file}, after entry {done}", "fetch the file again") from error
 

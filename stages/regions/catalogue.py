@@ -111,7 +111,7 @@ def settings(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"it is not valid YAML: {error}", where=str(path), fix="mend the line it names") from error
+        raise ConfigError(f"it is not valid YAML: {error}", where=str(path), fix="correct the line it names") from error
     if not isinstance(values, dict):
         raise ConfigError("it is not a mapping", where=str(path), fix="see the files of stages/regions/detectors")
     base = values.pop("base", None)

@@ -102,7 +102,7 @@ class Look:
                     rest = rest[len(part) :]
                     continue
                 self.most = min(self.most, len(part) // 2)
-                said = f"out of memory with {len(part)} pictures at once, going on with {self.most}"
+                said = f"out of memory with {len(part)} pictures at once; the batch size is now {self.most}"
                 print(f"regions: {said}", file=sys.stderr)
         return regions
 

@@ -83,7 +83,7 @@ def test_an_npz_that_would_run_a_command_is_refused_and_does_nothing(tmp_path: P
     ("body", "message"),
     [
         ("1\t2\t3\n", "line 1 has 3 columns"),
-        (butd_row("4")[:-5] + "\n", "line 1 holds no base64|cannot be read"),
+        (butd_row("4")[:-5] + "\n", "line 1 does not hold base64|cannot be read"),
         (butd_row("4").replace("\t2\t", "\t3\t") + "\n", "cannot reshape"),
         (butd_row("4").replace("640", "wide") + "\n", "invalid literal"),
     ],

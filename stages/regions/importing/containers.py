@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Tensor]:
             fix="do not trust it: get the published file",
         ) from error
     except caffe.WireError as error:
-        raise InputError(f"it is no caffemodel, or a damaged one: {error}", where=str(path), fix=CURE) from error
+        raise InputError(f"it is not a caffemodel, or it is damaged: {error}", where=str(path), fix=CURE) from error
     except (pickle.UnpicklingError, RuntimeError, SafetensorError, EOFError, OSError, ValueError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"the checkpoint cannot be read: {first}", where=str(path), fix=CURE) from error

@@ -46,7 +46,7 @@ def read(path: Path, kind: Kind, count: int) -> tuple[str, ...]:
             fix="give the vocabulary that was published with the detector",
         )
     if not all(names):
-        raise InputError(f"name {names.index('') + 1} of {kind} is empty", where=str(path), fix="mend that line")
+        raise InputError(f"name {names.index('') + 1} of {kind} is empty", where=str(path), fix="correct that line")
     return names
 
 

@@ -56,7 +56,7 @@ def read(path: Path, with_tensors: bool = True) -> Weights:
     except (SafetensorError, OSError) as error:
         raise InputError(f"the detector's checkpoint cannot be read: {error}", where=str(path), fix=cure) from error
     if notes.get("form") != FORM:
-        raise InputError("it is no checkpoint that `detector add` wrote", where=str(path), fix=cure)
+        raise InputError("it is not a checkpoint that `detector add` wrote", where=str(path), fix=cure)
     return Weights(
         path=path,
         tensors=tensors,

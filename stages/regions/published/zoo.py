@@ -60,7 +60,7 @@ def read(config: str) -> tuple[Any, Path]:
             warnings.simplefilter("ignore")  # it warns of old versions of its own files
             settings.merge_from_file(str(path), allow_unsafe=False)  # its other loader runs code that a file names
     except (KeyError, ValueError, AssertionError, OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"it is no config of detectron2: {error}", where=str(path), fix="name another") from error
+        raise ConfigError(f"it is not a config of detectron2: {error}", where=str(path), fix="name another") from error
     return settings, path
 
 

@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate of the new heads")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--photographs", type=Path, help="folder of JPEG pictures to use as further backgrounds")
-    parser.add_argument("--start", type=Path, help="weights to go on from, such as those of an interrupted training")
+    parser.add_argument("--start", type=Path, help="weights to resume from, such as those of an interrupted training")
     parser.add_argument("--out", type=Path, required=True, help="file to write the weights to (.safetensors)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -163,7 +163,7 @@ def test_a_signal_ends_the_run_with_its_code(
     start = time.monotonic()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code
-    assert "same command goes on" in errors
+    assert "same command resumes" in errors
     assert time.monotonic() - start < 15
     assert not open_folder(run.out / "pairs").complete
 

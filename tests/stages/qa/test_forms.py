@@ -131,14 +131,14 @@ def test_gqa_visual_genome_and_both_of_lxmerts_forms(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ([{"caption": "a dog"}], "none of the known forms"),
+        ([{"caption": "a dog"}], "not one of the known forms"),
         ({"1": {"imageId": "1", "question": None}}, "question is 'None', it should be a text"),
         ({"1": {"imageId": True, "question": "?"}}, "imageId is 'True', it should be a text or a number"),
         ([{"id": 1, "qas": {}}], r"qas is '\{\}', it should be a list"),
         ([{"id": 1, "qas": ["?"]}], "it is '\\?', it should be a text"),
         ([{"img_id": "1", "sent": "?", "question_id": 1, "label": {"a": "b"}}], "a is 'b', it should be a number"),
         ([{"img_id": "1", "sentf": {"vg": []}, "labelf": {"vg": [{}]}}], "0 sentences and 1 labels"),
-        (["?"], "the entry is '\\?', which is none"),
+        (["?"], "the entry is '\\?', which is not one"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_file_and_its_cure(tmp_path: Path, content: Any, told: str) -> None:

@@ -98,5 +98,5 @@ def test_a_full_gpu_halves_the_batch_and_loses_nothing(bodies: list[bytes], caps
     tools = setup(Config(device="cuda", batch=4), Path())
     engine = dataclasses.replace(tools.engine, network=Hungry(tools.engine.network))
     found = run(dataclasses.replace(tools, engine=engine), bodies)
-    assert "4 pictures at once, going on with 2" in capsys.readouterr().err
+    assert "4 pictures at once; the batch size is now 2" in capsys.readouterr().err
     assert_same(run(tools, bodies), found, 1e-3)

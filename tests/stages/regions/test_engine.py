@@ -151,7 +151,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_loses_nothing(
     engine = dataclasses.replace(tools.engine, network=small, batch=5)
     found = extracted(same_size, engine)
     assert small.asked == [5, 2, 2, 1]
-    assert "5 pictures at once, going on with 2" in capsys.readouterr().err
+    assert "5 pictures at once; the batch size is now 2" in capsys.readouterr().err
     for one, other in zip(extracted(same_size[:3], tools.engine), found[:3], strict=True):
         assert isinstance(one, StoredRegions)
         assert isinstance(other, StoredRegions)

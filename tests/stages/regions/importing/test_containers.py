@@ -161,7 +161,7 @@ def test_a_file_that_is_not_there_or_holds_no_tensors_is_an_error(tmp_path: Path
     with pytest.raises(InputError, match="does not exist"):
         containers.read(tmp_path / "none")
     (tmp_path / "page").write_text("<html>404</html>")
-    with pytest.raises(InputError, match="no caffemodel"):
+    with pytest.raises(InputError, match="not a caffemodel"):
         containers.read(tmp_path / "page")
     (tmp_path / "empty.pkl").write_bytes(pickle.dumps({"model": {}}))
     with pytest.raises(InputError, match="no tensors"):

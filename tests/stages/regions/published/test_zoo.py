@@ -130,7 +130,7 @@ def test_the_names_are_those_of_the_configs_data_set() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("COCO-Detection/retinanet_R_50_FPN_1x.yaml", "no config of detectron2|META_ARCHITECTURE"),
+        ("COCO-Detection/retinanet_R_50_FPN_1x.yaml", "not a config of detectron2|META_ARCHITECTURE"),
         ("Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml", "ROI_HEADS.NAME"),
         ("Misc/mask_rcnn_R_50_FPN_1x_dconv_c3-c5.yaml", "DEFORM_ON_PER_STAGE"),
         ("COCO-Detection/nothing", "there is no detectron2 config"),
@@ -145,6 +145,6 @@ def test_a_config_cannot_run_code(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     file = tmp_path / "evil.yaml"
     file.write_text(f"MODEL: !!python/object/apply:os.system ['touch {trace}']\n")
-    with pytest.raises(ConfigError, match="no config of detectron2"):
+    with pytest.raises(ConfigError, match="not a config of detectron2"):
         catalogue.load(f"detectron2:{file}")
     assert not trace.exists()
