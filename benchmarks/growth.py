@@ -22,12 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.captions_text import made_up
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_shard
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from schemas.pairs import CAPTION, PAIRS
 from stages.negatives import Config
+from tests.building import numbered, write_table
 
 A_PICTURE = 5  # captions
 
@@ -62,11 +61,7 @@ def shards(texts: list[str], number: int) -> Iterator[pa.Table]:
 
 def curated(data: Path, tables: list[pa.Table]) -> None:
     """A finished table `curate` of these shards."""
-    writer = Writer.open(data / "curate", Header("pairs", PAIRS.version, "curate", 1, {}))
-    writer.begin([])
-    for number, table in enumerate(tables):
-        writer.record(write_shard(data / "curate", f"{number:05d}", table))
-    writer.finish()
+    write_table(data / "curate", PAIRS, numbered(tables), "curate")
 
 
 def mined(data: Path, tables: list[pa.Table], config: Config) -> float:

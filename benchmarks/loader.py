@@ -40,6 +40,7 @@ from schemas.shards import SHARDS
 from systems import recipes
 from systems.parts import Shelf
 from systems.units.regions import seven
+from tests.building import training_row, training_shard, write_table
 from trainer.recipe import parse
 
 REGIONS, BATCH, SEED = 55, 64, 0
@@ -73,34 +74,25 @@ def make_records(count: int) -> list[Record]:
 
 
 def write_ours(folder: Path, records: list[Record]) -> None:
-    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
-    writer.begin([])
-    for number, start in enumerate(range(0, len(records), 800)):
-        name = f"train-{number:05d}"
-        entry = write_shard(folder, name, shard(records[start : start + 800], start))
-        write_index(folder, name, entry.sha256)
-        writer.record(entry)
-    writer.finish()
+    starts = range(0, len(records), 800)
+    made = {f"train-{n:05d}": shard(records[start : start + 800], start) for n, start in enumerate(starts)}
+    write_table(folder, SHARDS, made, indexed=True)
 
 
 def shard(records: list[Record], start: int, stored: Stored = "float16") -> Any:
-    numbers = [vectors.pack(record["features"], stored) for record in records]
-    features, dtype = [np.frombuffer(n, vectors.NUMPY[stored]) for n, _ in numbers], vectors.NUMPY[stored]
-    scales = {} if stored != "int8" else {"feature_scales": [np.frombuffer(s or b"", "<f4") for _, s in numbers]}
-    count, ones = len(records), np.ones(len(records[0]["boxes"]))
+    ones = np.ones(len(records[0]["boxes"]))
     width = str(records[0]["features"].shape[1])
-    captions = [[{"text": t, "original": t, "lang": "en"} for t in record["captions"]] for record in records]
-    return SHARDS.table(
-        image_id=[(start + i).to_bytes(16, "big") for i in range(count)], image=[r["jpg"] for r in records],
-        format=["jpeg"] * count, width=[640] * count, height=[480] * count, url=["u"] * count,
-        sha256=[bytes(32)] * count, captions=captions, extra=[{}] * count, num_regions=[len(ones)] * count,
-        boxes=[r["boxes"] for r in records], class_ids=[ones] * count, class_scores=[ones] * count,
-        attribute_ids=[ones] * count, attribute_scores=[ones] * count, features=features,
-        prob_ids=[ones[:, None]] * count, prob_values=[ones[:, None]] * count, tags=[[]] * count,
-        negatives=[[[]] * 5] * count, short=[[0] * 5] * count, split=["train"] * count,
-        metadata={"feature_width": width, "prob_width": "1", "classes": "[]", "attributes": "[]",
-                  "feature_dtype": dtype}, **scales,
-    )  # fmt: skip
+    rows = []
+    for number, record in enumerate(records, start):
+        packed, scales = vectors.pack(record["features"], stored)
+        features = np.frombuffer(packed, vectors.NUMPY[stored])
+        own = {} if stored != "int8" else {"feature_scales": np.frombuffer(scales or b"", "<f4")}
+        rows.append(training_row(
+            number, record["captions"], record["boxes"], features, image=record["jpg"], width=640, height=480,
+            class_ids=ones, attribute_ids=ones, prob_ids=ones[:, None], prob_values=ones[:, None], **own,
+        ))  # fmt: skip
+    notes = {"feature_width": width, "prob_width": "1", "classes": "[]", "attributes": "[]"}
+    return training_shard(rows, "train", notes | {"feature_dtype": vectors.NUMPY[stored]})
 
 
 def our_loader(folder: Path, workers: int, units: str = "regions", **options: Any) -> Loader[Batch]:

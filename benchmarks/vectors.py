@@ -20,12 +20,11 @@ from benchmarks.formats import Record
 from benchmarks.loader import shard
 from pairloom import vectors
 from pairloom.loader import Loader
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_index, write_shard
 from pairloom.vectors import Stored
 from schemas.shards import SHARDS
 from systems import recipes
 from systems.parts import Shelf
+from tests.building import write_table
 from trainer import optimise
 from trainer.learner import Learner, shapes_of
 from trainer.precision import Arithmetic
@@ -85,12 +84,7 @@ def records() -> list[Record]:
 
 
 def write(folder: Path, stored: Stored) -> None:
-    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
-    writer.begin([])
-    entry = write_shard(folder, "train-00000", shard(records(), 0, stored))
-    write_index(folder, entry.name, entry.sha256)
-    writer.record(entry)
-    writer.finish()
+    write_table(folder, SHARDS, {"train-00000": shard(records(), 0, stored)}, indexed=True)
 
 
 def train(folder: Path, steps: int, seed: int) -> dict[str, float]:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pairloom.store.folder import Header, open_folder
-from pairloom.store.writing import Writer, write_shard
+from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from pipeline.listing import write_list
@@ -23,6 +22,7 @@ from pipeline.stage import load
 from schemas.pairs import PAIRS
 from schemas.regions import REGIONS
 from schemas.urls import URLS
+from tests.building import numbered, write_table
 from tests.pipeline.helpers import ListConfig
 
 WORDS = ("a", "small", "red", "green", "dog", "cup", "bus", "tree", "on", "under", "old", "boat", "clock", "two")
@@ -104,13 +104,11 @@ def build(data: Path) -> dict[str, dict[str, str]]:
 
 
 def _write(data: Path, stage: str, schema: Any, rows: list[dict[str, Any]], metadata: dict[str, str] | None) -> None:
-    writer = Writer.open(data / stage, Header(schema.name, schema.version, stage, 1, {}))
-    writer.begin([])
+    tables = []
     for number in range(0, IMAGES, PER_SHARD):
         part = rows[number : number + PER_SHARD]
-        table = schema.table(metadata=metadata, **{name: [row[name] for row in part] for name in part[0]})
-        writer.record(write_shard(data / stage, f"{number // PER_SHARD:05d}", table))
-    writer.finish()
+        tables.append(schema.table(metadata=metadata, **{name: [row[name] for row in part] for name in part[0]}))
+    write_table(data / stage, schema, numbered(tables), stage)
 
 
 def _plain(value: Any) -> Any:

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from formats.lxmert_tsv import FIELDS, read, write
 from pairloom.errors import InputError
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_shard
 from schemas.regions import REGIONS
+from tests.building import numbered, write_table
 
 WIDTH = 5
 FIELDNAMES = [
@@ -68,14 +67,10 @@ def regions_folder(folder: Path, sources: list[str | None], feature_dtype: str =
         "prob_ids": [np.zeros((n, 0)) for n in counts],
         "prob_values": [np.zeros((n, 0)) for n in counts],
     }
-    writer = Writer.open(folder, Header("regions", REGIONS.version, "regions", 1, {}))
-    writer.begin([])
     half = (len(sources) + 1) // 2
-    for name, part in (("00000", slice(0, half)), ("00001", slice(half, None))):
-        notes = {"feature_width": str(WIDTH), "feature_dtype": feature_dtype, "classes": json.dumps([])}
-        table = REGIONS.table(metadata=notes, **{key: values[part] for key, values in columns.items()})
-        writer.record(write_shard(folder, name, table))
-    writer.finish()
+    notes = {"feature_width": str(WIDTH), "feature_dtype": feature_dtype, "classes": json.dumps([])}
+    parts = [{key: values[part] for key, values in columns.items()} for part in (slice(0, half), slice(half, None))]
+    write_table(folder, REGIONS, numbered([REGIONS.table(metadata=notes, **part) for part in parts]))
     return columns
 
 

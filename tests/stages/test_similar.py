@@ -12,14 +12,14 @@ import pytest
 from rank_bm25 import BM25Okapi
 
 from pairloom.errors import ConfigError
-from pairloom.store.folder import Header, open_folder
-from pairloom.store.writing import Writer, write_shard
+from pairloom.store.folder import open_folder
 from pairloom.table import metadata
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from schemas.pairs import PAIRS
 from stages import negatives, similar
 from stages.similar import Config
+from tests.building import write_table
 from tests.pipeline.helpers import hashes
 from tests.stages.negatives.corpus import curated as curated_on_disk
 from tests.stages.negatives.test_negatives import CLOSE, Listed, brute_force, curated, made_up, tfidf
@@ -129,10 +129,7 @@ def test_it_leaves_the_hard_negatives_as_they_are(tmp_path: Path) -> None:
 
 
 def test_an_empty_shard_has_none_and_a_caption_without_a_term_has_none(tmp_path: Path) -> None:
-    writer = Writer.open(tmp_path / "curate", Header("pairs", PAIRS.version, "curate", 1, {}))
-    writer.begin([])
-    writer.record(write_shard(tmp_path / "curate", "00000", PAIRS.empty()))
-    writer.finish()
+    write_table(tmp_path / "curate", PAIRS, {"00000": PAIRS.empty()}, "curate")
     assert run_stage("similar", Config(), tmp_path, INLINE).summary["captions"] == 0
     table = curated(["a b", "a b!", "red dog", "dog red"], ["w", "x", "y", "z"])
     found = found_by(similar, Config(), table, tmp_path / "index", "similar")

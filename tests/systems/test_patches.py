@@ -20,13 +20,12 @@ from torch.autograd import gradcheck
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import HIDDEN, IGNORE, Example, Words, map_tensors
 from pairloom.loader.rows import open_rows
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_shard
 from schemas.shards import SHARDS
 from systems import recipes
 from systems.objectives import aligned, placing, puzzles
 from systems.objectives.patch_kl import divergences, feature_kl
 from systems.units.regions import seven
+from tests.building import negative, training_row, training_shard, write_table
 from tests.pairloom.loader.loading import PATCHED, WIDTH, cells, picture, write_folder
 from tests.systems.test_systems import bert, opened
 from tests.training import train
@@ -305,28 +304,17 @@ THINGS = ("dog", "cup", "bus", "tree", "guitar", "apple", "boat", "clock")
 @pytest.fixture(scope="module")
 def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 train and 32 val images of eight kinds; the features of all crops are the kind's, its caption names it."""
-    folder = tmp_path_factory.mktemp("lessons")
-    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
-    writer.begin([])
-    for split, numbers in (("train", range(96)), ("val", range(96, 128))):
-        rows = [lesson(number) for number in numbers]
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        notes = {**PATCHED, "feature_width": str(WIDTH), "prob_width": "0", "classes": json.dumps(THINGS)}
-        table = SHARDS.table(metadata={**notes, "attributes": '["none"]'}, split=[split] * len(rows), **columns)
-        writer.record(write_shard(folder, f"{split}-00000", table))
-    writer.finish()
-    return folder
+    notes = {**PATCHED, "feature_width": str(WIDTH), "prob_width": "0", "classes": json.dumps(THINGS)}
+    made = {
+        f"{split}-00000": training_shard([lesson(n) for n in numbers], split, {**notes, "attributes": '["none"]'})
+        for split, numbers in (("train", range(96)), ("val", range(96, 128)))
+    }
+    return write_table(tmp_path_factory.mktemp("lessons"), SHARDS, made)
 
 
 def lesson(number: int) -> dict[str, Any]:
     kind, rng = number % len(THINGS), np.random.default_rng(number)
     text = f"a photo of a {THINGS[kind]}"
-    wrong = {
-        "image_id": bytes(16),
-        "caption_index": 0,
-        "text": "a photo of a " + THINGS[(kind + 1) % 8],
-        "similarity": 0.4,
-    }
     own = 3.0 * np.eye(WIDTH)[kind]
 
     def crops(count: int, shift: int = 0) -> Any:
@@ -344,15 +332,13 @@ def lesson(number: int) -> dict[str, Any]:
         "count": 1,
         "start": 0,
     }
-    return {
-        "image_id": number.to_bytes(16, "big"), "image": picture(0), "format": "jpeg", "width": 64, "height": 48,
-        "url": "u", "sha256": bytes(32), "captions": [{"text": text, "original": text, "lang": "en"}], "extra": {},
-        "num_regions": 1, "boxes": np.array([[16, 12, 48, 36]]), "class_ids": [kind], "class_scores": [0.9],
-        "attribute_ids": [0], "attribute_scores": [1], "features": own[None], "prob_ids": np.zeros(0),
-        "prob_values": np.zeros(0), "tags": [tag], "negatives": [[wrong]], "short": [29],
-        "patch_boxes": np.array(cells(8)), "patch_features": crops(64), "pyramid_boxes": np.array(pieces),
-        "pyramid_features": crops(55), "pyramid_turned": turned, "pyramid_grey": 0.3 * crops(16),
-    }  # fmt: skip
+    return training_row(
+        number, [text], np.array([[16, 12, 48, 36]]), own[None],
+        image=picture(0), class_ids=[kind], class_scores=[0.9], prob_ids=np.zeros(0), prob_values=np.zeros(0),
+        tags=[tag], negatives=[[negative(f"a photo of a {THINGS[(kind + 1) % 8]}")]], short=[29],
+        patch_boxes=np.array(cells(8)), patch_features=crops(64), pyramid_boxes=np.array(pieces),
+        pyramid_features=crops(55), pyramid_turned=turned, pyramid_grey=0.3 * crops(16),
+    )  # fmt: skip
 
 
 LEARNED = {

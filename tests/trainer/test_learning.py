@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pairloom.errors import InputError
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_shard
 from schemas.shards import SHARDS
+from tests.building import negative, training_row, training_shard, write_table
 from tests.training import train
 from trainer import loop
 
 THINGS = ("dog", "cup", "bus", "tree", "guitar", "apple", "boat", "clock")
+METADATA = {
+    "detector": "test", "checkpoint": "0", "feature_width": "8", "prob_width": "2", "classes": json.dumps(THINGS),
+    "attributes": '["none"]',
+}  # fmt: skip
 
 
 def picture(colour: int) -> bytes:
@@ -35,32 +39,21 @@ def picture(colour: int) -> bytes:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 train and 16 val images; the feature of a thing's region is one-hot, its caption names the thing."""
-    folder = tmp_path_factory.mktemp("shards")
-    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
-    writer.begin([])
-    for split, start, stop in (("train", 0, 48), ("val", 48, 64)):
-        rows = range(start, stop)
-        kinds = [row % len(THINGS) for row in rows]
-        ids = [row.to_bytes(16, "big") for row in rows]
-        count = len(ids)
-        wrong = [f"a photo of a {THINGS[(kind + 1) % 8]}" for kind in kinds]
-        hard = [{"image_id": bytes(16), "caption_index": 0, "text": text, "similarity": 0.4} for text in wrong]
-        table = SHARDS.table(
-            image_id=ids, image=[picture(k) for k in kinds], format=["jpeg"] * count, width=[64] * count,
-            height=[48] * count, url=["u"] * count, sha256=[bytes(32)] * count,
-            captions=[[{"text": f"a photo of a {THINGS[k]}", "original": "x", "lang": "en"}] for k in kinds],
-            extra=[{}] * count, num_regions=[2] * count, boxes=[np.array([[0, 0, 32, 48], [8, 8, 64, 48]])] * count,
-            class_ids=[np.array([k, k]) for k in kinds], class_scores=[np.array([0.9, 0.8])] * count,
-            attribute_ids=[np.zeros(2)] * count, attribute_scores=[np.ones(2)] * count,
-            features=[np.eye(8)[[k, k]] for k in kinds], prob_ids=[np.array([[k, 0], [k, 0]]) for k in kinds],
-            prob_values=[np.array([[0.9, 0.05], [0.8, 0.1]])] * count, tags=[[]] * count,
-            negatives=[[[one]] for one in hard], short=[[29]] * count, split=[split] * count,
-            metadata={"detector": "test", "checkpoint": "0", "feature_width": "8", "prob_width": "2",
-                      "classes": json.dumps(THINGS), "attributes": '["none"]'},
-        )  # fmt: skip
-        writer.record(write_shard(folder, f"{split}-00000", table))
-    writer.finish()
-    return folder
+    made = {
+        f"{split}-00000": training_shard([lesson(row) for row in rows], split, METADATA)
+        for split, rows in (("train", range(48)), ("val", range(48, 64)))
+    }
+    return write_table(tmp_path_factory.mktemp("shards"), SHARDS, made)
+
+
+def lesson(row: int) -> dict[str, Any]:
+    kind = row % len(THINGS)
+    return training_row(
+        row, [f"a photo of a {THINGS[kind]}"], np.array([[0, 0, 32, 48], [8, 8, 64, 48]]), np.eye(8)[[kind, kind]],
+        image=picture(kind), class_ids=np.array([kind, kind]), class_scores=np.array([0.9, 0.8]),
+        prob_ids=np.array([[kind, 0], [kind, 0]]), prob_values=np.array([[0.9, 0.05], [0.8, 0.1]]),
+        negatives=[[negative(f"a photo of a {THINGS[(kind + 1) % 8]}")]], short=[29],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", ["uniter", "clip"])

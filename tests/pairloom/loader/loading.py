@@ -16,10 +16,9 @@ from PIL import Image
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.batch import IGNORE, Batch
 from pairloom.loader.tokenizer import Tokenizer
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_index, write_shard
 from schemas.shards import SHARDS
 from systems import recipes
+from tests.building import negative, training_row, training_shard, write_table
 from trainer.recipe import Recipe
 
 WIDTH = 8
@@ -61,34 +60,18 @@ def write_folder(
 
     With several splits, each has these shards; without: columns to leave out; patched: with the columns of patches.
     """
-    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
-    writer.begin([])
-    start = 0
+    made, start = {}, 0
     for split, number, count in ((split, number, count) for split in splits for number, count in enumerate(shards)):
-        table = table_of(range(start, start + count), split, prob_width, patched).drop_columns(list(without))
-        name = f"{split}-{number:05d}"
-        entry = write_shard(folder, name, table, row_group_bytes=table.nbytes * group_rows // count + 1)
-        write_index(folder, name, entry.sha256)
-        writer.record(entry)
+        table = table_of(range(start, start + count), split, prob_width, patched)
+        made[f"{split}-{number:05d}"] = table.drop_columns(list(without))
         start += count
-    writer.finish()
-    return folder
-
-
-def write_table(folder: Path, table: Any) -> Path:
-    """One shard without an index."""
-    writer = Writer.open(folder, Header("shards", SHARDS.version, "shards", 1, {}))
-    writer.begin([])
-    writer.record(write_shard(folder, "train-00000", table))
-    writer.finish()
-    return folder
+    return write_table(folder, SHARDS, made, group_rows=group_rows, indexed=True)
 
 
 def table_of(images: range, split: str, prob_width: int = 2, patched: bool = False) -> Any:
     rows = [_row(image, prob_width) | (patches(image) if patched else {}) for image in images]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
     notes = METADATA | {"prob_width": str(prob_width)} | (PATCHED if patched else {})
-    return SHARDS.table(metadata=notes, split=[split] * len(rows), **columns)
+    return training_shard(rows, split, notes)
 
 
 def patches(image: int) -> dict[str, Any]:
@@ -109,21 +92,16 @@ def _row(image: int, prob_width: int) -> dict[str, Any]:
     rng = np.random.default_rng(image)
     regions, captions = 1 + image % 5, 1 + image % 3
     texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(captions)]
-    corner = rng.uniform(0, 20, (regions, 2))
-    return {
-        "image_id": image.to_bytes(16, "big"), "image": picture(image), "format": "jpeg", "width": 64, "height": 48,
-        "url": f"http://sample.invalid/{image}", "sha256": bytes(32), "licence": "CC0-1.0", "source": "test",
-        "captions": [{"text": text, "original": text, "lang": "en"} for text in texts], "extra": {},
-        "num_regions": regions, "boxes": np.concatenate([corner, corner + 20], axis=1),
-        "class_ids": rng.integers(0, len(WORDS), regions), "class_scores": np.linspace(0.9, 0.5, regions),
-        "attribute_ids": np.zeros(regions), "attribute_scores": np.ones(regions),
-        "features": rng.normal(size=(regions, WIDTH)), "prob_ids": np.tile([0, 1], (regions, 1))[:, :prob_width],
-        "prob_values": np.tile([0.8, 0.1], (regions, 1))[:, :prob_width], "tags": [],
-        "negatives": [[{"image_id": bytes(16), "caption_index": 0, "text": f"no {text}", "similarity": 0.4}]
-                      for text in texts],
-        "short": [29] * captions, "qa": questions(image),
-        "similar": [similar(image, text) for text in texts],
-    }  # fmt: skip
+    corner, classes = rng.uniform(0, 20, (regions, 2)), rng.integers(0, len(WORDS), regions)
+    return training_row(
+        image, texts, np.concatenate([corner, corner + 20], axis=1), rng.normal(size=(regions, WIDTH)),
+        image=picture(image), url=f"http://sample.invalid/{image}", licence="CC0-1.0", source="test",
+        class_ids=classes, class_scores=np.linspace(0.9, 0.5, regions),
+        prob_ids=np.tile([0, 1], (regions, 1))[:, :prob_width],
+        prob_values=np.tile([0.8, 0.1], (regions, 1))[:, :prob_width],
+        negatives=[[negative(f"no {text}")] for text in texts], short=[29] * captions, qa=questions(image),
+        similar=[similar(image, text) for text in texts],
+    )  # fmt: skip
 
 
 def similar(image: int, text: str) -> list[dict[str, Any]]:

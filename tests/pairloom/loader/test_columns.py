@@ -15,7 +15,9 @@ import torch
 from pairloom import ColumnBatch, ConfigError, Loader, Mixture, Options
 from pairloom.errors import MissingColumnsError
 from pairloom.vectors import pack
-from tests.pairloom.loader.loading import WIDTH, table_of, write_folder, write_table
+from schemas.shards import SHARDS
+from tests.building import write_table
+from tests.pairloom.loader.loading import WIDTH, table_of, write_folder
 
 NAMES = ("image", "captions", "boxes", "features", "class_ids", "width", "tags")
 BATCH = 4
@@ -114,7 +116,8 @@ def test_features_stored_as_int8_come_out_by_their_scales(tmp_path: Path) -> Non
     for name, values in zip(("features", "feature_scales"), zip(*packed, strict=True), strict=True):
         place = table.schema.get_field_index(name)
         table = table.set_column(place, table.schema.field(place), pa.array(values, pa.large_binary()))
-    write_table(tmp_path, table.replace_schema_metadata({**table.schema.metadata, b"feature_dtype": b"<i1"}))
+    table = table.replace_schema_metadata({**table.schema.metadata, b"feature_dtype": b"<i1"})
+    write_table(tmp_path, SHARDS, {"train-00000": table})
     options = Options(dtype="float32", end="repeat")
     for batch in epoch(Loader(tmp_path, columns=("features",), batch_size=BATCH, options=options), 9):
         for number, (image_id, _) in enumerate(keys(batch)):

@@ -20,6 +20,8 @@ from pairloom.loader import Loader, Options
 from pairloom.loader.mixture import Mix, Mixture
 from pairloom.loader.order import End
 from pipeline.advice import advised
+from schemas.shards import SHARDS
+from tests.building import write_table
 from tests.pairloom.loader import loading
 from tests.pairloom.loader.loading import (
     WIDTH,
@@ -30,7 +32,6 @@ from tests.pairloom.loader.loading import (
     table_of,
     tokenizer,
     write_folder,
-    write_table,
 )
 
 IMAGES = 23
@@ -272,7 +273,7 @@ def test_features_stored_as_int8_come_out_by_their_scales(tmp_path: Path) -> Non
         place = table.schema.get_field_index(name)
         table = table.set_column(place, table.schema.field(place), pa.array(values, pa.large_binary()))
     table = table.replace_schema_metadata({**table.schema.metadata, b"feature_dtype": b"<i1"})
-    batch = next(iter(loader(write_table(tmp_path, table))))
+    batch = next(iter(loader(write_table(tmp_path, SHARDS, {"train-00000": table}))))
     assert batch.regions is not None
     for image, found, there in zip(batch.image_ids, batch.regions.features_BRD, batch.regions.mask_BR, strict=True):
         wanted = true[int.from_bytes(image, "big")]

@@ -18,11 +18,11 @@ from pairloom.loader import Loader, Options
 from pairloom.loader.batch import Batch
 from pairloom.loader.texts import Texts, open_texts
 from pairloom.loader.tokenizer import Tokenizer
-from pairloom.store.folder import Header, open_folder
-from pairloom.store.writing import Writer, write_shard
+from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from pipeline.verbs import texts as verb
 from schemas.texts import TEXTS
+from tests.building import numbered, write_table
 from tests.inspection.synthetic import FLOW
 from tests.pairloom.loader.loading import WORDS, recipe, write_folder
 from tests.training import train
@@ -74,24 +74,19 @@ def test_a_table_is_replaced_only_when_asked(listed: Path, tmp_path: Path, capsy
 
 
 def test_lint_finds_an_empty_text(tmp_path: Path) -> None:
-    writer = Writer.open(tmp_path, Header("texts", TEXTS.version, "texts", 1, {}))
-    writer.begin([])
-    writer.record(write_shard(tmp_path, "00000", TEXTS.table(text=["a", " ", "b"], lang=["en", None, None])))
-    writer.finish()
+    write_table(tmp_path, TEXTS, {"00000": TEXTS.table(text=["a", " ", "b"], lang=["en", None, None])})
     (problem,) = lint(tmp_path, FLOW)
     assert "the text is empty" in str(problem)
 
 
 def grouped(folder: Path, langs: list[str | None]) -> Path:
     """Texts t0, t1, … of these languages in two shards of row groups of three."""
-    writer = Writer.open(folder, Header("texts", TEXTS.version, "texts", 1, {}))
-    writer.begin([])
     half = len(langs) // 2
-    for name, rows in (("00000", range(half)), ("00001", range(half, len(langs)))):
-        table = TEXTS.table(text=[f"t{row}" for row in rows], lang=[langs[row] for row in rows])
-        writer.record(write_shard(folder, name, table, table.nbytes * 3 // len(rows) + 1))
-    writer.finish()
-    return folder
+    tables = [
+        TEXTS.table(text=[f"t{row}" for row in rows], lang=[langs[row] for row in rows])
+        for rows in (range(half), range(half, len(langs)))
+    ]
+    return write_table(folder, TEXTS, numbered(tables), group_rows=3)
 
 
 def test_every_text_of_a_wanted_or_unknown_language_is_equally_likely(tmp_path: Path) -> None:

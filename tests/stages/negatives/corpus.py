@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pairloom.store.folder import Header
-from pairloom.store.writing import Writer, write_shard
 from schemas.pairs import CAPTION, PAIRS
+from tests.building import write_table
 
 IMAGES = 40  # a shard
 
@@ -45,8 +44,4 @@ def shard(number: int) -> pa.Table:
 
 def curated(data: Path, shards: range) -> None:
     """A finished table `curate` with these shards."""
-    writer = Writer.open(data / "curate", Header("pairs", PAIRS.version, "curate", 1, {}))
-    writer.begin([])
-    for number in shards:
-        writer.record(write_shard(data / "curate", f"{number:05d}", shard(number)))
-    writer.finish()
+    write_table(data / "curate", PAIRS, {f"{number:05d}": shard(number) for number in shards}, "curate")

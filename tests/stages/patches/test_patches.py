@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from schemas.regions import REGIONS
 from stages import patches
 from stages.patches import Config, Tools, crops, networks
 from stages.regions.starter.backbone import imagenet_network
+from tests.building import numbered, write_table
 
 SIZE = 32
 
@@ -199,23 +199,13 @@ def test_settings_that_cannot_be_are_refused() -> None:
 
 @pytest.mark.slow
 def test_the_bytes_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
-    from pairloom.store.folder import Header
-    from pairloom.store.writing import Writer, write_shard
-
     sums = []
+    table = pairs([png(picture(n)) for n in range(3)])
+    found = regions({1: [[0, 0, 80, 60]]})
     for workers in (1, 2):
         data = tmp_path / str(workers)
-        for table, name in (
-            (pairs([png(picture(n)) for n in range(3)]), "curate"),
-            (regions({1: [[0, 0, 80, 60]]}), "regions"),
-        ):
-            schema = PAIRS if name == "curate" else REGIONS
-            writer = Writer.open(data / name, Header(schema.name, schema.version, name, 1, {}))
-            writer.begin([])
-            for shard, rows in enumerate(pairwise((0, 1, 3))):
-                part = table.slice(rows[0], rows[1] - rows[0]) if name == "curate" else table
-                writer.record(write_shard(data / name, f"{shard:05d}", part))
-            writer.finish()
+        write_table(data / "curate", PAIRS, numbered([table.slice(0, 1), table.slice(1)]), "curate")
+        write_table(data / "regions", REGIONS, numbered([found, found]))
         run = RunConfig(cluster="local", workers=workers) if workers > 1 else RunConfig(cluster="inline")
         done = run_stage("patches", Config(size=SIZE, grid=2), data, Options(run, plain=True))
         assert done.counts.rows_out == 3

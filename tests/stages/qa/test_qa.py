@@ -12,32 +12,31 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pairloom.errors import InputError
-from pairloom.store.folder import Header, open_folder
-from pairloom.store.writing import Writer, write_shard
+from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
 from schemas.pairs import PAIRS
 from stages.qa import Config, QuestionFile
 from stages.qa.matching import name_of, stem
+from tests.building import numbered, write_table
 
 
 def write_pairs(data: Path, *shards: list[dict[str, Any]]) -> None:
     """Table curate: each image a url, perhaps a source and extra."""
-    writer = Writer.open(data / "curate", Header("pairs", PAIRS.version, "curate", 1, {}))
-    writer.begin([])
+    tables: list[Any] = []
     number = 0
-    for name, rows in enumerate(shards):
+    for rows in shards:
         ids = [(number + row).to_bytes(16, "big") for row in range(len(rows))]
         number, one = number + len(rows), [1] * len(rows)
-        table = PAIRS.table(
+        made = PAIRS.table(
             image_id=ids, image=[b"x"] * len(rows), format=["png"] * len(rows), width=one, height=one,
             original_width=one, original_height=one, url=[row["url"] for row in rows], sha256=[bytes(32)] * len(rows),
             phash=one, captions=[[{"text": "a", "original": "a", "lang": None}]] * len(rows),
             source=[row.get("source") for row in rows], extra=[row.get("extra", {}) for row in rows],
         )  # fmt: skip
-        writer.record(write_shard(data / "curate", f"{name:05d}", table))
-    writer.finish()
+        tables.append(made)
+    write_table(data / "curate", PAIRS, numbered(tables), "curate")
 
 
 def write_questions(path: Path, asked: list[tuple[str, str, str]]) -> str:
