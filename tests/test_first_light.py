@@ -16,7 +16,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 from PIL import Image
@@ -27,6 +26,9 @@ from inspection.lint import lint
 from pairloom.store.folder import open_folder
 from tests.inspection.synthetic import FLOW
 from tests.pipeline.helpers import hashes
+from tests.processes import workers_of
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).resolve().parents[1]
 ROOMS = (
@@ -62,6 +64,7 @@ class Checkout:
 
     def __init__(self, folder: Path, host: str) -> None:
         self.folder, self.host = folder, host
+        self.first: dict[str, dict[str, str]] = {}  # of a finished one: each table's hashes, before a test changes it
         for room in ROOMS:
             shutil.copytree(HERE / room, folder / room)  # with bytecode and compiled kernels
         shutil.copytree(HERE / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache"))
@@ -123,6 +126,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, server: str) -> Checkout:
     checkout = Checkout(tmp_path_factory.mktemp("checkout"), server)
     output = checkout.repro()
     assert checkout.ran(output) == {"sample", *STAGES, "train@uniter", "train@clip", "report"}
+    checkout.first = {stage: hashes(checkout.folder / "data" / stage) for stage in STAGES}
     return checkout
 
 
@@ -168,32 +172,25 @@ def test_ten_lines_more_cost_only_their_own_shards(finished: Checkout) -> None:
         assert len(now) == len(stamps) + 2
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, server: str) -> Checkout:
-    checkout = Checkout(tmp_path_factory.mktemp("undisturbed"), server)
-    checkout.repro("shards")
-    return checkout
-
-
 def kill_group(process: subprocess.Popen[str], checkout: Checkout) -> None:
     os.killpg(process.pid, signal.SIGKILL)
 
 
 def kill_worker(process: subprocess.Popen[str], checkout: Checkout) -> None:
-    family = psutil.Process(process.pid).children(recursive=True)
-    workers = [child for child in family if "spawn_main" in " ".join(child.cmdline()) and not child.children()]
+    workers = workers_of(process.pid)
     if not workers:
         pytest.skip("the stage had finished before a worker could be killed")
     workers[0].kill()
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(("kill", "cluster"), [(kill_group, "inline"), (kill_worker, "local")])
 def test_killed_in_the_middle_of_regions_dvc_repro_finishes_with_equal_bytes(
     kill: Callable[[subprocess.Popen[str], Checkout], None],
     cluster: str,
     tmp_path: Path,
     server: str,
-    undisturbed: Checkout,
+    finished: Checkout,
 ) -> None:
     checkout = Checkout(tmp_path, server)
     checkout.change("run", cluster=cluster, workers=2)
@@ -203,7 +200,7 @@ def test_killed_in_the_middle_of_regions_dvc_repro_finishes_with_equal_bytes(
     process.communicate(timeout=600)
     checkout.repro("shards")
     for stage in STAGES:
-        assert hashes(checkout.folder / "data" / stage) == hashes(undisturbed.folder / "data" / stage), stage
+        assert hashes(checkout.folder / "data" / stage) == finished.first[stage], stage
 
 
 def wait_for_a_shard(folder: Path, process: subprocess.Popen[str]) -> None:

@@ -123,6 +123,7 @@ def test_a_deleted_shard_is_made_again_with_the_same_bytes(tmp_path: Path) -> No
     assert hashes(tmp_path / "words") == before
 
 
+@pytest.mark.crash
 def test_a_row_that_kills_its_worker_is_found_and_quarantined(tmp_path: Path) -> None:
     write_texts(["a", "b", "c", "die", "e", "f", "g"], tmp_path)
     done = run_stage(STAGE, Config(), tmp_path, LOCAL)

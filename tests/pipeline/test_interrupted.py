@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -21,19 +20,19 @@ from pipeline.executor import Options, run_stage
 from pipeline.planning import open_finished
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
+from tests.processes import workers_of
 
 TEXTS = [f"text {row}" for row in range(48)]
 WAIT_S = 0.05
 HERE = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> dict[str, str]:
-    write_texts(TEXTS, tmp_path / "undisturbed")
-    run_stage(
-        "tests.pipeline.words", Config(wait_s=WAIT_S), tmp_path / "undisturbed", Options(RunConfig(cluster="inline"))
-    )
-    return hashes(tmp_path / "undisturbed")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    data = tmp_path_factory.mktemp("undisturbed")
+    write_texts(TEXTS, data)
+    run_stage("tests.pipeline.words", Config(wait_s=WAIT_S), data, Options(RunConfig(cluster="inline")))
+    return hashes(data)
 
 
 def start(data: Path) -> subprocess.Popen[bytes]:
@@ -66,6 +65,7 @@ def wait_for_shards(data: Path, count: int) -> None:
     raise AssertionError("the stage never got going")
 
 
+@pytest.mark.crash
 def test_kill_9_of_the_whole_group_then_again_gives_the_same_bytes(tmp_path: Path, undisturbed: dict[str, str]) -> None:
     data = tmp_path / "data"
     process = start(data)
@@ -83,6 +83,7 @@ def test_kill_9_of_the_whole_group_then_again_gives_the_same_bytes(tmp_path: Pat
     assert hashes(data) == undisturbed
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_so_and_goes_on_later(
     tmp_path: Path, undisturbed: dict[str, str], number: signal.Signals, code: int
@@ -97,16 +98,12 @@ def test_an_interrupted_run_says_so_and_goes_on_later(
     assert hashes(data) == undisturbed
 
 
+@pytest.mark.crash
 def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, undisturbed: dict[str, str]) -> None:
     data = tmp_path / "data"
     process = start(data)
     wait_for_shards(data, 1)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline()) and not child.children()
-    ]
-    workers[0].send_signal(signal.SIGKILL)
+    workers_of(process.pid)[0].kill()
     assert process.wait(120) == 0
     assert hashes(data) == undisturbed
 

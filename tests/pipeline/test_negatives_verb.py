@@ -123,6 +123,7 @@ def many(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.crash
 def test_a_killed_run_goes_on_with_the_slices_that_are_missing(tmp_path: Path) -> None:
     slow = f"""
 import os, sys

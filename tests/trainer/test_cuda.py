@@ -57,6 +57,7 @@ def test_short_numbers_give_the_curve_of_float32(precision: Precision, shards: P
         np.testing.assert_allclose(found[name], wanted[name], rtol=2 * CLOSE[precision], atol=0.02, err_msg=name)
 
 
+@pytest.mark.crash
 def test_a_killed_float16_run_goes_on_to_the_same_weights(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

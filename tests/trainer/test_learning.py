@@ -122,6 +122,8 @@ def test_a_training_that_goes_on_gives_the_weights_of_one_that_never_stopped(
     assert [path.name for path in folder.iterdir() if path.suffix == ".pt"] == []
 
 
+@pytest.mark.crash
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {clip: {steps: 12, batch_size: 4, threads: 1, save_every_s: 0}}\n")
     pairloom = str(Path(sys.executable).with_name("pairloom"))

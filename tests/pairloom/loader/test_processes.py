@@ -107,6 +107,7 @@ def wait_until_up(mine: Loader[Batch]) -> None:
         mine.pool().listen(10)
 
 
+@pytest.mark.crash
 @pytest.mark.slow
 def test_a_killed_worker_is_a_clear_error_within_seconds(folder: Path) -> None:
     mine = with_worker(folder)

@@ -148,6 +148,7 @@ def test_dead_hosts_are_no_outage_as_long_as_another_answers(hostile: HostileSer
     assert hostile.requests.count("/x") >= 2, "the picture that had come was asked for again, as a test"
 
 
+@pytest.mark.crash
 def test_a_decoder_that_dies_costs_one_row(hostile: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         hostile.answers[f"/{number}"] = reply(jpeg(seed=number))

@@ -140,15 +140,18 @@ def check_rounds(hostile: HostileServer, tmp_path: Path, rounds: int) -> None:
             assert not list((run.out / ".index").rglob("*.spool"))
 
 
+@pytest.mark.crash
 def test_kill_9_and_again_gives_the_bytes_of_an_undisturbed_run(hostile: HostileServer, tmp_path: Path) -> None:
     check_rounds(hostile, tmp_path, rounds=1)
 
 
+@pytest.mark.crash
 @pytest.mark.slow
 def test_kill_9_at_twenty_random_moments(hostile: HostileServer, tmp_path: Path) -> None:
     check_rounds(hostile, tmp_path, rounds=20)
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_with_its_code(
     hostile: HostileServer, tmp_path: Path, number: signal.Signals, code: int

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pairloom.store.folder import open_folder
@@ -16,6 +15,7 @@ from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from stages.negatives import Config
 from tests.pipeline.helpers import hashes
+from tests.processes import workers_of
 from tests.stages.negatives.corpus import curated
 
 HERE = Path(__file__).resolve().parents[3]
@@ -37,23 +37,19 @@ def wait_until(ready: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The processes that mine: the leaves of the tree."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline()) and not child.children()]
-
-
 def finished(table: Path) -> int:
     """Shards that the journal of an unfinished table has."""
     return len(open_folder(table).shards) if (table / "manifest.jsonl").exists() else 0
 
 
+@pytest.mark.crash
+@pytest.mark.slow
 def test_a_worker_killed_while_it_mines_costs_nothing_but_time(tmp_path: Path) -> None:
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     curated(disturbed, SHARDS)
     process = start(disturbed)
-    wait_until(lambda: len(workers(process)) == 2)
-    victim = workers(process)[0]  # looked for before: mining takes no longer than looking
+    wait_until(lambda: len(workers_of(process.pid)) == 2)
+    victim = workers_of(process.pid)[0]  # looked for before: mining takes no longer than looking
     wait_until(lambda: finished(disturbed / "negatives") >= 2)
     victim.kill()
     assert not open_folder(disturbed / "negatives").complete
