@@ -17,7 +17,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Blob:
-    """Little-endian numbers of one row packed into one binary value (DESIGN decision 1).
+    """Little-endian numbers of one row packed into one binary value.
+
+    Arrow reads such a value at 4 to 9 GB/s, and a list of half floats at 0.2 to 0.5 (measured: docs/benchmarks.md).
 
     dtype: numpy name such as "<f2". shape: one entry a dimension; a number, the name of a column that
     holds the length, or the name of a key of the file's metadata that does. dtype_key: a key of the file's metadata

@@ -1,4 +1,4 @@
-"""Decide which shards are due: a shard's fingerprint covers all that its bytes depend on (DESIGN decision 4)."""
+"""Decide which shards are due: a shard's fingerprint covers all that its bytes depend on."""
 
 from __future__ import annotations
 

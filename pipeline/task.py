@@ -165,7 +165,7 @@ def write_rejects(folder: Path, name: str, rejects: pa.Table) -> Entry:
 
 
 def _with_provenance(output: pa.Table, task: Task) -> pa.Table:
-    """The stage's own metadata and, under `pairloom`, what made this file (DESIGN decision 4)."""
+    """The stage's own metadata and, under `pairloom`, what made this file."""
     stage = task.stage
     checked = stage.output.check(output, where=f"stage {stage.name}, shard {task.name}")
     made_by = vars(task.header) | {"config": as_json(task.config), "inputs": dict(task.sources)}

@@ -17,6 +17,7 @@ from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
 from pairloom.loader.order import WHOLE, Steps, random_bits
 from pairloom.loader.plan import Part, Plan
 from pairloom.loader.prepare import Assembler, Make, Options, Prepare
+from pairloom.loader.reading import Clock
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.loader.workers import Made, Pool, made_here
@@ -29,7 +30,7 @@ class Loader(Generic[BatchType]):
 
     Which rows a global batch has, and their masks, negatives, captions and crops, are functions of (seed, step) alone
     for a given batch_size over all ranks: not of the number of ranks or workers, nor of what was read before. With
-    Options.end `join` it goes on for ever; else each iteration is one epoch, the next one if the last was finished.
+    Options.end `join` it has no end; else each iteration is one epoch, the next one if the last was finished.
 
     shards: a folder or its address, a Mixture of them, or Rows. plan: a recipe, which gives `Batch`. Without a plan,
     columns: the names of those that are wanted (docs/tables.md), in captions of these languages, give `ColumnBatch`.
@@ -134,7 +135,7 @@ class Loader(Generic[BatchType]):
             yield self._finish(batch)
 
     def _count(self, made: Made, waited: float) -> None:
-        # what no worker did ahead was waited for, too, but is told as reading, decoding and collating
+        # Without workers the caller waits for reading, decoding and collating, which have counts of their own.
         own = sum(made.facts[part] for part in ("read_s", "decode_s", "collate_s")) if self.workers == 0 else 0.0
         for name in ("read_s", "decode_s", "collate_s"):
             self._stats[name] += made.facts[name]
@@ -212,7 +213,7 @@ class Loader(Generic[BatchType]):
 
 def _rows(shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options) -> Rows:
     if isinstance(shards, Rows):
-        return replace(shards, captions=options.captions, _readers={}, _open={})
+        return replace(shards, captions=options.captions, clock=Clock(), _readers={}, _open={})
     return open_rows(shards, options.split, columns, languages, options.captions, cache=options.cache)
 
 

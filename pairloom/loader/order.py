@@ -1,8 +1,8 @@
 """In which order rows are seen, and what chance each of them gets: functions of (seed, epoch, position) alone.
 
 The permutations come from a hash of our own instead of a library's generator, so that no new version of a library can
-change the order of a run that goes on. A changed order is a breaking change:
-tests/pairloom/loader/order.json has it by heart.
+change the order of a run that resumes. A changed order is a breaking change: it is pinned in
+tests/pairloom/loader/order.json.
 """
 
 from __future__ import annotations

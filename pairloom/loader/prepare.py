@@ -20,7 +20,7 @@ from pairloom.loader.mixture import Stream
 from pairloom.loader.order import WHOLE, End, Steps, objective_at, packed, rank_slice, row_rng
 from pairloom.loader.pair import Pair
 from pairloom.loader.plan import Part
-from pairloom.loader.reading import CLOCK, FIX, DamagedError
+from pairloom.loader.reading import FIX, DamagedError
 from pairloom.loader.row import Row
 from pairloom.loader.rows import Captions, Rows
 from pairloom.loader.texts import Texts
@@ -150,14 +150,14 @@ class Prepare:
         """What is to be made from this step on. Raises DamagedError if lengths cannot be read."""
         if self.options.max_tokens is None:
             for step in itertools.count(first):
-                positions, real = (part[self.mine(self.steps.batch_size)] for part in self.steps.at(step))
+                positions, real = (part[self.rank_slice(self.steps.batch_size)] for part in self.steps.at(step))
                 yield Job(step, step + 1, positions, real)
         size = self.steps.batch_size
         for run in itertools.count(first // size):
-            batches = self.twice(partial(self._packed, run))
+            batches = self.with_refetch(partial(self._packed, run))
             for number in range(first % size, len(batches)):
                 after = run * size + number + 1 if number + 1 < len(batches) else (run + 1) * size
-                positions = batches[number][self.mine(len(batches[number]))]
+                positions = batches[number][self.rank_slice(len(batches[number]))]
                 yield Job(run * size + number, after, positions, np.ones(len(positions), bool))
             first = 0
 
@@ -169,7 +169,7 @@ class Prepare:
             try:
                 lengths.append(self.make.length(self.stream.parts[part].at(group, place, self.seed, epoch)))
             except DamagedError as error:
-                _bear(error, {}, options)
+                record_or_raise(error, {}, options)
                 lengths.append(lengths[-1] if lengths else 1)  # among good rows, one of which takes its place
         assert options.max_tokens is not None
         return [positions[rows] for rows in packed(np.array(lengths), options.max_tokens, self.seed, run)]
@@ -179,16 +179,16 @@ class Prepare:
         columns = (spots.part, spots.epoch, spots.group, spots.place)
         return zip(*(column.tolist() for column in columns), strict=True)
 
-    def mine(self, rows: int) -> slice:
+    def rank_slice(self, rows: int) -> slice:
         """This rank's part of a global batch of so many rows."""
         return rank_slice(rows, self.rank, self.ranks)
 
     def __call__(self, job: Job, empty: Empty) -> Made:
         """Raises DamagedError if rows are not what was written, or StoreError if all of a batch's are."""
-        return self.twice(lambda options: self._made(job, empty, options))
+        return self.with_refetch(lambda options: self._made(job, empty, options))
 
-    def twice(self, work: Callable[[Options], Result]) -> Result:
-        """Do it; where only the copy of a remote shard may be damaged, once more from the source."""
+    def with_refetch(self, work: Callable[[Options], Result]) -> Result:
+        """What `work` gives; where it meets damage in copies of remote shards, it runs again on pieces fetched anew."""
         if any(rows.source.copies for rows in self.stream.parts):
             try:
                 return work(replace(self.options, on_damage="refuse"))
@@ -198,17 +198,21 @@ class Prepare:
         return work(self.options)
 
     def _made(self, job: Job, empty: Empty, options: Options) -> Made:
-        began, read = time.perf_counter(), CLOCK["read_s"]
+        began, read = time.perf_counter(), self._read_s()
         name = self.objective(job.step)
         examples, damaged = self._examples(name, job.positions, options)
-        prepared, read_before = time.perf_counter(), CLOCK["read_s"] - read
+        prepared, read_before = time.perf_counter(), self._read_s() - read
         batch = self._collate(examples, damaged, empty, options)
         if not job.real.all():
             batch = replace(batch, real_B=torch.from_numpy(job.real))
-        reading, whole = CLOCK["read_s"] - read, time.perf_counter() - began
+        reading, whole = self._read_s() - read, time.perf_counter() - began
         decode = prepared - began - read_before
         facts = {"read_s": reading, "decode_s": decode, "collate_s": whole - reading - decode, "damaged": damaged}
         return Made(job, replace(batch, objective=name), facts)
+
+    def _read_s(self) -> float:
+        """Seconds that this process has spent reading the folders."""
+        return sum(rows.clock.read_s for rows in self.stream.parts)
 
     def objective(self, step: int) -> str:
         ratios = [sum(part.ratio for part in parts.values()) for parts in self.kinds.values()]
@@ -223,7 +227,7 @@ class Prepare:
                 row = self.stream.parts[part].at(group, place, self.seed, epoch)
                 examples.append(self.example(row, name, epoch))
             except DamagedError as error:
-                _bear(error, damaged, options)
+                record_or_raise(error, damaged, options)
                 examples.append(None)
         self._read_ahead(self.stream.at(positions))
         return examples, damaged
@@ -237,13 +241,13 @@ class Prepare:
         try:
             return self.make.collate(_filled(examples, damaged), empty, dtype)
         except DamagedError as error:
-            _bear(error, damaged, options)
+            record_or_raise(error, damaged, options)
         for number, example in enumerate(examples):  # features are read this late: find those that cannot be
             try:
                 if example is not None:
                     self.make.collate([example], np.empty)
             except DamagedError as error:
-                _bear(error, damaged, options)
+                record_or_raise(error, damaged, options)
                 examples[number] = None
         return self.make.collate(_filled(examples, damaged), empty, dtype)
 
@@ -261,7 +265,8 @@ class Prepare:
                     rows.will_need(group)
 
 
-def _bear(error: DamagedError, damaged: dict[str, str], options: Options) -> None:
+def record_or_raise(error: DamagedError, damaged: dict[str, str], options: Options) -> None:
+    """Note the row group as damaged, or raise the error, as the options say."""
     if options.on_damage == "refuse":
         raise error
     damaged[error.args[1]] = error.args[0]

@@ -58,5 +58,5 @@ def texts(column: pa.ChunkedArray) -> list[str]:
 
 @functools.lru_cache(maxsize=8)  # each shard's metadata is another text, though the same
 def numbers(answers: str) -> Mapping[str, int]:
-    """The number of each answer to be told apart, from the shards' metadata `answers`."""
+    """The number of each answer that a head predicts, from the shards' metadata `answers`."""
     return {answer: number for number, answer in enumerate(json.loads(answers))}

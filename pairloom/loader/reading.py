@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,14 @@ from pairloom.store.folder import Entry
 from pairloom.store.index import BLOCK, HEAVY, Index, Places, chunk_span, footer_sum
 from pairloom.table import Array, metadata
 
-FIX = "`pairloom verify` says how to rebuild the shard; the loader's on_damage: skip goes on without the row group"
-CLOCK = {"read_s": 0.0}  # seconds that this process has spent reading; the loader tells them from decoding
+FIX = "`pairloom verify` says how to rebuild the shard; the loader's on_damage: skip leaves the row group out"
+
+
+@dataclass
+class Clock:
+    """Seconds spent reading, which the loader's stats keep apart from decoding."""
+
+    read_s: float = 0.0
 
 
 class DamagedError(StoreError):
@@ -47,6 +53,7 @@ class Heavy:
     base: int  # the shard's position of the file's first byte
     where: str
     scratch: Array  # uint8, BLOCK long
+    clock: Clock
 
     def read(self, row: int, out: Array) -> None:
         """Fill `out` (uint8) with the beginning of a row's value.
@@ -61,7 +68,7 @@ class Heavy:
         got = read_all(self.file.number, views, int(self.places.at[row]) - self.base)
         if got != end or not self._sound(row, out.data, rest.data):
             raise DamagedError(f"row {row} is not what was written", self.where, FIX)
-        CLOCK["read_s"] += time.perf_counter() - began
+        self.clock.read_s += time.perf_counter() - began
 
     def _sound(self, row: int, out: memoryview, rest: memoryview) -> bool:
         first = int(self.places.first[row])
@@ -101,8 +108,8 @@ def read_all(file: int, buffers: Sequence[memoryview], position: int) -> int:
 class ShardReader:
     """One open shard."""
 
-    def __init__(self, source: Source, entry: Entry) -> None:
-        self.source, self.name = source, entry.name
+    def __init__(self, source: Source, entry: Entry, clock: Clock | None = None) -> None:
+        self.source, self.name, self.clock = source, entry.name, clock or Clock()
         self.index: Index = source.index(entry)
         self.starts = np.searchsorted(self.index.row_groups, np.arange(self.groups + 1))
         self._scratch = np.empty(BLOCK, np.uint8)
@@ -120,7 +127,7 @@ class ShardReader:
         where = self.source.where(self.name)
         try:
             opened = self.source.parquet(self.name)
-            with opened.open("rb") if hasattr(opened, "open") else _kept(opened) as stream:
+            with opened.open("rb") if hasattr(opened, "open") else nullcontext(opened) as stream:
                 sound = footer_sum(stream) == self.index.facts["footer"]
             if sound:
                 return pq.ParquetFile(opened, memory_map=False)
@@ -144,7 +151,7 @@ class ShardReader:
             table = file.read_row_group(group, columns=light, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise DamagedError(f"it cannot be read: {error}", self.where(group), FIX) from error
-        CLOCK["read_s"] += time.perf_counter() - began
+        self.clock.read_s += time.perf_counter() - began
         return table
 
     def _verify(self, file: pq.FileMetaData, group: int, columns: set[str]) -> None:
@@ -168,7 +175,7 @@ class ShardReader:
         start, stop = places.span(int(self.starts[group]), int(self.starts[group + 1]))
         try:
             path, base = self.source.local(self.name, start, stop)
-            return Heavy(places, Opened(path), base, self.where(group), self._scratch)
+            return Heavy(places, Opened(path), base, self.where(group), self._scratch, self.clock)
         except FileNotFoundError as error:
             raise DamagedError("the shard is missing", self.where(group), FIX) from error
 
@@ -178,14 +185,3 @@ class ShardReader:
             if column in columns:
                 places = self.index.places(column)
                 self.source.will_need(self.name, *places.span(int(self.starts[group]), int(self.starts[group + 1])))
-
-
-class _kept:  # noqa: N801  # a context manager that leaves its file open
-    def __init__(self, file: Any) -> None:
-        self.file = file
-
-    def __enter__(self) -> Any:
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        return None

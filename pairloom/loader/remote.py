@@ -37,6 +37,16 @@ STALL_S = 30.0  # without an answer, after which an attempt is given up
 AHEAD = 4  # pieces that a process fetches ahead at a time
 
 
+@dataclass
+class OfProcess:
+    """What one process knows of a remote folder; another process begins with nothing."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)  # by the shard's name
+    keys: set[str] = field(default_factory=set)  # of the pieces that were used
+    files: tuple[Any, str] | None = None  # fsspec's file system, the path in it
+    fetching: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AHEAD))
+
+
 @dataclass(frozen=True)
 class RemoteSource:
     """A shards folder at an address that fsspec knows: s3://, gs://, hf://, http:// …"""
@@ -45,17 +55,17 @@ class RemoteSource:
     cache: Cache
     attempts: int = ATTEMPTS
     stall_s: float = STALL_S
-    _state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)  # of this process
+    _own: OfProcess = field(default_factory=OfProcess, repr=False, compare=False)
 
     @classmethod
     def open(cls, url: str, cache: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> RemoteSource:
         return cls(url.rstrip("/"), Cache(cache or CACHE, limit_bytes))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_state": {}}
+        return self.__dict__ | {"_own": OfProcess()}
 
     def folder(self) -> Folder:
-        """The manifest as it is there now; the last one if that cannot be reached."""
+        """The manifest as it is there now. Raises StoreError where it cannot be reached."""
         own = self.cache.folder / "manifests" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         own.mkdir(parents=True, exist_ok=True)
         content = self._patiently(MANIFEST, lambda: self._cat(MANIFEST))
@@ -72,7 +82,7 @@ class RemoteSource:
         for _ in range(2):
             path = self.cache.piece(key, lambda: self._patiently(name, lambda: self._cat(name)))
             if (found := indices.read(path, entry.sha256)) is not None:
-                self._state[f"size {entry.name}"] = entry
+                self._own.entries[entry.name] = entry
                 return found
             self.cache.drop(key)
         raise StoreError(
@@ -91,10 +101,9 @@ class RemoteSource:
 
     def will_need(self, name: str, start: int, stop: int) -> None:
         """Fetch it in the background; an error waits until the bytes are really needed."""
-        running = self._state.setdefault("running", threading.Semaphore(AHEAD))
 
         def fetch() -> None:
-            with running:
+            with self._own.fetching:
                 try:
                     self.local(name, start, stop)
                 except StoreError as error:
@@ -109,23 +118,21 @@ class RemoteSource:
     def forget(self, where: str) -> None:
         """Drop every piece of a shard that this process has used."""
         shard = where.partition(", row group")[0]
-        for key in [key for key in self._state.get("keys", ()) if key.startswith(f"{shard}#")]:
+        for key in [key for key in self._own.keys if key.startswith(f"{shard}#")]:
             self.cache.drop(key)
 
     def _key(self, name: str, start: int, stop: int) -> str:
         key = f"{self.where(name)}#{self._entry(name).sha256}:{start}-{stop}"
-        self._state.setdefault("keys", set()).add(key)
+        self._own.keys.add(key)
         return key
 
     def _entry(self, name: str) -> Entry:
-        entry: Entry = self._state[f"size {name}"]  # a reader asks for the index first
-        return entry
+        return self._own.entries[name]  # a reader asks for the index first
 
     def _files(self) -> tuple[Any, str]:
-        if "files" not in self._state:
-            self._state["files"] = _opened(self.url)
-        files: tuple[Any, str] = self._state["files"]
-        return files
+        if self._own.files is None:
+            self._own.files = _opened(self.url)
+        return self._own.files
 
     def _cat(self, name: str) -> bytes:
         files, path = self._files()

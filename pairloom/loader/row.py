@@ -51,26 +51,26 @@ class OpenGroup:
     def draws(self, seed: int, epoch: int, group: int) -> list[int]:
         """Random bits for each image, from which its caption of the epoch follows."""
         images = len(self.firsts) - 1
-        drawn: list[int] = self.once(
+        drawn: list[int] = self.cached(
             ("draws", seed, epoch), lambda: random_bits(images, CAPTION, seed, epoch, group).tolist()
         )
         return drawn
 
     def cells(self, column: str) -> list[Any]:
         """A small column as Python values: taking all at once costs less than a dozen Arrow scalars a row."""
-        cells: list[Any] = self.once(column, lambda: self.table[column].to_pylist())
+        cells: list[Any] = self.cached(column, lambda: self.table[column].to_pylist())
         return cells
 
     def cell(self, column: str, row: int) -> Any:
         """An Arrow scalar."""
-        return self.once((column, "arrow"), lambda: self.table[column].combine_chunks())[row]
+        return self.cached((column, "arrow"), lambda: self.table[column].combine_chunks())[row]
 
     def text(self, row: int, caption: int) -> str:
         def flat() -> tuple[list[int], list[str]]:
             column = self.table["captions"].combine_chunks()
             return column.offsets.to_pylist(), column.values.field("text").to_pylist()
 
-        starts, texts = self.once("texts", flat)
+        starts, texts = self.cached("texts", flat)
         text: str = texts[starts[row] + caption]
         return text
 
@@ -78,7 +78,7 @@ class OpenGroup:
         """A blob as an array of its shape, read-only, not copied unless it is a large one."""
         if column in self.heavy:
             return np.asarray(self.stored(column, row))
-        starts, content = self.once((column, "bytes"), lambda: _flat(self.table[column].combine_chunks()))
+        starts, content = self.cached((column, "bytes"), lambda: _flat(self.table[column].combine_chunks()))
         stored, shape = self._kind(column)
         flat: Array = content[starts[row] : starts[row + 1]].view(stored)
         return flat.reshape([size if isinstance(size, int) else size[row] for size in shape])
@@ -110,7 +110,7 @@ class OpenGroup:
             blob = BLOBS[column]
             return blob.number(self.metadata), [self._size(size) for size in blob.shape]
 
-        found: tuple[np.dtype[Any], list[int | list[int]]] = self.once((column, "kind"), kind)
+        found: tuple[np.dtype[Any], list[int | list[int]]] = self.cached((column, "kind"), kind)
         return found
 
     def _size(self, size: int | str) -> int | list[int]:
@@ -118,7 +118,7 @@ class OpenGroup:
             return size
         return int(self.metadata[size]) if size in self.metadata else self.cells(size)
 
-    def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
+    def cached(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gives, kept: what is made for all rows at once costs little a row."""
         if name not in self._columns:
             self._columns[name] = make()
@@ -170,15 +170,15 @@ class Row:
 
     def negatives(self) -> list[str]:
         """Texts of the caption's mined hard negatives, most similar first."""
-        return self._told("negatives")
+        return self._texts_of("negatives")
 
     def similar(self) -> list[str]:
         """Texts of other images' captions that are most like the caption, most similar first; perhaps none."""
-        return self._told("similar")
+        return self._texts_of("similar")
 
-    def _told(self, column: str) -> list[str]:
-        told = self.group.cell(column, self.row).values[self.caption_index].values
-        return [] if told is None else list(told.field("text").to_pylist())
+    def _texts_of(self, column: str) -> list[str]:
+        listed = self.group.cell(column, self.row).values[self.caption_index].values
+        return [] if listed is None else list(listed.field("text").to_pylist())
 
     def siblings(self) -> list[str]:
         """The image's captions in the wanted languages, its own among them."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pairloom.errors import StoreError
 from pairloom.loader import questions
 from pairloom.loader.needs import check_columns, check_widths, entries_of
-from pairloom.loader.reading import DamagedError, ShardReader
+from pairloom.loader.reading import Clock, DamagedError, ShardReader
 from pairloom.loader.row import OpenGroup, Row
 from pairloom.loader.source import Source, open_source
 from pairloom.store.folder import Entry
@@ -40,6 +40,7 @@ class Rows:
     languages: tuple[str, ...]
     shards: tuple[Entry, ...]
     captions: Captions = "each"
+    clock: Clock = field(default_factory=Clock, repr=False, compare=False)
     _readers: dict[int, ShardReader] = field(default_factory=dict, repr=False)
     _open: dict[int, OpenGroup] = field(default_factory=dict, repr=False)
 
@@ -128,7 +129,7 @@ class Rows:
     def _reader(self, shard: int) -> ShardReader:
         if shard not in self._readers:
             _make_room(self._readers, len(self._readers) - READERS + 1)
-            self._readers[shard] = ShardReader(self.source, self.shards[shard])
+            self._readers[shard] = ShardReader(self.source, self.shards[shard], self.clock)
         return self._readers[shard]
 
     def _places(self, reader: ShardReader, number: int) -> tuple[Array, Array]:

@@ -91,7 +91,7 @@ class Worker:
     ready: bool = False
     jobs: dict[int, Job] = field(default_factory=dict)  # in work, by their steps
     slots: dict[int, mmap.mmap] = field(default_factory=dict)
-    released: list[int] = field(default_factory=list)  # slots whose batches are gone, to be told
+    released: list[int] = field(default_factory=list)  # slots whose batches are gone, sent with the next job
 
 
 class Pool:

@@ -1,6 +1,6 @@
 """Write a table's folder: shards by temporary name, fsync and rename, then a line in the journal.
 
-A reader can never see half a shard, and a crash at any moment loses at most the shards in work (DESIGN decision 5).
+A reader can never see half a shard, and a crash at any moment loses at most the shards in work.
 Workers call `write_shard`; only the coordinating process holds a `Writer` and touches the manifest.
 """
 
@@ -24,7 +24,7 @@ from pairloom.store import index
 from pairloom.store.folder import JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder
 from pairloom.store.hashed import HashedFile
 
-ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading (DESIGN decision 1)
+ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading
 DICTIONARY = ("licence", "source", "format", "split", "stage", "reason")  # few distinct values; blobs never
 
 

@@ -94,7 +94,7 @@ def _pieces(name: str, row: Row, make: Make) -> tuple[int, ...]:
         words = make.tokenizer.words(name)
         return tuple(words.ids_T[words.word_ids_T >= 0].tolist())
 
-    kept: tuple[int, ...] = row.group.once((make.tokenizer, name), pieces)
+    kept: tuple[int, ...] = row.group.cached((make.tokenizer, name), pieces)
     return kept
 
 

@@ -60,7 +60,7 @@ def length(row: Row, settings: Settings) -> int:
 
 
 def _taken(group: OpenGroup, settings: Settings) -> Taken:
-    taken: Taken = group.once(settings, lambda: take(group, settings))
+    taken: Taken = group.cached(settings, lambda: take(group, settings))
     return taken
 
 
