@@ -20,6 +20,8 @@ from pipeline.fingerprints import refuse_mixture
 from schemas.urls import URLS
 from stages.contract import Counts
 
+VERSION = 1  # of `sample`: raised when the same list gives other shards
+
 
 def write_list(rows: pa.Table, config: Any, data: Path, redo: bool) -> Done:
     """Write `rows` (table urls, in list order) to data/urls in shards of config.rows_per_shard rows.
@@ -30,7 +32,7 @@ def write_list(rows: pa.Table, config: Any, data: Path, redo: bool) -> Done:
     start = time.monotonic()
     target = data / URLS.name
     settings = {key: value for key, value in as_json(config).items() if key != "urls"}  # the rows say enough
-    header = Header(URLS.name, URLS.version, "sample", 1, settings, pairloom=version("pairloom"))
+    header = Header(URLS.name, URLS.version, "sample", VERSION, settings, pairloom=version("pairloom"))
     if is_table(target) and not redo:
         refuse_mixture(open_folder(target).header, header, target)
     writer = Writer.open(target, header)
