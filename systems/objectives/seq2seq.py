@@ -11,6 +11,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example, Words
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from systems.objectives.masking import draw_tokens
 from systems.objectives.mlm import Head, hidden_words, masked_language_modelling
 from trainer.contract import Causal, Encoded, Fusion, Scored, Shapes
@@ -20,7 +21,10 @@ from trainer.contract import Causal, Encoded, Fusion, Scored, Shapes
 class Settings:
     """Share of the words that are taken out, in spans of geometric length (UNIMO, arXiv:2012.15409, section 3.3)."""
 
-    share: float = 0.25
+    share: Share = 0.25
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
