@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -70,21 +71,26 @@ def causal_bias(seen_BL: Tensor, second_BL: Tensor, dtype: torch.dtype) -> Tenso
     return torch.zeros_like(allowed_BLL, dtype=dtype).masked_fill(~allowed_BLL, torch.finfo(dtype).min)[:, None]
 
 
-class Widths(Protocol):
-    """Of a transformer, as BERT counts."""
+@dataclass(frozen=True, kw_only=True)
+class Transformer:
+    """Settings of a transformer's widths and depth, as BERT counts."""
 
-    @property
-    def hidden(self) -> int: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def feed_forward(self) -> int: ...
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertSettings(Transformer):
+    """With what is dropped in training, and the weights' deviation at the start."""
+
+    dropout: float
+    init_std: float = 0.02
 
 
 def bert_config(
-    widths: Widths, vocab_size: int = 1, *, dropout: float, init_std: float, max_tokens: int = 1
+    widths: Transformer, vocab_size: int = 1, *, dropout: float, init_std: float, max_tokens: int = 1
 ) -> BertConfig:
     """transformers' configuration of a BERT, or of layers alone."""
     from transformers import BertConfig  # slow to import, and the loader's workers need no model
@@ -109,7 +115,7 @@ def region_width(shapes: Shapes) -> int:
     return shapes.feature_width
 
 
-def bert_layers(widths: Widths, dropout: float, init_std: float) -> nn.ModuleList:
+def bert_layers(widths: Transformer, dropout: float, init_std: float) -> nn.ModuleList:
     """BERT's layers, to be called one by one with a bias as `attention_bias` makes it."""
     from transformers.models.bert.modeling_bert import BertLayer
 

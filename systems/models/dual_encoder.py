@@ -12,17 +12,8 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch
 from systems import backbone
 from systems.backbone import Backbone
+from systems.layers import Transformer
 from trainer.contract import Embedded, Shapes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tower:
-    """One transformer."""
-
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +24,8 @@ class Settings:
     patch: int  # pixels of a side
     max_tokens: int  # longest text that has a position
     dropout: float  # on attention weights; CLIP has none
-    vision: Tower
-    text: Tower
+    vision: Transformer
+    text: Transformer
     backbone: Backbone | None = None
 
 
@@ -83,7 +74,7 @@ class DualEncoder(nn.Module):
 def _vision(settings: Settings, image_size: int | None) -> dict[str, float]:
     """The transformer that sees; one without layers where a backbone takes its place."""
     if settings.backbone is not None:
-        empty = Tower(hidden=64, layers=0, heads=1, feed_forward=64)
+        empty = Transformer(hidden=64, layers=0, heads=1, feed_forward=64)
         return _tower(empty, settings.dropout) | {"image_size": settings.patch, "patch_size": settings.patch}
     if image_size is None or image_size % settings.patch:
         raise ConfigError(
@@ -94,7 +85,7 @@ def _vision(settings: Settings, image_size: int | None) -> dict[str, float]:
     return _tower(settings.vision, settings.dropout) | {"image_size": image_size, "patch_size": settings.patch}
 
 
-def _tower(tower: Tower, dropout: float) -> dict[str, float]:
+def _tower(tower: Transformer, dropout: float) -> dict[str, float]:
     return {
         "hidden_size": tower.hidden,
         "num_hidden_layers": tower.layers,

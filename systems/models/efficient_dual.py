@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
-from systems.layers import init_std_positions
+from systems.layers import BertSettings, init_std_positions
 from trainer.contract import Embedded, Shapes
 
 
@@ -22,15 +22,10 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tower:
+class Tower(BertSettings):
     """A BERT."""
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
     dropout: float = 0.1
-    init_std: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)

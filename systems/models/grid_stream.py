@@ -13,23 +13,18 @@ from pairloom.loader.batch import Batch
 from systems import backbone
 from systems.backbone import Backbone
 from systems.dictionary import Dictionary, VisualDictionary
-from systems.layers import PLACE_STD, attention_bias, bert_config, init_std_positions, initialised
+from systems.layers import PLACE_STD, BertSettings, attention_bias, bert_config, init_std_positions, initialised
 from trainer.contract import Encoded, Shapes, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BertSettings):
     """BERT's widths, and what becomes of the cells before it reads them.
 
     sampled: so many random cells are kept in training, 0 all. typed: one vector is added to every cell, to mark it.
     positions: `none`, `learned` (at most max_cells of them) or `sine` (of rows and columns). norm: of the cells.
     """
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    dropout: float
     max_tokens: int
     backbone: Backbone
     sampled: int = 0
@@ -38,7 +33,6 @@ class Settings:
     max_cells: int = 0
     norm: bool = False
     dictionary: Dictionary | None = None
-    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         if self.positions not in ("none", "learned", "sine"):

@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
-from systems.layers import attention_bias, bert_config, bert_layers, init_std_positions, initialised, region_width
+from systems.layers import (
+    BertSettings,
+    attention_bias,
+    bert_config,
+    bert_layers,
+    init_std_positions,
+    initialised,
+    region_width,
+)
 from systems.models.single_stream import embedded_words
 from systems.region_embedding import RegionEmbedding, RegionSettings
 from trainer.contract import Encoded, Shapes, Widths
@@ -26,19 +34,13 @@ class Alone:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BertSettings):
     """The interaction module, as BERT's, then the two independence modules of the same width."""
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    dropout: float
     max_tokens: int
     words_alone: Alone
     regions_alone: Alone
     regions: RegionSettings
-    init_std: float = 0.02
 
 
 class Interaction(nn.Module):

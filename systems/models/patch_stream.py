@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, RegionBatch
-from systems.layers import attention_bias, bert_config, initialised, region_width, shown_features
+from systems.layers import BertSettings, attention_bias, bert_config, initialised, region_width, shown_features
 from systems.models.single_stream import embedded_words, published
 from trainer.contract import Encoded, Shapes, Widths
 
@@ -20,22 +20,16 @@ LOCATION = [0, 2, 1, 3, 6]  # x1 x2 y1 y2 w·h of boxes_R7, in Kaleido-BERT's or
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BertSettings):
     """BERT's widths, and how crops enter.
 
     levels: how many crops are of each level, in their order; each level has a layer of its own that reads its features.
     place: `learned`, a vector for each crop, or `location`, a layer over its box. Features that are hidden are zero.
     """
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    dropout: float
     max_tokens: int  # longest text that has a position
     levels: tuple[int, ...]
     place: Literal["learned", "location"]
-    init_std: float = 0.02  # of the weights at the start
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 1:

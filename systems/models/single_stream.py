@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, WordBatch
-from systems.layers import attention_bias, bert_config, causal_bias, init_std_positions, region_width
+from systems.layers import BertSettings, attention_bias, bert_config, causal_bias, init_std_positions, region_width
 from systems.region_embedding import RegionEmbedding, RegionSettings
 from trainer.contract import Encoded, Nudges, Shapes, Widths
 
@@ -20,17 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BertSettings):
     """Widths and depths, as BERT's, and how regions enter."""
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    dropout: float
     max_tokens: int  # longest text that has a position
     regions: RegionSettings
-    init_std: float = 0.02  # of the weights at the start
 
 
 class SingleStream(nn.Module):

@@ -8,20 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
-from systems.layers import attention_bias, bert_config, bert_layers, init_std_positions, initialised, region_width
+from systems.layers import (
+    Transformer,
+    attention_bias,
+    bert_config,
+    bert_layers,
+    init_std_positions,
+    initialised,
+    region_width,
+)
 from systems.models.single_stream import embedded_words
 from systems.region_embedding import RegionEmbedding, RegionSettings
 from trainer.contract import Encoded, Shapes, Widths
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stream:
-    """One transformer."""
-
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +29,8 @@ class Settings:
     joint: width and heads of co-attention, and width of the product of both streams' pooled first tokens.
     """
 
-    words: Stream
-    regions: Stream
+    words: Transformer
+    regions: Transformer
     co_layers: int
     joint: int
     joint_heads: int
@@ -45,7 +43,7 @@ class Settings:
 class CoAttention(nn.Module):
     """One direction: a stream asks, the other answers; then the asking stream's feed-forward layer."""
 
-    def __init__(self, asks: Stream, answers: Stream, settings: Settings) -> None:
+    def __init__(self, asks: Transformer, answers: Transformer, settings: Settings) -> None:
         super().__init__()
         self.heads, self.dropout = settings.joint_heads, settings.dropout
         self.query = nn.Linear(asks.hidden, settings.joint)

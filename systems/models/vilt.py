@@ -8,24 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
-from systems.layers import attention_bias, init_std_positions
+from systems.layers import BertSettings, attention_bias, init_std_positions
 from trainer.contract import Encoded, Shapes, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BertSettings):
     """A ViT that also reads words. image_size: of the square whose patches have positions; others are interpolated."""
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    dropout: float
     max_tokens: int
     patch: int
     image_size: int
     max_patches: int  # of an image with more, so many are drawn; −1: all are taken
-    init_std: float = 0.02
 
 
 class Vilt(nn.Module):

@@ -8,21 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from pairloom.loader.batch import HIDDEN, Batch
+from systems.layers import BertSettings
 from trainer.contract import Encoded, Shapes, Widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(BertSettings):
     """Widths and depths. image_size: of the positions; pictures of another size have them interpolated."""
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-    dropout: float
     patch: int
     image_size: int
-    init_std: float = 0.02
 
 
 class Vit(nn.Module):
