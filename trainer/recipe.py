@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import pickle
+import re
 import sys
 import types
 import typing
@@ -127,7 +128,8 @@ def _unpickled(home: str, settings: bytes, *others: Any) -> Part:
 def _module(home: str) -> Any:
     if not home.endswith(".py"):
         return importlib.import_module(home)
-    spec = importlib.util.spec_from_file_location(f"recipe_part_{Path(home).stem}", home)
+    name = "recipe_part_" + re.sub(r"\W", "_", home)  # of the whole path: models/x.py may lie beside objectives/x.py
+    spec = importlib.util.spec_from_file_location(name, home)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from pipeline.cli import main
 from systems import checkpoints, recipes
 from tests.pairloom.loader.loading import write_folder
 from trainer import loop
+from trainer.recipe import Part
 
 OBJECTIVE = '''
 """How many of its words a caption has, told from words and regions together."""
@@ -131,3 +134,15 @@ def test_a_file_that_is_missing_or_no_recipe_is_named(tmp_path: Path) -> None:
     (tmp_path / "half.yaml").write_text("paper: mine\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="missing"):
         recipes.load(tmp_path / "half.yaml")
+
+
+def test_own_modules_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    source = "from dataclasses import dataclass\n\n@dataclass(frozen=True)\nclass Settings:\n    {}: int\n"
+    parts = []
+    for kind in ("models", "objectives"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "same.py").write_text(source.format(kind), encoding="utf-8")
+        part = Part(str(tmp_path / kind / "same.py"), None)
+        parts.append(replace(part, settings=part.module.Settings(7)))
+    for part, kind in zip(parts, ("models", "objectives"), strict=True):
+        assert vars(pickle.loads(pickle.dumps(part)).settings) == {kind: 7}
