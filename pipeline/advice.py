@@ -22,11 +22,11 @@ def made_by(column: str) -> str:
 def settings_for(columns: Iterable[str]) -> list[str]:
     """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
     wanted: dict[str, None] = {}
-    joined = set()
+    joined, on_request = set(), set(optional())
     for column in columns:
         stage = load(made_by(column))
         wanted |= {setting: None for prefix, setting in stage.asked_by.items() if column.startswith(prefix)}
-        joined |= {stage.name} & set(optional())
+        joined |= {stage.name} & on_request
     return [*wanted, *(f"shards.{name}: true" for name in sorted(joined))]
 
 
@@ -36,7 +36,8 @@ def advised() -> Iterator[None]:
     try:
         yield
     except MissingColumnsError as error:
-        stages = [name for name in (*order(), *optional()) if name in {made_by(column) for column in error.columns}]
+        makers = {made_by(column) for column in error.columns}
+        stages = [name for name in (*order(), *optional()) if name in makers]
         settings = settings_for(error.columns)
         first = f"set {', '.join(settings)} in params.yaml, " if settings else ""
         fix = f"{first}run the stages {', '.join(stages)} and then shards; or take another recipe"

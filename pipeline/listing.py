@@ -19,6 +19,7 @@ from pipeline.executor import Done
 from pipeline.fingerprints import refuse_mixture
 from schemas.urls import URLS
 from stages.contract import Counts
+from stages.sample import VERSION
 
 
 def write_list(rows: pa.Table, config: Any, data: Path, redo: bool) -> Done:
@@ -30,7 +31,7 @@ def write_list(rows: pa.Table, config: Any, data: Path, redo: bool) -> Done:
     start = time.monotonic()
     target = data / URLS.name
     settings = {key: value for key, value in as_json(config).items() if key != "urls"}  # the rows say enough
-    header = Header(URLS.name, URLS.version, "sample", 1, settings, pairloom=version("pairloom"))
+    header = Header(URLS.name, URLS.version, "sample", VERSION, settings, pairloom=version("pairloom"))
     if is_table(target) and not redo:
         refuse_mixture(open_folder(target).header, header, target)
     writer = Writer.open(target, header)

@@ -10,6 +10,7 @@ import yaml
 
 from pairloom.errors import ConfigError, InputError
 from pipeline.stage import load, order
+from stages import sample
 
 TEMPLATES = Path(__file__).parent / "templates"
 VERSIONS = "versions.yaml"
@@ -67,7 +68,7 @@ def versions() -> dict[str, Any]:
     """pairloom's version, and of each stage its own and its table's."""
     loaded = {name: load(name) for name in order()}
     of_stages = {name: f"{stage.version} (table {stage.output.version})" for name, stage in loaded.items()}
-    return {"pairloom": version("pairloom"), "sample": "1", **of_stages}
+    return {"pairloom": version("pairloom"), "sample": str(sample.VERSION), **of_stages}
 
 
 def write(folder: Path, urls: str) -> list[Path]:

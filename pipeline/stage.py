@@ -56,13 +56,13 @@ class LoadedStage:
 
 def names() -> tuple[str, ...]:
     """Every stage, by the alphabet. Read from the sources, since an import of them all costs half a second."""
-    found = []
-    for module in pkgutil.iter_modules(stages.__path__):
-        spec = importlib.util.find_spec(f"stages.{module.name}")
-        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-        if {"INPUTS", "OUTPUT"} <= set(ASSIGNED.findall(source)):
-            found.append(module.name)
-    return tuple(sorted(found))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(stages.__path__) if _is_stage(module.name)))
+
+
+def _is_stage(name: str) -> bool:
+    spec = importlib.util.find_spec(f"stages.{name}")
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    return {"INPUTS", "OUTPUT"} <= set(ASSIGNED.findall(source))
 
 
 def order() -> tuple[str, ...]:
@@ -72,8 +72,9 @@ def order() -> tuple[str, ...]:
 
 def optional() -> tuple[str, ...]:
     """The other stages: run by name, or where the settings of `shards` ask for their tables."""
-    every = _after_inputs(names(), {name: load(name).always for name in names()})
-    return tuple(name for name in every if name not in order())
+    reads = {name: load(name).always for name in names()}
+    needed = _after_inputs(["shards"], reads)
+    return tuple(name for name in _after_inputs(names(), reads) if name not in needed)
 
 
 def wanted(shards: Any) -> tuple[str, ...]:
@@ -123,8 +124,8 @@ def load(name: str) -> LoadedStage:
 
     Raises ConfigError if there is none of that name.
     """
-    if "." not in name and name not in (known := names()):
-        raise ConfigError(f"there is no stage {name!r}", where="stages/", fix=f"name one of {', '.join(known)}")
+    if "." not in name and not _is_stage(name):
+        raise ConfigError(f"there is no stage {name!r}", where="stages/", fix=f"name one of {', '.join(names())}")
     path = name if "." in name else f"stages.{name}"
     module: Any = importlib.import_module(path)
     return LoadedStage(

@@ -98,8 +98,8 @@ def _stage(name: str, params: dict[str, Any], data: Path, options: Options) -> D
 
 
 def _config(name: str, params: dict[str, Any]) -> Any:
-    section = load(name).name
-    return build(load(name).config_type, params.get(section, {}), f"params.yaml, section {section}")
+    stage = load(name)
+    return build(stage.config_type, params.get(stage.name, {}), f"params.yaml, section {stage.name}")
 
 
 def facts(done: Done) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from demo.folder import DESCRIPTION, clear
 from formats.lists import read
 from stages.sample.settings import Config
 
-__all__ = ["Config", "description", "is_demo", "read", "rows"]
+__all__ = ["VERSION", "Config", "description", "is_demo", "read", "rows"]
 
+VERSION = 1  # raise it when the same list gives another table
 DEMO = "demo"  # names the demo that ships, wherever pairloom is installed; ./demo is a folder of lists
 DESCRIPTIONS = (".yaml", ".yml")
 
