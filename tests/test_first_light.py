@@ -9,11 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -27,6 +24,7 @@ from pairloom.store.folder import open_folder
 from tests.inspection.synthetic import FLOW
 from tests.pipeline.helpers import hashes
 from tests.processes import workers_of
+from tests.serving import served
 
 pytestmark = pytest.mark.slow
 
@@ -39,11 +37,6 @@ ROWS = 24
 STAGES = ("download", "curate", "regions", "tags", "negatives", "shards")
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A web server on loopback with enough scenes for the list and ten more; yields host:port."""
@@ -52,11 +45,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for number in range(ROWS + 10):
         scene = scenes.compose(1000 + number, cutouts, backdrops, (256, 224))
         Image.fromarray(scene.image).save(folder / f"{number}.jpg", quality=90)
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    httpd.server_close()
+    with served(folder) as host:
+        yield host
 
 
 class Checkout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,17 @@ class ColumnMake:
         lengths = {"num_regions" for name in self.names if name in BLOBS and "num_regions" in BLOBS[name].shape}
         return tuple(sorted({*self.names, *lengths, *ALWAYS}))
 
+    @cached_property
+    def _given(self) -> tuple[str, ...]:
+        """What a batch has, worked out once and not for every row."""
+        return tuple(name for name in self.columns() if name not in ALWAYS or name in self.names)
+
     def length(self, row: Row) -> int:
         raise ConfigError("max_tokens counts tokens, which columns have none of", "the loader", "leave max_tokens out")
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> ColumnExample:
         """The row's values. Nothing is drawn."""
-        values = {name: _value(row, name) for name in self.columns() if name not in ALWAYS or name in self.names}
+        values = {name: _value(row, name) for name in self._given}
         return ColumnExample(row.image_id, row.caption_index, row.text, values)
 
     def collate(self, examples: Sequence[ColumnExample], empty: Empty, dtype: str | None = None) -> ColumnBatch:

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from pipeline.extras import BROUGHT_BY
-from tests.install.serving import pictures
+from tests.serving import pictures
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Run a command of pairloom in a Python that has none of the optional packages; workers are not started.

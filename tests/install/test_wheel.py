@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pairloom import open_table
-from tests.install.serving import pictures, write_list
+from tests.serving import pictures, write_list
 from tests.test_house import MAY_IMPORT
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""A server on loopback with a few pictures, and lists of them."""
+"""Servers on loopback, a few pictures to serve, and lists of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ def pictures(folder: Path, count: int) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         Image.effect_noise((300 + 7 * number, 280), 30 + number).convert("RGB").save(folder / f"{number}.jpg")
+    with served(folder) as host:
+        yield host
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """host:port of a server on loopback with the files of a folder."""
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     try:
