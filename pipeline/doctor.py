@@ -73,33 +73,60 @@ def python() -> Check:
 
 def packages() -> list[Check]:
     """Each package that pairloom's own metadata asks for: there, and in the range asked for; those of extras once."""
-    try:
-        requires = importlib.metadata.requires("pairloom") or []
-    except importlib.metadata.PackageNotFoundError:
+    asked = asked_for()
+    if not asked:
         return [Check(topic="packages", name="pairloom", found="not installed", ok=False, cure=REINSTALL)]
-    wanted = [one for one in map(Requirement, requires) if one.name != "pairloom"]
     found: dict[str, Check] = {}
-    for extra in ("", *EXTRAS):
-        for one in wanted:
-            if one.marker is None or one.marker.evaluate({"extra": extra}):
-                found.setdefault(one.name, package(one, extra if one.marker else ""))
+    for extra, wanted in asked.items():
+        in_use = not extra or installed(wanted)
+        found |= {one.name: package(one, extra, in_use) for one in wanted if in_use or one.name not in found}
     return list(found.values())
 
 
-def package(wanted: Requirement, extra: str = "") -> Check:
-    """One package against the range that is asked for; that of an extra may be missing."""
+def asked_for() -> dict[str, list[Requirement]]:
+    """What the base ("") and each extra of `all` ask for; nothing where pairloom is not installed."""
     try:
-        found = importlib.metadata.version(wanted.name)
+        requires = importlib.metadata.requires("pairloom") or []
     except importlib.metadata.PackageNotFoundError:
-        cure = f"install pairloom[{extra}]" if extra else REINSTALL
-        return Check(topic="packages", name=wanted.name, found="not installed", ok=False, required=not extra, cure=cure)
+        return {}
+    wanted = [one for one in map(Requirement, requires) if one.name != "pairloom"]
+    base = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    rest = [(one, one.marker) for one in wanted if one.marker and one not in base]
+    return {"": base, **{name: [one for one, asks in rest if asks.evaluate({"extra": name})] for name in EXTRAS}}
+
+
+def installed(wanted: list[Requirement]) -> bool:
+    """Whether all of these are there, in any version: an extra of which a package is missing is not in use."""
+    return all(version_of(one.name) is not None for one in wanted)
+
+
+def version_of(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def package(wanted: Requirement, extra: str = "", in_use: bool = True) -> Check:
+    """One package against the range that is asked for; that of an extra may be missing, or old if not in use."""
+    found = version_of(wanted.name)
+    install = f"install pairloom[{extra}]" if extra else REINSTALL
+    if found is None:
+        return Check(
+            topic="packages", name=wanted.name, found="not installed", ok=False, required=not extra, cure=install
+        )
     ok = wanted.specifier.contains(found, prereleases=True)
     shown = found if ok else f"{found}, but {wanted.specifier} is needed"
-    return Check(topic="packages", name=wanted.name, found=shown, ok=ok, cure="" if ok else REINSTALL)
+    cure = "" if ok else REINSTALL if in_use else install
+    return Check(topic="packages", name=wanted.name, found=shown, ok=ok, required=in_use, cure=cure)
 
 
 def detectron2() -> Check:
     """Whether detectron2 imports with the shims of stages/regions/compat.py, and which one it is."""
+    needs = asked_for().get("regions", [])
+    if not installed(needs):
+        cure = "install pairloom[regions], then run `pairloom setup detectron2`"
+        return Check(topic="works", name="detectron2", found="not in use", ok=False, required=False, cure=cure)
     cure = "run `pairloom setup detectron2`"
     try:
         from stages.regions import compat
@@ -120,7 +147,10 @@ def working_nms() -> list[Check]:
 
         return [nms_on(device) for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else []))]
     except ImportError as error:
-        return [Check(topic="works", name="nms on cpu", found=one_line(error), ok=False, cure=REINSTALL)]
+        there = version_of("torch") is not None
+        cure = REINSTALL if there else "install pairloom[regions] or pairloom[train]"
+        found = one_line(error) if there else "not in use"
+        return [Check(topic="works", name="nms on cpu", found=found, ok=False, required=there, cure=cure)]
 
 
 def nms_on(device: str) -> Check:
@@ -155,8 +185,8 @@ def gpus() -> list[tuple[str, str]]:
     """The kinds of GPU that torch knows and what there is of each, in words."""
     try:
         import torch
-    except ImportError as error:
-        return [("cuda", one_line(error)), ("mps", one_line(error))]
+    except ImportError:  # working_nms says why
+        return [("cuda", NONE), ("mps", NONE)]
     properties = [torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count())]
     names = ", ".join(f"{one.name} ({one.total_memory / GIB:.0f} GiB)" for one in properties)
     return [("cuda", names or NONE), ("mps", "available" if torch.backends.mps.is_available() else NONE)]

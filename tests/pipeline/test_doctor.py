@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -108,3 +109,16 @@ def test_the_command_prints_one_object_and_fails_only_for_what_is_required(
     shown = capsys.readouterr().out
     assert "cure: get one" in shown
     assert ("cure: repair it" in shown) is not well
+
+
+def test_an_environment_of_the_base_alone_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {one.name: importlib.metadata.version(one.name) for one in doctor.asked_for()[""]}
+    # A new environment of Python 3.11 has setuptools 65, which the extra `regions` would replace.
+    monkeypatch.setattr(doctor, "version_of", {**versions, "setuptools": "65.5.0"}.get)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    checks = [*doctor.packages(), doctor.detectron2(), *doctor.working_nms()]
+    assert [check.name for check in checks if check.required and not check.ok] == []
+    cures = {name: check.cure for name, check in by_name(checks).items()}
+    assert cures["setuptools"] == cures["torchvision"] == "install pairloom[regions]"
+    assert cures["detectron2"].startswith("install pairloom[regions], then")
+    assert cures["numpy"] == ""
