@@ -66,9 +66,21 @@ def _sample(urls: str) -> dict[str, Any]:
 
 def versions() -> dict[str, Any]:
     """pairloom's version, and of each stage its own and its table's."""
-    loaded = {name: load(name) for name in order()}
-    of_stages = {name: f"{stage.version} (table {stage.output.version})" for name, stage in loaded.items()}
-    return {"pairloom": version("pairloom"), "sample": str(sample.VERSION), **of_stages}
+    return {"pairloom": version("pairloom"), **{name: version_of(name) for name in ("sample", *order())}}
+
+
+def version_of(name: str) -> str:
+    """What stands for a stage's code in versions.yaml."""
+    if name == "sample":
+        return str(sample.VERSION)
+    stage = load(name)
+    return f"{stage.version} (table {stage.output.version})"
+
+
+def is_outdated(folder: Path, name: str) -> bool:
+    """Whether a folder's versions.yaml, if it has one, notes another version of a stage than this pairloom's."""
+    file = folder / VERSIONS
+    return file.is_file() and (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(name) != version_of(name)
 
 
 def write(folder: Path, urls: str) -> list[Path]:

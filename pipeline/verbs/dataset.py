@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline import project
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import build, read_params
 from pipeline.executor import Done, Options, run_stage
@@ -70,6 +71,9 @@ def params_of_run(file: Path | None, urls: str | None, out: Path) -> dict[str, A
 
 def stage(arguments: argparse.Namespace) -> Outcome:
     """One stage; what `dvc repro` calls."""
+    if project.is_outdated(Path(), arguments.name):
+        text = f"versions.yaml notes another version of {arguments.name} than is installed: "
+        print(text + "after `pairloom init --refresh .` DVC reruns what an upgrade changes", file=sys.stderr)
     done = _one(arguments.name, read_params(arguments.params), arguments.data, arguments, arguments.metrics)
     return Outcome(facts(done), describe(done))
 

@@ -66,7 +66,9 @@ def _from_project(urls: str | None, folder: Path) -> str:
 
 
 def _dvc_init(folder: Path) -> None:
-    """DVC's own files: in the git repository that the folder is in, else without one."""
+    """DVC's own files: in the git repository that the folder is in, else without one. Those that are there stay."""
+    if (folder / ".dvc").is_dir():
+        return
     top = subprocess.run(
         ["git", "rev-parse", "--show-toplevel"], cwd=folder, capture_output=True, text=True, check=False
     )
