@@ -19,28 +19,20 @@ from tests.serving import pictures, write_list
 from tests.test_house import MAY_IMPORT
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+SOURCE_ARCHIVE = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built of the tracked files alone, as a fresh clone has them."""
+    """Built as `python -m build` does, of the source archive of the tracked files alone, as a fresh clone has them."""
     clone, out = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("wheel")
     for name in tracked():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_bytes((CHECKOUT / name).read_bytes())
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        ".",
-        "--no-deps",
-        "--no-build-isolation",
-        "--quiet",
-        "-w",
-        str(out),
-    ]
-    subprocess.run(command, cwd=clone, check=True)
+    subprocess.run([sys.executable, "-c", SOURCE_ARCHIVE, str(out)], cwd=clone, check=True, capture_output=True)
+    (archive,) = out.glob("pairloom-*.tar.gz")
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--wheel-dir", str(out)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(archive)], check=True)
     (found,) = out.glob("pairloom-*.whl")
     return found
 
