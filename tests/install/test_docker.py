@@ -6,6 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
+import dask.config
+from distributed.cli import dask_worker
+
 from pipeline.cli import parser
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,4 +28,13 @@ def test_its_commands_are_commands() -> None:
     arguments = parser().parse_args(["setup", "detectron2"])
     assert arguments.command.__name__ == "detectron2"
     instructions = {line.split()[0] for line in TEXT.splitlines() if re.match(r"[A-Z]+ ", line)}
-    assert instructions == {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD"}
+    assert instructions == {"FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD", "ARG"}
+
+
+def test_its_worker_takes_these_arguments_and_may_start_processes() -> None:
+    (arguments,) = re.findall(r"dask worker (.+)$", TEXT, re.MULTILINE)
+    parsed = dask_worker.main.make_context("worker", arguments.split())
+    assert (parsed.params["scheduler"], parsed.params["nthreads"]) == ("tcp://host:8786", 1)
+    (name, value) = re.findall(r"(DASK_\w+)=(\w+)", TEXT)[0]
+    assert dask.config.collect_env({name: value}) == {"distributed": {"worker": {"daemon": False}}}
+    assert dask.config.get("distributed.worker.daemon") is True  # it is a setting, and not a misspelt one
