@@ -47,6 +47,13 @@ def test_everything_that_is_asked_for_has_a_tested_version_in_its_range() -> Non
     assert outside == []
 
 
+def test_the_notice_names_every_package_that_pairloom_asks_for() -> None:
+    text = (CHECKOUT / "NOTICE").read_text(encoding="utf-8")
+    used = [*PROJECT["dependencies"], *(line for name in EXTRAS.keys() - {"dev", "bench"} for line in EXTRAS[name])]
+    missing = {canonical(Requirement(line).name) for line in used} - set(map(canonical, re.findall(r"[\w.-]+\w", text)))
+    assert missing == set()
+
+
 def test_the_environment_is_consistent() -> None:
     command = [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
