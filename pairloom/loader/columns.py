@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairloom.errors import ConfigError
+from pairloom.errors import ConfigError, MissingColumnsError
 from pairloom.layout import BLOBS
-from pairloom.loader.batch import map_tensors, pad
+from pairloom.loader.batch import filled, map_tensors, pad
 from pairloom.loader.buffers import Empty
 from pairloom.loader.plan import Part
 from pairloom.loader.row import Row
@@ -38,7 +38,7 @@ class ColumnBatch:
     """The rows of one step, by column.
 
     columns: by name, a tensor where the column has numbers, else a tuple with one value a row. Numbers of differing
-    length, such as boxes (B, R, 4), are padded with 0 at the end: `num_regions` says how many of a row are real.
+    length, such as boxes (B, R, 4), are padded with 0 at the end: `region_mask_BR` says which of a row are real.
     """
 
     image_ids: tuple[bytes, ...]
@@ -53,6 +53,11 @@ class ColumnBatch:
 
     def __getitem__(self, column: str) -> Any:
         return self.columns[column]
+
+    @property
+    def region_mask_BR(self) -> Tensor:  # noqa: N802  # a tensor is named with its shape
+        """(B, R) bool, False is padding. Raises KeyError where no column of regions was named."""
+        return torch.from_numpy(filled(self["num_regions"].tolist())).to(self["num_regions"].device)
 
     def to(self, device: torch.device) -> ColumnBatch:
         """The same rows with every tensor on this device."""
@@ -101,9 +106,15 @@ class ColumnMake:
 
 
 def _value(row: Row, name: str) -> Any:
+    """Raises MissingColumnsError where numbers are null: the setting of the stage that makes them was off."""
     if name == "features":
         return row.stored(name)
-    return row.numbers(name) if name in BLOBS else row.value(name)
+    if name not in BLOBS:
+        return row.value(name)
+    if row.group.has_nulls(name):
+        fix = "leave the column out, or make the shards again with the setting that fills it (docs/tables.md)"
+        raise MissingColumnsError(f"column {name} has no values", row.group.where, fix, (name,))
+    return row.numbers(name)
 
 
 def _collated(name: str, values: list[Any], empty: Empty, dtype: str | None) -> Any:

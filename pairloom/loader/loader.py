@@ -221,6 +221,8 @@ def _column_make(columns: Sequence[str], options: Options) -> ColumnMake:
     """Raises ConfigError where no column is named, or an option needs a plan."""
     if not columns:
         raise ConfigError("neither a plan nor columns are given", "the loader", "pass a recipe, or columns=(...)")
+    if isinstance(columns, str):
+        raise ConfigError(f"columns is the text {columns!r}", "the loader", f"pass columns=({columns!r},)")
     if options.max_tokens is not None or options.texts is not None:
         raise ConfigError("max_tokens and texts need tokens", "the loader of columns", "leave them out, or pass a plan")
     return ColumnMake(tuple(columns))

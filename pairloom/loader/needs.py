@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pairloom.errors import MissingColumnsError, StoreError
@@ -13,7 +13,7 @@ from pairloom.store.folder import Entry
 
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
 COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
-FIX = "`pairloom recipe check RECIPE SHARDS` says which stages make them; or take another recipe"
+FIX = "`pairloom recipe check RECIPE SHARDS` says which stages make what a recipe reads"
 
 
 def entries_of(source: Source, split: str, shards: Path | str) -> tuple[Entry, ...]:
@@ -26,27 +26,31 @@ def entries_of(source: Source, split: str, shards: Path | str) -> tuple[Entry, .
 
 def lacking(shards: Path | str, columns: Iterable[str]) -> list[str]:
     """Those of the columns that a folder of shards lacks."""
-    source = open_source(shards)
-    return _lacking(source, entries_of(source, "train", shards)[0], columns)
+    source, columns = open_source(shards), list(columns)
+    there = _there(source, entries_of(source, "train", shards)[0], columns)
+    return [column for column in columns if column not in there]
 
 
-def _lacking(source: Source, entry: Entry, columns: Iterable[str]) -> list[str]:
-    columns, there = list(columns), set(source.index(entry).facts["columns"])
+def _there(source: Source, entry: Entry, columns: Collection[str]) -> set[str]:
+    """The columns of a shard, without those of the named ones that are null throughout."""
+    there = set(source.index(entry).facts["columns"])
     if any(_counted(column) for column in columns):  # else the file need not be opened
         notes = ShardReader(source, entry).metadata
         there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
-    return [column for column in columns if column not in there]
+    return there
 
 
 def _counted(column: str) -> str | None:
     return next((key for prefix, key in COUNTED.items() if column.startswith(prefix)), None)
 
 
-def check_columns(source: Source, entry: Entry, columns: Iterable[str]) -> None:
-    """Raises MissingColumnsError."""
-    if missing := sorted(_lacking(source, entry, columns)):
-        what = f"the recipe needs the columns {', '.join(missing)}, which the shards lack"
-        raise MissingColumnsError(what, source.where(entry.name), FIX, tuple(missing))
+def check_columns(source: Source, entry: Entry, columns: Collection[str]) -> None:
+    """Raises MissingColumnsError, which lists the columns that there are."""
+    there = _there(source, entry, columns)
+    if missing := sorted(set(columns) - there):
+        what = f"the shards lack the columns {', '.join(missing)}"
+        fix = f"name some of {', '.join(sorted(there))}; {FIX}"
+        raise MissingColumnsError(what, source.where(entry.name), fix, tuple(missing))
 
 
 def check_widths(columns: Iterable[str], metadata: Mapping[str, str], where: str) -> None:
@@ -57,5 +61,5 @@ def check_widths(columns: Iterable[str], metadata: Mapping[str, str], where: str
     for column in columns:
         for width in BLOBS[column].shape if column in BLOBS else ():
             if metadata.get(str(width)) == "0":
-                what = f"the recipe needs column {column}, which is empty: {width} is 0 in the shards' metadata"
+                what = f"column {column} is empty: {width} is 0 in the shards' metadata"
                 raise MissingColumnsError(what, where, FIX, (column,))

@@ -33,6 +33,15 @@ class OpenGroup:
     def metadata(self) -> dict[str, str]:
         return self.reader.metadata
 
+    @property
+    def where(self) -> str:
+        """The shard and the row group, for messages."""
+        return self.reader.where(self.number)
+
+    def has_nulls(self, column: str) -> bool:
+        """Of a small column."""
+        return bool(self.table[column].null_count)
+
     @cached_property
     def names(self) -> frozenset[str]:
         return frozenset((*self.table.column_names, *self.heavy))

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,6 +61,7 @@ def test_every_value_is_that_of_the_file(shards: Path) -> None:
             assert np.array_equal(batch["boxes"][number, :regions], boxes)
             assert np.array_equal(batch["features"][number, :regions], features)
             assert batch["class_ids"][number, :regions].tolist() == np.frombuffer(row["class_ids"], "<u2").tolist()
+            assert batch.region_mask_BR[number].tolist() == [place < regions for place in range(len(batch["boxes"][0]))]
             for name in ("boxes", "features", "class_ids"):
                 assert not batch[name][number, regions:].any()
 
@@ -136,12 +138,51 @@ def test_one_caption_an_image_and_folders_mixed(shards: Path, tmp_path: Path) ->
 
 
 def test_columns_that_are_not_there_are_named(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingColumnsError, match="bboxes"):
-        Loader(shards, columns=("bboxes",), batch_size=BATCH)
+    with pytest.raises(MissingColumnsError, match=r"lack the columns bboxes\n(?s:.*)name some of .*boxes, captions"):
+        Loader(shards, columns=("features", "bboxes"), batch_size=BATCH)
+    with pytest.raises(ConfigError, match="columns is the text 'image'"):
+        Loader(shards, columns="image", batch_size=BATCH)
     bare = write_folder(tmp_path, without=("tags",))
     with pytest.raises(MissingColumnsError, match="tags") as error:
         Loader(bare, columns=("tags",), batch_size=BATCH)
     assert error.value.columns == ("tags",)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_column_of_numbers_that_no_stage_filled_is_refused(shards: Path, workers: int) -> None:
+    loader = Loader(shards, columns=("proposals",), batch_size=BATCH, workers=workers)
+    with pytest.raises(MissingColumnsError, match=r"column proposals has no values(?s:.*)row group \d") as error:
+        next(iter(loader))
+    loader.close()
+    assert error.value.columns == ("proposals",)
+
+
+def test_only_captions_of_the_wanted_languages_are_rows(tmp_path: Path) -> None:
+    table = table_of(range(6), "train")
+    listed = [
+        [caption | {"lang": ("en", "de", None)[place]} for place, caption in enumerate(captions)]
+        for captions in table["captions"].to_pylist()
+    ]
+    place = table.schema.get_field_index("captions")
+    table = table.set_column(place, table.schema.field(place), pa.array(listed, table.schema.field(place).type))
+    write_table(tmp_path, SHARDS, {"train-00000": table})
+    loader = Loader(tmp_path, columns=("captions",), languages=("de",), batch_size=1, options=Options(end="drop"))
+    found = [(batch.image_ids[0][-1], int(batch.caption_index_B[0])) for batch in loader]
+    # Image i has 1 + i % 3 captions: English, German, and one of no known language, which every choice takes.
+    assert sorted(found) == [(1, 1), (2, 1), (2, 2), (4, 1), (5, 1), (5, 2)]
+
+
+def test_an_address_gives_the_batches_of_the_folder(shards: Path, tmp_path: Path) -> None:
+    there = fsspec.filesystem("memory")
+    there.put(str(shards), "/columns", recursive=True)
+    names = ("image", "captions", "boxes", "features")
+    on_disk = epoch(Loader(shards, columns=names, batch_size=BATCH), 23)
+    remote = epoch(Loader("memory://columns", columns=names, batch_size=BATCH, options=Options(cache=tmp_path)), 23)
+    there.rm("/columns", recursive=True)
+    for batch, other in zip(on_disk, remote, strict=True):
+        assert keys(batch) == keys(other)
+        assert batch["image"] == other["image"]
+        assert torch.equal(batch["features"], other["features"])
 
 
 def test_what_needs_tokens_is_refused_without_a_plan(shards: Path) -> None:

@@ -259,7 +259,7 @@ def test_features_come_in_the_dtype_that_is_asked_for(folder: Path) -> None:
 def test_an_objective_that_learns_a_distribution_is_refused_shards_without_one(tmp_path: Path) -> None:
     """`regions.class_probs: none` leaves the columns in place and their values out."""
     bare = write_folder(tmp_path, shards=(9,), prob_width=0)
-    with pytest.raises(ConfigError, match="needs column prob_ids, which is empty: prob_width is 0") as error, advised():
+    with pytest.raises(ConfigError, match="column prob_ids is empty: prob_width is 0") as error, advised():
         loader(bare)
     assert "set regions.class_probs: 64 in params.yaml, run the stages regions and then shards" in error.value.args[2]
     assert "train-00000" in error.value.args[1]
