@@ -20,7 +20,7 @@ from pairloom.loader.prepare import Assembler, Make, Options, Prepare
 from pairloom.loader.reading import Clock
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.tokenizer import Tokenizer
-from pairloom.loader.workers import Made, Pool, made_here
+from pairloom.loader.workers import Made, WorkerPool, made_here
 
 BatchType = TypeVar("BatchType", Batch, ColumnBatch)
 
@@ -109,7 +109,7 @@ class Loader(Generic[BatchType]):
         self.prepare = Prepare(stream, steps, make, kinds, seed, rank, world_size, options)
         self.options, self.workers, self._tokenizer = options, workers, tokenizer
         self.step = 0
-        self._pool: Pool | None = None
+        self._pool: WorkerPool | None = None
         self._batches: Iterator[Made] | None = None
         self._stats = {"batches": 0, "rows": 0, "read_s": 0.0, "decode_s": 0.0, "collate_s": 0.0, "starved_s": 0.0}
         self._damaged: dict[str, str] = {}
@@ -136,13 +136,14 @@ class Loader(Generic[BatchType]):
 
     def _count(self, made: Made, waited: float) -> None:
         # Without workers the caller waits for reading, decoding and collating, which have counts of their own.
-        own = sum(made.facts[part] for part in ("read_s", "decode_s", "collate_s")) if self.workers == 0 else 0.0
-        for name in ("read_s", "decode_s", "collate_s"):
-            self._stats[name] += made.facts[name]
+        seconds = {"read_s": made.facts.read_s, "decode_s": made.facts.decode_s, "collate_s": made.facts.collate_s}
+        own = sum(seconds.values()) if self.workers == 0 else 0.0
+        for name, spent in seconds.items():
+            self._stats[name] += spent
         self._stats["starved_s"] += max(waited - own, 0.0)
         self._stats["batches"] += 1
         self._stats["rows"] += len(made.batch)
-        self._damaged |= made.facts["damaged"]
+        self._damaged |= made.facts.damaged
         if len(self._damaged) > self.options.damage_budget:
             raise StoreError(
                 f"{len(self._damaged)} row groups are damaged, the budget is {self.options.damage_budget}: "
@@ -179,12 +180,12 @@ class Loader(Generic[BatchType]):
         return {"step": self.step, "seed": self.prepare.seed, "batch_size": steps.batch_size, "order": order}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from there, with any number of ranks and workers; nothing that was consumed is read again.
+        """Resume from there, with any number of ranks and workers; nothing that was consumed is read again.
 
         Raises ConfigError if seed, batch size, shards or settings of the order are others than the state's.
         """
-        mine = self.state_dict()
-        other = {key: (state[key], mine[key]) for key in ("seed", "batch_size", "order") if state[key] != mine[key]}
+        here = self.state_dict()
+        other = {key: (state[key], here[key]) for key in ("seed", "batch_size", "order") if state[key] != here[key]}
         if other:
             raise ConfigError(
                 f"the state belongs to another order: {', '.join(f'{k} {a}, here {b}' for k, (a, b) in other.items())}",
@@ -204,10 +205,10 @@ class Loader(Generic[BatchType]):
             self._pool.close()
         self._pool = self._batches = None
 
-    def pool(self) -> Pool:
+    def pool(self) -> WorkerPool:
         """The workers, started if they are not."""
         if self._pool is None:
-            self._pool = Pool(self.prepare, self.step, self.workers)
+            self._pool = WorkerPool(self.prepare, self.step, self.workers)
         return self._pool
 
 

@@ -110,8 +110,8 @@ class Stream:
         epoch, position = np.divmod(index, np.array([len(order) for order in self.orders])[part])
         group, row = np.empty(len(part), np.int64), np.empty(len(part), np.int64)
         for number in np.unique(part):
-            mine = np.flatnonzero(part == number)
-            group[mine], row[mine] = self.orders[number].at_many(epoch[mine], position[mine])
+            places = np.flatnonzero(part == number)
+            group[places], row[places] = self.orders[number].at_many(epoch[places], position[places])
         return Spots(part, epoch, group, row)
 
     def fingerprint(self) -> int:

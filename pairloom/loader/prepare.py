@@ -25,7 +25,7 @@ from pairloom.loader.row import Row
 from pairloom.loader.rows import Captions, Rows
 from pairloom.loader.texts import Texts
 from pairloom.loader.tokenizer import Tokenizer
-from pairloom.loader.workers import Job, Made
+from pairloom.loader.workers import Facts, Job, Made
 from pairloom.table import Array
 
 Result = TypeVar("Result")
@@ -207,7 +207,7 @@ class Prepare:
             batch = replace(batch, real_B=torch.from_numpy(job.real))
         reading, whole = self._read_s() - read, time.perf_counter() - began
         decode = prepared - began - read_before
-        facts = {"read_s": reading, "decode_s": decode, "collate_s": whole - reading - decode, "damaged": damaged}
+        facts = Facts(reading, decode, whole - reading - decode, damaged)
         return Made(job, replace(batch, objective=name), facts)
 
     def _read_s(self) -> float:

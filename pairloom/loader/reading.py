@@ -34,8 +34,8 @@ class DamagedError(StoreError):
     """A row group whose bytes are not what was written; `where` names shard and row group."""
 
 
-class Opened:
-    """A file descriptor that closes itself when it is not needed any more."""
+class FileDescriptor:
+    """A file descriptor that is closed when nothing refers to it any more."""
 
     def __init__(self, path: os.PathLike[str]) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -49,7 +49,7 @@ class Heavy:
     """The large values of one column of one row group."""
 
     places: Places
-    file: Opened
+    file: FileDescriptor
     base: int  # the shard's position of the file's first byte
     where: str
     scratch: Array  # uint8, BLOCK long
@@ -155,7 +155,7 @@ class ShardReader:
         return table
 
     def _verify(self, file: pq.FileMetaData, group: int, columns: set[str]) -> None:
-        """Hold each chunk's bytes to its checksum before any decoder sees them."""
+        """Compare each chunk's bytes with its checksum before a decoder reads them. Raises DamagedError."""
         sums, row_group = self.index.facts["chunks"][group], file.row_group(group)
         for number in range(row_group.num_columns):
             chunk = row_group.column(number)
@@ -164,7 +164,7 @@ class ShardReader:
                 start, size = chunk_span(chunk)
                 local, base = self.source.local(self.name, start, start + size)
                 content = memoryview(bytearray(size))
-                file_of_chunk = Opened(local)
+                file_of_chunk = FileDescriptor(local)
                 read_all(file_of_chunk.number, [content], start - base)
                 if xxhash.xxh3_64_hexdigest(content) != sums[path]:
                     raise DamagedError(f"column {path} is not what was written", self.where(group), FIX)
@@ -175,12 +175,12 @@ class ShardReader:
         start, stop = places.span(int(self.starts[group]), int(self.starts[group + 1]))
         try:
             path, base = self.source.local(self.name, start, stop)
-            return Heavy(places, Opened(path), base, self.where(group), self._scratch, self.clock)
+            return Heavy(places, FileDescriptor(path), base, self.where(group), self._scratch, self.clock)
         except FileNotFoundError as error:
             raise DamagedError("the shard is missing", self.where(group), FIX) from error
 
     def will_need(self, group: int, columns: Sequence[str]) -> None:
-        """Ask for a row group's large values ahead of time."""
+        """Start to read a row group's large values ahead of time."""
         for column in HEAVY:
             if column in columns:
                 places = self.index.places(column)

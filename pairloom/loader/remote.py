@@ -1,4 +1,4 @@
-"""Shards somewhere else, by fsspec: what is needed is copied to a bounded cache that all processes here share.
+"""Shards at an address that fsspec knows: pieces are copied to a bounded cache, shared by the processes of a machine.
 
 A piece is a run of bytes of one shard, most often a row group's column; it is checked for its length. Its content is
 verified when it is read, as that of local shards is; a piece that turns out wrong is fetched again.
@@ -38,8 +38,8 @@ AHEAD = 4  # pieces that a process fetches ahead at a time
 
 
 @dataclass
-class OfProcess:
-    """What one process knows of a remote folder; another process begins with nothing."""
+class ProcessState:
+    """What one process knows of a remote folder; it is not pickled, so a worker process starts with an empty one."""
 
     entries: dict[str, Entry] = field(default_factory=dict)  # by the shard's name
     keys: set[str] = field(default_factory=set)  # of the pieces that were used
@@ -55,14 +55,14 @@ class RemoteSource:
     cache: Cache
     attempts: int = ATTEMPTS
     stall_s: float = STALL_S
-    _own: OfProcess = field(default_factory=OfProcess, repr=False, compare=False)
+    _process: ProcessState = field(default_factory=ProcessState, repr=False, compare=False)
 
     @classmethod
     def open(cls, url: str, cache: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> RemoteSource:
         return cls(url.rstrip("/"), Cache(cache or CACHE, limit_bytes))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_own": OfProcess()}
+        return self.__dict__ | {"_process": ProcessState()}
 
     def folder(self) -> Folder:
         """The manifest as it is there now. Raises StoreError where it cannot be reached."""
@@ -82,7 +82,7 @@ class RemoteSource:
         for _ in range(2):
             path = self.cache.piece(key, lambda: self._patiently(name, lambda: self._cat(name)))
             if (found := indices.read(path, entry.sha256)) is not None:
-                self._own.entries[entry.name] = entry
+                self._process.entries[entry.name] = entry
                 return found
             self.cache.drop(key)
         raise StoreError(
@@ -100,10 +100,10 @@ class RemoteSource:
         return self.cache.piece(self._key(name, start, stop), lambda: self._range(file, start, stop)), start
 
     def will_need(self, name: str, start: int, stop: int) -> None:
-        """Fetch it in the background; an error waits until the bytes are really needed."""
+        """Fetch it in the background; an error is printed, and raised only when the bytes are read."""
 
         def fetch() -> None:
-            with self._own.fetching:
+            with self._process.fetching:
                 try:
                     self.local(name, start, stop)
                 except StoreError as error:
@@ -118,21 +118,21 @@ class RemoteSource:
     def forget(self, where: str) -> None:
         """Drop every piece of a shard that this process has used."""
         shard = where.partition(", row group")[0]
-        for key in [key for key in self._own.keys if key.startswith(f"{shard}#")]:
+        for key in [key for key in self._process.keys if key.startswith(f"{shard}#")]:
             self.cache.drop(key)
 
     def _key(self, name: str, start: int, stop: int) -> str:
         key = f"{self.where(name)}#{self._entry(name).sha256}:{start}-{stop}"
-        self._own.keys.add(key)
+        self._process.keys.add(key)
         return key
 
     def _entry(self, name: str) -> Entry:
-        return self._own.entries[name]  # a reader asks for the index first
+        return self._process.entries[name]  # a reader asks for the index first
 
     def _files(self) -> tuple[Any, str]:
-        if self._own.files is None:
-            self._own.files = _opened(self.url)
-        return self._own.files
+        if self._process.files is None:
+            self._process.files = _file_system(self.url)
+        return self._process.files
 
     def _cat(self, name: str) -> bytes:
         files, path = self._files()
@@ -174,7 +174,7 @@ class RemoteSource:
         )
 
 
-def _opened(url: str) -> tuple[Any, str]:
+def _file_system(url: str) -> tuple[Any, str]:
     """(fsspec's file system, the path in it); for s3:// and gs:// without a package of fsspec, Arrow's own client."""
     try:
         found: tuple[Any, str] = fsspec.core.url_to_fs(url)
@@ -190,13 +190,13 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def _in_background(read: Callable[[], bytes]) -> Future[bytes]:
-    """The outcome of `read` in a thread that nobody need wait for: neither we when it stalls, nor the interpreter."""
+    """The outcome of `read`, which runs in a daemon thread: a stalled read blocks neither the caller nor the exit."""
     outcome: Future[bytes] = Future()
 
     def run() -> None:
         try:
             outcome.set_result(read())
-        except BaseException as error:  # noqa: BLE001  # not handled here, but handed to who waits for it
+        except BaseException as error:  # noqa: BLE001  # raised again where the outcome is read
             outcome.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

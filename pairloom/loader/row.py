@@ -128,7 +128,7 @@ class OpenGroup:
         return int(self.metadata[size]) if size in self.metadata else self.cells(size)
 
     def cached(self, name: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` gives, kept: what is made for all rows at once costs little a row."""
+        """What `make` returned the first time: made for all rows at once, it costs little a row."""
         if name not in self._columns:
             self._columns[name] = make()
         return self._columns[name]
@@ -208,8 +208,8 @@ class Row:
         """The image's captions in other languages than this one's; none if a language is not known."""
         captions = self.group.cell("captions", self.row).values
         langs, texts = captions.field("lang").to_pylist(), captions.field("text").to_pylist()
-        mine = langs[self.caption_index]
-        return [text for lang, text in zip(langs, texts, strict=True) if lang and mine and lang != mine]
+        own = langs[self.caption_index]
+        return [text for lang, text in zip(langs, texts, strict=True) if lang and own and lang != own]
 
     def other(self, rng: np.random.Generator) -> Row | None:
         """A random row of another image of the same row group, or None if there is none."""

@@ -60,10 +60,10 @@ class Rows:
         index = self.source.index(self.shards[shard])
         first, _ = index.captions
         chosen = np.concatenate([[0], np.cumsum(wanted(index, self.languages))])[first]
-        mine = np.diff(chosen)  # captions of each row
+        captions = np.diff(chosen)  # of each row, those in the wanted languages
         groups = len(index.facts["chunks"])
-        rows = np.bincount(index.row_groups, weights=mine, minlength=groups).astype(np.int64)
-        return rows, np.bincount(index.row_groups[mine > 0], minlength=groups)
+        rows = np.bincount(index.row_groups, weights=captions, minlength=groups).astype(np.int64)
+        return rows, np.bincount(index.row_groups[captions > 0], minlength=groups)
 
     def sizes(self) -> tuple[int, ...]:
         """Rows of each row group."""
@@ -79,12 +79,12 @@ class Rows:
         return Row(opened, first + opened.draws(seed, epoch, group)[place] % (following - first))
 
     def will_need(self, group: int) -> None:
-        """Ask for a row group ahead of time."""
+        """Start to read a row group ahead of time."""
         shard, number = self._where(group)
         self._reader(shard).will_need(number, self.columns)
 
     def forget(self, where: str) -> None:
-        """Let go of everything that is open, and of copies of the shard that an error names."""
+        """Close all readers, drop decoded row groups, and drop the copies of the shard that an error names."""
         self._open.clear()
         self._readers.clear()
         self.source.forget(where)
@@ -159,10 +159,10 @@ class Rows:
         return self.__dict__ | {"_readers": {}, "_open": {}}  # a worker opens its own
 
 
-def _make_room(kept: dict[int, Any], count: int) -> None:
-    """Drop the oldest `count` of what is kept."""
-    for key in list(kept)[: max(count, 0)]:
-        del kept[key]
+def _make_room(cache: dict[int, Any], count: int) -> None:
+    """Drop the oldest `count` entries."""
+    for key in list(cache)[: max(count, 0)]:
+        del cache[key]
 
 
 def open_rows(
@@ -173,9 +173,9 @@ def open_rows(
     captions: Captions = "each",
     cache: Path | None = None,
 ) -> Rows:
-    """The rows of a split that have these languages. Raises StoreError if there are none, ConfigError naming the stage
+    """The rows of a split that have captions in these languages.
 
-    that writes a column which the shards lack.
+    Raises StoreError if there are none, and MissingColumnsError if the shards lack a column or it has no values.
     """
     source = open_source(shards, cache)
     entries = entries_of(source, split, shards)
@@ -184,6 +184,8 @@ def open_rows(
     check_widths(columns, rows.metadata(), source.where(entries[0].name))
     if not len(rows):
         raise StoreError(
-            f"no caption of split {split} is in {', '.join(languages)}", str(shards), "set text.languages of the recipe"
+            f"no caption of split {split} is in {', '.join(languages)}",
+            str(shards),
+            "name other languages (a recipe's are text.languages)",
         )
     return rows

@@ -77,7 +77,7 @@ class LocalSource:
         try:
             file = os.open(self.path / f"{name}.parquet", os.O_RDONLY)
         except FileNotFoundError:
-            return  # who reads it will tell
+            return  # reading the shard reports it
         try:
             advise(file, start, stop - start, os.POSIX_FADV_WILLNEED)  # the kernel reads ahead by itself
         finally:

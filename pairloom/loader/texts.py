@@ -18,8 +18,8 @@ from pairloom.loader.plan import Plan
 from pairloom.store.folder import open_folder, sha256_of
 from pairloom.table import Array
 
-KEPT = 128  # row groups of some hundred texts that a process keeps decoded
-OPEN = 32  # files that it keeps open
+DECODED_GROUPS = 128  # row groups of some hundred texts that a process keeps decoded
+OPEN_FILES = 32  # files that it keeps open
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,23 @@ class Texts:
 
     def _group(self, group: int) -> list[str]:
         if group not in self._groups:
-            while len(self._groups) >= KEPT:
+            while len(self._groups) >= DECODED_GROUPS:
                 self._groups.pop(next(iter(self._groups)))
             self._groups[group] = self._read(group)
         return self._groups[group]
 
     def _read(self, group: int) -> list[str]:
         file, number = self.places[group]
-        with _explained(self.files[file]):
+        with _as_store_error(self.files[file]):
             table = self._file(file).read_row_group(number, columns=["text", "lang"])
         texts: list[str] = table["text"].filter(_wanted(table["lang"], self.languages)).to_pylist()
         return texts
 
     def _file(self, file: int) -> pq.ParquetFile:
         if file not in self._files:  # reading a footer takes longer than a row group
-            while len(self._files) >= OPEN:
+            while len(self._files) >= OPEN_FILES:
                 self._files.pop(next(iter(self._files))).close()
-            self._files[file] = _opened(self.files[file])
+            self._files[file] = _parquet_file(self.files[file])
         return self._files[file]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def open_texts(folder: Path, plan: Plan) -> Texts:
 
 def _counts(path: Path, languages: Sequence[str]) -> Array:
     """Wanted texts of each row group."""
-    with _explained(path), _opened(path) as file:
+    with _as_store_error(path), _parquet_file(path) as file:
         wanted = _wanted(file.read(columns=["lang"])["lang"], languages)
         rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     starts = np.cumsum([0, *rows[:-1]])
@@ -110,12 +110,12 @@ def _wanted(langs: pa.ChunkedArray, languages: Sequence[str]) -> pa.Array | pa.C
     return pc.or_(pc.is_null(langs), pc.is_in(langs, pa.array(languages, pa.string())))
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def _parquet_file(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, page_checksum_verification=True)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _as_store_error(path: Path) -> Iterator[None]:
     """Raises StoreError where the file is missing or not what was written."""
     try:
         yield

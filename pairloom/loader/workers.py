@@ -14,7 +14,7 @@ import tempfile
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing import reduction
 from multiprocessing.connection import Connection, wait
@@ -33,17 +33,27 @@ AHEAD = 2  # batches that a worker has in work or ready
 
 
 @dataclass(frozen=True)
+class Facts:
+    """How a batch was made: seconds of the process that made it, and the damage that it met."""
+
+    read_s: float
+    decode_s: float
+    collate_s: float
+    damaged: Mapping[str, str]  # row group -> what is wrong with it
+
+
+@dataclass(frozen=True)
 class Made:
-    """A batch and what is to be known of its making."""
+    """A batch, and how it was made."""
 
     job: Job
     batch: Any  # a Batch or a ColumnBatch
-    facts: dict[str, Any]  # seconds, and damaged row groups
+    facts: Facts
 
 
 @dataclass(frozen=True)
 class Job:
-    """A batch that is to be made; a function of its step alone."""
+    """A batch to make; a function of its step alone."""
 
     step: int
     after: int  # the step that follows
@@ -55,7 +65,7 @@ class Maker(Protocol):
     """What makes batches; pickled once for each worker."""
 
     def jobs(self, first: int) -> Iterator[Job]:
-        """From this step on, without end; asked of the main process alone."""
+        """From this step on, without end; called in the main process alone."""
 
     def __call__(self, job: Job, empty: Empty) -> Made: ...
 
@@ -94,8 +104,8 @@ class Worker:
     released: list[int] = field(default_factory=list)  # slots whose batches are gone, sent with the next job
 
 
-class Pool:
-    """Workers, and the batches that they have made out of turn."""
+class WorkerPool:
+    """Worker processes, and the batches that they finished before their turn."""
 
     def __init__(self, maker: Maker, first: int, workers: int) -> None:
         self.maker, self.jobs = maker, maker.jobs(first)
@@ -135,7 +145,7 @@ class Pool:
                         raise _died(worker) from error
 
     def listen(self, timeout: float | None) -> None:
-        """Take what workers have sent, waiting so long for the first; None: until there is something."""
+        """Receive what workers have sent; timeout: seconds to wait for the first message, None: as long as it takes."""
         by_handle = {worker.connection: worker for worker in self.workers}
         sentinels = {worker.process.sentinel: worker for worker in self.workers}
         found = wait([*by_handle, *sentinels], timeout)
@@ -221,7 +231,7 @@ class Slots:
         self.largest = 0
 
     def take(self) -> int | None:
-        """A free slot for the largest batch so far; None before anything is known of it."""
+        """A free slot for the largest batch so far; None before the first batch."""
         if not self.largest:
             return None
         fitting = [number for number in self.free if len(self.memory[number]) >= self.largest]
@@ -245,7 +255,7 @@ def _shared_file() -> Any:
 
 
 def work(connection: Connection, pickled: bytes) -> None:
-    """A worker's life: make the batches that are asked for until the main process is gone."""
+    """What a worker process runs: it makes the batches of the jobs it receives until the main process ends."""
     torch.set_num_threads(1)
     try:
         maker: Maker = pickle.loads(pickled)
@@ -256,7 +266,7 @@ def work(connection: Connection, pickled: bytes) -> None:
             slots.free += released
             _make(maker, job, slots, arena, connection)
     except (EOFError, ConnectionError, KeyboardInterrupt):
-        return  # the main process has closed its end, or is going down itself
+        return  # the main process has closed its end, or is ending itself
     except BaseException as error:
         connection.send(("error", _portable(error), traceback.format_exc()))
         raise

@@ -72,7 +72,7 @@ class Folder:
 
     def metadata(self, name: str) -> dict[str, str]:
         """The file metadata of shard `name` (for regions: classes, attributes, feature_width …)."""
-        with _Explained(self.file(name)):
+        with _AsStoreError(self.file(name)):
             schema = pq.read_schema(self.file(name))
         return metadata(schema.empty_table())
 
@@ -85,7 +85,7 @@ class Folder:
                 yield entry.name, self.read(entry.name, columns)
 
 
-class _Explained:
+class _AsStoreError:
     """Turns what pyarrow raises on a bad file into a StoreError that names it."""
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +107,7 @@ def _rebuild(path: Path) -> str:
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """One Parquet shard as a table, page checksums verified. Raises StoreError if it is missing or damaged."""
-    with _Explained(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _AsStoreError(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         return file.read(columns=list(columns) if columns is not None else None)
 
 

@@ -8,15 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-STEP = 8 << 20  # bytes after which hashing and syncing go on
+STEP = 8 << 20  # bytes written between two rounds of hashing and syncing
 PIECE = 1 << 20  # bytes read back at once
 
 
 class HashedFile:
     """A new file for one writer of its bytes, in order; leaving the block without an error means that it is on disk.
 
-    Two threads follow the writer: one hashes what lies in the file, one syncs it. Raises OSError as a file does; what
-    goes wrong in a thread is raised at the end of the block at the latest.
+    Two threads follow the writer: one hashes what lies in the file, one syncs it. Raises OSError as a file does; an
+    error in a thread is raised at the end of the block at the latest.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class HashedFile:
     def write(self, content: bytes | memoryview) -> int:
         rest = memoryview(content)
         self.bytes += len(rest)
-        while rest:  # the system may take less at once than it is given
+        while rest:  # one call may write less than all of it
             rest = rest[self._file.write(rest) :]
         if self.bytes - self._asked >= STEP:
             self._follow()

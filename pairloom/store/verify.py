@@ -33,8 +33,8 @@ def verify(
 ) -> list[Problem]:
     """What is wrong with a table's shards: each is read whole, and its SHA-256 compared with the manifest's.
 
-    advance: told the bytes of each shard that was read. workers: threads, one a core by default; hashing releases
-    Python's lock. Raises StoreError if there is no table.
+    advance: called with the bytes of each shard after it is read. workers: threads, one a core by default, as hashing
+    releases Python's lock. Raises StoreError if there is no table.
     """
     folder = table if isinstance(table, Folder) else open_folder(table)
     entries = [entry for entry in folder.shards if entry.bytes]

@@ -18,7 +18,7 @@ SNAPSHOTS = Path(__file__).with_name("order.json")
 
 
 def snapshots() -> dict[str, object]:
-    """What is fixed for ever: a change here breaks runs that go on, and is a breaking change in the changelog."""
+    """What stays fixed: a change here breaks runs that resume, and is a breaking change in the changelog."""
     order = Order(3, (5, 4, 3, 6, 2), window=2)
     every = [[list(order.at(epoch, position)) for position in range(20)] for epoch in (0, 1)]
     return {

@@ -1,4 +1,4 @@
-"""The loader among processes: ranks over gloo see each row once, a dead worker is told, memory stays flat."""
+"""The loader among processes: ranks over gloo see each row once, a dead worker is an error, memory stays flat."""
 
 from __future__ import annotations
 

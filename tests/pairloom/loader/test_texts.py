@@ -162,8 +162,8 @@ def test_unimos_steps_of_text_alone_take_the_texts_and_no_other_step_does(folder
     for batch in itertools.islice(loader, 40):
         labels, ids = batch.words.labels_BT, batch.words.input_ids_BT
         whole = labels.where(labels >= 0, ids)
-        told = all(row[1 : 1 + len(nobody)] == nobody for row in whole.tolist())
-        kinds[batch.objective == "text_alone"].add(told)
+        has_text = all(row[1 : 1 + len(nobody)] == nobody for row in whole.tolist())
+        kinds[batch.objective == "text_alone"].add(has_text)
     assert kinds == {True: {True}, False: {False}}
 
 
