@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, Example, Pixels, Regions
 from pairloom.loader.pair import Pair
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from trainer.precision import as_float32
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ class Scored:
     logits: Tensor | None = None  # [count, classes], where it classifies
     chance: float | None = None  # instead of answers: the share that guessing gets right
     over: Tensor | None = None  # scalar, what the loss is divided by, where that is not count
+
+    @classmethod
+    def of_classes(cls, logits_MC: Tensor, answers_M: Tensor, loss: Tensor | None = None) -> Scored:
+        """M predictions among C classes, each of one answer. loss: if not their mean cross-entropy, 0 of none."""
+        if loss is None:
+            loss = F.cross_entropy(as_float32(logits_MC), answers_M, reduction="sum") / max(len(answers_M), 1)
+        right = (logits_MC.argmax(dim=-1) == answers_M).sum()
+        return cls(loss, torch.tensor(len(answers_M)), right, answers_M, logits_MC)
 
 
 @dataclass(frozen=True)
@@ -179,9 +190,6 @@ class Objective(Protocol):
 
     Settings: type[Any]
 
-    def columns(self, settings: Any) -> tuple[str, ...]:
-        """The shards' columns that it reads beyond those of the units."""
-
     def head(self, settings: Any, model: Any, shapes: Shapes) -> nn.Module:
         """The parameters that only this objective uses."""
 
@@ -190,6 +198,13 @@ class Objective(Protocol):
 
     def loss(self, model: Any, encoded: Any, head: Any, batch: Batch, settings: Any) -> Scored:
         """encoded: the model's answer to the batch, which all objectives of the step share."""
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """An objective that reads columns of the shards beyond those of the units."""
+
+    def columns(self, settings: Any) -> tuple[str, ...]: ...
 
 
 @runtime_checkable
@@ -207,12 +222,14 @@ class Pairing(Objective, Protocol):
     def pair(self, pair: Pair, settings: Any, rng: np.random.Generator) -> Pair: ...
 
 
+@runtime_checkable
 class Alone(Objective, Protocol):
     """An objective that may show a text alone; its `prepare` asks `make.alone` for one that never had an image."""
 
     def text_alone(self, settings: Any) -> bool: ...
 
 
+@runtime_checkable
 class Matcher(Objective, Protocol):
     """An objective that can also say how well each image goes with each text, for retrieval."""
 

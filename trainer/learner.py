@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch
 from pairloom.loader.tokenizer import Tokenizer
 from trainer.balance import adaptive
-from trainer.contract import Perturbable, Published, Scored, Shapes
+from trainer.contract import Matcher, Perturbable, Published, Scored, Shapes
 from trainer.ranks import of_all
 from trainer.recipe import Part, Recipe
 
@@ -32,14 +33,15 @@ class Learner(nn.Module):
     def __init__(self, recipe: Recipe, shapes: Shapes) -> None:
         super().__init__()
         self.recipe, self.shapes, self.kinds = recipe, shapes, recipe.steps()
-        self.model = recipe.model.module.build(recipe.model.settings, shapes)
+        # Any: a Fusion or Towers, or what else its objectives ask for
+        self.model: Any = recipe.model.model.build(recipe.model.settings, shapes)
         if recipe.training.adversarial and not isinstance(self.model, Perturbable):
             given = f"model {recipe.model.name} takes no perturbations"
             raise ConfigError(
                 given, f"recipe {recipe.name}", "leave training.adversarial out, or take a model that takes nudges"
             )
         self.heads = nn.ModuleDict(
-            {name: part.module.head(part.settings, self.model, shapes) for name, part in recipe.objectives.items()}
+            {name: part.objective.head(part.settings, self.model, shapes) for name, part in recipe.objectives.items()}
         )
 
     def forward(self, batch: Batch) -> Losses:
@@ -51,7 +53,7 @@ class Learner(nn.Module):
         encoded = self.model(batch) if nudges is None else self.model(batch, nudges)
         parts: dict[str, Scored] = {}
         for name, part in kind.items():
-            parts[name] = of_all(part.module.loss(self.model, encoded, self.heads[name], batch, part.settings))
+            parts[name] = of_all(part.objective.loss(self.model, encoded, self.heads[name], batch, part.settings))
         weights = {name: part.weight if batch.progress >= part.start else 0.0 for name, part in kind.items()}
         weighted_K = torch.stack([weights[name] * parts[name].loss for name in kind])
         if self.recipe.training.balance == "adaptive":
@@ -62,9 +64,9 @@ class Learner(nn.Module):
         """(I, N) float by the recipe's retrieval objective, higher is better."""
         assert self.recipe.retrieval is not None
         part = self.recipe.objectives[self.recipe.retrieval.objective]
-        head = self.heads[self.recipe.retrieval.objective]
-        scores: Tensor = part.module.similarity(self.model, head, part.settings, images, texts)
-        return scores
+        head, objective = self.heads[self.recipe.retrieval.objective], part.objective
+        assert isinstance(objective, Matcher), "the recipe was refused before"
+        return objective.similarity(self.model, head, part.settings, images, texts)
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
@@ -92,5 +94,5 @@ class Learner(nn.Module):
 def shapes_of(recipe: Recipe, tokenizer: Tokenizer, metadata: Mapping[str, str]) -> Shapes:
     """The sizes that tokenizer and shards decide."""
     answers = tuple(json.loads(metadata.get("answers", "[]")))
-    sizes = recipe.units.module.shapes(recipe.units.settings, metadata)
+    sizes = recipe.units.unit.shapes(recipe.units.settings, metadata)
     return Shapes(tokenizer.vocab_size, **sizes, answers=answers)

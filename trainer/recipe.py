@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 from pairloom.errors import ConfigError
 from pairloom.loader.plan import Text
-from trainer.contract import Numbering
+from trainer.contract import Alone, Matcher, Model, Numbering, Objective, Reading, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +106,34 @@ class Part:
         return _module(self.home)
 
     @property
+    def unit(self) -> Unit:
+        module: Unit = self.module
+        return module
+
+    @property
+    def model(self) -> Model:
+        module: Model = self.module
+        return module
+
+    @property
+    def objective(self) -> Objective:
+        module: Objective = self.module
+        return module
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of an objective: the columns that it reads beyond those of the units."""
+        return self.module.columns(self.settings) if isinstance(self.module, Reading) else ()
+
+    @property
     def numbered_by(self) -> tuple[str, ...]:
         """Of an objective: the lists of the shards' metadata whose entries its head numbers."""
         return self.module.NUMBERED_BY if isinstance(self.module, Numbering) else ()
+
+    @property
+    def shows_text_alone(self) -> bool:
+        """Of an objective: whether it has rows of text without an image."""
+        return isinstance(self.module, Alone) and self.module.text_alone(self.settings)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Settings of a user's own module can be unpickled only where that module has been imported from its file.
@@ -157,10 +182,10 @@ class Recipe:
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the shards that this recipe reads."""
-        wanted = {"image_id", "captions", *self.units.module.columns(self.units.settings)}
+        wanted = {"image_id", "captions", *self.units.unit.columns(self.units.settings)}
         wanted.update({"tags"} if self.text.second == "tags" else ())
         for part in self.objectives.values():
-            wanted.update(part.module.columns(part.settings))
+            wanted.update(part.columns)
         return tuple(sorted(wanted))
 
     def steps(self) -> dict[str, dict[str, Part]]:
@@ -176,8 +201,7 @@ class Recipe:
 
     def shows_text_alone(self) -> bool:
         """Whether an objective has rows of text without an image."""
-        parts = [part for part in self.objectives.values() if hasattr(part.module, "text_alone")]
-        return any(part.module.text_alone(part.settings) for part in parts)
+        return any(part.shows_text_alone for part in self.objectives.values())
 
 
 def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: Parts) -> Recipe:
@@ -190,6 +214,9 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: 
     if retrieval is not None and retrieval.objective not in objectives:
         given = f"retrieval.objective is {retrieval.objective}"
         raise ConfigError(given, where, f"take one of: {', '.join(objectives)}")
+    if retrieval is not None and not isinstance(objectives[retrieval.objective].module, Matcher):
+        given = f"objective {retrieval.objective} does not say how well image and text match"
+        raise ConfigError(given, f"{where}, retrieval", "name one that has a `similarity`, or set retrieval to null")
     return Recipe(
         name=name,
         size=size,

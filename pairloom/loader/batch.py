@@ -77,6 +77,10 @@ class Example:
     others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
     question: Question | None = None  # as in Pair
 
+    def with_targets(self, **targets: Array) -> Example:
+        """The example with these targets beside those that it has; one of the same name is replaced."""
+        return replace(self, targets={**self.targets, **targets})
+
 
 @dataclass(frozen=True)
 class WordBatch:

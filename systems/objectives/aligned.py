@@ -60,7 +60,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     wishes_R, word_wishes = toss(named, boxes_R7, settings, rng)
     chosen_T = hidden(words.word_ids_T, word_wishes, settings.probability, rng)
     masked = hide_words(words, make.tokenizer, chosen_T, rng)
-    return replace(example, words=masked, targets={**example.targets, WISHES: wishes_R})
+    return replace(example, words=masked).with_targets(**{WISHES: wishes_R})
 
 
 def _named(words: Words, row: Row, make: Make) -> Iterator[tuple[int, Array]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from pairloom.errors import ConfigError
@@ -53,14 +51,11 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     else:
         given = dict(row.value("extra") or ()).get(settings.label)
         label = settings.names.index(given) if given in settings.names else IGNORE
-    return replace(example, targets={**example.targets, "label": np.array(label, np.int64)})
+    return example.with_targets(label=np.array(label, np.int64))
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
     """Mean cross-entropy, 0 if no image has a label."""
     labels_B = batch.targets["label"]
     known_B = labels_B != IGNORE
-    logits_MC, labels_M = head(encoded.pooled_BH[known_B]), labels_B[known_B]
-    value = F.cross_entropy(logits_MC.float(), labels_M, reduction="sum") / max(len(labels_M), 1)
-    right = (logits_MC.argmax(dim=-1) == labels_M).sum()
-    return Scored(value, torch.tensor(len(labels_M)), right, labels_M)
+    return Scored.of_classes(head(encoded.pooled_BH[known_B]), labels_B[known_B])

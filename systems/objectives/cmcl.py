@@ -91,7 +91,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
         alone = retrieved(row, settings.retrieved, rng)
         # the empty text is for the image alone; filled up so that rows are alike, which `retrieved` tells apart
         texts += ["", *alone, *[""] * (settings.retrieved - len(alone))]
-        example = replace(example, targets={**example.targets, "retrieved": np.array(len(alone))})
+        example = example.with_targets(retrieved=np.array(len(alone)))
     return replace(example, others=tuple(make.tokenizer.words(text) for text in texts))
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels
@@ -29,10 +27,6 @@ class Settings:
     bits: int = 3
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 def head(settings: Settings, model: Vit, shapes: Shapes) -> nn.Linear:
     return initialised(nn.Linear(model.widths.units, 2 ** (3 * settings.bits)), model.init_std)
 
@@ -47,11 +41,10 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     other_U = rng.integers(0, 1 << 31, len(colours_U))
     shown_U = np.where(fate_U < settings.hidden + settings.replaced, other_U, ITSELF)
     shown_U = np.where(fate_U < settings.hidden, HIDDEN, shown_U)
-    targets = {
-        "shown_U": np.where(drawn_U, shown_U, ITSELF).astype(np.int64),
-        "colours_U": np.where(drawn_U, colours_U, IGNORE).astype(np.int64),
-    }
-    return replace(example, targets={**example.targets, **targets})
+    return example.with_targets(
+        shown_U=np.where(drawn_U, shown_U, ITSELF).astype(np.int64),
+        colours_U=np.where(drawn_U, colours_U, IGNORE).astype(np.int64),
+    )
 
 
 def mean_colours(values_3SS: Array, settings: Settings, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
@@ -69,7 +62,4 @@ def loss(model: Vit, encoded: Encoded, head: nn.Linear, batch: Batch, settings: 
     """Mean cross-entropy of the hidden patches' colours, 0 if nothing is hidden."""
     labels_BU = batch.targets["colours_U"]
     drawn_BU = labels_BU != IGNORE
-    logits_MC, labels_M = head(encoded.units_BUH[drawn_BU]), labels_BU[drawn_BU]
-    value = F.cross_entropy(logits_MC.float(), labels_M, reduction="sum") / max(len(labels_M), 1)
-    right = (logits_MC.argmax(dim=-1) == labels_M).sum()
-    return Scored(value, torch.tensor(len(labels_M)), right, labels_M)
+    return Scored.of_classes(head(encoded.units_BUH[drawn_BU]), labels_BU[drawn_BU])

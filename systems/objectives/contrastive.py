@@ -35,10 +35,6 @@ class Settings:
     smoothing: float = 0.0
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 class Head(nn.Module):
     """The learned scale: as its logarithm, or as a temperature."""
 
@@ -78,9 +74,8 @@ def between(images_BE: Tensor, texts_BE: Tensor, head: Head, batch: Batch, setti
     logits_GG = head() * images_GE @ texts_GE.t()
     same_GG = same_image(keys_G) if settings.same_image == "ignore" else None
     answers_G = torch.arange(len(logits_GG), device=logits_GG.device)
-    right = (logits_GG.argmax(dim=-1) == answers_G).sum()
     value = info_nce(logits_GG, same_GG, settings.smoothing, settings.reduction)
-    return Scored(value, torch.tensor(len(answers_G)), right, answers_G)
+    return Scored.of_classes(logits_GG, answers_G, value)
 
 
 def image_keys(image_ids: Sequence[bytes]) -> Tensor:

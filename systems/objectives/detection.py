@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
-from pairloom.table import Array
 from systems.models.encoder_decoder import EncoderDecoder, Read
 from trainer.contract import Scored, Shapes
 
@@ -76,13 +75,12 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
         )
     kept = np.flatnonzero(row.numbers("class_scores") >= settings.min_score)[: settings.max_regions]
     size = np.array([row.value("width"), row.value("height")] * 2, np.float32)
-    targets: dict[str, Array] = {
-        "boxes": (row.numbers("boxes")[kept] / size).astype(np.float32),
-        "box_classes": row.numbers("class_ids")[kept].astype(np.int64),
-        "box_attributes": row.numbers("attribute_ids")[kept].astype(np.int64),
-        "prefix": np.array(0, np.int64),  # the picture alone is read
-    }
-    return replace(example, targets={**example.targets, **targets})
+    return example.with_targets(
+        boxes=(row.numbers("boxes")[kept] / size).astype(np.float32),
+        box_classes=row.numbers("class_ids")[kept].astype(np.int64),
+        box_attributes=row.numbers("attribute_ids")[kept].astype(np.int64),
+        prefix=np.array(0, np.int64),  # the picture alone is read
+    )
 
 
 def loss(model: EncoderDecoder, encoded: Read, head: Head, batch: Batch, settings: Settings) -> Scored:
@@ -94,9 +92,7 @@ def loss(model: EncoderDecoder, encoded: Read, head: Head, batch: Batch, setting
     pairs = match(found, classes_BR, boxes_BR4, real_BR, settings)
     value = set_loss(found, classes_BR, attributes_BR, boxes_BR4, pairs, settings)
     row_M, query_M, region_M = pairs
-    labels_M = classes_BR[row_M, region_M]
-    right = (found.logits_BQC[row_M, query_M, :-1].argmax(dim=-1) == labels_M).sum()
-    return Scored(value, torch.tensor(len(labels_M)), right, labels_M)
+    return Scored.of_classes(found.logits_BQC[row_M, query_M, :-1], classes_BR[row_M, region_M], value)
 
 
 Pairs = tuple[Tensor, Tensor, Tensor]  # (M,) row, query and region of each match

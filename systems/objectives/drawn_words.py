@@ -7,9 +7,9 @@ import numpy as np
 from pairloom.loader.batch import Example
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
-from systems.objectives.mlm import Settings, columns, head, loss
+from systems.objectives.mlm import Settings, head, loss
 
-__all__ = ["Settings", "columns", "head", "loss", "prepare"]
+__all__ = ["Settings", "head", "loss", "prepare"]
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:

@@ -95,9 +95,7 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, setting
     value = image_text_matching(logits_B2, batch.match_B)
     if settings.alignment > 0:
         value = value + settings.alignment * word_region_alignment(_distance(encoded, batch, settings), batch.match_B)
-    answers_B = batch.match_B.long()
-    right = (logits_B2.argmax(dim=-1) == answers_B).sum()
-    return Scored(value, torch.tensor(len(batch)), right, answers_B, logits_B2)
+    return Scored.of_classes(logits_B2, batch.match_B.long(), value)
 
 
 def _distance(encoded: Encoded, batch: Batch, settings: Settings) -> Tensor:

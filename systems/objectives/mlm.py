@@ -16,7 +16,6 @@ from pairloom.loader.row import Row
 from systems.layers import transform
 from systems.objectives.masking import By, mask_words, without_regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
-from trainer.precision import as_float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +26,6 @@ class Settings:
     by: By = "token"
     image: bool = True  # false: the text alone is seen (UNIMO), one of the loader's texts where it has any
     matched_only: bool = False
-
-
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
 
 
 def text_alone(settings: Settings) -> bool:
@@ -69,11 +64,7 @@ def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Se
         labels_BT = torch.where(batch.match_B[:, None], labels_BT, IGNORE)
     labels_M, positions_M = hidden_words(labels_BT)
     hidden_MH = encoded.words_BTH.flatten(0, 1)[positions_M]
-    logits_MV = head(hidden_MH, model.word_weight)
-    right = (logits_MV.argmax(dim=-1) == labels_M).sum()
-    return Scored(
-        masked_language_modelling(logits_MV, labels_M), torch.tensor(len(labels_M)), right, labels_M, logits_MV
-    )
+    return Scored.of_classes(head(hidden_MH, model.word_weight), labels_M)
 
 
 def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,8 +72,3 @@ def hidden_words(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
     labels_L = labels_BT.flatten()
     positions_M = (labels_L != IGNORE).nonzero().squeeze(1)
     return labels_L[positions_M], positions_M
-
-
-def masked_language_modelling(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
-    """Mean cross-entropy of the hidden words (BERT, arXiv:1810.04805). Returns a scalar, 0 if nothing is hidden."""
-    return F.cross_entropy(as_float32(logits_MV), labels_M, reduction="sum") / max(len(labels_M), 1)

@@ -79,10 +79,9 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, set
     if settings.confidence:
         error_BR = error_BR * _column(regions, settings, "scores")
     counted_BR = counted(batch, settings.matched_only)
-    right = (counted_BR & (logits_BRC.argmax(dim=-1) == best_BR)).sum()
     value = mean_over(error_BR, counted_BR, regions, settings.over)
-    over = divisor(counted_BR, regions, settings.over)
-    return Scored(value, counted_BR.sum(), right, best_BR[counted_BR], logits_BRC[counted_BR], over=over)
+    scored = Scored.of_classes(logits_BRC[counted_BR], best_BR[counted_BR], value)
+    return replace(scored, over=divisor(counted_BR, regions, settings.over))
 
 
 def _column(regions: RegionBatch, settings: Settings, kind: str) -> Tensor:

@@ -37,10 +37,6 @@ class Settings:
     text: bool = True  # false: the image alone is seen (UNIMO)
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 class Head(nn.Module):
     """A layer, then one to a feature: a new one, or the layer that reads features used backwards, and a bias."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,10 +23,6 @@ class Settings:
     scale: float = 1.0
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 def head(settings: Settings, model: GridStream, shapes: Shapes) -> nn.Module:
     """None: the entries themselves are what is compared with."""
     return nn.Identity()
@@ -39,7 +34,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     The code draws one place a batch and then rows; here each row has its own place, as rows are prepared apart.
     """
     place = np.float32(rng.random() if rng.random() < settings.probability else -1)
-    return replace(example, targets={**example.targets, "hidden_place": np.array(place)})
+    return example.with_targets(hidden_place=np.array(place))
 
 
 def loss(model: GridStream, encoded: Coded, head: nn.Module, batch: Batch, settings: Settings) -> Scored:
@@ -48,9 +43,7 @@ def loss(model: GridStream, encoded: Coded, head: nn.Module, batch: Batch, setti
     assert encoded.hidden_BU is not None
     codes_M = encoded.codes_BU[encoded.hidden_BU]
     logits_MN = settings.scale * cosines(encoded.units_BUH[encoded.hidden_BU], model.dictionary.entries_NH)
-    value = F.cross_entropy(logits_MN, codes_M, reduction="sum") / max(len(codes_M), 1)
-    right = (logits_MN.argmax(dim=-1) == codes_M).sum()
-    return Scored(value, torch.tensor(len(codes_M)), right, codes_M)
+    return Scored.of_classes(logits_MN, codes_M)
 
 
 def cosines(hidden_MH: Tensor, entries_NH: Tensor) -> Tensor:

@@ -47,10 +47,6 @@ class Settings:
             )
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
     assert shapes.feature_width is not None
     return initialised(nn.Linear(model.widths.units, shapes.feature_width, bias=False), model.init_std)
@@ -63,7 +59,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     places_K = settings.first + preferred(example, settings.first, settings.last, settings.count, rng)
     features_RD = np.asarray(units.features_RD)
     targets = {f"{settings.shown}_places": places_K, f"{settings.shown}_features": features_RD[places_K]}
-    example = replace(example, targets={**example.targets, **targets})
+    example = example.with_targets(**targets)
     if settings.shown == "blank":
         shown_R = np.full(len(features_RD), ITSELF) if units.shown_R is None else units.shown_R.copy()
         shown_R[places_K] = HIDDEN

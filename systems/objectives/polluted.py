@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -98,9 +97,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
     logits_BK = as_float32(head(encoded.pooled_BH))
-    right = (logits_BK.argmax(dim=-1) == batch.mismatch_B).sum()
-    value = F.cross_entropy(logits_BK, batch.mismatch_B)
-    return Scored(value, torch.tensor(len(batch)), right, batch.mismatch_B, logits_BK)
+    return Scored.of_classes(logits_BK, batch.mismatch_B, F.cross_entropy(logits_BK, batch.mismatch_B))
 
 
 def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:

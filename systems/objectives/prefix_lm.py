@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import IGNORE, Batch, Example
@@ -27,10 +26,6 @@ class Settings:
     text_only: float = 0.0
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 def text_alone(settings: Settings) -> bool:
     return settings.text_only > 0
 
@@ -46,8 +41,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     if not pictured and make.texts is not None:
         example = make.alone(example, rng)
         prefix = _prefix(example, settings, rng)
-    targets = {"prefix": np.array(prefix, np.int64), "pictured": np.array(pictured)}
-    return replace(example, targets={**example.targets, **targets})
+    return example.with_targets(prefix=np.array(prefix, np.int64), pictured=np.array(pictured))
 
 
 def _prefix(example: Example, settings: Settings, rng: np.random.Generator) -> int:
@@ -60,15 +54,12 @@ def loss(model: EncoderDecoder, encoded: Read, head: nn.Module, batch: Batch, se
     ids_BT, prefix_B = batch.words.input_ids_BT, batch.targets["prefix"]
     hidden_BTH = model.spoken(encoded, ids_BT[:, :-1], (prefix_B - 1).clamp(min=0))
     labels_BT = rest(ids_BT, batch.words.attention_mask_BT, prefix_B)
-    told_BT = labels_BT != IGNORE
-    logits_MV, labels_M = model.logits(hidden_BTH[told_BT]), labels_BT[told_BT]
-    value = F.cross_entropy(logits_MV.float(), labels_M, reduction="sum") / max(len(labels_M), 1)
-    right = (logits_MV.argmax(dim=-1) == labels_M).sum()
-    return Scored(value, torch.tensor(len(labels_M)), right, labels_M)
+    asked_BT = labels_BT != IGNORE
+    return Scored.of_classes(model.logits(hidden_BTH[asked_BT]), labels_BT[asked_BT])
 
 
 def rest(ids_BT: Tensor, seen_BT: Tensor, prefix_B: Tensor) -> Tensor:
     """(B, T − 1) at each place the token that follows, if it lies behind the prefix; else IGNORE."""
     place_T = torch.arange(1, ids_BT.shape[1], device=ids_BT.device)
-    told_BT = seen_BT[:, 1:] & (place_T >= prefix_B[:, None])
-    return torch.where(told_BT, ids_BT[:, 1:], IGNORE)
+    behind_BT = seen_BT[:, 1:] & (place_T >= prefix_B[:, None])
+    return torch.where(behind_BT, ids_BT[:, 1:], IGNORE)

@@ -41,10 +41,6 @@ class Settings:
     kind: Kind
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 def places(kind: Kind) -> slice:
     """The crops of its level."""
     first = sum(LEVELS[: LEVEL[kind]])
@@ -71,8 +67,8 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
         elif answer:
             assert units.turned_3D is not None
             features_LD[0] = units.turned_3D[answer - 1]
-    targets = {**example.targets, settings.kind: np.array(answer)}
-    return replace(example, targets=targets, units=showing(units, np.arange(where.start, where.stop), features_LD))
+    changed = showing(units, np.arange(where.start, where.stop), features_LD)
+    return replace(example, units=changed).with_targets(**{settings.kind: np.array(answer)})
 
 
 def _disguise(features_LD: Array, example: Example, row: Row, rng: np.random.Generator) -> int:
@@ -93,5 +89,4 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, setting
     asked_B = answers_B != IGNORE
     error = F.cross_entropy(as_float32(logits_BC), answers_B, ignore_index=IGNORE, reduction="sum")
     value = error / asked_B.sum().clamp(min=1)
-    right = (asked_B & (logits_BC.argmax(dim=-1) == answers_B)).sum()
-    return Scored(value, asked_B.sum(), right, answers_B[asked_B], logits_BC[asked_B])
+    return Scored.of_classes(logits_BC[asked_B], answers_B[asked_B], value)

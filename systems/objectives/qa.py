@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -65,17 +65,15 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     if settings.targets == "drawn" and len(scored) > 1:
         scored, shares = [scored[rng.choice(len(scored), p=shares)]], np.ones(1)
     ids = np.array([number for number, _ in scored] or [IGNORE])
-    targets = {"answer_ids": ids, "answer_shares": shares.astype(np.float32)}
-    return replace(example, targets={**example.targets, **targets})
+    return example.with_targets(answer_ids=ids, answer_shares=shares.astype(np.float32))
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, settings: Settings) -> Scored:
     logits_BA = head(encoded.pooled_BH)
     ids_BK = batch.targets["answer_ids"]
     asked_B, best_B = ids_BK[:, 0] != IGNORE, ids_BK[:, 0]  # the first is the best
-    right = (asked_B & (logits_BA.argmax(dim=-1) == best_B)).sum()
     value = question_answering(logits_BA, ids_BK, batch.targets["answer_shares"])
-    return Scored(value, asked_B.sum(), right, best_B[asked_B], logits_BA[asked_B])
+    return Scored.of_classes(logits_BA[asked_B], best_B[asked_B], value)
 
 
 def question_answering(logits_BA: Tensor, ids_BK: Tensor, shares_BK: Tensor) -> Tensor:

@@ -35,10 +35,6 @@ class Settings:
             raise ConfigError(given, "the recipe", "each width doubles the side: name log2(stride) of them")
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
-
-
 class Head(nn.Module):
     """Deconvolutions from cells to pixels from 0 to 1."""
 
@@ -69,9 +65,9 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     image, text = ((settings.much, 0.0), (0.0, settings.much), (settings.light,) * 2)[rng.integers(3)]
     down, across = (length // settings.stride for length in example.units.values_3SS.shape[1:])
     masked_U = rng.random(down * across) < image
-    targets = {"masked_U": masked_U, "mask_id": np.array(make.tokenizer.mask, np.int64)}
     words = mask_words(example.words, make.tokenizer, text, rng) if text else example.words
-    return replace(example, words=words, targets={**example.targets, **targets})
+    masked_example = replace(example, words=words)
+    return masked_example.with_targets(masked_U=masked_U, mask_id=np.array(make.tokenizer.mask, np.int64))
 
 
 def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:

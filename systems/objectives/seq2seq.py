@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example, Words
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from systems.objectives.masking import draw_tokens
-from systems.objectives.mlm import Head, hidden_words, masked_language_modelling
+from systems.objectives.mlm import Head, hidden_words
 from trainer.contract import Causal, Encoded, Fusion, Scored, Shapes
 
 
@@ -21,10 +20,6 @@ class Settings:
     """Share of the words that are taken out, in spans of geometric length (UNIMO, arXiv:2012.15409, section 3.3)."""
 
     share: float = 0.25
-
-
-def columns(settings: Settings) -> tuple[str, ...]:
-    return ()
 
 
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
@@ -60,7 +55,4 @@ def taken_apart(words: Words, share: float, start: int, end: int, rng: np.random
 
 def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:
     labels_M, positions_M = hidden_words(batch.words.labels_BT)
-    logits_MV = head(encoded.words_BTH.flatten(0, 1)[positions_M], model.word_weight)
-    right = (logits_MV.argmax(dim=-1) == labels_M).sum()
-    value = masked_language_modelling(logits_MV, labels_M)
-    return Scored(value, torch.tensor(len(labels_M)), right, labels_M, logits_MV)
+    return Scored.of_classes(head(encoded.words_BTH.flatten(0, 1)[positions_M], model.word_weight), labels_M)

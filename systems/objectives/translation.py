@@ -10,18 +10,17 @@ import torch
 from pairloom.loader.batch import IGNORE, Batch, Example, WordBatch
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
-from systems.objectives.contrastive import Head, Settings, between, columns, head, similarity
+from systems.objectives.contrastive import Head, Settings, between, head, similarity
 from trainer.contract import Embedded, Scored, Towers
 
-__all__ = ["Settings", "columns", "head", "loss", "prepare", "similarity"]
+__all__ = ["Settings", "head", "loss", "prepare", "similarity"]
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """A caption of the same image in another language, all equally likely; the caption itself where there is none."""
     texts = row.translations()
     words = make.tokenizer.words(texts[rng.integers(len(texts))]) if texts else example.words
-    targets = {"translation_ids": words.ids_T, "translated": np.array(bool(texts))}
-    return replace(example, targets={**example.targets, **targets})
+    return example.with_targets(translation_ids=words.ids_T, translated=np.array(bool(texts)))
 
 
 def loss(model: Towers, encoded: Embedded, head: Head, batch: Batch, settings: Settings) -> Scored:

@@ -42,7 +42,7 @@ from systems.objectives import (
     seq2seq,
 )
 from systems.units import patches, pixels, regions
-from trainer.contract import Alone, Countable, Matcher, Model, Numbering, Objective, Pairing, Published, Unit
+from trainer.contract import Alone, Countable, Matcher, Model, Numbering, Objective, Pairing, Published, Reading, Unit
 
 FOLDER = Path(__file__).resolve().parents[2] / "systems"
 
@@ -62,6 +62,7 @@ OBJECTIVES: tuple[Objective, ...] = (
 PAIRING: tuple[Pairing, ...] = (itm, polluted, qa)
 ALONE: tuple[Alone, ...] = (mlm, prefix_lm)
 MATCHERS: tuple[Matcher, ...] = (cmcl, contrastive, itm, polluted)
+READING: tuple[Reading, ...] = (aligned, classes, cmcl, detection, itm, mrc, polluted, qa)
 NUMBERING: tuple[Numbering, ...] = (qa,)
 
 
@@ -80,6 +81,7 @@ def test_every_module_that_a_recipe_can_name_is_checked(kind: str, checked: tupl
         ("pair", "objectives", PAIRING),
         ("text_alone", "objectives", ALONE),
         ("similarity", "objectives", MATCHERS),
+        ("columns", "objectives", READING),
         ("NUMBERED_BY", "objectives", NUMBERING),
     ],
 )

@@ -19,9 +19,10 @@ from pairloom.loader.batch import IGNORE, RegionBatch, Words
 from systems.objectives.alignment import alignment_distance, transport_plan, word_region_alignment
 from systems.objectives.contrastive import info_nce, same_image
 from systems.objectives.masking import at_least_one, mask_words
-from systems.objectives.mlm import hidden_words, masked_language_modelling
+from systems.objectives.mlm import hidden_words
 from systems.objectives.mrc import region_kl
 from systems.objectives.mrfr import feature_error, mean_over
+from trainer.contract import Scored
 from trainer.evaluate import chance_of_any, image_to_text, text_to_image
 
 
@@ -60,8 +61,8 @@ def test_mlm_is_torchs_cross_entropy_of_the_hidden_words() -> None:
     logits, labels = torch.randn(2, 3, 7), torch.tensor([[IGNORE, 2, IGNORE], [6, IGNORE, 0]])
     wanted = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
     found, positions = hidden_words(labels)
-    torch.testing.assert_close(masked_language_modelling(logits.flatten(0, 1)[positions], found), wanted)
-    assert masked_language_modelling(torch.zeros(0, 7), torch.zeros(0, dtype=torch.long)) == 0
+    torch.testing.assert_close(Scored.of_classes(logits.flatten(0, 1)[positions], found).loss, wanted)
+    assert Scored.of_classes(torch.zeros(0, 7), torch.zeros(0, dtype=torch.long)).loss == 0
 
 
 def regions_of(mask: torch.Tensor, masked: torch.Tensor, features: torch.Tensor | None = None) -> RegionBatch:

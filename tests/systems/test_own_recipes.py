@@ -19,10 +19,9 @@ from trainer.recipe import Part
 OBJECTIVE = '''
 """How many of its words a caption has, told from words and regions together."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch.nn.functional as F
 from torch import nn
 
 from trainer.contract import Scored
@@ -33,23 +32,17 @@ class Settings:
     most: int
 
 
-def columns(settings):
-    return ()
-
-
 def head(settings, model, shapes):
     return nn.Linear(model.widths.pooled, settings.most + 1)
 
 
 def prepare(example, row, make, settings, rng):
     words = min(int(example.words.word_ids_T.max()) + 1, settings.most)
-    return replace(example, targets={**example.targets, "word_count": np.array(words)})
+    return example.with_targets(word_count=np.array(words))
 
 
 def loss(model, encoded, head, batch, settings):
-    logits, answers = head(encoded.pooled_BH), batch.targets["word_count"]
-    right = (logits.argmax(dim=-1) == answers).sum()
-    return Scored(F.cross_entropy(logits, answers), answers.new_tensor(len(answers)), right, answers, logits)
+    return Scored.of_classes(head(encoded.pooled_BH), batch.targets["word_count"])
 '''
 RECIPE = """
 extends: uniter

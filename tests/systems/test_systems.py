@@ -22,13 +22,12 @@ from systems import recipes
 from systems.objectives.alignment import alignment_distance
 from systems.objectives.cmcl import contrast, rewritten
 from systems.objectives.itm import image_text_matching
-from systems.objectives.mlm import masked_language_modelling
 from systems.objectives.mrc import region_kl
 from systems.objectives.mrfr import feature_error
 from systems.objectives.seq2seq import taken_apart
 from tests.pairloom.loader.loading import WORDS, write_folder
 from trainer import adversarial, checkpoint
-from trainer.contract import Nudges, Shapes
+from trainer.contract import Nudges, Scored, Shapes
 from trainer.learner import Learner, shapes_of
 from trainer.recipe import Adversarial
 
@@ -397,7 +396,7 @@ def test_every_loss_has_the_gradient_that_differences_give(seed: int) -> None:
     )
     ids, values = torch.tensor([[[0, 2], [1, 3]]]), torch.tensor([[[0.6, 0.2], [0.5, 0.1]]], dtype=torch.float64)
     seen = torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 2, dtype=torch.bool)
-    assert gradcheck(lambda x: masked_language_modelling(x, labels), real(3, 4))
+    assert gradcheck(lambda x: Scored.of_classes(x, labels).loss, real(3, 4))
     assert gradcheck(lambda x: feature_error(x, target, "square"), real(2, 3, 4))
     assert gradcheck(lambda x: feature_error(x, target, "smooth_l1"), real(2, 3, 4))
     assert gradcheck(lambda x: region_kl(x, ids, values), real(1, 2, 4))
