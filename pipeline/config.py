@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from pairloom.errors import ConfigError
+from pairloom.typed import Positive, check_ranges
 from pairloom.typed import build as build
 
 
@@ -18,17 +19,16 @@ class RunConfig:
     """Section `run` of params.yaml: where the work is done. It never changes the bytes that come out."""
 
     cluster: str = "local"  # inline, local, or the address of a Dask scheduler (tcp://host:8786)
-    workers: int | None = None  # processes for `local`; null means one a core
+    workers: Positive | None = None  # processes for `local`; null means one a core
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.cluster not in ("inline", "local") and "://" not in self.cluster:
             raise ConfigError(
                 f"run.cluster is {self.cluster!r}",
                 "params.yaml",
                 "set inline, local, or an address like tcp://host:8786",
             )
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"run.workers is {self.workers}", "params.yaml", "set 1 or more, or null for one a core")
 
 
 def read_params(path: Path) -> dict[str, Any]:

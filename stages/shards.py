@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairloom import vectors
-from pairloom.errors import ConfigError
 from pairloom.layout import FEATURE_DTYPE
 from pairloom.table import Array, Blob, Column, metadata
+from pairloom.typed import Positive, Share, check_ranges
 from schemas.regions import REGIONS
 from schemas.shards import JOINED, SHARDS
 from stages.contract import Corpus, Planned, Scope
@@ -32,28 +32,17 @@ SPLITS = ("train", "val")
 class Config:
     """Section `shards` of params.yaml."""
 
-    seed: int = 0
-    val_share: float = 0.01  # of the images, 0 to 1
-    shard_bytes: int = 256 << 20  # aimed at; a shard ends with the row that reaches it
-    shuffle_window: int = 8  # input shards whose rows are mixed with each other
+    seed: int = 0  # of the split and of the order of the rows
+    val_share: Share = 0.01  # of the images that are held out as the split `val`
+    shard_bytes: Positive = 256 << 20  # size aimed at; a shard ends with the row that reaches it
+    shuffle_window: Positive = 8  # input shards whose rows are mixed with each other
     features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
     patches: bool = False  # whether the table `patches` is joined, which `pairloom stage patches` makes
     qa: bool = False  # whether the table `qa` is joined, which `pairloom stage qa` makes
     similar: bool = False  # whether the table `similar` is joined, which `pairloom stage similar` makes
 
     def __post_init__(self) -> None:
-        if not 0 <= self.val_share <= 1:
-            raise ConfigError(f"shards.val_share is {self.val_share}", "params.yaml", "set it from 0 to 1")
-        if self.features not in vectors.NUMPY:
-            raise ConfigError(
-                f"shards.features is {self.features}", "params.yaml", f"set one of {', '.join(vectors.NUMPY)}"
-            )
-        if self.shard_bytes < 1 or self.shuffle_window < 1:
-            raise ConfigError(
-                f"shards.shard_bytes is {self.shard_bytes} and shards.shuffle_window {self.shuffle_window}",
-                "params.yaml",
-                "set both to 1 or more",
-            )
+        check_ranges(self)
 
 
 def inputs(config: Config) -> tuple[str, ...]:

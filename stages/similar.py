@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairloom.errors import ConfigError
+from pairloom.typed import Range, check_ranges
 from schemas.similar import SIMILAR
 from stages import negatives
 from stages.contract import Corpus
@@ -33,16 +33,14 @@ class Config:
     Never a caption of the same image, of one that looks the same, of the same normalised text or of another language.
     """
 
-    scorer: Literal["tfidf", "bm25"] = "tfidf"
-    floor: float = 0.5  # the ceiling of the hard negatives: what is above it may well describe the image too
-    top_k: int = 8
+    scorer: Literal["tfidf", "bm25"] = "tfidf"  # how the similarity of two captions is measured
+    # the ceiling of the hard negatives: what is above it may well describe the image too
+    floor: Annotated[float, Range(0, below=1)] = 0.5
+    top_k: Annotated[int, Range(1, 65535)] = 8  # captions kept for each
     unspaced: Literal["bigrams", "words"] = "bigrams"  # how scripts without spaces (Chinese, Thai, …) are cut
 
     def __post_init__(self) -> None:
-        if not 0 <= self.floor < 1:
-            raise ConfigError(f"similar.floor is {self.floor}", "params.yaml", "set 0 ≤ floor < 1")
-        if not 1 <= self.top_k <= 65535:
-            raise ConfigError(f"similar.top_k is {self.top_k}", "params.yaml", "set it from 1 to 65535")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

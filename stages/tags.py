@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import yaml
 
 from pairloom.errors import ConfigError, SchemaError
 from pairloom.table import Blob, metadata
+from pairloom.typed import Positive, Share, check_ranges
 from schemas.regions import REGIONS
 from schemas.tags import TAG, TAGS
 
@@ -36,7 +38,8 @@ class TagRules:
     max_tags: int
 
 
-RECIPES = {
+Name = Literal["attribute+class", "oscar", "vinvl", "unimo"]
+RECIPES: dict[Name, TagRules] = {
     "attribute+class": TagRules(0.2, True, 0.3, True, 50),
     # Oscar's loader joins the class names in the file's order, which is by score: all of them, doubles too.
     "oscar": TagRules(0.0, False, 0.0, False, 100),
@@ -49,23 +52,16 @@ RECIPES = {
 class Config:
     """Section `tags` of params.yaml; what is null is the recipe's own."""
 
-    recipe: str = "attribute+class"  # a name in RECIPES
-    min_score: float | None = None  # a region below this detector confidence of its class gives no tag; 0 to 1
+    recipe: Name = "attribute+class"  # whose tags are made: pairloom's own, or as a published system makes them
+    min_score: Share | None = None  # a region below this detector confidence of its class gives no tag
     with_attributes: bool | None = None  # "red ball" instead of "ball" where the attribute is confident enough
-    min_attribute_score: float | None = None  # 0 to 1
+    min_attribute_score: Share | None = None  # an attribute below this detector confidence is left out
     dedupe: bool | None = None  # a text that several regions give is kept once, for the best of them, and counted
-    max_tags: int | None = None  # the best ones of an image
+    max_tags: Positive | None = None  # the best ones of an image
     mapping: str | None = None  # YAML or JSON: {classes: {name: word}, attributes: {…}}; an empty word gives no tag
 
     def __post_init__(self) -> None:
-        if self.recipe not in RECIPES:
-            raise ConfigError(f"tags.recipe is {self.recipe!r}", "params.yaml", f"name one of {', '.join(RECIPES)}")
-        rules = self.rules()
-        for name in ("min_score", "min_attribute_score"):
-            if not 0 <= getattr(rules, name) <= 1:
-                raise ConfigError(f"tags.{name} is {getattr(rules, name)}", "params.yaml", "set it from 0 to 1")
-        if rules.max_tags < 1:
-            raise ConfigError(f"tags.max_tags is {rules.max_tags}", "params.yaml", "set 1 or more")
+        check_ranges(self)
 
     def rules(self) -> TagRules:
         """The recipe with what is set here."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -20,6 +20,7 @@ from pairloom.loader.prepare import Make
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.texts import Texts, open_texts
 from pairloom.store.folder import sha256_of
+from pairloom.typed import Positive, Range, check_ranges
 from trainer import checkpoint, optimise, ranks, state
 from trainer.evaluate import Held, held_out_losses, retrieval
 from trainer.history import History, Point
@@ -37,26 +38,23 @@ METRICS = "metrics.json"
 class Config:
     """Section `train.<recipe>` of params.yaml; null means what the recipe says."""
 
-    size: str = "tiny"
-    steps: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    seed: int = 0
-    languages: tuple[str, ...] | None = None  # empty means all
+    size: str = "tiny"  # of the model: base, or one of the sizes that the recipe lists
+    steps: Positive | None = None  # of training
+    batch_size: Positive | None = None  # rows, over all ranks
+    lr: Annotated[float, Range(above=0)] | None = None  # learning rate at its height
+    seed: int = 0  # of all that is random in training
+    languages: tuple[str, ...] | None = None  # of the captions, as BCP 47 codes; empty means all
     texts: str | None = None  # table of texts without images (`pairloom texts`), for rows of text alone
     vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    precision: Precision = "float32"
+    precision: Precision = "float32"  # of the arithmetic; weights stay float32
     init: str | None = None  # weights to start from: a folder that training wrote, or published .safetensors
-    workers: int = 0  # processes that prepare batches
-    threads: int | None = None  # of torch on a CPU; another number gives other rounding
-    save_every_s: float = 600.0  # a killed run loses at most so many seconds
+    workers: Annotated[int, Range(0)] = 0  # processes that prepare batches
+    threads: Positive | None = None  # of torch on a CPU; another number gives other rounding
+    save_every_s: Annotated[float, Range(0)] = 600.0  # a killed run loses at most so many seconds
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "lr", "threads"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"train.{name} is {value}", "params.yaml", "set a number above 0, or null")
+        check_ranges(self)
 
     def overrides(self) -> dict[str, Any]:
         """What of this replaces settings of the recipe."""

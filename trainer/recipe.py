@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import importlib.util
 import pickle
 import re
 import sys
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pairloom.errors import ConfigError
 from pairloom.loader.plan import Text
+from pairloom.typed import Positive, Range, Share, build, check_ranges
 from trainer.contract import Alone, Matcher, Model, Numbering, Objective, Reading, Unit
 
 
@@ -30,8 +28,8 @@ class Adversarial:
     predicted. together: words and regions are perturbed in the same passes, else in passes of their own, averaged.
     """
 
-    steps: int
-    lr: float
+    steps: Positive
+    lr: Annotated[float, Range(above=0)]
     words: bool = True
     regions: bool = True
     norm: Literal["l2", "linf"] = "l2"
@@ -40,11 +38,10 @@ class Adversarial:
     together: bool = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.lr <= 0 or not (self.words or self.regions):
+        check_ranges(self)
+        if not (self.words or self.regions):
             raise ConfigError(
-                f"adversarial.steps is {self.steps}, lr {self.lr}, words {self.words}, regions {self.regions}",
-                "the recipe",
-                "set at least one step, lr above 0, and words or regions",
+                "neither words nor regions are perturbed", "training.adversarial", "set one of them to true"
             )
 
 
@@ -52,18 +49,21 @@ class Adversarial:
 class Training:
     """Section `training`: the optimiser's settings."""
 
-    steps: int
-    batch_size: int  # rows; with max_tokens, rows that are sorted by length and cut into batches together
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float  # not on biases, norms and scales
-    warmup: float  # share of the steps over which lr rises from 0
+    steps: Positive
+    batch_size: Positive  # rows; with max_tokens, rows that are sorted by length and cut into batches together
+    lr: Annotated[float, Range(0)]
+    betas: tuple[Share, Share]
+    eps: Annotated[float, Range(0)]
+    weight_decay: Annotated[float, Range(0)]  # not on biases, norms and scales
+    warmup: Share  # share of the steps over which lr rises from 0
     schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
-    clip: float | None  # largest norm of the gradient
+    clip: Annotated[float, Range(above=0)] | None  # largest norm of the gradient
     adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
     balance: Literal["fixed", "adaptive"] = "fixed"  # of the losses of one step: trainer/balance.py
-    max_tokens: int | None = None  # words and regions of a batch, instead of a number of rows
+    max_tokens: Positive | None = None  # words and regions of a batch, instead of a number of rows
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,10 @@ class Retrieval:
     """Section `retrieval`: how images and texts of the val split are matched after training."""
 
     objective: str  # whose similarity decides
-    max_images: int = 128  # pairs grow with its square
+    max_images: Positive = 128  # pairs grow with its square
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 class Parts(Protocol):
@@ -95,10 +98,13 @@ class Part:
 
     home: str
     settings: Any
-    ratio: float = 1
+    ratio: Annotated[float, Range(above=0)] = 1
     step: str = ""
-    weight: float = 1
-    start: float = 0
+    weight: Annotated[float, Range(above=0)] = 1
+    start: Annotated[float, Range(0, below=1)] = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def module(self) -> Any:
@@ -204,45 +210,58 @@ class Recipe:
         return any(part.shows_text_alone for part in self.objectives.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """The sections of a recipe's file, its sizes merged into it; of a part's settings, the part's module knows more."""
+
+    paper: str
+    text: Text
+    units: Mapping[str, Any]
+    model: Mapping[str, Any]
+    objectives: Mapping[str, Any]
+    training: Training
+    retrieval: Retrieval | None
+    expects: Mapping[str, float] | None = None
+
+
 def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: Parts) -> Recipe:
     """A recipe from its document. Raises ConfigError naming the key."""
-    known = {"paper", "text", "units", "model", "objectives", "training", "retrieval"}
-    _exactly(document, known | {"expects"}, where, known)
-    objectives = {key: _part("objectives", key, value, where, parts) for key, value in document["objectives"].items()}
-    matched = document["retrieval"]
-    retrieval = None if matched is None else build(Retrieval, matched, f"{where}, retrieval")
-    if retrieval is not None and retrieval.objective not in objectives:
-        given = f"retrieval.objective is {retrieval.objective}"
+    read = build(Document, document, where)
+    objectives = {key: _part("objectives", key, value, where, parts) for key, value in read.objectives.items()}
+    if read.retrieval is not None and read.retrieval.objective not in objectives:
+        given = f"retrieval.objective is {read.retrieval.objective}"
         raise ConfigError(given, where, f"take one of: {', '.join(objectives)}")
-    if retrieval is not None and not isinstance(objectives[retrieval.objective].module, Matcher):
-        given = f"objective {retrieval.objective} does not say how well image and text match"
+    if read.retrieval is not None and not isinstance(objectives[read.retrieval.objective].module, Matcher):
+        given = f"objective {read.retrieval.objective} does not say how well image and text match"
         raise ConfigError(given, f"{where}, retrieval", "name one that has a `similarity`, or set retrieval to null")
+    expects = dict(read.expects or {})
+    if unknown := expects.keys() - objectives.keys() - {"retrieval"}:
+        given = f"expects names {', '.join(sorted(unknown))}"
+        raise ConfigError(given, where, f"take one of: {', '.join([*objectives, 'retrieval'])}")
     return Recipe(
         name=name,
         size=size,
-        paper=document["paper"],
-        text=build(Text, document["text"], f"{where}, text"),
-        units=_only(document, "units", where, parts),
-        model=_only(document, "model", where, parts),
+        paper=read.paper,
+        text=read.text,
+        units=_only("units", read.units, where, parts),
+        model=_only("models", read.model, where, parts),
         objectives=objectives,
-        training=build(Training, document["training"], f"{where}, training"),
-        retrieval=retrieval,
-        expects=_expected(document.get("expects") or {}, {*objectives, "retrieval"}, where),
+        training=read.training,
+        retrieval=read.retrieval,
+        expects=expects,
         parts=parts,
         source=dict(document),
     )
 
 
-def _expected(margins: Mapping[str, Any], known: set[str], where: str) -> dict[str, float]:
-    _exactly(margins, known, f"{where}, expects", set())
-    return {name: _value(float, margin, f"{where}, expects.{name}") for name, margin in margins.items()}
+def _only(kind: str, section: Mapping[str, Any], where: str, parts: Parts) -> Part:
+    if len(section) != 1:
+        raise ConfigError(f"{kind} are {list(section)}", where, "name exactly one")
+    ((name, value),) = section.items()
+    return _part(kind, name, value, where, parts)
 
 
-def _only(document: Mapping[str, Any], section: str, where: str, parts: Parts) -> Part:
-    if len(document[section]) != 1:
-        raise ConfigError(f"{section} names {list(document[section])}", where, "name exactly one")
-    ((name, value),) = document[section].items()
-    return _part(section if section == "units" else f"{section}s", name, value, where, parts)
+SHARED = ("ratio", "step", "weight", "start")  # settings that every objective has, beside those of its module
 
 
 def _part(kind: str, key: str, value: Mapping[str, Any] | None, where: str, parts: Parts) -> Part:
@@ -253,64 +272,6 @@ def _part(kind: str, key: str, value: Mapping[str, Any] | None, where: str, part
     module: Any = None if home is None else _module(home)
     if home is None or not hasattr(module, "Settings"):
         raise ConfigError(f"{kind} has no {name}", where, f"take one of: {', '.join(parts.names(kind))}")
-    shared = {setting: settings.pop(setting) for setting in ("ratio", "step", "weight", "start") if setting in settings}
-    for setting in ("ratio", "weight"):
-        given = shared.get(setting, 1)
-        if not isinstance(given, int | float) or given <= 0:
-            wrong = f"{kind}.{key}.{setting} is {given}"
-            raise ConfigError(wrong, where, "set a number above 0, or leave the objective out")
-    start = shared.get("start", 0)
-    if not isinstance(start, int | float) or not 0 <= start < 1:
-        raise ConfigError(f"{kind}.{key}.start is {start}", where, "set the share of the training, from 0 to below 1")
-    return Part(home, build(module.Settings, settings, f"{where}, {kind}.{key}"), **shared)
-
-
-Built = typing.TypeVar("Built")
-
-
-def build(kind: type[Built], values: Mapping[str, Any], where: str) -> Built:
-    """A dataclass from a mapping: no unknown key, none missing, each of its type. Raises ConfigError."""
-    assert dataclasses.is_dataclass(kind)
-    hints = typing.get_type_hints(kind)
-    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
-    _exactly(values, set(hints), where, required)
-    built = kind(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()})
-    return typing.cast(Built, built)
-
-
-def _exactly(values: Mapping[str, Any], known: set[str], where: str, required: set[str] | None = None) -> None:
-    unknown, missing = set(values) - known, (known if required is None else required) - set(values)
-    if unknown:
-        given = f"unknown setting {', '.join(sorted(unknown))}"
-        raise ConfigError(given, where, f"known are: {', '.join(sorted(known))}")
-    if missing:
-        raise ConfigError(f"setting {', '.join(sorted(missing))} is missing", where, "add it")
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """The value as the field's type; ints pass as floats, lists as tuples, nothing else is converted."""
-    options = typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return build(hint, value, where)  # type: ignore[arg-type]
-    if typing.get_origin(hint) is Literal and value in options:
-        return value
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        if value is None and type(None) in options:
-            return None
-        hint = next(option for option in options if option is not type(None))
-        return _value(hint, value, where)
-    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
-        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else list(options)
-        if len(kinds) == len(value):
-            return tuple(_value(one, item, where) for one, item in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise ConfigError(f"the value is {value!r}", where, f"it should be {_describe(hint)}")
-
-
-def _describe(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint)
+    shared: dict[str, Any] = {key: settings.pop(key) for key in SHARED if key in settings}
+    inside = f"{where}, {kind}.{key}"
+    return build(Part, {"home": home, "settings": build(module.Settings, settings, inside), **shared}, inside)

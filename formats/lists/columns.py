@@ -11,11 +11,11 @@ from pairloom.errors import ConfigError
 class ListColumns:
     """Names of a list's columns. One beyond url and caption may be missing, unless it was renamed here."""
 
-    url_column: str = "url"
+    url_column: str = "url"  # address of the image
     caption_column: str | None = "caption"  # one caption, or a list of them (in text: a JSON list); null: no captions
     lang_column: str = "lang"  # one BCP 47 code for all captions of a row, or a list of one each
-    licence_column: str = "licence"
-    source_column: str = "source"
+    licence_column: str = "licence"  # carried along
+    source_column: str = "source"  # where the pair is from; carried along
     checksum_column: str = "checksum"  # md5:… or sha256:…, or the bare hex digits
     columns: tuple[str, ...] = ()  # names of the columns of csv and tsv files that have no header line
     quotes: bool = True  # false: a quotation mark in csv or tsv is a letter like any other, as in Conceptual Captions

@@ -6,17 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from pairloom.typed import Positive, check_ranges
+
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
     """Section `text` of a recipe: which captions, and how they become tokens."""
 
     tokenizer: Literal["wordpiece", "byte_bpe", "unigram"]
-    vocab_size: int  # of a tokenizer that is trained here
+    vocab_size: Positive  # of a tokenizer that is trained here
     lowercase: bool
-    max_tokens: int  # start and end included; what is longer is cut
+    max_tokens: Positive  # start and end included; what is longer is cut
     languages: tuple[str, ...] = ()  # BCP 47 codes; empty means all. A caption without a code is always taken
     second: Literal["none", "tags"] = "none"  # what follows the caption as a second text
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 class Part(Protocol):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from pairloom.errors import ConfigError, StoreError
+from pairloom.errors import StoreError
 from pairloom.loader.batch import Batch, Example, collate
 from pairloom.loader.buffers import Empty
 from pairloom.loader.mixture import Stream
@@ -27,6 +27,7 @@ from pairloom.loader.texts import Texts
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.loader.workers import Facts, Job, Made
 from pairloom.table import Array
+from pairloom.typed import Positive, Range, check_ranges
 
 Result = TypeVar("Result")
 
@@ -107,12 +108,12 @@ class Options:
 
     end: End = "join"
     shuffle: Literal["window", "full"] = "window"  # full: single rows in any order, for shards on a local disk
-    window: int = 8  # row groups whose rows are mixed with each other
-    max_tokens: int | None = None  # of a batch: rows × its longest row's; of batch_size rows, several batches are made
+    window: Positive = 8  # row groups whose rows are mixed with each other
+    max_tokens: Positive | None = None  # of a batch: rows × its longest row's; batch_size rows make several
     captions: Captions = "each"  # a row is an image with each of its captions, or with one drawn every epoch
     on_damage: Literal["refuse", "skip"] = "refuse"
-    damage_budget: int = 3  # damaged row groups that `skip` bears
-    dtype: str | None = None  # of the features: float16, float32, bfloat16; null: as stored
+    damage_budget: Annotated[int, Range(0)] = 3  # damaged row groups that `skip` bears
+    dtype: Literal["float16", "float32", "bfloat16"] | None = None  # of the features; None: as stored
     pin: bool = False  # page-locked batches, for copies to a GPU that run beside the computing
     augment: bool = True
     cache: Path | None = None  # folder for copies of remote shards
@@ -120,12 +121,7 @@ class Options:
     texts: Texts | None = None  # without images (texts.open_texts), for rows of text alone
 
     def __post_init__(self) -> None:
-        if self.dtype not in (None, "float16", "float32", "bfloat16") or self.window < 1 or self.damage_budget < 0:
-            raise ConfigError(
-                f"dtype is {self.dtype}, window {self.window} and damage_budget {self.damage_budget}",
-                where="the loader's options",
-                fix="float16, float32, bfloat16 or None; a window from 1; a budget from 0",
-            )
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 
 from pairloom.errors import ConfigError, RunError
 from pairloom.table import metadata
+from pairloom.typed import Positive, Range, Share, check_ranges
 from schemas.pairs import CAPTION, PAIRS
 from stages.contract import PARTIAL, Counts
 from stages.download import pictures
@@ -43,64 +44,48 @@ class Config:
     serve: str | None = field(default=None, metadata=SAME_OUTPUT)
     allow_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that may have private addresses, such as a mirror
     # What is asked of the web, and how
-    timeout_s: float = 10.0  # for one attempt at one URL, redirects and body included
-    header_timeout_s: float = 8.0  # until the headers of each hop are there
-    retries: int = 2  # further attempts after a temporary failure (schemas/quarantine.py says which are)
-    backoff_s: float = 0.5  # pause before the first retry, doubled before each further one, give or take a half
-    max_wait_s: float = 60.0  # the longest Retry-After that is waited for
-    max_redirects: int = 5
-    max_bytes: int = 64 << 20  # of a body, decompressed
+    timeout_s: Annotated[float, Range(above=0)] = 10.0  # for one attempt at one URL, redirects and body included
+    header_timeout_s: Annotated[float, Range(above=0)] = 8.0  # until the headers of each hop are there
+    # further attempts after a temporary failure (schemas/quarantine.py says which are)
+    retries: Annotated[int, Range(0)] = 2
+    # pause before the first retry, doubled before each further one, give or take a half
+    backoff_s: Annotated[float, Range(0)] = 0.5
+    max_wait_s: Annotated[float, Range(0)] = 60.0  # the longest Retry-After that is waited for
+    max_redirects: Annotated[int, Range(0)] = 5  # hops that one URL may lead through
+    max_bytes: Positive = 64 << 20  # of a picture's body, decompressed
     robots: bool = True  # heed robots.txt
     disallowed_header_directives: tuple[str, ...] = DIRECTIVES  # of X-Robots-Tag that reserve a picture
     tdm: bool = True  # heed the header TDM-Reservation
-    user_agent: str = "pairloom/0.1"
+    user_agent: str = "pairloom/0.1"  # what servers are told, with `contact` behind it
     contact: str | None = field(default=None, metadata=SAME_OUTPUT)  # an address to write to, part of the User-Agent
-    connections: int = field(default=256, metadata=SAME_OUTPUT)  # at a time, for each worker process
-    per_host_connections: int = field(default=8, metadata=SAME_OUTPUT)  # at a time, over all workers
-    per_host_rate: float = field(default=20.0, metadata=SAME_OUTPUT)  # requests a second, over all workers
+    connections: Positive = field(default=256, metadata=SAME_OUTPUT)  # requests at a time, for each worker process
+    per_host_connections: Positive = field(default=8, metadata=SAME_OUTPUT)  # requests at a time, over all workers
+    # requests a second, over all workers
+    per_host_rate: Annotated[float, Range(above=0)] = field(default=20.0, metadata=SAME_OUTPUT)
     # What is stored
-    max_pixels: int = 89_000_000  # width × height of a picture before decoding
-    max_dimension: int = 65_500  # pixels of its longer side
-    max_frames: int = 1000  # of an animation, of which the first is stored
+    max_pixels: Annotated[int, Range(1, 89_478_485)] = 89_000_000  # width × height; more is never decoded
+    max_dimension: Positive = 65_500  # pixels of its longer side
+    max_frames: Positive = 1000  # of an animation, of which the first is stored
     resize: pictures.Resize = "longest"  # none, or which side max_side is of: longest, shortest, area (its root)
-    max_side: int = 1024  # pixels
+    max_side: Annotated[int, Range(1, 65_500)] = 1024  # pixels; 65,500 is the longest side of a JPEG
     upscale: bool = False  # whether smaller pictures are enlarged
-    quality: int = 92  # of JPEGs that had to be re-encoded
-    decoders: int | None = field(default=None, metadata=SAME_OUTPUT)  # processes a worker; null: the cores' share
-    decoder_memory_mb: int = field(default=2048, metadata=SAME_OUTPUT)  # that decoding one picture may take
+    quality: Annotated[int, Range(1, 100)] = 92  # of JPEGs that had to be re-encoded
+    # processes of each worker that decode pictures; null: the cores' share
+    decoders: Positive | None = field(default=None, metadata=SAME_OUTPUT)
+    # megabytes that decoding one picture may take
+    decoder_memory_mb: Annotated[int, Range(64)] = field(default=2048, metadata=SAME_OUTPUT)
     # When to stop
-    min_success_rate: float = field(default=0.5, metadata=SAME_OUTPUT)  # share of rows that must come through, 0 to 1
+    min_success_rate: Share = field(default=0.5, metadata=SAME_OUTPUT)  # share of rows that must come through
     # silent rows in a row after which the network is tested; null: never
-    outage_after: int | None = field(default=1000, metadata=SAME_OUTPUT)
-    workers: int = field(default=1, metadata=SAME_OUTPUT)  # told by the executor: the processes that share the limits
+    outage_after: Positive | None = field(default=1000, metadata=SAME_OUTPUT)
+    workers: int = field(default=1, metadata=SAME_OUTPUT)  # set by the executor: the processes that share the limits
 
     def __post_init__(self) -> None:
-        self._check("timeout_s", self.timeout_s > 0, "more than 0")
-        self._check("retries", self.retries >= 0, "0 or more")
-        self._check("backoff_s", self.backoff_s >= 0, "0 or more")
-        self._check("max_redirects", self.max_redirects >= 0, "0 or more")
-        self._check("max_bytes", self.max_bytes > 0, "more than 0")
-        # Pillow itself warns above 89,478,485 pixels and refuses twice that.
-        self._check("max_pixels", 0 < self.max_pixels <= 89_478_485, "from 1 to 89478485")
-        self._check("max_side", 1 <= self.max_side <= 65_500, "from 1 to 65500, the longest side of a JPEG")
-        self._check("quality", 1 <= self.quality <= 100, "from 1 to 100")
-        self._check("max_dimension", self.max_dimension >= 1, "1 or more")
-        self._check("max_frames", self.max_frames >= 1, "1 or more")
-        self._check("header_timeout_s", self.header_timeout_s > 0, "more than 0")
-        self._check("max_wait_s", self.max_wait_s >= 0, "0 or more")
-        self._check("connections", self.connections >= 1, "1 or more")
-        self._check("per_host_connections", self.per_host_connections >= 1, "1 or more")
-        self._check("per_host_rate", self.per_host_rate > 0, "more than 0")
-        self._check("decoders", self.decoders is None or self.decoders >= 1, "1 or more, or null")
-        self._check("decoder_memory_mb", self.decoder_memory_mb >= 64, "64 or more")
-        self._check("outage_after", self.outage_after is None or self.outage_after >= 1, "1 or more, or null")
-        self._check("user_agent", _header(self.user_agent), "printable ASCII text")
-        self._check("contact", self.contact is None or _header(self.contact), "printable ASCII text, or null")
-        self._check("min_success_rate", 0 <= self.min_success_rate <= 1, "from 0 to 1")
-
-    def _check(self, name: str, good: bool, wanted: str) -> None:
-        if not good:
-            raise ConfigError(f"download.{name} is {getattr(self, name)!r}", "params.yaml", f"set it to {wanted}")
+        check_ranges(self)
+        for name in ("user_agent", "contact"):
+            value = getattr(self, name)
+            if value is not None and not _header(value):
+                raise ConfigError(f"download.{name} is {value!r}", "params.yaml", "set it to printable ASCII text")
 
 
 def _header(value: str) -> bool:

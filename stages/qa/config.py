@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairloom.errors import ConfigError
+from pairloom.typed import Positive, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionFile:
     """One published file of questions; docs/qa.md has the forms."""
 
-    file: str
+    file: str  # the questions, with their answers unless `annotations` has these
     annotations: str | None = None  # VQA's second file, which has the answers
     image: str | None = None  # name of an image from its id in the file, as "{:0>12}"; null: the form's own rule
     names: str | None = None  # instead: a JSON file that maps an id in the file to the image's name
@@ -41,26 +42,20 @@ class QuestionFile:
 class Config:
     """Section `qa` of params.yaml."""
 
-    sources: tuple[QuestionFile, ...]
-    # What names an image, whatever its folder and ending: the last part of its `url`, or of this key of `extra`.
+    sources: tuple[QuestionFile, ...]  # the files of questions, one mapping each
+    # what names an image, whatever its folder and ending: the last part of its `url`, or of this key of `extra`
     match: str = "url"
-    # Answers as VQA's evaluation compares them: without capitals, articles and marks; "two" is "2".
+    # answers as VQA's evaluation compares them: without capitals, articles and marks; "two" is "2"
     normalise: bool = True
-    # The answers to be told apart: the most frequent, LXMERT's number of them, at least so often the best of a question
-    # (9 is the usual threshold on VQA; LXMERT's is not published) …
-    max_answers: int = 9500
-    min_answer_count: int = 9
-    answers: str | None = None  # … or those of this JSON list, such as LXMERT's all_ans.json, in its order
+    max_answers: Positive = 9500  # how many answers are told apart, the most frequent; the default is LXMERT's
+    # how often an answer must be the best one of a question; 9 is the usual threshold on VQA, LXMERT's is not published
+    min_answer_count: Positive = 9
+    answers: str | None = None  # instead: the answers of this JSON list, such as LXMERT's all_ans.json, in its order
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         files = [str(path) for source in self.sources for path in source.paths() if str(path) != source.names]
         doubled = sorted({file for file in files if files.count(file) > 1})
         if not files or doubled:
             given = f"qa.sources names {doubled[0]} twice" if doubled else "qa.sources is empty"
             raise ConfigError(given, "params.yaml", "name each file of questions once: - {file: questions.json}")
-        if self.max_answers < 1 or self.min_answer_count < 1:
-            raise ConfigError(
-                f"qa.max_answers is {self.max_answers}, min_answer_count {self.min_answer_count}",
-                "params.yaml",
-                "set both to 1 or more",
-            )

@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
 
 from pairloom.errors import ConfigError
+from pairloom.typed import Range, Share, check_ranges
 from schemas.regions import REGIONS
 from stages.regions import catalogue
 from stages.regions.select import POLICIES, Policy
@@ -38,38 +39,32 @@ class Config:
     checkpoint: str | None = None  # the detector's weights; null is the file that comes with it
     selection: str | None = None  # a policy of stages/regions/select.py; null is the detector's own
     faithful: bool = False  # keep the published code's oddities of that policy
-    min_regions: int | None = None  # kept even if their score is below min_score; null is the policy's own, as below
-    max_regions: int | None = None  # 1 to 100
-    min_score: float | None = None  # detector confidence, 0 to 1
-    nms: float | None = None  # IoU above which the worse of two regions goes
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    feature_dtype: Literal["float16", "float32"] = "float16"
-    class_probs: int | Literal["full", "none"] | None = None  # most probable classes kept; null is the detector's own
+    # kept even if their score is below min_score; null is the policy's own
+    min_regions: Annotated[int, Range(0, 100)] | None = None
+    max_regions: Annotated[int, Range(1, 100)] | None = None  # kept, the best first; null is the policy's own
+    min_score: Share | None = None  # detector confidence; null is the policy's own
+    nms: Share | None = None  # IoU above which the worse of two regions goes; null is the policy's own
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the detector's arithmetic
+    feature_dtype: Literal["float16", "float32"] = "float16"  # as which the features are stored
+    # most probable classes kept; null is the detector's own
+    class_probs: Annotated[int, Range(1, 65535)] | Literal["full", "none"] | None = None
     proposals: bool = False  # keep the boxes that were pooled, before regression
-    grid_side: int = 0  # cells a side of the grid features of the whole image; 0 for none
-    batch: int | None = None  # pictures of one size detected at once; null is 1 on a CPU, 4 on a GPU
-    threads: int | None = field(default=None, metadata={"affects_output": False})  # that decode; null is 2, 8 for a GPU
+    grid_side: Annotated[int, Range(0, 64)] = 0  # cells a side of the grid features of the whole image; 0 for none
+    # pictures of one size detected at once; null is 1 on a CPU, 4 on a GPU
+    batch: Annotated[int, Range(1, 1024)] | None = None
+    # threads that decode pictures; null is 2, or 8 for a GPU
+    threads: Annotated[int, Range(1, 256)] | None = field(default=None, metadata={"affects_output": False})
     device: str = "auto"  # cpu, cuda, cuda:1, …; auto is cuda where there is one
 
     def __post_init__(self) -> None:
-        for name, value in (("min_score", self.min_score), ("nms", self.nms)):
-            if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"regions.{name} is {value}", where="params.yaml", fix="set it from 0 to 1")
+        check_ranges(self)
         policy = self.policy()
-        if not 0 <= policy.min_regions <= policy.max_regions <= 100 or policy.max_regions < 1:
+        if policy.min_regions > policy.max_regions:
             raise ConfigError(
                 f"regions.min_regions is {policy.min_regions} and regions.max_regions is {policy.max_regions}",
                 where="params.yaml",
-                fix="set 0 ≤ min_regions ≤ max_regions ≤ 100, and max_regions to 1 or more",
+                fix="set min_regions to at most max_regions",
             )
-        for name, number, low, high in (
-            ("class_probs", self.class_probs, 1, 65535),
-            ("grid_side", self.grid_side, 0, 64),
-            ("batch", self.batch, 1, 1024),
-            ("threads", self.threads, 1, 256),
-        ):
-            if isinstance(number, int) and not low <= number <= high:
-                raise ConfigError(f"regions.{name} is {number}", "params.yaml", f"set it from {low} to {high}")
 
     def policy(self) -> Policy:
         """The selection, with what is set here in place of its own numbers."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch
+from pairloom.typed import check_ranges
 from systems import backbone
 from systems.backbone import Backbone
 from systems.dictionary import Dictionary, VisualDictionary
@@ -29,14 +30,13 @@ class Settings(BertSettings):
     backbone: Backbone
     sampled: int = 0
     typed: bool = True
-    positions: str = "none"
+    positions: Literal["none", "learned", "sine"] = "none"
     max_cells: int = 0
     norm: bool = False
     dictionary: Dictionary | None = None
 
     def __post_init__(self) -> None:
-        if self.positions not in ("none", "learned", "sine"):
-            raise ConfigError(f"positions is {self.positions}", "the recipe", "set none, learned or sine")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

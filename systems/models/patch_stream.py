@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, RegionBatch
+from pairloom.typed import Positive, check_ranges
 from systems.layers import BertSettings, attention_bias, bert_config, initialised, region_width, shown_features
 from systems.models.single_stream import embedded_words, published
 from trainer.contract import Encoded, Shapes, Widths
@@ -28,12 +29,13 @@ class Settings(BertSettings):
     """
 
     max_tokens: int  # longest text that has a position
-    levels: tuple[int, ...]
+    levels: tuple[Positive, ...]
     place: Literal["learned", "location"]
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 1:
-            raise ConfigError(f"levels are {list(self.levels)}", "the recipe", "name one level or more, none empty")
+        check_ranges(self)
+        if not self.levels:
+            raise ConfigError("levels are []", "the recipe", "name one level or more")
 
 
 class PatchEmbedding(nn.Module):

@@ -18,6 +18,7 @@ from pairloom.loader.batch import Example, Regions, Words
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
+from pairloom.typed import Positive, Share, check_ranges
 from systems.objectives.masking import at_least_one, hide_words
 from systems.objectives.mlm import head, loss
 from systems.objectives.placing import DRAWN, SPARED, WISHES
@@ -33,16 +34,17 @@ class Settings:
     matched_only: as in mlm.
     """
 
-    probability: float
-    levels: tuple[tuple[int, int, int], ...]
+    probability: Share
+    levels: tuple[tuple[int, Positive, Positive], ...]
     matched_only: bool = False
 
     def __post_init__(self) -> None:
-        if any(not 0 < pairs <= count for _, count, pairs in self.levels) or not 0 <= self.probability <= 1:
+        check_ranges(self)
+        if any(pairs > count for _, count, pairs in self.levels):
             raise ConfigError(
-                f"aligned.levels are {[list(level) for level in self.levels]}, probability {self.probability}",
+                f"aligned.levels are {[list(level) for level in self.levels]}",
                 where="the recipe",
-                fix="name first crop, number of crops and at most as many pairs for each level; a share from 0 to 1",
+                fix="name first crop, number of crops and at most as many pairs for each level",
             )
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, Example, map_tensors
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Range, check_ranges
 from systems.layers import initialised
 from systems.objectives.itm import every_pair, negative_text
 from trainer.contract import Encoded, Fusion, Scored, Shapes
@@ -42,20 +43,17 @@ class Settings:
     texts and images growing alike.
     """
 
-    positives: int
-    mined: int
-    rewritten: int
+    positives: Annotated[int, Range(0)]
+    mined: Annotated[int, Range(0)]
+    rewritten: Annotated[int, Range(0)]
     temperature: float
-    retrieved: int = 0
+    retrieved: Annotated[int, Range(0)] = 0
     product: Literal["cosine", "dot"] = "cosine"
 
     def __post_init__(self) -> None:
-        if min(self.positives, self.mined, self.rewritten) < 0 or self.mined + self.rewritten == 0:
-            raise ConfigError(
-                f"cmcl has {self.mined} mined and {self.rewritten} rewritten texts", "the recipe", "give it negatives"
-            )
-        if self.retrieved < 0:
-            raise ConfigError(f"cmcl.retrieved is {self.retrieved}", "the recipe", "set 0 for none, or a number")
+        check_ranges(self)
+        if self.mined + self.rewritten == 0:
+            raise ConfigError("cmcl has 0 mined and 0 rewritten texts", "the recipe", "give it negatives")
 
     @property
     def together(self) -> int:

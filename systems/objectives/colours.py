@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from torch import nn
@@ -11,6 +12,7 @@ from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
+from pairloom.typed import Positive, Range, Share, check_ranges
 from systems.layers import initialised
 from systems.models.vit import Vit
 from trainer.contract import Encoded, Scored, Shapes
@@ -20,11 +22,14 @@ from trainer.contract import Encoded, Scored, Shapes
 class Settings:
     """bits: of each channel. Of the patches drawn, `hidden` are not seen, `replaced` show another patch."""
 
-    patch: int  # pixels of a side, the model's
-    probability: float = 0.5
-    hidden: float = 0.8
-    replaced: float = 0.1
-    bits: int = 3
+    patch: Positive  # pixels of a side, the model's
+    probability: Share = 0.5
+    hidden: Share = 0.8
+    replaced: Share = 0.1
+    bits: Annotated[int, Range(1, 8)] = 3
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def head(settings: Settings, model: Vit, shapes: Shapes) -> nn.Linear:

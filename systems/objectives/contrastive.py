@@ -15,6 +15,7 @@ from torch.distributed.nn.functional import all_gather
 from pairloom.loader.batch import Batch, Example
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from trainer.contract import Embedded, Scored, Shapes, Towers
 from trainer.ranks import several
 
@@ -32,7 +33,10 @@ class Settings:
     max_scale: float | None = None  # the inverse of the lowest temperature
     learned: Literal["log_scale", "temperature"] = "log_scale"
     reduction: Literal["mean", "sum"] = "mean"
-    smoothing: float = 0.0
+    smoothing: Share = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 class Head(nn.Module):

@@ -15,6 +15,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Positive, Share, check_ranges
 from systems.models.encoder_decoder import EncoderDecoder, Read
 from trainer.contract import Scored, Shapes
 
@@ -24,13 +25,16 @@ class Settings:
     """queries: how many boxes are asked for. The other numbers are DETR's: weights in matching and loss, and that of
     finding nothing. min_score: of the detector's regions that are to be found, the best of them first."""
 
-    queries: int
-    min_score: float
-    max_regions: int
+    queries: Positive
+    min_score: Share
+    max_regions: Positive
     box: float = 5.0
     overlap: float = 2.0
     attribute: float = 1.0
     nothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pairloom.loader.pair import Pair
 from pairloom.loader.prepare import Make
 from pairloom.loader.questions import another
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from systems.backbone import grid_of
 from systems.layers import initialised
 from systems.objectives.alignment import alignment_distance, word_region_alignment
@@ -35,13 +36,14 @@ class Settings:
     alignment: weight of word-region alignment beside the matching loss. aligned: all tokens, or those of words alone.
     """
 
-    negative_probability: float
+    negative_probability: Share
     replace: Literal["text", "image"]
-    hard_share: float
+    hard_share: Share
     alignment: float = 0.0
     aligned: Literal["tokens", "words"] = "tokens"
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.replace == "image" and self.hard_share > 0:
             raise ConfigError(
                 f"itm.hard_share is {self.hard_share}, but mined negatives are texts",

@@ -11,6 +11,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Regions, Words
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.table import Array
+from pairloom.typed import Share, check_ranges
 
 # Which tokens are drawn together:
 # token: each alone (BERT). word: all tokens of a word (BERT's whole-word masking).
@@ -28,19 +29,20 @@ class RegionMasking:
     features would give it away; predict_overlapping: and predicted.
     """
 
-    probability: float = 0.15
+    probability: Share = 0.15
     at_least_one: bool = True
-    hidden: float = 1.0
-    replaced: float = 0.0
-    overlap: float | None = None
+    hidden: Share = 1.0
+    replaced: Share = 0.0
+    overlap: Share | None = None
     predict_overlapping: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.hidden <= self.hidden + self.replaced <= 1 or not 0 <= self.probability <= 1:
+        check_ranges(self)
+        if self.hidden + self.replaced > 1:
             raise ConfigError(
-                f"masking hides {self.hidden} and replaces {self.replaced} of {self.probability}",
+                f"masking hides {self.hidden} and replaces {self.replaced}",
                 where="the recipe",
-                fix="set shares from 0 to 1, hidden and replaced together at most 1",
+                fix="set hidden and replaced together to at most 1",
             )
 
 

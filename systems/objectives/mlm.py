@@ -13,6 +13,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example, Regions
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from systems.layers import transform
 from systems.objectives.masking import By, mask_words, without_regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
@@ -22,10 +23,13 @@ from trainer.contract import Encoded, Fusion, Scored, Shapes
 class Settings:
     """How many words are hidden, which together, and whether those of a text that is not the image's count."""
 
-    probability: float = 0.15
+    probability: Share = 0.15
     by: By = "token"
     image: bool = True  # false: the text alone is seen (UNIMO), one of the loader's texts where it has any
     matched_only: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def text_alone(settings: Settings) -> bool:

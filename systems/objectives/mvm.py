@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pairloom.loader.batch import Batch, Example
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from systems.models.grid_stream import Coded, GridStream
 from trainer.contract import Scored, Shapes
 
@@ -19,8 +20,11 @@ from trainer.contract import Scored, Shapes
 class Settings:
     """probability: that a row has cells hidden. scale: of the cosines before the softmax; the code has 1."""
 
-    probability: float
+    probability: Share
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def head(settings: Settings, model: GridStream, shapes: Shapes) -> nn.Module:

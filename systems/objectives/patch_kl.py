@@ -8,7 +8,7 @@ K crops drawn in an image, M in the batch.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from pairloom.loader.batch import HIDDEN, ITSELF, Batch, Example, Regions
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
+from pairloom.typed import Positive, Range, check_ranges
 from systems.layers import initialised
 from systems.objectives.placing import preferred
 from systems.units.patches import Pyramid
@@ -33,17 +34,18 @@ class Settings:
     shown: `blank`, zeros, or `grey`, the feature of the crop without colour (of a pyramid's fourth level).
     """
 
-    count: int
-    first: int
+    count: Positive
+    first: Annotated[int, Range(0)]
     last: int
     shown: Literal["blank", "grey"] = "blank"
 
     def __post_init__(self) -> None:
-        if not 0 < self.count <= self.last - self.first or self.first < 0:
+        check_ranges(self)
+        if self.count > self.last - self.first:
             raise ConfigError(
                 f"patch_kl draws {self.count} of the crops {self.first} to {self.last}",
                 where="the recipe",
-                fix="set count to 1 or more, and at most as many as there are",
+                fix="set count to at most as many as there are",
             )
 
 

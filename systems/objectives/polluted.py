@@ -15,6 +15,7 @@ from pairloom.loader.pair import Pair, Question
 from pairloom.loader.prepare import Make
 from pairloom.loader.questions import another, ask
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from systems.layers import initialised
 from systems.objectives.itm import every_pair
 from trainer.contract import Encoded, Fusion, Scored, Shapes
@@ -33,16 +34,17 @@ class Settings:
     is another image's answer or question. answer: the best one, or all of them, joined by spaces.
     """
 
-    second: float
-    first: float = 0.0
+    second: Share
+    first: Share = 0.0
     second_from: Literal["second", "either"] = "second"
-    questions: float = 0.0
+    questions: Share = 0.0
     answer: Literal["best", "all"] = "best"
 
     def __post_init__(self) -> None:
-        if not 0 < self.second + self.first <= 1 or not 0 <= self.questions <= 1:
-            given = f"polluted.second is {self.second}, first {self.first}, questions {self.questions}"
-            raise ConfigError(given, "the recipe", "set shares from 0 to 1, of second and first together")
+        check_ranges(self)
+        if not 0 < self.second + self.first <= 1:
+            given = f"polluted.second is {self.second}, first {self.first}"
+            raise ConfigError(given, "the recipe", "set both together above 0 and at most 1")
 
 
 def columns(settings: Settings) -> tuple[str, ...]:

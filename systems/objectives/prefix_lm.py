@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pairloom.loader.batch import IGNORE, Batch, Example
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from systems.models.encoder_decoder import EncoderDecoder, Read
 from trainer.contract import Scored, Shapes
 
@@ -22,8 +23,11 @@ class Settings:
     text_only: share of the rows that are text alone: one of the loader's texts, or the caption where it has none.
     """
 
-    longest: float
-    text_only: float = 0.0
+    longest: Share
+    text_only: Share = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def text_alone(settings: Settings) -> bool:

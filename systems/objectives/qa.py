@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from pairloom.loader.batch import IGNORE, Batch, Example
 from pairloom.loader.pair import Pair
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Range, check_ranges
 from systems.layers import initialised
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.precision import as_float32
@@ -29,12 +30,11 @@ class Settings:
     To be named before what replaces texts, such as itm: a question that is not the image's has no answer.
     """
 
-    share: float
+    share: Annotated[float, Range(above=0, most=1)]
     targets: Literal["drawn", "soft"] = "drawn"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"qa.share is {self.share}", "the recipe", "set it above 0 up to 1, or leave qa out")
+        check_ranges(self)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:

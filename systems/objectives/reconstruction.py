@@ -13,6 +13,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, Example, Pixels
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Positive, Share, check_ranges
 from systems.objectives.masking import mask_words
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 
@@ -23,13 +24,14 @@ class Settings:
     `light` of both. stride: pixels of a cell's side. area: over which pixels the error is summed. widths: channels of
     the layers that paint, each doubling the side."""
 
-    stride: int
+    stride: Positive
     widths: tuple[int, ...]
-    much: float = 0.8
-    light: float = 0.15
+    much: Share = 0.8
+    light: Share = 0.15
     area: Literal["all", "masked"] = "all"
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if 2 ** len(self.widths) != self.stride:
             given = f"reconstruction.stride is {self.stride} with {len(self.widths)} widths"
             raise ConfigError(given, "the recipe", "each width doubles the side: name log2(stride) of them")

@@ -10,6 +10,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example, Words
 from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
+from pairloom.typed import Share, check_ranges
 from systems.objectives.masking import draw_tokens
 from systems.objectives.mlm import Head, hidden_words
 from trainer.contract import Causal, Encoded, Fusion, Scored, Shapes
@@ -19,7 +20,10 @@ from trainer.contract import Causal, Encoded, Fusion, Scored, Shapes
 class Settings:
     """Share of the words that are taken out, in spans of geometric length (UNIMO, arXiv:2012.15409, section 3.3)."""
 
-    share: float = 0.25
+    share: Share = 0.25
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:

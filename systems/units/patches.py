@@ -12,6 +12,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import Regions
 from pairloom.loader.row import Row
 from pairloom.table import Array
+from pairloom.typed import Positive, check_ranges
 from systems.units.regions import seven
 
 SIZE = ("width", "height")
@@ -22,7 +23,10 @@ class Settings:
     """Which crops. count: how many the model has places for, which must be how many were stored."""
 
     of: Literal["patch", "pyramid"]
-    count: int
+    count: Positive
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
@@ -17,6 +17,7 @@ from PIL import Image
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Pixels
 from pairloom.loader.row import Row
+from pairloom.typed import Positive, Range, Share, check_ranges
 
 JPEG = b"\xff\xd8\xff"  # how each begins
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels
@@ -36,25 +37,25 @@ class Settings:
     which ViLT leaves out, are not among them.
     """
 
-    size: int  # pixels of a side
-    min_side: float = 1.0
-    mean: tuple[float, float, float]  # of red, green, blue, 0 to 1
+    size: Positive  # pixels of a side
+    min_side: Annotated[float, Range(above=0, most=1)] = 1.0
+    mean: tuple[Share, Share, Share]  # of red, green, blue
     std: tuple[float, float, float]
     fit: Literal["crop", "squash", "shorter"] = "crop"
-    squash: int = 0
-    longest: int = 0
-    multiple: int = 32
+    squash: Annotated[int, Range(0)] = 0
+    longest: Annotated[int, Range(0)] = 0
+    multiple: Positive = 32
     flip: bool = False  # mirror every second picture
     randaugment: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if (self.fit == "squash" and self.squash < self.size) or (self.fit == "shorter" and self.longest < self.size):
             raise ConfigError(
                 f"pixels.size is {self.size}, squash {self.squash}, longest {self.longest}",
                 where="the recipe",
                 fix="set squash, with fit: squash, or longest, with fit: shorter, to size or more",
             )
-        assert self.size > 0
 
     @property
     def whole(self) -> bool:

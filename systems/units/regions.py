@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from pairloom.loader.batch import Regions
 from pairloom.loader.row import OpenGroup, Row
 from pairloom.table import Array
+from pairloom.typed import Positive, Range, Share, check_ranges
 
 OPTIONAL = ("class_ids_R", "class_scores_R", "attribute_ids_R", "attribute_scores_R", "prob_ids_RK", "prob_values_RK")
 COLUMNS = ("num_regions", "boxes", "class_scores", "features", "width", "height")
@@ -20,9 +22,12 @@ COLUMNS = ("num_regions", "boxes", "class_scores", "features", "width", "height"
 class Settings:
     """How many regions are taken: those above min_score, but at least min_regions and at most max_regions."""
 
-    max_regions: int
-    min_regions: int
-    min_score: float  # detector confidence, 0 to 1
+    max_regions: Positive
+    min_regions: Annotated[int, Range(0)]
+    min_score: Share  # detector confidence
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:

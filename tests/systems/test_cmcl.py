@@ -285,7 +285,7 @@ def test_shards_without_similar_captions_are_refused_unless_none_are_retrieved(t
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"cmcl\.retrieved is -1"):
+    with pytest.raises(ConfigError, match="retrieved is -1"):
         recipes.load("unimo", "tiny", {"objectives": {"cmcl": {"retrieved": -1}}})
     with pytest.raises(ConfigError, match=r"product"):
         recipes.load("unimo", "tiny", {"objectives": {"cmcl": {"product": "sum"}}})

@@ -144,7 +144,7 @@ def test_without_questions_polluted_reads_none() -> None:
     assert "qa" not in bare.columns()
     captions_alone = recipes.load("lxmert", "tiny", {"only": ["itm", "mlm", "mrfr", "mrc", "attributes"]})
     assert "qa" not in captions_alone.columns()
-    with pytest.raises(ConfigError, match="questions 2"):
+    with pytest.raises(ConfigError, match="questions is 2"):
         recipes.load("vinvl", "tiny", {"objectives": {"polluted": {"questions": 2}}})
 
 
@@ -156,7 +156,7 @@ def test_answers_count_from_the_share_of_the_training_on_that_the_recipe_says(sh
     torch.testing.assert_close(late.loss - early.loss, late.parts["qa"].loss)
     early.loss.backward()
     assert not any(parameter.grad.any() for parameter in learner.heads["qa"].parameters() if parameter.grad is not None)
-    with pytest.raises(ConfigError, match=r"qa\.start is 1"):
+    with pytest.raises(ConfigError, match="start is 1"):
         recipes.load("lxmert", "tiny", {"objectives": {"qa": {"start": 1}}})
 
 
@@ -196,5 +196,5 @@ def test_shards_that_name_no_answers_are_refused(shards: Path) -> None:
     learner, _ = opened("lxmert", shards)
     with pytest.raises(ConfigError, match="name no answers"):
         qa.head(qa.Settings(share=0.5), learner.model, Shapes(10))
-    with pytest.raises(ConfigError, match=r"qa\.share is 0"):
+    with pytest.raises(ConfigError, match="share is 0"):
         qa.Settings(share=0)
