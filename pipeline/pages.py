@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inspection.tables import PAGE, tables_markdown
+from inspection import tables
+from pipeline import settings_page
 from pipeline.stage import flow
 
 if __name__ == "__main__":
-    Path(PAGE).write_text(tables_markdown(flow().tables()), encoding="utf-8")
+    Path(tables.PAGE).write_text(tables.tables_markdown(flow().tables()), encoding="utf-8")
+    Path(settings_page.PAGE).write_text(settings_page.settings_markdown(), encoding="utf-8")
