@@ -16,10 +16,15 @@ from pairloom.typed import build as build
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Section `run` of params.yaml: where the work is done. It never changes the bytes that come out."""
+    """Section `run` of params.yaml: where the work is done. It never changes the bytes that come out.
+
+    `reuse` names the folder of another dataset. A shard of it that would come out the same here is linked, not made.
+    `workspace` names the dataset of the workspace from which `dvc exp run --temp` or `--queue` started this run.
+    """
 
     cluster: str = "local"  # inline, local, or the address of a Dask scheduler (tcp://host:8786)
     workers: Positive | None = None  # processes for `local`; null means one a core
+    reuse: str | None = None  # null, workspace, or the folder of another dataset, with its absolute path
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -8,13 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer, only_writer, sha256_file
-from pipeline import fingerprints
+from pipeline import fingerprints, reuse
 from pipeline.card import write_card
 from pipeline.cluster import Died, Pool, open_pool
 from pipeline.config import RunConfig
@@ -45,6 +46,7 @@ class Done:
     shards: int
     made: int
     seconds: float
+    reused: int = 0  # shards linked from another dataset just now
     summary: Mapping[str, Any] = field(default_factory=dict)  # what the stage says of its table
 
 
@@ -69,13 +71,9 @@ def run_work(work: Work, options: Options, start: float) -> Done:
     stage, target, writers = work.stage, work.target, work.open_writers()
     wanted = {task.name: task.fingerprint for task in work.tasks}
     due = set(fingerprints.due(writers[0].done, wanted, target))
-    kept = [task.name for task in work.tasks if task.name not in due]
+    reused = 0
     if due or set(writers[0].done) != set(wanted) or not writers[0].complete:
-        if due:
-            build_index(work)
-        begin(writers, kept)
-        if due:
-            _run_due(work, [task for task in work.tasks if task.name in due], writers, options)
+        reused = _make(work, due, writers, options)
     for writer in reversed(writers):
         writer.finish()
     if work.index.exists():
@@ -85,7 +83,22 @@ def run_work(work: Work, options: Options, start: float) -> Done:
     counts = count(open_folder(target))
     stage.check(counts, work.config, (table for _, table in open_folder(work.places.quarantine).tables()))
     summary = stage.summary(CorpusOnDisk({stage.name: open_folder(target)}))
-    return Done(stage.name, counts, len(work.tasks), len(due), time.monotonic() - start, summary)
+    return Done(stage.name, counts, len(work.tasks), len(due) - reused, time.monotonic() - start, reused, summary)
+
+
+def _make(work: Work, due: set[str], writers: tuple[Writer, Writer], options: Options) -> int:
+    """Leave the table with all its shards, unfinished; how many of those due were taken from another dataset."""
+    other = reuse.other_dataset(options.run.reuse, work.places.data)
+    found = reuse.find(work, other, due)
+    if len(found) < len(due):  # before `begin`: an index grows from that of a finished table
+        build_index(work, other)
+    begin(writers, [task.name for task in work.tasks if task.name not in due])
+    linked = reuse.link(work, other, found, partial(record, writers))
+    rest = [task for task in work.tasks if task.name in due - linked]
+    if rest:
+        build_index(work, other)  # if it was not needed until a found shard turned out to be damaged
+        _run_due(work, rest, writers, options)
+    return len(linked)
 
 
 def begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
@@ -95,8 +108,18 @@ def begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
     table.begin(kept)
 
 
-def build_index(work: Work) -> None:
-    """Let the stage read the whole corpus once; what it wrote is kept for a run that goes on later, or has more."""
+def record(writers: tuple[Writer, Writer], entries: tuple[Entry, Entry]) -> None:
+    """Note a finished shard of the table, and of its quarantine if there is anything in it."""
+    if entries[1].rows:
+        writers[1].record(entries[1])
+    writers[0].record(entries[0])
+
+
+def build_index(work: Work, other: Path | None = None) -> None:
+    """Let the stage read the whole corpus once; what it wrote is kept for a run that goes on later, or has more.
+
+    other: a dataset that may have the same index.
+    """
     folder, stage = work.index, work.stage
     if folder.exists():
         return
@@ -105,13 +128,14 @@ def build_index(work: Work) -> None:
     temporary.mkdir(parents=True)
     others = [path for path in folder.parent.iterdir() if path != temporary]  # of other inputs or settings
     corpus = CorpusOnDisk(work.inputs)
-    if stage.index:
+    if stage.index and not reuse.take_index(work, other, temporary):
         print(f"{stage.name}: reading the whole corpus", file=sys.stderr, flush=True)
         before = _finished_before(work.header, work.target, others)
         if not (stage.grow and before and stage.grow(corpus, work.config, temporary, before)):
             stage.index(corpus, work.config, temporary)
-    for other in others:
-        shutil.rmtree(other, ignore_errors=True)
+        reuse.seal(temporary)
+    for path in others:
+        shutil.rmtree(path, ignore_errors=True)
     temporary.replace(folder)
 
 
@@ -136,12 +160,9 @@ def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], opti
         Progress(work.header.stage, total, plain=options.plain) as progress,
     ):
 
-        def record(entries: tuple[Entry, Entry]) -> None:
-            table, rejects = entries
-            if rejects.rows:
-                writers[1].record(rejects)
-            writers[0].record(table)
-            progress.advance(table.rows_in)
+        def note(entries: tuple[Entry, Entry]) -> None:
+            record(writers, entries)
+            progress.advance(entries[0].rows_in)
 
         tasks = [_told_workers(task, pool.workers()) for task in tasks]
         suspects = []
@@ -149,9 +170,9 @@ def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], opti
             if isinstance(result, Died):
                 suspects.append(task)  # perhaps only a neighbour of the culprit: looked into when nothing else runs
             else:
-                record(result)
+                note(result)
         for task in suspects:
-            record(_run_suspect(pool, task, sizes[task.name]))
+            note(_run_suspect(pool, task, sizes[task.name]))
 
 
 def _told_workers(task: Task, workers: int) -> Task:

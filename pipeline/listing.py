@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from pairloom.errors import StoreError
-from pairloom.store.folder import Header, is_table, open_folder
+from pairloom.store.folder import Entry, Header, is_table, open_folder, read_shard
+from pairloom.store.linking import link_shard
 from pairloom.store.writing import Writer, write_shard
 from pairloom.table import Table
 from pipeline.config import as_json
@@ -24,11 +26,12 @@ from stages.sample import VERSION
 VERSION = 1  # of `sample`: raised when the same list gives other shards
 
 
-def write_list(rows: pa.Table, config: Any, data: Path, redo: bool) -> Done:
+def write_list(rows: pa.Table, config: Any, data: Path, redo: bool, other: Path | None = None) -> Done:
     """Write `rows` (table urls, in list order) to data/urls in shards of config.rows_per_shard rows.
 
     Shards that are there and equal the beginning of the list stay as they are; further rows start a new shard,
-    so that all later stages work on the new shards only. Raises StoreError if a listed row has changed, unless redo.
+    so that all later stages work on the new shards only. other: a dataset whose list is taken over as far as it has
+    the same rows, and with it where it is cut. Raises StoreError if a listed row has changed, unless redo.
     """
     start = time.monotonic()
     target = data / URLS.name
@@ -44,16 +47,47 @@ def write_list(rows: pa.Table, config: Any, data: Path, redo: bool) -> Done:
             where=str(target),
             fix="put the row back, append new rows at the end, or add --redo to fetch the changed rows again",
         )
-    made = 0
+    reused = 0
     if first < rows.num_rows or set(writer.done) != set(kept) or not writer.complete:
         writer.begin(kept)
-        for position in range(first, rows.num_rows, config.rows_per_shard):
-            name = f"{len(kept) + made:05d}"
-            writer.record(write_shard(target, name, rows.slice(position, config.rows_per_shard)))
-            made += 1
+        reused = _write(rows.slice(first), writer, config.rows_per_shard, other)
     writer.finish()
-    counts = Counts(rows.num_rows, rows.num_rows, {})
-    return Done("sample", counts, len(kept) + made, made, time.monotonic() - start)
+    counts, made = Counts(rows.num_rows, rows.num_rows, {}), len(writer.done) - len(kept) - reused
+    return Done("sample", counts, len(writer.done), made, time.monotonic() - start, reused)
+
+
+def _write(rows: pa.Table, writer: Writer, rows_per_shard: int, other: Path | None) -> int:
+    """Add shards of these rows to those that are done; how many of them were the other dataset's."""
+    reused = position = 0
+    for entry in _continued(other, writer, rows):
+        writer.record(entry)
+        reused, position = reused + 1, position + entry.rows
+    for start in range(position, rows.num_rows, rows_per_shard):
+        writer.record(write_shard(writer.folder, f"{len(writer.done):05d}", rows.slice(start, rows_per_shard)))
+    return reused
+
+
+def _continued(other: Path | None, writer: Writer, rows: pa.Table) -> Iterator[Entry]:
+    """The shards of the other dataset's list that follow those of the writer and hold these rows, each linked here.
+
+    Only where both began alike: a list that has grown is cut where rows were added, and what later stages made of a
+    shard can be reused only if the shard is the same.
+    """
+    source = other / URLS.name if other else None
+    if source is None or not is_table(source):
+        return
+    folder, done = open_folder(source), [writer.done[name].sha256 for name in sorted(writer.done)]
+    began = [entry.sha256 for entry in folder.shards[: len(done)]]
+    if began != done or replace(folder.header, pairloom=writer.header.pairloom) != writer.header:
+        return
+    position = 0
+    for entry in folder.shards[len(done) :]:
+        if not link_shard(writer.folder, entry, folder.file(entry.name)):
+            return
+        if not _equal(read_shard(writer.folder / f"{entry.name}.parquet"), rows.slice(position, entry.rows)):
+            return  # what follows is written over it, or `finish` removes it
+        yield entry
+        position += entry.rows
 
 
 def write_table(rows: pa.Table, table: Table, data: Path, rows_per_shard: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ def retry(config: Any, places: Places, reasons: Collection[str], options: Option
     manifest; then the stage runs as after a crash. Raises PairloomError as the stage does.
     """
     stage, start = load("download"), time.monotonic()
+    options = replace(options, run=replace(options.run, reuse=None))  # it has the same failures
     with only_writer(places.data, stage.name):
         work = prepare(stage, config, places, redo=False)
         urls, pairs, rejects = work.inputs["urls"], open_finished(places.table), open_folder(places.quarantine)

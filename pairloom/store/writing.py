@@ -33,7 +33,7 @@ def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int =
 
     Raises StoreError when the disk is full or the folder cannot be written.
     """
-    with _committed(folder, f"{name}.parquet") as temporary, HashedFile(temporary) as file:
+    with committed(folder, f"{name}.parquet") as temporary, HashedFile(temporary) as file:
         _write_parquet(table, file, row_group_bytes)
     return Entry(name=name, rows=table.num_rows, bytes=file.bytes, sha256=file.sha256)
 
@@ -41,12 +41,12 @@ def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int =
 def write_index(folder: Path, name: str, sha256: str) -> None:
     """Index a shard that lies in the folder (pairloom/store/index.py). Raises StoreError if it is damaged."""
     built = index.build(folder / f"{name}.parquet", sha256)
-    with _committed(folder, f"{name}{index.SUFFIX}") as temporary, temporary.open("wb") as file:
+    with committed(folder, f"{name}{index.SUFFIX}") as temporary, temporary.open("wb") as file:
         index.write(built, file)
 
 
 @contextmanager
-def _committed(folder: Path, name: str) -> Iterator[Path]:
+def committed(folder: Path, name: str) -> Iterator[Path]:
     """A temporary file that gets its name, and reaches the disk, when the block ends without an error."""
     temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
@@ -188,5 +188,5 @@ def only_writer(data: Path, stage: str) -> Iterator[None]:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old one or the new one, whole."""
-    with _committed(path.parent, path.name) as temporary:
+    with committed(path.parent, path.name) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -89,12 +89,14 @@ def _one(name: str, params: dict[str, Any], data: Path, arguments: argparse.Name
 
 def _sample(params: dict[str, Any], data: Path, options: Options) -> Done:
     from pipeline.listing import write_list
+    from pipeline.reuse import other_dataset
     from stages import sample
 
     config = build(sample.Config, params.get("sample", {}), "params.yaml, section sample")
     start = time.monotonic()
     rows = sample.rows(config, data / "sample")
-    return replace(write_list(rows, config, data, options.redo), seconds=time.monotonic() - start)
+    other = other_dataset(options.run.reuse, data)
+    return replace(write_list(rows, config, data, options.redo, other), seconds=time.monotonic() - start)
 
 
 def _stage(name: str, params: dict[str, Any], data: Path, options: Options) -> Done:
@@ -113,6 +115,7 @@ def facts(done: Done) -> dict[str, Any]:
         **asdict(done.counts),
         "shards": done.shards,
         "shards_made": done.made,
+        "shards_reused": done.reused,
         "seconds": round(done.seconds, 2),
         **({"summary": dict(done.summary)} if done.summary else {}),
     }
@@ -122,9 +125,10 @@ def describe(done: Done) -> str:
     rejected = sum(done.counts.rejected.values())
     reasons = ", ".join(f"{reason} {number}" for reason, number in done.counts.rejected.items())
     tail = f", {rejected} in quarantine ({reasons})" if rejected else ""
+    reused = f", {done.reused} reused" if done.reused else ""
     work = (
-        f"{done.made} of {done.shards} shards made in {done.seconds:.1f} s"
-        if done.made
+        f"{done.made} of {done.shards} shards made{reused} in {done.seconds:.1f} s"
+        if done.made or done.reused
         else f"{done.shards} shards, nothing due"
     )
     return f"{done.stage}: {done.counts.rows_in} rows in, {done.counts.rows_out} out{tail}; {work}"
