@@ -23,8 +23,6 @@ from schemas.urls import URLS
 from stages.contract import Counts
 from stages.sample import VERSION
 
-VERSION = 1  # of `sample`: raised when the same list gives other shards
-
 
 def write_list(rows: pa.Table, config: Any, data: Path, redo: bool, other: Path | None = None) -> Done:
     """Write `rows` (table urls, in list order) to data/urls in shards of config.rows_per_shard rows.

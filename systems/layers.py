@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import HIDDEN, RegionBatch
+from pairloom.typed import Positive, Range, Share, check_ranges
 from trainer.contract import Shapes
 
 if TYPE_CHECKING:
@@ -75,18 +76,21 @@ def causal_bias(seen_BL: Tensor, second_BL: Tensor, dtype: torch.dtype) -> Tenso
 class Transformer:
     """Settings of a transformer's widths and depth, as BERT counts."""
 
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
+    hidden: Positive
+    layers: Positive
+    heads: Positive
+    feed_forward: Positive
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BertSettings(Transformer):
     """With what is dropped in training, and the weights' deviation at the start."""
 
-    dropout: float
-    init_std: float = 0.02
+    dropout: Share
+    init_std: Annotated[float, Range(0)] = 0.02
 
 
 def bert_config(
