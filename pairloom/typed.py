@@ -101,7 +101,7 @@ def describe(hint: Any) -> str:
     return str(getattr(hint, "__name__", hint))
 
 
-class _OutOfRangeError(ConfigError):
+class OutOfRangeError(ConfigError):
     """The type fits, the number does not: no other type of a union is tried."""
 
 
@@ -149,7 +149,7 @@ def _convert(value: Any, hint: Any, name: str, where: str) -> Any:
 def _within(value: Any, hint: Any, name: str, where: str) -> Any:
     if all(value in range_ for _, range_ in ranges_in(hint)):
         return value
-    raise _OutOfRangeError(f"{name} is {value!r}", where, f"set it to {describe(hint)}")
+    raise OutOfRangeError(f"{name} is {value!r}", where, f"set it to {describe(hint)}")
 
 
 def _convert_union(value: Any, hint: Any, name: str, where: str) -> Any:
@@ -161,7 +161,7 @@ def _convert_union(value: Any, hint: Any, name: str, where: str) -> Any:
             return None
         try:
             return _convert(value, option, name, where)
-        except _OutOfRangeError:
+        except OutOfRangeError:
             break
         except ConfigError:
             continue

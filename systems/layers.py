@@ -77,7 +77,7 @@ class Transformer:
     """Settings of a transformer's widths and depth, as BERT counts."""
 
     hidden: Positive
-    layers: Positive
+    layers: Annotated[int, Range(0)]
     heads: Positive
     feed_forward: Positive
 
