@@ -208,7 +208,7 @@ WRONG: list[tuple[str, bytes | str | None, dict[str, Any], list[str]]] = [
     ("list.csv", b"url,caption\nhttp://h/1,caf\xe9\n", {}, ["not UTF-8", "save the list as UTF-8"]),
     ("list.parquet", b"no parquet", {}, ["cannot be read as parquet"]),
     ("list.csv.gz", b"no gzip", {}, ["cannot be read as csv"]),
-    ("list.csv.gz", gzip.compress(b"url,caption\n" * 99)[:-9], {}, ["cannot be read as csv"]),
+    ("list.csv.gz", gzip.compress(b"url,caption\n" * 99, mtime=0)[:-9], {}, ["cannot be read as csv"]),
     ("list.xlsx", b"", {}, ["xlsx is not a format", "csv"]),
     ("list.csv.zst", b"no zstd", {}, ["cannot be read as csv"]),
     ("list.tsv.xz", lzma.compress(b"url\tcaption\n" * 99)[:-9], {}, ["cannot be read as tsv"]),
