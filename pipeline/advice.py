@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pairloom.errors import ConfigError, MissingColumnsError
-from pipeline.stage import load, optional, order
+from pipeline.stage import load, on_request, optional, order
 
 
 def made_by(column: str) -> str:
@@ -22,11 +22,11 @@ def made_by(column: str) -> str:
 def settings_for(columns: Iterable[str]) -> list[str]:
     """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
     wanted: dict[str, None] = {}
-    joined, on_request = set(), set(optional())
+    joined: set[str] = set()
     for column in columns:
         stage = load(made_by(column))
         wanted |= {setting: None for prefix, setting in stage.asked_by.items() if column.startswith(prefix)}
-        joined |= {stage.name} & on_request
+        joined |= {stage.name} & set(on_request())
     return [*wanted, *(f"shards.{name}: true" for name in sorted(joined))]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pairloom.errors import ConfigError, InputError
-from pipeline.stage import load, order
+from pipeline.stage import load, on_request, order
 from stages import sample
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -17,30 +17,25 @@ VERSIONS = "versions.yaml"
 HEAD = """# The pipeline: DVC orders the stages, pairloom's executor knows the shards. Outputs are `persist`, so that a
 # killed stage resumes, and not cached: the manifests version them. {versions} stands for pairloom's code: after
 # an upgrade, `pairloom init --refresh .` writes it again, and DVC reruns the stages of which it changed.
+vars:
+- cached: &cached false # true: DVC keeps the shards and models in its cache, so that `dvc push` takes them
 """
 STORED = {"persist": True, "cache": False}
+CACHED = "*cached"  # in the text, the anchor above: DVC takes no ${...} where it wants true or false
 
 
 def stages(urls: str) -> dict[str, Any]:
     """The stages of a dvc.yaml. urls: the list; a path of this machine is a dependency."""
     found: dict[str, Any] = {"sample": _sample(urls)}
-    for name in order():
-        stage = load(name)
-        inputs = [f"data/{needed}" for needed in stage.inputs(stage.config_type())]
-        found[name] = {
-            "cmd": f"pairloom stage {name} --redo",
-            "deps": inputs,
-            "params": [name, {VERSIONS: [name]}],
-            "outs": [{f"data/{name}": STORED}, {f"data/quarantine/{name}": STORED}],
-            "metrics": [{f"metrics/{name}.json": {"cache": False}}],
-        }
+    for name in (*order()[:-1], *on_request(), "shards"):
+        found[name] = _stage(name)
     found["train"] = {
         "foreach": "${train}",
         "do": {
             "cmd": "pairloom train --recipe ${key} --shards data/shards --out models/${key}",
             "deps": ["data/shards"],
             "params": ["train.${key}", {VERSIONS: ["pairloom"]}],
-            "outs": [{"models/${key}": {"cache": False}}],
+            "outs": [{"models/${key}": {"cache": CACHED}}],
             "metrics": [{"metrics/train-${key}.json": {"cache": False}}],
             "plots": [{"plots/train-${key}.csv": {"cache": False}}],
         },
@@ -51,6 +46,19 @@ def stages(urls: str) -> dict[str, Any]:
         "outs": [{"data/report": {"cache": False}}],
     }
     return found
+
+
+def _stage(name: str) -> dict[str, Any]:
+    asked = name in on_request()
+    inputs = (*load(name).always, *(on_request() if name == "shards" else ()))
+    stored = {"persist": True, "cache": CACHED} if name == "shards" else STORED
+    return {
+        "cmd": f"pairloom stage {name} --redo{' --if-asked' * asked}",
+        "deps": [f"data/{needed}" for needed in inputs],
+        "params": [name, *([f"shards.{name}"] * asked), {VERSIONS: [name]}],
+        "outs": [{f"data/{name}": stored}, {f"data/quarantine/{name}": STORED}],
+        "metrics": [{f"metrics/{name}.json": {"cache": False}}],
+    }
 
 
 def _sample(urls: str) -> dict[str, Any]:
@@ -66,7 +74,7 @@ def _sample(urls: str) -> dict[str, Any]:
 
 def versions() -> dict[str, Any]:
     """pairloom's version, and of each stage its own and its table's."""
-    return {"pairloom": version("pairloom"), **{name: version_of(name) for name in ("sample", *order())}}
+    return {"pairloom": version("pairloom"), **{name: version_of(name) for name in ("sample", *order(), *on_request())}}
 
 
 def version_of(name: str) -> str:
@@ -87,7 +95,7 @@ def write(folder: Path, urls: str) -> list[Path]:
     """Write the project's files into a folder; their paths. Raises ConfigError if one of them is there already."""
     head = HEAD.format(versions=VERSIONS)
     texts = {
-        "dvc.yaml": head + yaml.dump({"stages": stages(urls)}, Dumper=_Plain, sort_keys=False, width=120),
+        "dvc.yaml": head + _as_yaml({"stages": stages(urls)}),
         "params.yaml": (TEMPLATES / "params.yaml").read_text(encoding="utf-8").replace("{urls}", _quoted(urls)),
         VERSIONS: yaml.safe_dump(versions(), sort_keys=False),
     }
@@ -123,6 +131,11 @@ def refresh(folder: Path) -> list[str]:
     before, now = yaml.safe_load(file.read_text(encoding="utf-8")) or {}, versions()
     file.write_text(yaml.safe_dump(now, sort_keys=False), encoding="utf-8")
     return [name for name in now if before.get(name) != now[name]]
+
+
+def _as_yaml(values: dict[str, Any]) -> str:
+    text: str = yaml.dump(values, Dumper=_Plain, sort_keys=False, width=120)
+    return text.replace(f"'{CACHED}'", CACHED)
 
 
 class _Plain(yaml.SafeDumper):

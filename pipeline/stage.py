@@ -77,6 +77,12 @@ def optional() -> tuple[str, ...]:
     return tuple(name for name in _after_inputs(names(), reads) if name not in needed)
 
 
+def on_request() -> tuple[str, ...]:
+    """The optional stages whose tables a setting of `shards` of the same name asks for; dvc.yaml has these, too."""
+    settings = load("shards").config_type.__dataclass_fields__
+    return tuple(name for name in optional() if name in settings)
+
+
 def wanted(shards: Any) -> tuple[str, ...]:
     """The stages that `shards` needs with this Config, each after its inputs."""
     reads = {name: load(name).always for name in names()}

@@ -9,28 +9,35 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    def __init__(self, *arguments: object, asked: list[str], **options: object) -> None:
+        self.asked = asked
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]  # handed through
+
     def log_message(self, format: str, *arguments: object) -> None:
-        pass
+        self.asked.append(self.path)
 
 
 @contextmanager
-def pictures(folder: Path, count: int) -> Iterator[str]:
-    """host:port of a server with `0.jpg`, `1.jpg` …, all of them different."""
+def pictures(folder: Path, count: int, asked: list[str] | None = None) -> Iterator[str]:
+    """host:port of a server with `0.jpg`, `1.jpg` …, each other noise; `asked` gets the path of each request."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        Image.effect_noise((300 + 7 * number, 280), 30 + number).convert("RGB").save(folder / f"{number}.jpg")
-    with served(folder) as host:
+        noise = np.random.default_rng(number).normal(128, 30 + number, (280, 300 + 7 * number)).clip(0, 255)
+        Image.fromarray(noise.astype(np.uint8)).convert("RGB").save(folder / f"{number}.jpg")
+    with served(folder, asked) as host:
         yield host
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, asked: list[str] | None = None) -> Iterator[str]:
     """host:port of a server on loopback with the files of a folder."""
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    handler = partial(Quiet, directory=str(folder), asked=[] if asked is None else asked)
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     try:
         yield f"127.0.0.1:{httpd.server_port}"

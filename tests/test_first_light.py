@@ -21,6 +21,7 @@ from demo import scenes, things
 from demo.backdrops import SAMPLE, backgrounds
 from inspection.lint import lint
 from pairloom.store.folder import open_folder
+from pipeline.stage import on_request
 from tests.inspection.synthetic import FLOW
 from tests.pipeline.helpers import hashes
 from tests.processes import workers_of
@@ -115,7 +116,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, server: str) -> Checkout:
     """A checkout in which everything ran once."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"), server)
     output = checkout.repro()
-    assert checkout.ran(output) == {"sample", *STAGES, "train@uniter", "train@clip", "report"}
+    assert checkout.ran(output) == {"sample", *STAGES, *on_request(), "train@uniter", "train@clip", "report"}
     checkout.first = {stage: hashes(checkout.folder / "data" / stage) for stage in STAGES}
     return checkout
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.stage import load, names, optional, order
+from pipeline.stage import load, names, on_request, optional, order
 
 HERE = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
@@ -84,27 +84,28 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 def test_a_stage_has_one_name_everywhere(name: str) -> None:
     stage = load(name)
     assert stage.name == name
-    assert name in PARAMS or name in optional()
+    assert name in PARAMS or name in set(optional()) - set(on_request())
     assert set(PARAMS.get(name, ())) <= set(stage.config_type.__dataclass_fields__)
     assert (HERE / f"tests/stages/test_{name}.py").exists() or (HERE / f"tests/stages/{name}").is_dir()
     assert (HERE / f"schemas/{stage.output.name}.py").exists()
 
 
-@pytest.mark.parametrize("name", order())
+@pytest.mark.parametrize("name", [*order(), *on_request()])
 def test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs(name: str) -> None:
     stage, entry = load(name), DVC[name]
     code = f"stages/{name}" if (HERE / f"stages/{name}").is_dir() else f"stages/{name}.py"
-    inputs = {f"data/{needed}" for needed in stage.inputs(stage.config_type())}
+    inputs = {f"data/{needed}" for needed in (*stage.always, *(on_request() if name == "shards" else ()))}
+    asked = name in on_request()
     assert {code, f"schemas/{stage.output.name}.py", *inputs} <= set(entry["deps"])
-    assert entry["params"] == [name]
+    assert entry["params"] == [name, *([f"shards.{name}"] * asked)]
     outs = {path: options for out in entry["outs"] for path, options in out.items()}
     assert {f"data/{name}", f"data/quarantine/{name}"} <= set(outs)
     assert all(options["persist"] for options in outs.values())  # or a killed run would start from nothing
-    assert entry["cmd"] == f"pairloom stage {name} --redo"
+    assert entry["cmd"] == f"pairloom stage {name} --redo{' --if-asked' * asked}"
 
 
 def test_dvc_runs_the_stages_that_pairloom_runs() -> None:
-    assert set(DVC) == {"sample", *order(), "train", "report"}
+    assert set(DVC) == {"sample", *order(), *on_request(), "train", "report"}
 
 
 def test_importing_knows_the_published_detectors_and_not_the_other_way_round() -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pipeline.config import build, read_params
 from pipeline.executor import Done, Options, run_stage
 from pipeline.stage import load, names, wanted
 from pipeline.verbs.common import Outcome, add_run_options, add_verb, run_options
+
+NOT_ASKED = "not-asked.txt"  # in the folder of a table that no setting asks for
 
 
 def add(verbs: Any) -> None:
@@ -34,6 +37,11 @@ def add(verbs: Any) -> None:
     verb.add_argument("name", help=f"sample, or one of {', '.join(names())}")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for the counts (default: metrics)")
+    verb.add_argument(
+        "--if-asked",
+        action="store_true",
+        help="only where a setting of shards asks for this table",
+    )
     add_run_options(verb)
 
 
@@ -74,17 +82,38 @@ def stage(arguments: argparse.Namespace) -> Outcome:
     if project.is_outdated(Path(), arguments.name):
         text = f"versions.yaml notes another version of {arguments.name} than is installed: "
         print(text + "after `pairloom init --refresh .` DVC reruns what an upgrade changes", file=sys.stderr)
-    done = _one(arguments.name, read_params(arguments.params), arguments.data, arguments, arguments.metrics)
+    params = read_params(arguments.params)
+    if arguments.if_asked:
+        places = (arguments.data / arguments.name, arguments.data / "quarantine" / arguments.name)
+        if arguments.name not in wanted(_config("shards", params)):
+            return _not_asked(arguments.name, places, arguments.metrics)
+        for place in places:
+            (place / NOT_ASKED).unlink(missing_ok=True)
+    done = _one(arguments.name, params, arguments.data, arguments, arguments.metrics)
     return Outcome(facts(done), describe(done))
+
+
+def _not_asked(name: str, places: Iterable[Path], metrics: Path) -> Outcome:
+    """The outputs that DVC expects of a stage, without a table; one that is there from before stays."""
+    text = f"{name}: not asked for; `shards.{name}: true` in params.yaml asks for it"
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / NOT_ASKED).write_text(text + "\n", encoding="utf-8")  # DVC warns of empty folders
+    _write_metrics(metrics, name, none := {"stage": name, "asked": False})
+    return Outcome(none, text)
 
 
 def _one(name: str, params: dict[str, Any], data: Path, arguments: argparse.Namespace, metrics: Path) -> Done:
     one_thread_a_worker()  # before a stage loads torch or numba
     options = run_options(params, arguments)
     done = _sample(params, data, options) if name == "sample" else _stage(name, params, data, options)
-    metrics.mkdir(parents=True, exist_ok=True)
-    (metrics / f"{name}.json").write_text(json.dumps(facts(done), indent=1) + "\n", encoding="utf-8")
+    _write_metrics(metrics, name, facts(done))
     return done
+
+
+def _write_metrics(folder: Path, name: str, values: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _sample(params: dict[str, Any], data: Path, options: Options) -> Done:

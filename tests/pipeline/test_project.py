@@ -11,7 +11,7 @@ import yaml
 from pipeline import project
 from pipeline.cli import main
 from pipeline.config import build
-from pipeline.stage import load, order
+from pipeline.stage import load, on_request, order
 
 FILES = {"dvc.yaml", "params.yaml", "versions.yaml", ".gitignore"}
 
@@ -30,7 +30,7 @@ def test_it_sets_up_dvc_without_git_and_dvc_reads_its_files(tmp_path: Path) -> N
     assert texts(folder).keys() >= FILES
     assert "no_scm = true" in (folder / ".dvc" / "config").read_text(encoding="utf-8").lower()
     listed = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=folder, capture_output=True, text=True)
-    assert listed.stdout.split() == ["sample", *order(), "report"]
+    assert listed.stdout.split() == ["sample", *order()[:-1], *on_request(), "shards", "report"]
 
 
 @pytest.mark.parametrize("inside", [".", "my-data"])
@@ -96,7 +96,7 @@ def test_its_settings_are_those_of_the_stages(tmp_path: Path) -> None:
 def test_no_file_of_ours_is_a_dependency_and_every_stage_has_its_version(tmp_path: Path) -> None:
     for name, stage in project.stages("my.csv").items():
         assert all(dep.startswith(("data/", "${sample.urls}")) for dep in stage.get("do", stage).get("deps", [])), name
-    assert project.versions().keys() == {"pairloom", "sample", *order()}
+    assert project.versions().keys() == {"pairloom", "sample", *order(), *on_request()}
 
 
 def test_a_stage_says_that_the_project_notes_another_version_than_is_installed(
