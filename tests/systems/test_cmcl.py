@@ -275,7 +275,7 @@ def test_shards_without_similar_captions_are_refused_unless_none_are_retrieved(t
     bare = write_folder(tmp_path / "bare", (6,), without=("similar",))
     old = Path(__file__).parents[1] / "pairloom/loader/versions/4"  # of before there were any
     for folder in (bare, old):
-        with pytest.raises(ConfigError, match="needs the columns similar") as caught, advised():
+        with pytest.raises(ConfigError, match="the shards lack the columns similar") as caught, advised():
             opened("unimo", folder, objectives=RETRIEVED)
         assert "set shards.similar: true in params.yaml, run the stages similar and then shards" in str(caught.value)
         learner, loader = opened("unimo", folder)

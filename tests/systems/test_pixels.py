@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.stats import chisquare
 from torch import Tensor
 
-from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Pixels, WordBatch, collate_pixels, pixel_mask
+from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels, WordBatch, collate_pixels, pixel_mask
 from systems import backbone, dictionary, recipes
 from systems.objectives import colours, detection, mvm, prefix_lm, reconstruction
 from systems.objectives.translation import word_batch
@@ -90,11 +90,10 @@ def test_a_patchs_colour_by_hand() -> None:
 
 def test_patches_are_hidden_replaced_and_kept_at_the_published_rates() -> None:
     make: Any = SimpleNamespace(units=SimpleNamespace(settings=SimpleNamespace(mean=ZERO, std=ONE)))
-    example: Any = SimpleNamespace(units=Pixels(np.zeros((3, 600, 600), np.float32)), targets={})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(colours, "replace", lambda example, targets: targets)
-        row: Any = None
-        targets: Any = colours.prepare(example, row, make, colours.Settings(patch=1), np.random.default_rng(0))
+    no_words: Any = None
+    example = Example(bytes(16), 0, no_words, Pixels(np.zeros((3, 600, 600), np.float32)))
+    row: Any = None
+    targets = colours.prepare(example, row, make, colours.Settings(patch=1), np.random.default_rng(0)).targets
     drawn = targets["colours_U"] != IGNORE
     shown = targets["shown_U"][drawn]
     counts = [(shown == HIDDEN).sum(), (shown >= 0).sum(), (shown == ITSELF).sum()]
