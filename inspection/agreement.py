@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from formats.golden import Golden
+from pairloom.boxes import iou
 
 Array = npt.NDArray[Any]
 SAME_BOX = 0.9  # IoU from which two boxes are the same region
@@ -42,15 +43,11 @@ class Column:
 
 def matches(golden: Array, ours: Array) -> tuple[Array, Array]:
     """Rows (in the original, in ours) of the boxes that are the same region, each at most once, best pair first."""
-    shared = np.minimum(golden[:, None, 2:], ours[None, :, 2:]) - np.maximum(golden[:, None, :2], ours[None, :, :2])
-    inter = shared.clip(min=0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1) for boxes in (golden, ours)]
-    union = areas[0][:, None] + areas[1][None] - inter
-    iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    overlap = iou(golden, ours)
     pairs: list[tuple[int, int]] = []
-    for place in np.argsort(-iou, axis=None, kind="stable"):
+    for place in np.argsort(-overlap, axis=None, kind="stable"):
         row, column = divmod(int(place), len(ours))
-        if iou[row, column] < SAME_BOX:
+        if overlap[row, column] < SAME_BOX:
             break
         if all(row != one and column != other for one, other in pairs):
             pairs.append((row, column))

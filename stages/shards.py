@@ -139,7 +139,7 @@ def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Tabl
 def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
     """What the file says of its patches, answers and similar captions, if it has any."""
     notes = [(table, metadata(others[table.name])) for table in JOINED if table.name in others]
-    return {key: told[key] for table, told in notes for key in table.metadata if key in told}
+    return {key: said[key] for table, said in notes for key in table.metadata if key in said}
 
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:

@@ -45,7 +45,7 @@ class Line:
 def lines(metrics: Mapping[str, Any], expects: Mapping[str, float]) -> list[Line]:
     """What the metrics of one training say: a line an objective, and one for retrieval, text to image."""
     name, found = metrics["recipe"], metrics["retrieval"]
-    told = [
+    trained = [
         Line(
             name,
             task,
@@ -61,15 +61,15 @@ def lines(metrics: Mapping[str, Any], expects: Mapping[str, float]) -> list[Line
         for cut in (1, 10):
             margin = expects.get("retrieval") if cut == 10 else None
             recall, chance = figures[f"r_at_{cut}"], figures[f"chance_r_at_{cut}"]
-            told.append(Line(name, f"R@{cut} of {found['images']} images", None, recall, chance, margin))
-    return told
+            trained.append(Line(name, f"R@{cut} of {found['images']} images", None, recall, chance, margin))
+    return trained
 
 
-def table(told: Sequence[Line]) -> str:
-    return "\n".join([*HEAD, *(line.markdown() for line in told)])
+def table(trained: Sequence[Line]) -> str:
+    return "\n".join([*HEAD, *(line.markdown() for line in trained)])
 
 
-def put_into(document: str, told: Sequence[Line], where: str) -> str:
+def put_into(document: str, trained: Sequence[Line], where: str) -> str:
     """The document with these lines in the table between its two marks, in place of the same recipes' older lines.
 
     Raises InputError if it has no such place.
@@ -78,9 +78,9 @@ def put_into(document: str, told: Sequence[Line], where: str) -> str:
     inside, end, after = rest.partition(END)
     if not begin or not end:
         raise InputError("it has no place for the table", where, f"put {BEGIN} and {END} on lines of their own")
-    measured = {line.recipe for line in told}
+    measured = {line.recipe for line in trained}
     kept = [(name, row) for row in inside.splitlines() if (name := _recipe(row)) and name not in measured]
-    rows = sorted([*kept, *((line.recipe, line.markdown()) for line in told)], key=itemgetter(0))
+    rows = sorted([*kept, *((line.recipe, line.markdown()) for line in trained)], key=itemgetter(0))
     text = "\n".join([*HEAD, *(row for _, row in rows)])
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 

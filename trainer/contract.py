@@ -33,7 +33,7 @@ class Shapes:
     num_classes: int | None = None
     num_attributes: int | None = None
     image_size: int | None = None  # pixels of a side
-    answers: tuple[str, ...] = ()  # to questions, that are told apart
+    answers: tuple[str, ...] = ()  # the classes of a question's answer
 
 
 @dataclass(frozen=True)

@@ -132,16 +132,16 @@ def image_to_text(scores_IN: Tensor, owner_N: Tensor) -> dict[str, float]:
     rank_I = ((scores_IN >= best_I[:, None]) & ~own_IN).sum(dim=1) + 1
     captions_I = own_IN.sum(dim=1).tolist()
     total = len(owner_N)
-    chance = {cut: sum(chance_of_any(cut, mine, total) for mine in captions_I) / len(captions_I) for cut in CUTS}
-    median = sum((total + 1) / (mine + 1) for mine in captions_I) / len(captions_I)  # mean rank of the best of `mine`
+    chance = {cut: sum(chance_of_any(cut, own, total) for own in captions_I) / len(captions_I) for cut in CUTS}
+    median = sum((total + 1) / (own + 1) for own in captions_I) / len(captions_I)  # mean rank of the best own caption
     return _summary(rank_I, chance, median)
 
 
-def chance_of_any(cut: int, mine: int, total: int) -> float:
+def chance_of_any(cut: int, own: int, total: int) -> float:
     """Probability that the best `cut` of `total` captions in random order hold at least one of `mine`."""
     none = 1.0
     for drawn in range(min(cut, total)):
-        none *= max(total - mine - drawn, 0) / (total - drawn)
+        none *= max(total - own - drawn, 0) / (total - drawn)
     return 1 - none
 
 

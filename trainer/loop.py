@@ -80,8 +80,8 @@ def train(
     """Train a recipe, loaded with config.overrides(), on the train shards and test it on the val shards.
 
     The same shards, settings, number of threads and machine give the same weights, whether or not a run was killed and
-    began again: beside `out` lies what it goes on from. Under torchrun all ranks train together, and each tests what
-    came out. Raises ConfigError or StoreError before any work if the recipe asks for what the shards lack.
+    resumed: its state lies beside `out`. Under torchrun all ranks train together, and each tests what came out.
+    Raises ConfigError or StoreError before any work if the recipe asks for what the shards lack.
     """
     world = ranks.launched()
     world.check(recipe.training.batch_size)

@@ -81,8 +81,8 @@ def mean_of_all(mean: Tensor, over: Tensor) -> Tensor:
     sums_2 = torch.stack([mean.detach().float() * over, over])
     distributed.all_reduce(sums_2)
     total, number = sums_2[0], sums_2[1].clamp(min=1)
-    mine = mean * (over * distributed.get_world_size() / number)
-    return mine + (total / number - mine).detach()  # the value of all, the gradient of this rank's part
+    own_mean = mean * (over * distributed.get_world_size() / number)
+    return own_mean + (total / number - own_mean).detach()  # the value of all, the gradient of this rank's part
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -115,7 +115,7 @@ def agree(step: int, device: torch.device) -> None:
     first, last = -int(most_2[1]), int(most_2[0])
     if first != last:
         raise RunError(
-            f"some ranks would go on after step {last}, others after {first}",
+            f"some ranks would resume after step {last}, others after {first}",
             where="the saved state",
             fix="write --out to a disk that all ranks see, or remove the state",
         )

@@ -74,10 +74,10 @@ class Keeper:
             raise InputError(f"the saved state cannot be read: {error}", str(self.path), "remove it") from error
         other = sorted(key for key in self.settings if before.get(key) != self.settings[key])
         if other:
-            print(f"{self.path} is of other settings ({', '.join(other)}): training begins anew", file=sys.stderr)
+            print(f"{self.path} is of other settings ({', '.join(other)}): it starts at step 0", file=sys.stderr)
             return 0
         run.restore(found["run"])
-        print(f"{self.path}: training goes on after step {found['step']}", file=sys.stderr)
+        print(f"{self.path}: training resumes after step {found['step']}", file=sys.stderr)
         return int(found["step"])
 
     def save_if_due(self, run: Run, step: int) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from inspection.dataset import Dataset
 from inspection.examples import REGIONS, Region, regions_of, words
+from pairloom.boxes import iou
 
 OVERLAP = 0.5  # intersection over union from which a box counts as found
 VISIBLE = 0.25  # things of which less is seen count neither as missed nor as wrongly found
@@ -116,14 +117,3 @@ def _assign(overlap: npt.NDArray[np.float64]) -> list[int]:
         if row[best] >= OVERLAP:
             free[:, best] = 0
     return columns
-
-
-def iou(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Intersection over union of every box of `first` (N, 4) with every box of `second` (M, 4): (N, M)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    union: npt.NDArray[np.float64] = areas[0][:, None] + areas[1][None, :] - both
-    share: npt.NDArray[np.float64] = both / np.maximum(union, 1e-9)
-    return share

@@ -144,19 +144,19 @@ def table_of_recipes(arguments: argparse.Namespace) -> Outcome:
     from systems import recipes, table
     from trainer import loop
 
-    told: list[table.Line] = []
+    found: list[table.Line] = []
     for name in arguments.names or recipes.names():
         config = loop.Config(size="tiny", steps=arguments.steps, seed=arguments.seed)
         recipe = recipes.load(name, config.size, config.overrides())
         with TrainingProgress(recipe.name, arguments.quiet) as progress, advised():
             result = loop.train(recipe, arguments.shards, config, progress)
         loop.save(result, arguments.out / recipe.name, None, None)
-        told += table.lines(result.metrics, result.learner.recipe.expects)
+        found += table.lines(result.metrics, result.learner.recipe.expects)
         if arguments.write:  # each at once, so that an interrupted run keeps what it has
-            document = table.put_into(arguments.write.read_text("utf-8"), told, str(arguments.write))
+            document = table.put_into(arguments.write.read_text("utf-8"), found, str(arguments.write))
             arguments.write.write_text(document, encoding="utf-8")
-    facts = {"rows": [vars(line) | {"holds": line.holds} for line in told]}
-    return Outcome(facts, table.table(told), exit_code=0 if all(line.holds for line in told) else 1)
+    facts = {"rows": [vars(line) | {"holds": line.holds} for line in found]}
+    return Outcome(facts, table.table(found), exit_code=0 if all(line.holds for line in found) else 1)
 
 
 def probe_text(arguments: argparse.Namespace) -> Outcome:

@@ -47,7 +47,7 @@ class Config:
     match: str = "url"
     # answers as VQA's evaluation compares them: without capitals, articles and marks; "two" is "2"
     normalise: bool = True
-    max_answers: Positive = 9500  # how many answers are told apart, the most frequent; the default is LXMERT's
+    max_answers: Positive = 9500  # number of answer classes, the most frequent answers; the default is LXMERT's
     # how often an answer must be the best one of a question; 9 is the usual threshold on VQA, LXMERT's is not published
     min_answer_count: Positive = 9
     answers: str | None = None  # instead: the answers of this JSON list, such as LXMERT's all_ans.json, in its order

@@ -37,8 +37,8 @@ class Gathered:
     questions: pa.StructArray  # schemas.qa.QUESTION, in the order of image_id
     places: Mapping[bytes, tuple[int, int]]  # image_id -> first of its questions and the one behind the last
     left_out: pa.Table  # quarantine
-    first: bytes  # the corpus's first image, in whose shard those left out are told
-    answers: Sequence[str]  # to be told apart, the most frequent first
+    first: bytes  # the corpus's first image, in whose quarantine those left out are listed
+    answers: Sequence[str]  # the classes of an answer, the most frequent first
 
 
 @dataclass

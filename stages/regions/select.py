@@ -25,7 +25,8 @@ from typing import Literal
 
 import numpy as np
 
-from stages.regions.suppression import Array, overlaps, paired_iou, survivors, survivors_by_class
+from pairloom.boxes import paired_iou
+from stages.regions.suppression import Array, overlaps, survivors, survivors_by_class
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def overlaps(boxes_N4: Array, threshold: float, box_pixel: float = 0.0) -> Array
 
 @compiled
 def _overlaps(boxes_N4: Array, threshold: float, box_pixel: float) -> Array:
-    """As `iou`, operation for operation, without its dozen arrays in between."""
+    """As pairloom.boxes.iou, operation for operation, without its dozen arrays in between."""
     over_NN = np.empty((len(boxes_N4), len(boxes_N4)), np.bool_)
     for i, (x1, y1, x2, y2) in enumerate(boxes_N4):
         area = (x2 - x1 + box_pixel) * (y2 - y1 + box_pixel)
@@ -62,20 +62,3 @@ def _overlaps(boxes_N4: Array, threshold: float, box_pixel: float) -> Array:
             union = area + (u2 - u1 + box_pixel) * (v2 - v1 + box_pixel) - shared
             over_NN[i, j] = over_NN[j, i] = union > 0 and shared / union > threshold
     return over_NN
-
-
-def iou(boxes_N4: Array, box_pixel: float = 0.0) -> Array:
-    """Intersection over union of all pairs (N, N), float64; 0 where both boxes are empty."""
-    return paired_iou(boxes_N4[:, None], boxes_N4[None], box_pixel)
-
-
-def paired_iou(some: Array, others: Array, box_pixel: float = 0.0) -> Array:
-    """Intersection over union of boxes (…, 4) with boxes (…, 4), float64."""
-    x1, y1, x2, y2 = np.moveaxis(some.astype(np.float64), -1, 0)
-    u1, v1, u2, v2 = np.moveaxis(others.astype(np.float64), -1, 0)
-    width = (np.minimum(x2, u2) - np.maximum(x1, u1) + box_pixel).clip(min=0)
-    shared = width * (np.minimum(y2, v2) - np.maximum(y1, v1) + box_pixel).clip(min=0)
-    area = (x2 - x1 + box_pixel) * (y2 - y1 + box_pixel)
-    union = area + (u2 - u1 + box_pixel) * (v2 - v1 + box_pixel) - shared
-    ratio: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return ratio

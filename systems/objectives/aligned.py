@@ -1,7 +1,7 @@
 """Objective `aligned`: words hidden that name what a crop shows, unless that is hidden itself (Kaleido-BERT, 3.3, 3.4).
 
 The authors' pairs of words and crops come from a captioner's attention; the aligner was never released, and how it
-chose is not told. Here a pair is a word of a tag that the text has too, with the crop of each level that its tag's
+chose is not published. Here a pair is a word of a tag that the text has too, with the crop of each level that its tag's
 region overlaps most. As published, of each chosen pair either the word or the crop is hidden, never both, and what
 pairs do not fill is random. Name it before the objectives that draw crops: they take its wishes (`placing.preferred`).
 """

@@ -38,7 +38,7 @@ class Settings:
     repeats it. mined: most similar captions of other images. rewritten: its own with one object, attribute or relation
     replaced by another; where there is none, a mined or random one. retrieved: texts of other images that are like the
     caption (column `similar`), drawn without repetition, seen alone; where it has fewer, these are all, perhaps none.
-    product: how the image alone and such a text make a score. The paper says product; of what length is not told, and
+    product: how the image alone and such a text make a score. The paper says product, but not of what length, and
     nothing holds a dot product down, for no text that is seen alone is a negative: with it the loss can fall by all
     texts and images growing alike.
     """
@@ -78,8 +78,8 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """The example with the texts that its image is compared with: positives first."""
-    mine = [text for text in row.siblings() if text != row.text] or [row.text]
-    texts = [mine[i] for i in rng.integers(0, len(mine), settings.positives)]
+    own = [text for text in row.siblings() if text != row.text] or [row.text]
+    texts = [own[i] for i in rng.integers(0, len(own), settings.positives)]
     words = vocabularies(row.group.metadata["classes"], row.group.metadata["attributes"])
     for number in range(settings.mined + settings.rewritten):
         text = rewritten(row.text, words, rng) if number >= settings.mined else None
@@ -159,9 +159,9 @@ def alone_scores(model: Fusion, batch: Batch, settings: Settings) -> Tensor:
     pictured, number_S = rows_S.unique(return_inverse=True)
     nothing = map_tensors(texts, lambda tensor: tensor[pictured, 0])
     images_IH = model(replace(batch.take(pictured), words=nothing)).pooled_BH
-    told = map_tensors(texts, lambda tensor: tensor[rows_S, places_S + 1])
+    paired = map_tensors(texts, lambda tensor: tensor[rows_S, places_S + 1])
     unseen = replace(batch, regions=map_tensors(batch.regions, lambda tensor: tensor[:, :0]))
-    texts_SH = model(replace(unseen.take(rows_S), words=told)).pooled_BH
+    texts_SH = model(replace(unseen.take(rows_S), words=paired)).pooled_BH
     scores_S = product(images_IH[number_S], texts_SH, settings)
     return nowhere_BN.to(scores_S.dtype).index_put((rows_S, places_S), scores_S)
 

@@ -150,7 +150,10 @@ def without_regions(regions: Regions) -> Regions:
 
 
 def overlaps(some_N7: Array, boxes_R7: Array) -> Array:
-    """(N, R) intersection over union of boxes. Without the pixel that ViLBERT's code adds."""
+    """(N, R) intersection over union of boxes. Without the pixel that ViLBERT's code adds.
+
+    Not pairloom.boxes.iou: the boxes are shares of the picture with their area beside them, and stay float32.
+    """
     low = np.maximum(some_N7[:, None, :2], boxes_R7[:, :2])
     shared = (np.minimum(some_N7[:, None, 2:4], boxes_R7[:, 2:4]) - low).clip(min=0).prod(axis=-1)
     union = some_N7[:, None, 6] + boxes_R7[:, 6] - shared

@@ -99,11 +99,11 @@ def adjectives(learner: Learner, tokenizer: Tokenizer, nouns: Sequence[Noun], se
     names = sorted({noun.adjective for noun in kept})
     labels = [names.index(noun.adjective) for noun in kept]
     means = KMeans(len(names), n_init=1)
-    told = [
+    measures = [
         homogeneity_completeness_v_measure(labels, means.set_params(random_state=seed + i).fit_predict(vectors))
         for i in range(SEEDS)
     ]
-    homogeneity, completeness, v = np.mean(told, axis=0).tolist()
+    homogeneity, completeness, v = np.mean(measures, axis=0).tolist()
     accuracy = _cross_validated(vectors, labels, seed)
     chance = max(np.bincount(labels)) / len(labels)
     return {"homogeneity": homogeneity, "completeness": completeness, "v": v, "accuracy": accuracy, "chance": chance}
@@ -131,7 +131,7 @@ def _cross_validated(vectors: Array, labels: Sequence[int], seed: int) -> float:
 
     fewest = min(np.bincount(labels)[np.unique(labels)])
     if fewest < 2:
-        raise InputError("a label comes but once", "the probe's file", "give each label at least two lines")
+        raise InputError("a label has only one line", "the probe's file", "give each label at least two lines")
     folds = StratifiedKFold(min(FOLDS, int(fewest)), shuffle=True, random_state=seed)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     return float(cross_val_score(probe, vectors, labels, cv=folds).mean())

@@ -55,8 +55,8 @@ def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regio
     """The best regions of the row's image; nothing is augmented."""
     taken = _taken(row.group, settings)
     start, count = taken.starts[row.row], taken.counts[row.row]
-    mine = {name: values[start : start + count] for name, values in taken.columns.items()}
-    return Regions(features_RD=row.stored("features", count), masked_R=np.zeros(count, bool), **mine)
+    columns = {name: values[start : start + count] for name, values in taken.columns.items()}
+    return Regions(features_RD=row.stored("features", count), masked_R=np.zeros(count, bool), **columns)
 
 
 def length(row: Row, settings: Settings) -> int:

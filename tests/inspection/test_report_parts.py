@@ -7,15 +7,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.ops import box_iou
 
 from inspection.examples import Region
 from inspection.report import charts
 from inspection.report.distributions import BINS, FEWEST, binned, described
-from inspection.report.truth import OVERLAP, VISIBLE, Comparison, Match, iou, match
+from inspection.report.truth import OVERLAP, VISIBLE, Comparison, Match, match
+from pairloom.boxes import iou
 
 values = st.dictionaries(st.integers(0, 100_000), st.integers(1, 1000), min_size=1, max_size=60).map(Counter)
 
@@ -81,13 +80,6 @@ def test_charts_of_nothing_are_drawn() -> None:
 boxes = st.tuples(*[st.integers(0, 20)] * 4).map(
     lambda c: [float(min(c[0], c[2])), float(min(c[1], c[3])), max(c[0], c[2]) + 1.0, max(c[1], c[3]) + 1.0]
 )
-
-
-@settings(deadline=None)
-@given(st.lists(boxes, min_size=1, max_size=6), st.lists(boxes, min_size=1, max_size=6))
-def test_overlap_is_that_of_torchvision(first: list[list[float]], second: list[list[float]]) -> None:
-    expected = box_iou(torch.tensor(first), torch.tensor(second)).numpy()
-    np.testing.assert_allclose(iou(np.array(first), np.array(second)), expected, rtol=1e-5)
 
 
 things = st.lists(st.tuples(st.sampled_from(["cat", "cup"]), boxes, st.sampled_from([0.1, 1.0])), max_size=5)

@@ -136,7 +136,7 @@ def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path
     process.kill()
     process.wait()
     ended = subprocess.run([*command, "--seed", "2"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "training goes on after step" in ended.stderr
+    assert "training resumes after step" in ended.stderr
     result = train("clip", shards, loop.Config(steps=12, batch_size=4, seed=2, threads=1))
     loop.save(result, tmp_path / "whole", None, None)
     assert weights(tmp_path / "models" / "clip") == weights(tmp_path / "whole")
@@ -150,7 +150,7 @@ def test_a_state_of_other_settings_is_named_and_not_used(
     steps: list[int] = []
     train("clip", shards, replace(first, seed=9), lambda step, *_: steps.append(step), tmp_path / "clip")
     assert steps == [1, 2]
-    assert "is of other settings (seed): training begins anew" in capsys.readouterr().err
+    assert "is of other settings (seed): it starts at step 0" in capsys.readouterr().err
 
 
 def test_a_damaged_state_is_an_error_that_names_it(shards: Path, tmp_path: Path) -> None:

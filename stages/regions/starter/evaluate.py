@@ -26,11 +26,11 @@ from pycocotools.cocoeval import COCOeval
 from demo.backdrops import PACKAGES, SAMPLE, backgrounds
 from demo.scenes import Scene, compose
 from demo.things import CLASSES, glyphs
+from pairloom.boxes import iou
 from stages.regions import Config, Tools, setup
 from stages.regions.extract import extract_one
 from stages.regions.pictures import decode
 from stages.regions.stored import StoredRegions
-from stages.regions.suppression import iou
 
 STREAM = 20_261_125  # not the one of train_starter
 SIZES = ((400, 300), (320, 320), (300, 400), (480, 360))  # width, height
@@ -86,7 +86,7 @@ def score(scenes: list[Scene], results: list[StoredRegions], tools: Tools, min_s
 
 
 def _iou(one: Any, other: Any) -> float:
-    return float(iou(np.array([one, other]))[0, 1])
+    return float(iou(np.array([one]), np.array([other]))[0, 0])
 
 
 def average_precision(scenes: list[Scene], results: list[StoredRegions]) -> dict[str, float]:

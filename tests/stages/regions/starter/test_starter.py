@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pycocotools import mask
 
 from demo.scenes import ATTRIBUTES
 from demo.things import CLASSES
@@ -16,7 +15,6 @@ from stages.regions.pictures import decode
 from stages.regions.starter.evaluate import detect, evaluate, photographs, scene, words_for
 from stages.regions.starter.model import C4Detector
 from stages.regions.starter.train import BATCH, TrainingScenes, as_input
-from stages.regions.suppression import iou
 
 
 def test_it_finds_and_names_most_things_of_held_out_scenes(tools: Tools) -> None:
@@ -40,14 +38,6 @@ def test_it_sees_colours_as_they_are(tools: Tools) -> None:
 def test_it_names_some_photographs(tools: Tools, name: str, word: str) -> None:
     (path,) = (path for path in photographs() if path.name == name)
     assert any(word in said for said in words_for(detect(decode(path.read_bytes()), tools), tools))
-
-
-def test_overlaps_are_those_of_coco() -> None:
-    rng = np.random.default_rng(3)
-    corners = rng.integers(0, 20, (12, 2))
-    boxes = np.concatenate([corners, corners + rng.integers(1, 20, (12, 2))], axis=1).astype(float)
-    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    assert np.allclose(iou(boxes), mask.iou(xywh, xywh, [0] * 12))
 
 
 def test_training_moves_the_trained_tensors_alone() -> None:
