@@ -25,7 +25,7 @@ SUMS = "sums.json"  # in an index: file -> SHA-256, written when it is complete
 
 
 @dataclass(frozen=True)
-class Found:
+class Reusable:
     """A shard of the other dataset with the fingerprint that is wanted here: its table's entry and its quarantine's."""
 
     entry: Entry
@@ -59,7 +59,7 @@ def in_workspace(data: Path) -> Path | None:
     return Path(*root.parts[: starts[-1]]) / data.relative_to(root) if starts else None
 
 
-def find(work: Work, other: Path | None, due: Collection[str]) -> list[Found]:
+def find(work: Work, other: Path | None, due: Collection[str]) -> list[Reusable]:
     """The due shards that the other dataset has, by its manifests alone; an unfinished table's count, too."""
     if other is None:
         return []
@@ -71,9 +71,9 @@ def find(work: Work, other: Path | None, due: Collection[str]) -> list[Found]:
             continue
         left_out = rejects.get(task.name)
         if not entry.rejected:
-            found.append(Found(entry, None))
+            found.append(Reusable(entry, None))
         elif left_out and left_out.fingerprint == task.fingerprint and left_out.rows == sum(entry.rejected.values()):
-            found.append(Found(entry, left_out))
+            found.append(Reusable(entry, left_out))
     return found
 
 
@@ -93,7 +93,9 @@ def _quarantine(work: Work, other: Path) -> Path:
     return _there(work.places.quarantine, work, other)
 
 
-def link(work: Work, other: Path | None, found: list[Found], record: Callable[[tuple[Entry, Entry]], None]) -> set[str]:
+def link(
+    work: Work, other: Path | None, found: list[Reusable], record: Callable[[tuple[Entry, Entry]], None]
+) -> set[str]:
     """Link the shards that were found and record each; the names of those whose bytes are what the manifest says."""
     if other is None or not found:
         return set()
@@ -113,7 +115,7 @@ def link(work: Work, other: Path | None, found: list[Found], record: Callable[[t
     return linked
 
 
-def _link_one(work: Work, other: Path, one: Found) -> bool:
+def _link_one(work: Work, other: Path, one: Reusable) -> bool:
     """Put one shard and its rejects where the stage would write them, in the same order; whether both are intact."""
     places, name = work.places, one.entry.name
     table, rejects = _there(places.table, work, other), _quarantine(work, other)

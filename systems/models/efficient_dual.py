@@ -13,7 +13,7 @@ from trainer.contract import Embedded, Shapes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class EfficientNet:
     """EfficientNet's width and depth beside B0's (arXiv:1905.11946), and how often a block is left out in training."""
 
     width: float
@@ -34,7 +34,7 @@ class Settings:
 
     embedding: int | None
     max_tokens: int
-    vision: Network
+    vision: EfficientNet
     text: Tower
 
 

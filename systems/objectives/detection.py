@@ -38,7 +38,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Found:
+class Detection:
     """What each query answers. The last class is nothing."""
 
     logits_BQC: Tensor
@@ -57,8 +57,8 @@ class Head(nn.Module):
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4), nn.Sigmoid()
         )
 
-    def forward(self, hidden_BQH: Tensor) -> Found:
-        return Found(self.classes(hidden_BQH), self.attributes(hidden_BQH), self.boxes(hidden_BQH))
+    def forward(self, hidden_BQH: Tensor) -> Detection:
+        return Detection(self.classes(hidden_BQH), self.attributes(hidden_BQH), self.boxes(hidden_BQH))
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
 
 def loss(model: EncoderDecoder, encoded: Read, head: Head, batch: Batch, settings: Settings) -> Scored:
     asked_BQH = head.queries.weight.expand(len(batch), -1, -1)
-    found: Found = head(model.decode(encoded, asked_BQH))
+    found: Detection = head(model.decode(encoded, asked_BQH))
     classes_BR, attributes_BR = batch.targets["box_classes"], batch.targets["box_attributes"]
     real_BR = classes_BR != IGNORE
     boxes_BR4 = box_convert(batch.targets["boxes"], "xyxy", "cxcywh")
@@ -103,7 +103,7 @@ Pairs = tuple[Tensor, Tensor, Tensor]  # (M,) row, query and region of each matc
 
 
 @torch.no_grad()
-def match(found: Found, classes_BR: Tensor, boxes_BR4: Tensor, real_BR: Tensor, settings: Settings) -> Pairs:
+def match(found: Detection, classes_BR: Tensor, boxes_BR4: Tensor, real_BR: Tensor, settings: Settings) -> Pairs:
     """The cheapest one-to-one matching of queries and regions of each row (scipy's)."""
     pairs: list[tuple[int, int, int]] = []
     for row in range(len(classes_BR)):
@@ -132,7 +132,7 @@ def _overlaps(boxes_Q4: Tensor, boxes_R4: Tensor) -> Tensor:
 
 
 def set_loss(
-    found: Found, classes_BR: Tensor, attributes_BR: Tensor, boxes_BR4: Tensor, pairs: Pairs, settings: Settings
+    found: Detection, classes_BR: Tensor, attributes_BR: Tensor, boxes_BR4: Tensor, pairs: Pairs, settings: Settings
 ) -> Tensor:
     """Classes of all queries, and attributes and boxes of the matched ones. Returns a scalar."""
     row_M, query_M, region_M = pairs

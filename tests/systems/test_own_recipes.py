@@ -139,3 +139,9 @@ def test_own_modules_of_one_name_are_not_taken_for_each_other(tmp_path: Path) ->
         parts.append(replace(part, settings=part.module.Settings(7)))
     for part, kind in zip(parts, ("models", "objectives"), strict=True):
         assert vars(pickle.loads(pickle.dumps(part)).settings) == {kind: 7}
+
+
+def test_retrieval_needs_an_objective_that_compares_image_and_text() -> None:
+    with pytest.raises(ConfigError, match="objective mlm does not say how well image and text match") as error:
+        recipes.load("uniter", "tiny", {"retrieval": {"objective": "mlm"}})
+    assert "name one that has a `similarity`" in str(error.value)

@@ -216,11 +216,11 @@ def pictures(count: int) -> Tensor:
     return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 
 
-def a_set(queries: int, regions: int, seed: int) -> tuple[detection.Found, Tensor, Tensor, Tensor]:
+def a_set(queries: int, regions: int, seed: int) -> tuple[detection.Detection, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     boxes = torch.rand(1, queries + regions, 4, generator=generator) * 0.4 + 0.2
     logits = torch.randn(1, queries, 5, generator=generator)
-    found = detection.Found(logits, torch.randn(1, queries, 3, generator=generator), boxes[:, :queries])
+    found = detection.Detection(logits, torch.randn(1, queries, 3, generator=generator), boxes[:, :queries])
     classes = torch.randint(0, 4, (1, regions), generator=generator)
     return found, classes, torch.randint(0, 3, (1, regions), generator=generator), boxes[:, queries:]
 
