@@ -25,6 +25,10 @@ class Dataset:
     rejects: dict[str, Folder] = field(default_factory=dict)  # stage -> what it left out
     broken: dict[Path, StoreError] = field(default_factory=dict)
 
+    def rejects_of(self, folder: Folder) -> Folder | None:
+        """What the stage that wrote this table left out; the stage `sample` writes the table `urls`."""
+        return self.rejects.get(folder.path.name) or self.rejects.get(folder.header.stage)
+
     def folders(self) -> list[Folder]:
         return [*self.tables.values(), *self.rejects.values()]
 

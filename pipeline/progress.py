@@ -12,9 +12,9 @@ LINE_EVERY_S = 10.0  # plain lines are for logs; more would drown them
 
 
 class Progress:
-    """Counts done units of a known total on standard error; use it as a context manager."""
+    """Counts done units on standard error, of a known total if there is one; use it as a context manager."""
 
-    def __init__(self, title: str, total: int, unit: str = "rows", plain: bool = False) -> None:
+    def __init__(self, title: str, total: int | None, unit: str = "rows", plain: bool = False) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.done = 0
         self._start = self._last = time.monotonic()
@@ -34,7 +34,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(count)
-        elif now - self._last >= LINE_EVERY_S and self.done < self.total:
+        elif now - self._last >= LINE_EVERY_S and self.done != self.total:
             self._last = now
             self._line(now)
 
@@ -46,17 +46,21 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif error is None and self.total:
-            self._line(time.monotonic())
+        elif error is None and (self.total or self._last > self._start):
+            self._line(time.monotonic(), ended=True)
 
-    def _line(self, now: float) -> None:
+    def _line(self, now: float, ended: bool = False) -> None:
         elapsed = max(now - self._start, 1e-9)
         rate = self.done / elapsed
-        left = (self.total - self.done) / rate if rate else float("inf")
-        tail = f"{left:.0f} s left" if self.done < self.total else f"done in {elapsed:.1f} s"
+        done = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+        tail = f", {self._left(rate)}" if self.total is not None and self.done < self.total else ""
+        tail = f", done in {elapsed:.1f} s" if ended or self.done == self.total else tail
         note = f", {self._note}" if self._note else ""
-        line = f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {tail}{note}"
-        print(line, file=sys.stderr, flush=True)
+        print(f"{self.title}: {done} {self.unit}, {rate:.1f}/s{tail}{note}", file=sys.stderr, flush=True)
+
+    def _left(self, rate: float) -> str:
+        left = ((self.total or 0) - self.done) / rate if rate else float("inf")
+        return f"{left:.0f} s left"
 
 
 class TrainingProgress:

@@ -67,7 +67,7 @@ def _sample(urls: str) -> dict[str, Any]:
         "cmd": "pairloom stage sample --redo",
         **({"deps": local} if local else {}),
         "params": ["sample", {VERSIONS: ["sample"]}],
-        "outs": [{"data/sample": STORED}, {"data/urls": STORED}],
+        "outs": [{"data/sample": STORED}, {"data/urls": STORED}, {"data/quarantine/sample": STORED}],
         "metrics": [{"metrics/sample.json": {"cache": False}}],
     }
 

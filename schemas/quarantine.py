@@ -6,6 +6,8 @@ from pairloom.table import Column, Table
 
 # The fixed vocabulary of reasons: meaning, and whether trying again may help.
 REASONS: dict[str, tuple[str, bool]] = {
+    # sample
+    "bad-row": ("the row of the list cannot be read, or has no URL", False),
     # download
     "scheme-refused": ("the URL is not http or https, or carries credentials", False),
     "address-refused": ("the URL, or a redirect, leads to a private or local address", False),
@@ -63,7 +65,11 @@ QUARANTINE = Table(
     row="one row that a stage left out",
     columns=(
         Column("stage", pa.string(), "the stage that left it out"),
-        Column("key", pa.string(), "the url (sample, download), the image_id in hex (later), or a question's id (qa)"),
+        Column(
+            "key",
+            pa.string(),
+            "FILE:LINE of the list (sample), url (download), image_id in hex (later), or a question's id (qa)",
+        ),
         Column("reason", pa.string(), "a word of schemas.quarantine.REASONS"),
         Column("detail", pa.string(), "what exactly: the status, the error, the other row's key"),
         Column("attempts", pa.int32(), "how often it was tried, ≥ 1; for host-down, how often its host was"),

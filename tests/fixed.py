@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from formats.lists import Part
 from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
@@ -85,7 +86,7 @@ def build(data: Path) -> dict[str, dict[str, str]]:
         captions=[[{"text": text, "lang": "en"} for text in captions(image)] for image in range(IMAGES)],
         extra=[[("kind", "fixed")]] * IMAGES,
     )
-    write_list(listed, ListConfig(rows_per_shard=PER_SHARD), data, redo=False)
+    write_list([Part(listed)], ListConfig(rows_per_shard=PER_SHARD), data, redo=False)
     _write(data, "download", PAIRS, [pair(image) for image in range(IMAGES)], None)
     found = {}
     for name, settings in STAGES.items():

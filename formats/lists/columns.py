@@ -20,6 +20,8 @@ class ListColumns:
     columns: tuple[str, ...] = ()  # names of the columns of csv and tsv files that have no header line
     quotes: bool = True  # false: a quotation mark in csv or tsv is a letter like any other, as in Conceptual Captions
 
+    drop: tuple[str, ...] = ()  # columns that are not carried along in `extra`, such as pictures as bytes
+
     def __post_init__(self) -> None:
         columns = [self.url_column, self.caption_column, *self.optional_columns().values()]
         doubled = sorted({name for name in columns if name and columns.count(name) > 1})

@@ -26,6 +26,8 @@ PACKED: dict[str, Callable[[BinaryIO], Any]] = {
     "xz": lzma.open,
     "zst": lambda raw: pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"),
 }
+# The first bytes of a packed file, by which one without that ending is recognised.
+MAGIC = {"gz": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00", "zst": b"\x28\xb5\x2f\xfd"}
 # What the libraries raise for a file that is missing, damaged, or not what its name says.
 UNREADABLE = (
     OSError,
@@ -88,6 +90,19 @@ def opened(file: str) -> Iterator[BinaryIO]:
             return
         with PACKED[packing](raw) as stream:
             yield cast(BinaryIO, stream)
+
+
+def encoding_of(file: str) -> str:
+    """UTF-8, or UTF-16 where the file begins with its byte order mark. Raises InputError if the file is packed."""
+    try:
+        with opened(file) as stream:
+            start = stream.read(6)
+    except UNREADABLE as error:
+        raise unreadable(file, error, file) from error
+    packing = next((name for name, magic in MAGIC.items() if start.startswith(magic)), None)
+    if packing:
+        raise InputError(f"the file is packed as {packing}", file, f"give its name the ending .{packing}")
+    return "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
 def sha256(name: str) -> str:

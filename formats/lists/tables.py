@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from formats.lists import records
+from formats.lists import records, separated
 from formats.lists.files import UNREADABLE, format_of, opened, unreadable
 
 BLOCK = 1 << 24  # bytes that one thread parses at a time
@@ -39,7 +39,7 @@ def read(file: str, kinds: Kinds) -> pa.Table:
 def _separated(file: str, kinds: Kinds) -> pa.Table:
     delimiter = "\t" if format_of(file) == "tsv" else ","
     with opened(file) as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:
-        header = records.unique(next(csv.reader(stream, delimiter=delimiter, strict=True), []))
+        header = separated.unique(next(csv.reader(stream, delimiter=delimiter, strict=True), []))
     there = {name: kind or pa.string() for name, kind in kinds.items() if name in header}
     if not there:  # Arrow would read all columns
         return pa.table({})

@@ -7,15 +7,15 @@ at commas, fails on a line break within a quoted caption, prints to standard out
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from formats.lists import records
+from formats.lists.bad import Bad
 from formats.lists.columns import ListColumns
 from formats.lists.files import files, format_of
 from pairloom.errors import InputError
@@ -36,19 +36,63 @@ class Pair:
     extra: dict[str, str]
 
 
-def read(path: Path | str, columns: ListColumns, rows: int) -> Iterator[pa.Table]:
-    """The list, or all lists of a folder by name, as tables of so many rows, the last one shorter.
+@dataclass(frozen=True)
+class BadRow:
+    """A row of the list that is left out."""
 
-    Raises InputError, with file, row, value and cure, if a file cannot be read, a column is missing, a URL is empty,
-    or there is no row at all.
+    after: int  # good rows of the list before it
+    file: str  # the file's name, without its folder
+    number: int  # of its line, or of the row in json and parquet; counted from 1
+    said: str  # what is wrong with it
+    text: str  # as it stands there
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a list that follow each other, as table `urls`, and the bad rows among and right after them."""
+
+    rows: pa.Table
+    bad: tuple[BadRow, ...] = ()
+
+
+@dataclass
+class _Batch:
+    pairs: list[Pair] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+
+    def part(self) -> Part:
+        return Part(_table(self.pairs), tuple(self.bad))
+
+
+def read(path: Path | str, columns: ListColumns, rows: int) -> Iterator[Part]:
+    """The list, or all lists of a folder by name, in parts of so many good rows, the last one shorter.
+
+    A row without a URL, of another number of fields, or that is not UTF-8 is a bad row. Raises InputError, with file,
+    row, value and cure, if a file cannot be read, a column is missing, more rows are bad than good, or there is none.
     """
-    pairs = chain.from_iterable(_pairs(file, columns) for file in files(str(path)))
-    empty = True
-    while batch := list(islice(pairs, rows)):
-        empty = False
-        yield _table(batch)
-    if empty:
+    batch, good, bad = _Batch(), 0, 0
+    first: InputError | None = None
+    for file, number, row in _rows(files(str(path)), columns):
+        if isinstance(row, Bad):
+            first, bad = first or row.error(file, number), bad + 1
+            batch.bad.append(BadRow(good, PurePosixPath(file).name, number, row.said, row.shown))
+            continue
+        if len(batch.pairs) == rows:
+            _refuse_if_most_are_bad(first, bad, good)
+            yield batch.part()
+            batch = _Batch()
+        batch.pairs.append(row)
+        good += 1
+    _refuse_if_most_are_bad(first, bad, good)
+    if not good:
         raise InputError("the list has no rows", str(path), "name a list with at least one URL (sample.urls)")
+    yield batch.part()
+
+
+def _refuse_if_most_are_bad(first: InputError | None, bad: int, good: int) -> None:
+    if first is not None and bad > good:
+        said, where, fix = first.args
+        raise InputError(f"{said} ({bad} of the first {bad + good} rows are bad; this is the first)", where, fix)
 
 
 def _table(pairs: list[Pair]) -> pa.Table:
@@ -62,50 +106,75 @@ def _table(pairs: list[Pair]) -> pa.Table:
     )
 
 
-def _pairs(file: str, config: ListColumns) -> Iterator[Pair]:
-    only_urls = format_of(file) == "txt"  # each line is a URL, whatever the columns are called
-    needed = [] if only_urls else config.must_exist()
-    rows = records.read(file, config.columns, config.quotes)
-    filled = (row for row in rows if row["line"].strip()) if only_urls else rows
-    for number, record in enumerate(filled, 1):
-        where = f"{file}, row {number}"
-        for column in needed:
-            if column not in record:
-                raise InputError(
-                    f"there is no column {column!r}; there are: {', '.join(map(repr, record)) or 'none'}",
-                    where=where,
-                    fix="name the list's columns in params.yaml: sample.url_column, sample.caption_column, …",
-                )
-        yield _pair(record, "line" if only_urls else config.url_column, config, where)
+def _rows(listed: Iterable[str], config: ListColumns) -> Iterator[tuple[str, int, Pair | Bad]]:
+    """(file, number, row) of each row of these files."""
+    for file in listed:
+        only_urls = format_of(file) == "txt"  # each line is a URL, whatever the columns are called
+        url_column = "line" if only_urls else config.url_column
+        needed = [] if only_urls else config.must_exist()
+        _refuse_bytes(file, config)
+        for numbered in records.numbered_rows(file, config.columns, config.quotes):
+            row = numbered.row
+            if only_urls and not isinstance(row, Bad) and not row["line"].strip():
+                continue
+            yield file, numbered.number, row if isinstance(row, Bad) else _pair(row, url_column, needed, config)
 
 
-def _pair(record: records.Record, url_column: str, config: ListColumns, where: str) -> Pair:
+def _refuse_bytes(file: str, config: ListColumns) -> None:
+    """Raise InputError if a column that would be carried along holds bytes, such as pictures."""
+    read_here = {config.url_column, config.caption_column, *config.optional_columns().values(), *config.drop}
+    carried = [name for name in records.columns_of_bytes(file) if name not in read_here]
+    if carried:
+        raise InputError(
+            f"column {carried[0]!r} holds bytes, which the table urls cannot carry along",
+            file,
+            f"leave it out: sample.drop: [{', '.join(carried)}] in params.yaml",
+        )
+
+
+class _BadRowError(Exception):
+    """Says what is wrong with a row, and the cure."""
+
+
+def _pair(record: records.Record, url_column: str, needed: list[str], config: ListColumns) -> Pair | Bad:
+    try:
+        return _checked_pair(record, url_column, needed, config)
+    except _BadRowError as error:
+        return Bad(records.as_json(record), *error.args)
+
+
+def _checked_pair(record: records.Record, url_column: str, needed: list[str], config: ListColumns) -> Pair:
+    for column in needed:
+        if column not in record:
+            raise _BadRowError(
+                f"there is no column {column!r}; there are: {', '.join(map(repr, record)) or 'none'}",
+                "name the list's columns in params.yaml: sample.url_column, sample.caption_column, …",
+            )
     optional = config.optional_columns()
     url = (text(record[url_column]) or "").strip()
     if not url:
-        raise InputError(
-            f"column {url_column!r} is {record[url_column]!r}", where, "give the row a URL, or take it out of the list"
+        raise _BadRowError(
+            f"column {url_column!r} is {record[url_column]!r}", "give the row a URL, or take it out of the list"
         )
-    known = {url_column, config.caption_column, *optional.values()}
+    known = {url_column, config.caption_column, *optional.values(), *config.drop}
     return Pair(
         url=url,
-        captions=_captions(record, config, where),
+        captions=_captions(record, config),
         licence=text(record.get(optional["licence"])),
         source=text(record.get(optional["source"])),
-        checksum=_checksum(record.get(optional["checksum"]), where),
+        checksum=_checksum(record.get(optional["checksum"])),
         extra={key: value for key in record if key not in known and (value := text(record[key])) is not None},
     )
 
 
-def _captions(record: records.Record, config: ListColumns, where: str) -> list[dict[str, str | None]]:
+def _captions(record: records.Record, config: ListColumns) -> list[dict[str, str | None]]:
     """The row's captions with their languages; an empty one is no caption."""
     listed = _items(record.get(config.caption_column) if config.caption_column else None)
     spoken = _items(record.get(config.lang_column))
     langs = spoken * len(listed) if len(spoken) == 1 else spoken or [None] * len(listed)
     if len(langs) != len(listed):
-        raise InputError(
+        raise _BadRowError(
             f"{len(listed)} captions have {len(langs)} languages",
-            where,
             f"give column {config.lang_column!r} one language for all captions of the row, or one for each",
         )
     captions = []
@@ -126,7 +195,7 @@ def _items(value: Any) -> list[Any]:
     return [] if text(value) is None else [value]
 
 
-def _checksum(value: Any, where: str) -> str | None:
+def _checksum(value: Any) -> str | None:
     digits = text(value)
     if digits is None:
         return None
@@ -134,17 +203,27 @@ def _checksum(value: Any, where: str) -> str | None:
     kind = kind or DIGITS.get(len(plain), "")
     if re.fullmatch(r"[0-9a-f]+", plain) and DIGITS.get(len(plain)) == kind:
         return f"{kind}:{plain}"
-    raise InputError(
+    raise _BadRowError(
         f"the checksum {digits!r} is neither MD5 nor SHA-256",
-        where,
         "write md5: and 32 or sha256: and 64 hexadecimal digits, or leave it empty",
     )
 
 
 def text(value: Any) -> str | None:
-    """A value as text: JSON where it is not text yet; None if it is missing or empty, which csv cannot tell apart."""
-    if value is None or value == "":
+    """A value as text: JSON where it is neither text nor bytes of UTF-8.
+
+    None if it is missing, not a number, or empty, which csv cannot tell apart.
+    """
+    if value is None or value in ("", b"") or value != value:
         return None
-    plain = value if isinstance(value, str) else records.as_json(value)
+    plain = _decoded(value) if isinstance(value, bytes) else value
+    plain = plain if isinstance(plain, str) else records.as_json(plain)
     # JSON may carry half a surrogate pair, which no UTF-8 can hold.
     return plain if plain.isascii() else plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _BadRowError(f"bytes that should be text are not UTF-8: {error}", "store the column as text") from error

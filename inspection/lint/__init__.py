@@ -41,7 +41,7 @@ def lint(path: Path | str, flow: Flow) -> list[Problem]:
 def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None:
     """What only the tables together can show."""
     for stage, folder in found.tables.items():
-        rejects, source = found.rejects.get(stage), found.tables.get(found.flow.main_input(stage) or "")
+        rejects, source = found.rejects_of(folder), found.tables.get(found.flow.main_input(stage) or "")
         check_counts(folder, rejects, findings)
         if source is not None and found.flow.recut(stage):
             check_all_images(found, Step(source, folder, rejects, sound), findings)

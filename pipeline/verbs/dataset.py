@@ -123,9 +123,9 @@ def _sample(params: dict[str, Any], data: Path, options: Options) -> Done:
 
     config = build(sample.Config, params.get("sample", {}), "params.yaml, section sample")
     start = time.monotonic()
-    rows = sample.rows(config, data / "sample")
     other = other_dataset(options.run.reuse, data)
-    return replace(write_list(rows, config, data, options.redo, other), seconds=time.monotonic() - start)
+    done = write_list(sample.parts(config, data / "sample"), config, data, options.redo, other, options.plain)
+    return replace(done, seconds=time.monotonic() - start)
 
 
 def _stage(name: str, params: dict[str, Any], data: Path, options: Options) -> Done:

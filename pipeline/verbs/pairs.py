@@ -117,7 +117,8 @@ def download(arguments: argparse.Namespace) -> Outcome:
     if config.contact is None:
         print("no --contact: owners of servers do not know whom to write to", file=sys.stderr)
     settings = build(sample.Config, listed, "section sample")
-    write_list(sample.rows(settings, arguments.out / ".sample"), settings, arguments.out, options.redo)
+    parts = sample.parts(settings, arguments.out / ".sample")
+    write_list(parts, settings, arguments.out, options.redo, plain=options.plain)
     return _outcome(run_stage("download", config, arguments.out, options, _downloaded(arguments.out)), arguments.out)
 
 

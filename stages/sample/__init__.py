@@ -1,19 +1,18 @@
 """Stage `sample`: the list of pairs to fetch, the user's own or that of the project's photographs and composed scenes.
 
-`rows` gives the whole list as table `urls`; the pipeline cuts it into shards.
+`parts` gives the list as table `urls`, a few rows at a time; the pipeline writes them as shards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 from demo.folder import DESCRIPTION, clear
-from formats.lists import read
+from formats.lists import Part, read
 from stages.sample.settings import Config
 
-__all__ = ["VERSION", "Config", "description", "is_demo", "read", "rows"]
+__all__ = ["VERSION", "Config", "description", "is_demo", "parts", "read"]
 
 VERSION = 1  # raise it when the same list gives another table
 DEMO = "demo"  # names the demo that ships, wherever pairloom is installed; ./demo is a folder of lists
@@ -30,15 +29,15 @@ def description(urls: str) -> Path:
     return DESCRIPTION if urls == DEMO else Path(urls)
 
 
-def rows(config: Config, folder: Path) -> pa.Table:
-    """The list that config.urls names, as table `urls` in list order; a demo's pictures are drawn into `folder`.
+def parts(config: Config, folder: Path) -> Iterator[Part]:
+    """The list that config.urls names, in list order; a demo's pictures are drawn into `folder`.
 
     For a list of the user's, `folder` is left with nothing to serve. Raises InputError, see `read`.
     """
     if is_demo(config.urls):
         from demo.draw import draw  # needs the extra `demo`
 
-        return draw(description(config.urls), folder)
-    table = pa.concat_tables(read(config.urls, config, config.rows_per_shard))
+        yield Part(draw(description(config.urls), folder))
+        return
     clear(folder)
-    return table
+    yield from read(config.urls, config, config.rows_per_shard)

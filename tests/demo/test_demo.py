@@ -32,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def table(folder: Path) -> pa.Table:
-    return sample.rows(Config(), folder)
+    (part,) = sample.parts(Config(), folder)
+    return part.rows
 
 
 def small(path: Path, **changes: object) -> Path:
@@ -187,8 +188,8 @@ def test_only_the_things_that_are_named_are_drawn_captioned_and_asked_for(tmp_pa
 def test_a_users_list_leaves_nothing_of_the_demo_to_serve(tmp_path: Path) -> None:
     draw(small(tmp_path / "demo.yaml"), tmp_path / "data")
     (tmp_path / "my.csv").write_text("url,caption\nhttp://host/1.jpg,a dog\n", encoding="utf-8")
-    table = sample.rows(Config(urls=str(tmp_path / "my.csv")), tmp_path / "data")
-    assert table["url"].to_pylist() == ["http://host/1.jpg"]
+    (part,) = sample.parts(Config(urls=str(tmp_path / "my.csv")), tmp_path / "data")
+    assert part.rows["url"].to_pylist() == ["http://host/1.jpg"]
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["server.json"]
     assert json.loads((tmp_path / "data" / "server.json").read_text(encoding="utf-8")) == {}
 

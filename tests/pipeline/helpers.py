@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
+from formats.lists import Part
 from pipeline.listing import write_list
 from schemas.urls import URLS
 
@@ -20,12 +19,13 @@ class ListConfig:
     rows_per_shard: int = 4
 
 
-def listed(texts: list[str]) -> pa.Table:
-    return URLS.table(
+def listed(texts: list[str]) -> list[Part]:
+    table = URLS.table(
         url=[f"http://host/{row}" for row in range(len(texts))],
         captions=[[{"text": text, "lang": "en"}] for text in texts],
         extra=[{} for _ in texts],
     )
+    return [Part(table)]
 
 
 def write_texts(texts: list[str], data: Path, redo: bool = False) -> None:

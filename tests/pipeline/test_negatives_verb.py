@@ -89,9 +89,9 @@ def test_whole_numbers_stay_whole_numbers(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("c.csv", b"id,caption\na,b\n", "there is no column 'image_id'"),
-        ("c.csv", b"image_id,caption\na,b,c\n", "cannot be read as csv"),
+        ("c.csv", b"image_id,caption\na,b,c\n", "it has 3 fields, the header 2"),
         ("c.jsonl", b'{"image_id": "a"}\n', "there is no column|caption is missing"),
-        ("c.jsonl", b"{", "cannot be read as jsonl"),
+        ("c.jsonl", b"{", "cannot be read as json"),
         ("c.txt", b"good\n\xff\n", "not UTF-8"),
         ("c.doc", b"", "not a format of lists"),
         ("c.parquet", b"nothing", "cannot be read as parquet"),

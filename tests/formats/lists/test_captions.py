@@ -146,11 +146,11 @@ def test_the_digest_of_a_file_is_that_of_its_bytes_and_a_folders_changes_with_an
     [
         ("c.csv", b"id,caption\na,b\n", ["no column 'image_id'", "id, caption", "--image-column"]),
         ("c.csv", b"", ["no column 'image_id'", "none"]),
-        ("c.csv", b"image_id,caption\na,b\na,b,c\n", ["line 3 has 3 fields, the header 2", "after row 1"]),
+        ("c.csv", b"image_id,caption\na,b\na,b,c\n", ["it has 3 fields, the header 2", "line 3"]),
         ("c.csv", b"image_id,image_id\na,b\n", ["two columns are called 'image_id'"]),
         ("c.csv", b"image_id,caption\na,caf\xe9\n", ["not UTF-8", "save the list as UTF-8"]),
         ("c.jsonl", b'{"image_id": "a", "caption": "b"}\n{"image_id": "a"}\n', ["caption is missing", "row 2"]),
-        ("c.jsonl", b'{"image_id": "a", "caption": "b"}\n{', ["cannot be read as jsonl", "after row 1"]),
+        ("c.jsonl", b'{"image_id": "a", "caption": "b"}\n{', ["cannot be read as json", "line 2"]),
         ("c.json", b'{"image_id": "a"}', ["not a list of objects"]),
         ("c.json", b'[{"image_id": "a", "caption": 3}]', ["cannot be read as json"]),
         ("c.txt", b"good\n\xff\n", ["not UTF-8", "row 2"]),

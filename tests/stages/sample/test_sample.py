@@ -9,7 +9,7 @@ import pytest
 
 from demo.draw import load
 from pairloom.errors import ConfigError, InputError
-from stages.sample import Config, description, is_demo, rows
+from stages.sample import Config, description, is_demo, parts
 
 
 @pytest.mark.parametrize("settings", [{"rows_per_shard": 0}, {"url_column": "caption"}, {"lang_column": "source"}])
@@ -33,4 +33,5 @@ def test_a_folder_called_demo_is_a_folder_of_lists_when_written_as_a_path(
     monkeypatch.chdir(tmp_path)
     Path("demo").mkdir()
     Path("demo/a.csv").write_text("url,caption\nhttp://h/1,a dog\n", encoding="utf-8")
-    assert rows(Config(urls="./demo"), tmp_path / "drawn")["url"].to_pylist() == ["http://h/1"]
+    (part,) = parts(Config(urls="./demo"), tmp_path / "drawn")
+    assert part.rows["url"].to_pylist() == ["http://h/1"]
