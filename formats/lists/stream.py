@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ class ListStream:
         self._parts = iter(parts)
         self._rows = URLS.empty()
         self._bad: list[BadRow] = []
-        self._taken = 0  # rows
+        self.taken = 0  # rows so far
 
     def more(self) -> bool:
         """Whether there is a row left."""
@@ -36,16 +36,21 @@ class ListStream:
                 break
             self._add(part)
         taken, self._rows = self._rows.slice(0, rows), self._rows.slice(rows)
-        self._taken += taken.num_rows
-        bad = tuple(row for row in self._bad if row.after <= self._taken)
+        self.taken += taken.num_rows
+        bad = tuple(row for row in self._bad if row.after <= self.taken)
         self._bad = self._bad[len(bad) :]
         return Part(taken.combine_chunks(), bad)
+
+    def rest(self) -> Iterator[Part]:
+        """All that is left, in the parts that it came in."""
+        while self.more():
+            yield self.take(self._rows.num_rows)
 
     def put_back(self, part: Part) -> None:
         """Undo the last `take`."""
         self._rows = pa.concat_tables([part.rows, self._rows])
         self._bad = [*part.bad, *self._bad]
-        self._taken -= part.rows.num_rows
+        self.taken -= part.rows.num_rows
 
     def _add(self, part: Part) -> None:
         self._rows = pa.concat_tables([self._rows, part.rows])

@@ -17,6 +17,8 @@ class Config(ListColumns):
     urls: str = "demo"
     rows_per_shard: Positive = 1000  # rows of the list that make a shard of every table before `shards`
 
+    unite: bool = True  # rows of one URL become one row with the captions of all, so that a picture is fetched once
+
     def __post_init__(self) -> None:
         check_ranges(self)
         super().__post_init__()

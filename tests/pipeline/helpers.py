@@ -17,6 +17,7 @@ class ListConfig:
 
     urls: str = "list.csv"
     rows_per_shard: int = 4
+    unite: bool = True
 
 
 def listed(texts: list[str]) -> list[Part]:
