@@ -58,7 +58,8 @@ def repeated(
 def floors(shards: Sequence[npt.NDArray[np.float32]], top_share: float) -> list[float]:
     """For each shard the score that at least `top_share` of all rows up to its end reach (NaN: no score, never in it).
 
-    Exact to the upper 16 bits of a float32 (three digits), so that a billion scores need 65,536 counters.
+    Exact to the upper 16 bits of a float32: scores between 0.25 and 0.5 are told apart in steps of 0.002, those between
+    64 and 128 in steps of 0.5, and all scores of the step that the share ends in pass. So 65,536 counters are enough.
     """
     counted = np.zeros(BINS, np.int64)
     found = []
