@@ -36,7 +36,7 @@ __all__ = [
 
 INPUTS = ("download",)
 OUTPUT = PAIRS
-VERSION = 3
+VERSION = 4
 SCOPE: Scope = "before"
 DISTINCT = True  # equal pictures are merged
 

@@ -11,6 +11,7 @@ import yaml
 
 from pairloom.errors import ConfigError
 from pairloom.typed import Positive, Range, Share, check_ranges
+from stages.curate.languages import CODE
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -33,6 +34,8 @@ class Config:
     min_letters: Share = 0.0  # share of letters among what is no space
     allow_markup: bool = True  # false: no URLs, e-mail addresses, file names, tags or braces
     languages: tuple[str, ...] = ()  # codes such as en; as the list says, else found by py3langid; none: any
+    # natural logarithm of how many times as probable another language must be for a caption to go
+    language_margin: Annotated[float, Range(0)] = 8.0
     blocked_words: str | None = None  # a text file, a word or phrase a line; a caption that has one goes
     max_repeats: Positive | None = None  # images of the list so far that may have the same caption
     max_repeat_share: Annotated[float, Range(above=0, most=1)] | None = None  # the same as a share of all images so far
@@ -53,6 +56,10 @@ class Config:
             if least > most:
                 given = f"curate.min_{noun} is {least} and curate.max_{noun} {most}"
                 raise ConfigError(given, "params.yaml", f"set min_{noun} to at most max_{noun}")
+        if wrong := [code for code in self.languages if not CODE.fullmatch(code)]:
+            raise ConfigError(
+                f"curate.languages has {wrong[0]!r}", "params.yaml", "write codes of two or three small letters, as en"
+            )
         if bool(self.score_column) != (self.min_score is not None or self.top_share is not None):
             raise ConfigError(
                 f"curate.score_column is {self.score_column!r}", "params.yaml", "set it with min_score or top_share"

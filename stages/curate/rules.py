@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.curate.config import Config
+from stages.curate.languages import other_language
 from stages.curate.repeats import text_hash
 from stages.curate.text import clean, count_words
 
@@ -171,8 +172,12 @@ def blocked(text: str, lang: str | None, config: Config) -> str | None:
 def language(text: str, lang: str | None, config: Config) -> str | None:
     if not config.languages:
         return None
-    found = lang.partition("-")[0].lower() if lang else detected(text)
-    return None if found in config.languages else f"language {found}, not {', '.join(config.languages)}"
+    if lang:
+        given = lang.partition("-")[0].lower()
+        found = None if given in config.languages else given
+    else:
+        found = other_language(text, config.languages, config.language_margin)
+    return f"language {found}, not {', '.join(config.languages)}" if found else None
 
 
 CAPTION_RULES: tuple[tuple[str, Callable[[str, str | None, Config], str | None]], ...] = (
@@ -191,10 +196,3 @@ def blocked_pattern(file: str) -> re.Pattern[str]:
     lines = Path(file).read_text(encoding="utf-8").casefold().splitlines()
     listed = [r"\s+".join(map(re.escape, line.split())) for line in lines if line.strip() and not line.startswith("#")]
     return re.compile(rf"(?<!\w)(?:{'|'.join(listed)})(?!\w)" if listed else r"(?!)")
-
-
-def detected(text: str) -> str:
-    """The language of a text by py3langid, whose model of 97 languages comes in its package."""
-    from py3langid.langid import classify  # here: the model takes a second to load
-
-    return str(classify(text)[0])
