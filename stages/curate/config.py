@@ -29,7 +29,7 @@ class Config:
     # Each caption, once it is cleaned; an image goes when none is left
     min_chars: Positive = 1  # characters; "猫" is one
     max_chars: int = 1000  # characters
-    min_words: Annotated[int, Range(0)] = 1  # runs of letters and digits; each character in Chinese, Japanese and Thai
+    min_words: Annotated[int, Range(0)] = 1  # by Unicode's rules; each character of Chinese and Thai is one
     max_words: int = 256  # counted as for min_words
     min_letters: Share = 0.0  # share of letters among what is no space
     allow_markup: bool = True  # false: no URLs, e-mail addresses, file names, tags or braces

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import regex
 
 from stages.curate.config import Config
 from stages.curate.languages import other_language
@@ -151,8 +154,12 @@ def letters(text: str, lang: str | None, config: Config) -> str | None:
     if not config.min_letters:
         return None
     seen = [character for character in text if not character.isspace()]
-    share = sum(map(str.isalpha, seen)) / len(seen)
+    share = sum(map(_is_letter, seen)) / len(seen)
     return f"{share:.0%} letters, below {config.min_letters:.0%}" if share < config.min_letters else None
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalpha() or unicodedata.category(character).startswith("M")  # a vowel sign, an accent
 
 
 def markup(text: str, lang: str | None, config: Config) -> str | None:
@@ -165,7 +172,7 @@ def markup(text: str, lang: str | None, config: Config) -> str | None:
 def blocked(text: str, lang: str | None, config: Config) -> str | None:
     if config.blocked_words is None:
         return None
-    found = blocked_pattern(config.blocked_words).search(text.casefold())
+    found = blocked_pattern(config.blocked_words).search(_folded(text))
     return "it has a blocked word" if found else None
 
 
@@ -191,8 +198,12 @@ CAPTION_RULES: tuple[tuple[str, Callable[[str, str | None, Config], str | None]]
 
 
 @functools.lru_cache(maxsize=4)
-def blocked_pattern(file: str) -> re.Pattern[str]:
+def blocked_pattern(file: str) -> regex.Pattern[str]:
     """Matches case-folded text that has one of the file's words or phrases as a whole."""
-    lines = Path(file).read_text(encoding="utf-8").casefold().splitlines()
+    lines = _folded(Path(file).read_text(encoding="utf-8")).splitlines()
     listed = [r"\s+".join(map(re.escape, line.split())) for line in lines if line.strip() and not line.startswith("#")]
-    return re.compile(rf"(?<!\w)(?:{'|'.join(listed)})(?!\w)" if listed else r"(?!)")
+    return regex.compile(rf"(?<![\w\p{{M}}])(?:{'|'.join(listed)})(?![\w\p{{M}}])" if listed else r"(?!)")
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text.casefold())

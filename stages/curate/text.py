@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 import ftfy
+import regex
 
 # Undo mojibake, lone surrogates, terminal escapes and ligatures like "ﬁ". Curly quotes and the wide forms of Chinese
 # and Japanese punctuation are right as they are.
@@ -37,10 +38,8 @@ UNSEEN = re.compile(
 # do nothing that can be seen.
 JOINER = re.compile("(?<![^\x00-\u024f\\s])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u024f\\s])")
 PLAIN = re.compile("[\t\n\r !-%'-;=?-~]*")  # ASCII without &, < and controls: nothing can be wrong but the spaces
-WORD = re.compile(
-    "[\u0e00-\u0e7f\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-    "|[^\\W\u0e00-\u0e7f\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
-)
+# A word by Unicode's rules (UAX 29, word boundaries) that has a letter or a digit.
+WORD = regex.compile(r"\b_*+[\p{L}\p{N}].*?\b", regex.VERSION1 | regex.WORD | regex.DOTALL)
 
 
 def clean(text: str) -> str:
@@ -68,5 +67,8 @@ def _once(text: str) -> str:
 
 
 def count_words(text: str) -> int:
-    """Runs of letters and digits; in scripts without spaces (Chinese, Japanese, Thai) every character is one."""
+    """Words by Unicode's rules (UAX 29): "it's" and "3.14" are one, and no combining mark splits any.
+
+    In scripts without spaces every character is one (Chinese, Hiragana, Thai with its marks), but a run of Katakana is.
+    """
     return len(WORD.findall(text))

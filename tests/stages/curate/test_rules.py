@@ -45,6 +45,7 @@ def test_every_rule_has_a_reason_of_the_vocabulary() -> None:
         ("a cat", {"min_chars": 6}, "caption-length"),
         ("12 34 cat", {"min_letters": 0.5}, "caption-letters"),
         ("12 34 cats", {"min_letters": 0.5}, None),
+        ("हिन्दी में", {"min_letters": 1.0}, None),  # vowel signs belong to their letters
         ("see http://a.example/x", {"allow_markup": False}, "caption-markup"),
         ("IMG_0012.JPG", {"allow_markup": False}, "caption-markup"),
         ("mail me@host.example", {"allow_markup": False}, "caption-markup"),
@@ -69,6 +70,14 @@ def test_blocked_words_are_whole_words_in_any_case(tmp_path: Path) -> None:
     blocked: dict[str, Any] = {"blocked_words": str(listed)}
     assert reason("A CAT!", **blocked) == reason("a bad dog", **blocked) == "caption-blocked"
     assert reason("a category", **blocked) is reason("a dog", **blocked) is None
+
+
+def test_a_blocked_word_is_whole_with_its_marks(tmp_path: Path) -> None:
+    listed = tmp_path / "words.txt"
+    listed.write_text("बस\ncafe\u0301\n", encoding="utf-8")
+    blocked: dict[str, Any] = {"blocked_words": str(listed)}
+    assert reason("लाल बस", **blocked) == reason("a Caf\u00e9", **blocked) == "caption-blocked"
+    assert reason("लाल बसें", **blocked) is None
 
 
 @pytest.mark.parametrize(

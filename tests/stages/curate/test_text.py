@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 from hypothesis import example, given
-from hypothesis.strategies import lists, sampled_from, text
+from hypothesis.strategies import characters, lists, sampled_from, text, tuples
 
 from stages.curate.text import clean, count_words
 
@@ -72,8 +72,20 @@ def test_cleaning_is_done_once_and_for_all(raw: str) -> None:
 
 @pytest.mark.parametrize(
     ("caption", "words"),
-    [("", 0), ("...", 0), ("a cat", 2), ("it's 5 o'clock", 5), ("一只猫。", 3), ("ねこ cat", 3), ("แมว", 3),
-     ("большая кошка", 2), ("고양이 한 마리", 3)],
+    [("", 0), ("...", 0), ("a cat", 2), ("it's 5 o'clock", 3), ("l'été, 3.14", 2), ("well-known AT&T", 4), ("___", 0),
+     ("_a_ b_c", 2), ("一只猫。", 3), ("ねこ cat", 3), ("ビーチの夕日", 4), ("แมว", 3), ("น้ำ", 2), ("большая кошка", 2),
+     ("고양이 한 마리", 3), ("सड़क पर लाल बस चल रही है", 7), ("حَافِلَةٌ حَمْرَاءُ فِي الشَّارِعِ", 4), ("தமிழ் மொழி", 2),
+     ("می\u200cخواهم", 1), ("cafe\u0301", 1), ("👩\u200d🚀 🇩🇪 ❤️", 0)],
 )  # fmt: skip
 def test_words_are_counted_in_every_script(caption: str, words: int) -> None:
     assert count_words(caption) == words
+
+
+LETTERS = characters(categories=("Ll", "Lu"))
+MARKS = characters(categories=("Mn", "Mc"), exclude_characters="\u200c\u200d")
+
+
+@given(lists(tuples(LETTERS, lists(MARKS, max_size=3).map("".join)).map("".join), max_size=8))
+def test_no_mark_splits_a_word(letters: list[str]) -> None:
+    assert count_words("".join(letters)) == (1 if letters else 0)
+    assert count_words(" ".join(letters)) == len(letters)
