@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import html.entities
 import re
 import unicodedata
 
@@ -58,12 +58,18 @@ def clean(text: str) -> str:
 
 
 def _once(text: str) -> str:
-    text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    text = ENTITY.sub(_unescaped, text)
     text = HIDDEN.sub(" ", text)
     text = BLOCK_TAG.sub(" ", INLINE_TAG.sub("", text))
     text = ftfy.fix_text(text, REPAIR)
     text = JOINER.sub("", UNSEEN.sub("", text))
     return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def _unescaped(entity: re.Match[str]) -> str:
+    """What an entity stands for; one that HTML does not know stays (html.unescape makes &notanentity; begin with ¬)."""
+    written = entity[0]
+    return html.unescape(written) if written[1] == "#" else html.entities.html5.get(written[1:], written)
 
 
 def count_words(text: str) -> int:

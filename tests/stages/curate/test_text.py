@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import string
 import unicodedata
+from html.entities import html5
 
 import pytest
 from hypothesis import example, given
@@ -25,6 +27,8 @@ CASES = {
     "&amp;amp;lt;b&amp;amp;gt;bold": "bold",
     "&#x63;at &#100;og &copy; 5 &euro;": "cat dog © 5 €",
     "AT&T, R&D, a=1&copy=2": "AT&T, R&D, a=1&copy=2",
+    "&notanentity; &copyright; &amp;ampere; &Amp;": "&notanentity; &copyright; &ampere; &Amp;",
+    "&AMP; &#x1F600; &#128; &CounterClockwiseContourIntegral;": "& 😀 € ∳",
     "cafe\u0301": "caf\u00e9",
     "schÃ¶n": "schön",
     "Ð¿Ñ\x80Ð¸Ð²ÐµÑ\x82": "привет",
@@ -50,6 +54,13 @@ CASES = {
 @pytest.mark.parametrize("given_text", CASES)
 def test_a_caption_becomes_what_a_reader_would_see(given_text: str) -> None:
     assert clean(given_text) == CASES[given_text]
+
+
+@given(text(alphabet=string.ascii_letters, min_size=2, max_size=12).filter(lambda name: name + ";" not in html5))
+@example("notanentity")
+@example("ampere")
+def test_an_entity_that_html_does_not_know_stays(name: str) -> None:
+    assert clean(f"a &{name}; b") == f"a &{name}; b"
 
 
 PIECES = sampled_from(
