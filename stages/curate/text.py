@@ -29,9 +29,10 @@ BLOCK = (
 INLINE_TAG = re.compile(rf"</?(?:{INLINE})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 BLOCK_TAG = re.compile(rf"</?(?:{BLOCK})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 # Controls (but white space), soft hyphen, zero-width space, word joiner and other invisible operators, byte-order mark,
-# direction marks, tag characters, private use, surrogates and non-characters.
+# direction marks, tag characters, private use, surrogates and non-characters. Tags after a black flag, as in those of
+# England and Texas, are group 1 and stay: the code of a region, and the tag that ends it (UTS 51, ED-14a).
 UNSEEN = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\ue000-\uf8ff\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
 # The joiners shape letters in Persian and Indic scripts and make up emoji; next to Latin text, a space or an end they
@@ -62,7 +63,7 @@ def _once(text: str) -> str:
     text = HIDDEN.sub(" ", text)
     text = BLOCK_TAG.sub(" ", INLINE_TAG.sub("", text))
     text = ftfy.fix_text(text, REPAIR)
-    text = JOINER.sub("", UNSEEN.sub("", text))
+    text = JOINER.sub("", UNSEEN.sub(r"\1", text))
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 

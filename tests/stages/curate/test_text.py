@@ -6,12 +6,14 @@ import string
 import unicodedata
 from html.entities import html5
 
+import emoji
 import pytest
 from hypothesis import example, given
 from hypothesis.strategies import characters, lists, sampled_from, text, tuples
 
 from stages.curate.text import clean, count_words
 
+ENGLAND = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
 CASES = {
     "  two   words\n": "two words",
     "tab\tand\u00a0no-break\u3000wide\u2028line": "tab and no-break wide line",
@@ -39,6 +41,9 @@ CASES = {
     "bell\x07 null\x00 esc\x1b[31mred\x1b[0m": "bell null escred",
     "\u202ereversed\u202c": "reversed",
     "hidden\U000e0041\U000e0042tags": "hiddentags",
+    f"{ENGLAND} won\U000e0041": f"{ENGLAND} won",
+    f"{ENGLAND[:-1]} cut": "🏴 cut",
+    f"cat{ENGLAND[1:]}": "cat",
     "می\u200cخواهم": "می\u200cخواهم",
     "क्\u200dष": "क्\u200dष",
     "👩\u200d🚀 in space": "👩\u200d🚀 in space",
@@ -63,8 +68,13 @@ def test_an_entity_that_html_does_not_know_stays(name: str) -> None:
     assert clean(f"a &{name}; b") == f"a &{name}; b"
 
 
+def test_every_emoji_stays_as_it_is() -> None:
+    assert [one for one in emoji.EMOJI_DATA if clean(f"a {one} b") != f"a {one} b"] == []
+
+
 PIECES = sampled_from(
-    ["&amp;", "amp;", "lt;", "&lt;", "gt;", "<", ">", "b", "<b>", "</b>", "<br>", "<p ", "<!--", "-->", "<script>",
+    [ENGLAND, ENGLAND[1:3], "\U000e007f",
+     "&amp;", "amp;", "lt;", "&lt;", "gt;", "<", ">", "b", "<b>", "</b>", "<br>", "<p ", "<!--", "-->", "<script>",
      "</script", "\u200c", "\u200d", "\u200b", "Ã¶", "â€™", "\u0301", "e", "ö", "猫", "می", " ",
      "\x1b[", "31m", "&#38;", "#", "\u00ad", "\ud83d", "\ude00", "👩", "ﬁ", "\x85", "\u1100", "\u1161"]
 )  # fmt: skip
