@@ -43,7 +43,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "caption-dropped": ("one caption failed a rule; its image stays with the others", False),
     "duplicate": ("the same bytes as an earlier image; captions of the same shard were added to that one", False),
     "excluded": ("it is, or looks like, an image that was to be kept away from", False),
-    "near-duplicate": ("looks the same as an earlier image", False),
+    "near-duplicate": ("looks the same as an earlier image, in shape and colour", False),
     # qa
     "no-image": ("no image has the name by which the question knows its own", False),
     "several-images": ("more than one image has that name, so the question could be about any of them", False),

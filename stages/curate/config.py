@@ -43,8 +43,10 @@ class Config:
     unite_duplicates: bool = True  # rows with the same bytes become one, with all captions
     # bits of 64 by which perceptual hashes of near duplicates differ; null: no such rule
     max_distance: Annotated[int, Range(0, 16)] | None = 4
+    # near duplicates differ in no cell of 8 × 8 by more, in Cb and Cr (0 to 255); null: colour does not count
+    max_colour_distance: Annotated[float, Range(0)] | None = 40.0
     exclude: tuple[str, ...] = ()  # tables of hashes, tables of pairs, or folders of images to keep away from
-    exclude_distance: Annotated[int, Range(0, 16)] = 4  # bits, as max_distance
+    exclude_distance: Annotated[int, Range(0, 16)] = 4  # bits, as max_distance; whatever the colours
     score_column: str | None = None  # a column of the list (in `extra`) with a score by another tool
     min_score: float | None = None  # a row with a lower score goes
     top_share: Annotated[float, Range(above=0, most=1)] | None = None  # of the rows so far, by score

@@ -34,6 +34,7 @@ from stages.curate.decisions import (
     keys,
     score_of,
 )
+from stages.curate.near import Alike, Positions, kept_positions
 from stages.curate.rules import judge
 from stages.curate.text import clean
 
@@ -82,7 +83,7 @@ def decide(corpus: Corpus, config: Config, folder: Path) -> None:
                 rows.add(key, row, not avoided.ids.isdisjoint((row["image_id"], row["sha256"])))
                 if twice[row["image_id"]] > 1:
                     rows.captions[len(rows.keys) - 1] = row["captions"]
-    table = pa.Table.from_pylist(list(_decisions(rows, config, avoided.phashes)), SCHEMA)
+    table = pa.Table.from_pylist(list(_decisions(rows, config, avoided.phashes, corpus)), SCHEMA)
     pq.write_table(table, folder / FILE)
 
 
@@ -127,13 +128,15 @@ def _write_crowded(corpus: Corpus, config: Config, folder: Path) -> None:
     pq.write_table(pa.table(content, schema), folder / IMAGES)
 
 
-def _decisions(rows: _Survivors, config: Config, avoided: npt.NDArray[np.uint64]) -> Iterator[dict[str, Any]]:
+def _decisions(
+    rows: _Survivors, config: Config, avoided: npt.NDArray[np.uint64], corpus: Corpus
+) -> Iterator[dict[str, Any]]:
     excluded = np.array(rows.excluded, bool) | near_excluded(
         np.array(rows.phashes, np.uint64), avoided, config.exclude_distance
     )
     left = np.flatnonzero(~excluded)
     stays = np.arange(len(excluded))
-    stays[left] = left[_kept(rows, left, config)]
+    stays[left] = left[_kept(rows, left, config, corpus)]
     united: dict[int, list[dict[str, Any]]] = {}
     for here, there in enumerate(stays.tolist()):
         if _unites(rows, here, there):
@@ -157,11 +160,17 @@ def near_excluded(
     return near_any(phashes, avoided, distance)
 
 
-def _kept(rows: _Survivors, left: npt.NDArray[np.int64], config: Config) -> npt.NDArray[np.int64]:
+def _kept(rows: _Survivors, left: npt.NDArray[np.int64], config: Config, corpus: Corpus) -> npt.NDArray[np.int64]:
     if not config.unite_duplicates:
         return np.arange(len(left))
     ids = np.array([rows.image_ids[here] for here in left], "V16")
-    return kept_positions(ids, np.array(rows.phashes, np.uint64)[left], config.max_distance)
+    alike = None if config.max_distance is None else Alike(config.max_distance, config.max_colour_distance)
+
+    def pictures(places: Positions) -> Iterator[pa.Table]:
+        shards = {rows.name(here) for here in left[places].tolist()}
+        return (table for _, table in corpus.tables("download", ("image_id", "image"), shards))
+
+    return kept_positions(ids, np.array(rows.phashes, np.uint64)[left], alike, pictures)
 
 
 def _unites(rows: _Survivors, here: int, there: int) -> bool:
@@ -179,19 +188,3 @@ def _verdict(rows: _Survivors, here: int, there: int) -> dict[str, Any]:
     united = _unites(rows, here, there)
     place = "which has its captions too" if united else f"in shard {rows.name(there)}; its captions are only here"
     return {"reason": "duplicate", "detail": f"of {kept}, {place}"}
-
-
-def kept_positions(
-    image_ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], max_distance: int | None
-) -> npt.NDArray[np.int64]:
-    """For each image the position of the earlier one that stays in its place, or its own."""
-    from stages.curate.duplicates import first_with_same_id, near_kept  # here: numba takes its time to load
-
-    first = first_with_same_id(image_ids)
-    if max_distance is None:
-        return first
-    distinct = np.flatnonzero(first == np.arange(len(first)))
-    near = near_kept(phashes[distinct], max_distance)
-    stays = np.arange(len(first))
-    stays[distinct] = np.where(near < 0, distinct, distinct[near])
-    return stays[first]

@@ -21,17 +21,35 @@ def first_with_same_id(image_ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]
     return positions
 
 
-def near_kept(phashes: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None) -> npt.NDArray[np.int64]:
+def near_kept(
+    phashes: npt.NDArray[np.uint64],
+    max_distance: int,
+    agree: int | None = None,
+    colours: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]] | None = None,
+    most: float = 0.0,
+) -> npt.NDArray[np.int64]:
     """For each image the position of the earliest kept one within `max_distance` bits, or -1 if it is kept itself.
 
     Images are kept or left out in order; one that is left out hides no other. No pair is missed: hashes that differ
     in at most d bits agree in `agree` of d + agree bands entirely, and all kept hashes that share so many are compared.
     agree: 1 or 2; the faster one for this many hashes if it is None. It never changes the result.
+    colours: as of `colours.stacked`; images of known colours are near only if none of their cells differs by more than
+    `most`.
     """
+    places, cells = colours or (np.full(len(phashes), -1, np.int32), np.empty((0, 2), np.uint8))
+    keys = _keys(max_distance, len(phashes), agree)
     found: npt.NDArray[np.int64] = _scan(
-        np.ascontiguousarray(phashes), *_keys(max_distance, len(phashes), agree), max_distance
+        np.ascontiguousarray(phashes), places, cells, float(most) ** 2, *keys, max_distance
     )
     return found
+
+
+def with_near(phashes: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None) -> npt.NDArray[np.bool_]:
+    """Which images have another one within `max_distance` bits, earlier or later."""
+    hashes, place, count = np.unique(phashes, return_inverse=True, return_counts=True)
+    keys = _keys(max_distance, len(hashes), agree)
+    near: npt.NDArray[np.bool_] = (count > 1) | _scan_others(hashes, hashes, *keys, max_distance, True)
+    return near[place]
 
 
 def near_any(
@@ -40,7 +58,7 @@ def near_any(
     """Which images are within `max_distance` bits of one of `others`; no pair is missed (see near_kept)."""
     keys = _keys(max_distance, len(others), agree)
     found: npt.NDArray[np.bool_] = _scan_others(
-        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *keys, max_distance
+        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *keys, max_distance, False
     )
     return found
 
@@ -59,6 +77,9 @@ def _keys(max_distance: int, hashes: int, agree: int | None) -> tuple[npt.NDArra
 @compiled
 def _scan(
     phashes: npt.NDArray[np.uint64],
+    places: npt.NDArray[np.int32],
+    cells: npt.NDArray[np.uint8],
+    most_squared: float,
     masks: npt.NDArray[np.uint64],
     slot_bits: int,
     max_distance: int,
@@ -75,7 +96,11 @@ def _scan(
             there = heads[band, slots[band]]
             while there >= 0:
                 earlier = kept_by[here] < 0 or there < kept_by[here]
-                if earlier and _ones(value ^ phashes[there]) <= max_distance:
+                if (
+                    earlier
+                    and _ones(value ^ phashes[there]) <= max_distance
+                    and _same_colours(cells, places[here], places[there], most_squared)
+                ):
                     kept_by[here] = there
                 there = before[band, there]
         if kept_by[here] < 0:
@@ -92,6 +117,7 @@ def _scan_others(
     masks: npt.NDArray[np.uint64],
     slot_bits: int,
     max_distance: int,
+    same: bool,  # both are the same array, and none is near to itself
 ) -> npt.NDArray[np.bool_]:
     heads = np.full((len(masks), 1 << slot_bits), -1, np.int32)
     before = np.full((len(masks), len(others)), -1, np.int32)
@@ -107,9 +133,23 @@ def _scan_others(
             slot = _slot(phashes[here] & masks[band], down)
             there = heads[band, slot]
             while there >= 0 and not near[here]:
-                near[here] = _ones(phashes[here] ^ others[there]) <= max_distance
+                if not (same and here == there):
+                    near[here] = _ones(phashes[here] ^ others[there]) <= max_distance
                 there = before[band, there]
     return near
+
+
+@compiled
+def _same_colours(cells: npt.NDArray[np.uint8], one: np.int32, other: np.int32, most_squared: float) -> bool:
+    """Whether (Cb, Cr) of no cell is farther than that; True where the colours of one are not known."""
+    if one < 0 or other < 0:
+        return True
+    for place in range(0, cells.shape[1], 2):
+        blue = np.int64(cells[one, place]) - np.int64(cells[other, place])
+        red = np.int64(cells[one, place + 1]) - np.int64(cells[other, place + 1])
+        if blue * blue + red * red > most_squared:
+            return False
+    return True
 
 
 @compiled

@@ -33,7 +33,8 @@ class Corpus:
     ) -> Iterator[tuple[str, pa.Table]]:
         assert stage == "download"
         for name, shard in self.shards.items():
-            yield name, shard.select(columns)
+            if shards is None or name in shards:
+                yield name, shard.select(columns)
 
     def hashes(self, stage: str) -> dict[str, str]:
         return {}

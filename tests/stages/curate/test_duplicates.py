@@ -5,21 +5,34 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis.strategies import integers, lists, tuples
+from hypothesis.strategies import DataObject, data, integers, lists, sampled_from, tuples
 
-from stages.curate.duplicates import first_with_same_id, near_kept
+from stages.curate.colours import WIDTH, stacked
+from stages.curate.duplicates import first_with_same_id, near_kept, with_near
 
 
-def brute_force(phashes: list[int], most: int) -> list[int]:
-    """For each hash, in order: the first kept one within `most` bits, or -1 if there is none and it is kept."""
+def brute_force(phashes: list[int], most: int, colours: list[int | None] | None = None, apart: float = 0) -> list[int]:
+    """For each hash, in order: the first kept one within `most` bits, or -1 if there is none and it is kept.
+
+    colours: of each picture, one number; two that are known and differ by more than `apart` are not near.
+    """
     kept: list[int] = []
     found = []
+    colours = colours or [None] * len(phashes)
     for here, value in enumerate(phashes):
-        near = [there for there in kept if bin(value ^ phashes[there]).count("1") <= most]
+        near = [
+            there
+            for there in kept
+            if (value ^ phashes[there]).bit_count() <= most and alike(colours[here], colours[there], apart)
+        ]
         found.append(near[0] if near else -1)
         if not near:
             kept.append(here)
     return found
+
+
+def alike(one: int | None, other: int | None, apart: float) -> bool:
+    return one is None or other is None or abs(one - other) <= apart
 
 
 # A few centres with some of their bits flipped: many pairs at, just below and just above the distance.
@@ -33,6 +46,30 @@ def test_the_banded_search_finds_what_brute_force_finds(cloud: list[tuple[int, l
     phashes = [CENTRES[centre] ^ sum(1 << bit for bit in set(bits)) for centre, bits in cloud]
     for agree in (1, 2):
         assert near_kept(np.array(phashes, np.uint64), most, agree).tolist() == brute_force(phashes, most)
+
+
+@given(cloud=CLOUDS, most=integers(0, 16), data=data())
+@settings(max_examples=100, deadline=None)
+def test_colours_keep_apart_what_the_hashes_do_not(
+    cloud: list[tuple[int, list[int]]], most: int, data: DataObject
+) -> None:
+    phashes = [CENTRES[centre] ^ sum(1 << bit for bit in set(bits)) for centre, bits in cloud]
+    shades = sampled_from([None, 0, 100, 139, 140, 141, 255])
+    known: list[int | None] = data.draw(lists(shades, min_size=len(phashes), max_size=len(phashes)))
+    cells = [None if shade is None else np.array([128] * (WIDTH - 1) + [shade], np.uint8) for shade in known]
+    found = near_kept(np.array(phashes, np.uint64), most, colours=stacked(cells), most=40.0)
+    assert found.tolist() == brute_force(phashes, most, known, 40)
+
+
+@given(cloud=CLOUDS, most=integers(0, 16))
+@settings(deadline=None)
+def test_whoever_has_a_near_one_is_found_whichever_comes_first(cloud: list[tuple[int, list[int]]], most: int) -> None:
+    phashes = [CENTRES[centre] ^ sum(1 << bit for bit in set(bits)) for centre, bits in cloud]
+    wanted = [
+        any((value ^ other).bit_count() <= most for there, other in enumerate(phashes) if there != here)
+        for here, value in enumerate(phashes)
+    ]
+    assert with_near(np.array(phashes, np.uint64), most).tolist() == wanted
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 4, 8, 16])

@@ -1,0 +1,73 @@
+"""Which images are the same as an earlier one, or look the same: by bytes, by perceptual hash, and then by colour.
+
+The hash sees a picture in grey, so a red bus and the same bus in blue have one hash. Pictures with near hashes count as
+one only if their colours are alike too. They are decoded for that, no others are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.curate.colours import Colours, all_colours, stacked
+
+Positions = npt.NDArray[np.int64]
+Pictures = Callable[[Positions], Iterable[pa.Table]]  # tables, of columns image_id and image, that hold those there
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Up to which differences two pictures look the same."""
+
+    distance: int  # bits of 64, of their perceptual hashes
+    colour: float | None  # of (Cb, Cr), in the cell that differs most; None: colour does not count
+
+
+def kept_positions(
+    image_ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], alike: Alike | None, pictures: Pictures
+) -> Positions:
+    """For each image the position of the earlier one that stays in its place, or its own.
+
+    alike: None where pictures must have the same bytes.
+    """
+    from stages.curate.duplicates import first_with_same_id  # here: numba takes its time to load
+
+    first = first_with_same_id(image_ids)
+    if alike is None:
+        return first
+    distinct = np.flatnonzero(first == np.arange(len(first)))
+    near = _near(image_ids[distinct], phashes[distinct], alike, lambda places: pictures(distinct[places]))
+    stays = np.arange(len(first))
+    stays[distinct] = np.where(near < 0, distinct, distinct[near])
+    return stays[first]
+
+
+def _near(ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], alike: Alike, pictures: Pictures) -> Positions:
+    """For each image, none twice, the position of the earlier one that it looks like; -1 if there is none."""
+    from stages.curate.duplicates import near_kept, with_near
+
+    if alike.colour is None:
+        return near_kept(phashes, alike.distance)
+    known: list[Colours | None] = [None] * len(ids)
+    asked = np.flatnonzero(with_near(phashes, alike.distance))
+    if len(asked):
+        found = colours_of([bytes(one) for one in ids[asked]], pictures(asked))
+        for place in asked.tolist():
+            known[place] = found[bytes(ids[place])]
+    return near_kept(phashes, alike.distance, colours=stacked(known), most=alike.colour)
+
+
+def colours_of(ids: Collection[bytes], tables: Iterable[pa.Table]) -> dict[bytes, Colours | None]:
+    """The colours of these images, all of which the tables hold; None for one that cannot be decoded."""
+    known: dict[bytes, Colours | None] = {}
+    wanted = pa.array(ids, pa.binary(16))
+    for table in tables:
+        asked = table.filter(pc.is_in(table["image_id"], wanted))
+        images = (image.as_py() for image in asked["image"])
+        known.update(zip(asked["image_id"].to_pylist(), all_colours(images), strict=True))
+    return known
