@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 
@@ -31,6 +31,8 @@ class Config:
     max_chars: int = 1000  # characters
     min_words: Annotated[int, Range(0)] = 1  # by Unicode's rules; each character of Chinese and Thai is one
     max_words: int = 256  # counted as for min_words
+    # unicode: as min_words says; spaces: whatever stands between spaces, as "&" does, so that a Chinese sentence is one
+    words: Literal["unicode", "spaces"] = "unicode"
     min_letters: Share = 0.0  # share of letters among what is no space
     allow_markup: bool = True  # false: no URLs, e-mail addresses, file names, tags or braces
     languages: tuple[str, ...] = ()  # codes such as en; as the list says, else found by py3langid; none: any

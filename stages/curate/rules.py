@@ -144,7 +144,7 @@ def characters(text: str, lang: str | None, config: Config) -> str | None:
 
 
 def words(text: str, lang: str | None, config: Config) -> str | None:
-    found = count_words(text)
+    found = count_words(text) if config.words == "unicode" else len(text.split())
     if config.min_words <= found <= config.max_words:
         return None
     return f"{found} words, not {config.min_words} to {config.max_words}"

@@ -164,6 +164,14 @@ def test_profiles_judge_as_published(profile: str, caption: str, size: tuple[int
     assert judge(facts, [{"text": caption, "original": caption, "lang": None}], config).reason == wanted
 
 
+@pytest.mark.parametrize(("profile", "stays"), [("coyo", True), ("datacomp-basic", True), ("align", False)])
+def test_what_stands_between_spaces_is_a_word_where_it_was_so(profile: str, stays: bool) -> None:
+    config = build(Config, {"profile": profile, "min_bytes": 0}, "test")
+    for caption, wanted in (("dogs & cats", stays), ("dogs &cats", False), ("two dogs & cats", True)):
+        verdict = judge(GOOD, [{"text": caption, "original": caption, "lang": None}], config)
+        assert verdict.reason == (None if wanted else "caption-length")
+
+
 def test_a_setting_counts_more_than_the_profile_and_an_unknown_profile_is_refused() -> None:
     assert build(Config, {"profile": "align", "min_side": 10}, "test").min_side == 10
     with pytest.raises(ConfigError, match="align, conceptual"):
