@@ -126,7 +126,7 @@ def _tasks(blank: Task, inputs: Mapping[str, Folder]) -> list[Task]:
     if stage.plan:
         plans = stage.plan(CorpusOnDisk(inputs), blank.config)
         return [_task(blank, plan.name, fingerprints.planned_sources(folders, plan), plan.rows) for plan in plans]
-    scoped = fingerprints.scoped_sources(folders, stage.scope)
+    scoped = fingerprints.scoped_sources(folders, stage.scope(blank.config))
     return [_task(blank, name, sources) for name, sources in scoped.items()]
 
 

@@ -35,7 +35,8 @@ class LoadedStage:
     output: Table
     version: int
     columns: Mapping[str, Sequence[str]]
-    scope: Scope
+    usual_scope: Scope  # its SCOPE
+    set_scope: Callable[[Any], Scope] | None  # `scope` of the stage, if its settings decide
     config_type: type[Any]
     setup: Callable[..., Any]
     process: Callable[..., Result]
@@ -52,6 +53,10 @@ class LoadedStage:
     def inputs(self, config: Any) -> tuple[str, ...]:
         """The stages whose tables it reads with this Config."""
         return self.asked(config) if self.asked else self.always
+
+    def scope(self, config: Any) -> Scope:
+        """On which shards of its inputs its shard N depends with this Config."""
+        return self.set_scope(config) if self.set_scope else self.usual_scope
 
 
 def names() -> tuple[str, ...]:
@@ -142,7 +147,8 @@ def load(name: str) -> LoadedStage:
         output=module.OUTPUT,
         version=module.VERSION,
         columns=getattr(module, "COLUMNS", {}),
-        scope=getattr(module, "SCOPE", "shard"),
+        usual_scope=getattr(module, "SCOPE", "shard"),
+        set_scope=getattr(module, "scope", None),
         config_type=module.Config,
         setup=module.setup,
         process=module.process,

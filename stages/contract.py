@@ -17,6 +17,7 @@ and, where it needs them:
                                 A quarantined row has only these. Pictures that nobody looks at cost most of the reading
     SCOPE                       which input shards shard N depends on: "shard" (N alone; the default),
                                 "before" (all up to N) or "all"
+    scope(config)               -> another SCOPE, where the settings decide it
     index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`
     grow(corpus, config, folder, before)    -> whether it did the same from what it wrote before, having found that the
                                 corpus has only grown; asked before `index`
@@ -133,6 +134,12 @@ class Scoped(Protocol):
 
     @property
     def SCOPE(self) -> Scope: ...  # noqa: N802  # a module's constant
+
+
+class ScopedBySettings(Scoped, Protocol):
+    """Its settings decide on how many shards of its inputs its shard N depends."""
+
+    def scope(self, config: Any, /) -> Scope: ...
 
 
 class Indexing(Protocol):

@@ -31,6 +31,7 @@ __all__ = [
     "index",
     "process",
     "resources",
+    "scope",
     "setup",
 ]
 
@@ -52,6 +53,11 @@ class Tools:
 def index(corpus: Corpus, config: Config, folder: Path) -> None:
     """Find the duplicates among all rows that pass the rules."""
     decide(corpus, config, folder)
+
+
+def scope(config: Config) -> Scope:
+    """All shards, if a rule counts over the whole corpus; else a row knows of earlier ones only."""
+    return "all" if config.counts_corpus else SCOPE
 
 
 def resources(config: Config) -> list[Path]:

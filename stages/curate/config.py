@@ -39,8 +39,8 @@ class Config:
     # natural logarithm of how many times as probable another language must be for a caption to go
     language_margin: Annotated[float, Range(0)] = 8.0
     blocked_words: str | None = None  # a text file, a word or phrase a line; a caption that has one goes
-    max_repeats: Positive | None = None  # images of the list so far that may have the same caption
-    max_repeat_share: Annotated[float, Range(above=0, most=1)] | None = None  # the same as a share of all images so far
+    max_repeats: Positive | None = None  # images of the corpus that may have the same caption
+    max_repeat_share: Annotated[float, Range(above=0, most=1)] | None = None  # the same as a share of all images
     # The corpus
     unite_duplicates: bool = True  # rows with the same bytes become one, with all captions
     # bits of 64 by which perceptual hashes of near duplicates differ; null: no such rule
@@ -51,7 +51,10 @@ class Config:
     exclude_distance: Annotated[int, Range(0, 16)] = 4  # bits, as max_distance; whatever the colours
     score_column: str | None = None  # a column of the list (in `extra`) with a score by another tool
     min_score: float | None = None  # a row with a lower score goes
-    top_share: Annotated[float, Range(above=0, most=1)] | None = None  # of the rows so far, by score
+    top_share: Annotated[float, Range(above=0, most=1)] | None = None  # of the rows, by score
+    # what max_image_captions, max_repeats, max_repeat_share and top_share look at: all rows, so that a longer list does
+    # all shards again; or those up to the end of a row's own shard, so that it changes no finished one
+    counted: Literal["corpus", "so-far"] = "corpus"
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -71,6 +74,12 @@ class Config:
         if self.max_distance is not None and not self.unite_duplicates:
             given = f"curate.max_distance is {self.max_distance} and curate.unite_duplicates false"
             raise ConfigError(given, "params.yaml", "set max_distance to null, or unite_duplicates to true")
+
+    @property
+    def counts_corpus(self) -> bool:
+        """Whether a rule needs to know all rows before it can judge one."""
+        counting = (self.max_image_captions, self.max_repeats, self.max_repeat_share, self.top_share)
+        return self.counted == "corpus" and any(limit is not None for limit in counting)
 
     @staticmethod
     def expanded(section: Mapping[str, Any]) -> dict[str, Any]:

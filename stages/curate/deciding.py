@@ -103,29 +103,42 @@ def _write_shards(corpus: Corpus, config: Config, folder: Path) -> None:
                 hashes.append(np.array([repeats.text_hash(text) for row in texts for text in row if text], np.uint64))
             values = [score_of(row, config) for row in rows]
             scores.append(np.array([np.nan if value is None else value for value in values], np.float32))
-    none: list[set[int]] = [set() for _ in names]
-    repeated = (
-        repeats.repeated(hashes, images, config.max_repeats, config.max_repeat_share) if counting and names else none
-    )
-    floors = repeats.floors(scores, config.top_share) if config.top_share is not None else [None] * len(names)
+    so_far = config.counted == "so-far"
+    repeated: list[set[int]] = [set() for _ in names]
+    if counting and names:
+        repeated = repeats.repeated(hashes, images, config.max_repeats, config.max_repeat_share, so_far)
+    floors: list[float | None] = [None] * len(names)
+    if config.top_share is not None:
+        floors = [*repeats.floors(scores, config.top_share, so_far)]
     content = {"shard": names, "repeated": [sorted(found) for found in repeated], "score_floor": floors}
     pq.write_table(pa.table(content, OF_A_SHARD), folder / SHARDS)
 
 
 def _write_crowded(corpus: Corpus, config: Config, folder: Path) -> None:
-    """Images that have too many captions by the end of a shard in which they are."""
+    """Images that have too many captions, of all rows or (so-far) of those up to the end of a shard that has them."""
     found: list[tuple[str, bytes]] = []
     if config.max_image_captions is not None:
         counts: Counter[bytes] = Counter()
-        for shard, table in corpus.tables("download", ("image_id", "captions")):
-            sizes = pc.list_value_length(table["captions"]).to_pylist()
-            here = table["image_id"].to_pylist()
-            for image_id, captions in zip(here, sizes, strict=True):
-                counts[image_id] += captions
-            found += [(shard, one) for one in dict.fromkeys(here) if counts[one] > config.max_image_captions]
+        if config.counted == "corpus":
+            for _, counted in _captions_of_images(corpus):
+                counts.update(counted)
+        for shard, here in _captions_of_images(corpus):
+            if config.counted == "so-far":
+                counts.update(here)
+            found += [(shard, one) for one in here if counts[one] > config.max_image_captions]
     content = {"shard": [shard for shard, _ in found], "image_id": [one for _, one in found]}
     schema = pa.schema([pa.field("shard", pa.string()), pa.field("image_id", pa.binary(16))])
     pq.write_table(pa.table(content, schema), folder / IMAGES)
+
+
+def _captions_of_images(corpus: Corpus) -> Iterator[tuple[str, Counter[bytes]]]:
+    """(shard, how many captions its rows give each image), in order."""
+    for shard, table in corpus.tables("download", ("image_id", "captions")):
+        counts: Counter[bytes] = Counter()
+        sizes = pc.list_value_length(table["captions"]).to_pylist()
+        for image_id, captions in zip(table["image_id"].to_pylist(), sizes, strict=True):
+            counts[image_id] += captions
+        yield shard, counts
 
 
 def _decisions(

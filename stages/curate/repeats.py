@@ -1,7 +1,7 @@
-"""Facts that need all rows up to a shard's end: how many images share a caption, and what a top share of scores is.
+"""Facts that need many rows: how many images share a caption, and what a top share of scores is.
 
-They are counted up to the end of the row's own shard, so that lines added to the list later change no shard that is
-done.
+They are counted over the whole corpus, or up to the end of the row's own shard, so that lines added to the list later
+change no shard that is done.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def repeated(
     images: Sequence[int],
     max_repeats: int | None,
     max_share: float | None,
+    so_far: bool,
 ) -> list[set[int]]:
-    """For each shard the caption hashes that too many images have, of all images up to its end.
+    """For each shard the caption hashes that too many images have, of all images or (so_far) of those up to its end.
 
     shards: for each the hashes of its images' captions, each once an image; images: how many images each shard has.
     """
@@ -37,17 +38,20 @@ def repeated(
     sorted_hashes, sorted_shards = hashes[order], shard_of[order]
     starts = np.flatnonzero(np.r_[True, sorted_hashes[1:] != sorted_hashes[:-1]]) if len(order) else order
     group_start = np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    # How many of the group come no later than the end of this one's shard: the position after its shard's last.
-    run_ends = np.flatnonzero(
-        np.r_[(sorted_hashes[1:] != sorted_hashes[:-1]) | (sorted_shards[1:] != sorted_shards[:-1]), True][: len(order)]
-    )
+    # How many of the group come no later than the end of this one's shard: the position after its shard's last. In the
+    # whole corpus it is the one after the group's last.
+    new_run = sorted_hashes[1:] != sorted_hashes[:-1]
+    if so_far:
+        new_run = new_run | (sorted_shards[1:] != sorted_shards[:-1])
+    run_ends = np.flatnonzero(np.r_[new_run, True][: len(order)])
     run_end = run_ends[np.searchsorted(run_ends, np.arange(len(order)))]
     counts = run_end + 1 - group_start
     most = np.full(len(shards), np.inf)
     if max_repeats is not None:
         most = np.minimum(most, max_repeats)
     if max_share is not None:
-        most = np.minimum(most, np.maximum(1.0, max_share * np.cumsum(images)))
+        total = np.cumsum(images) if so_far else np.sum(images, dtype=np.int64)
+        most = np.minimum(most, np.maximum(1.0, max_share * total))
     too_many = counts > most[sorted_shards]
     found: list[set[int]] = [set() for _ in shards]
     for shard, value in zip(sorted_shards[too_many].tolist(), sorted_hashes[too_many].tolist(), strict=True):
@@ -55,12 +59,16 @@ def repeated(
     return found
 
 
-def floors(shards: Sequence[npt.NDArray[np.float32]], top_share: float) -> list[float]:
-    """For each shard the score that at least `top_share` of all rows up to its end reach (NaN: no score, never in it).
+def floors(shards: Sequence[npt.NDArray[np.float32]], top_share: float, so_far: bool) -> list[float]:
+    """For each shard the score that at least `top_share` of all rows, or of those up to its end, reach.
+
+    NaN is no score and never among them.
 
     Exact to the upper 16 bits of a float32: scores between 0.25 and 0.5 are told apart in steps of 0.002, those between
     64 and 128 in steps of 0.5, and all scores of the step that the share ends in pass. So 65,536 counters are enough.
     """
+    if not so_far and shards:
+        return floors([np.concatenate(shards)], top_share, so_far=True) * len(shards)
     counted = np.zeros(BINS, np.int64)
     found = []
     for scores in shards:

@@ -37,7 +37,7 @@ class Facts:
     width: int  # as fetched, upright: what published recipes mean, whatever size is stored
     height: int
     bytes: int = 0  # of the stored image, if a rule asks for it
-    captions: int = 0  # of all rows so far with these bytes
+    captions: int = 0  # of all rows with these bytes
     score: float | None = None  # in Config.score_column
     score_floor: float | None = None  # what top_share comes to
     repeated: AbstractSet[int] = field(default_factory=frozenset)  # hashes of captions that too many images have

@@ -21,6 +21,7 @@ STAGES: tuple[contract.Stage, ...] = (
 ASKING: tuple[contract.Asking, ...] = (shards,)
 SPARING: tuple[contract.Sparing, ...] = (negatives, similar)
 SCOPED: tuple[contract.Scoped, ...] = (curate, negatives, qa, shards, similar)
+SCOPED_BY_SETTINGS: tuple[contract.ScopedBySettings, ...] = (curate,)
 INDEXING: tuple[contract.Indexing, ...] = (curate, negatives, qa, similar)
 GROWING: tuple[contract.Growing, ...] = (negatives,)
 PLANNING: tuple[contract.Planning, ...] = (shards,)
@@ -45,6 +46,7 @@ def test_every_stage_is_checked() -> None:
         ("inputs", ASKING),
         ("COLUMNS", SPARING),
         ("SCOPE", SCOPED),
+        ("scope", SCOPED_BY_SETTINGS),
         ("index", INDEXING),
         ("grow", GROWING),
         ("plan", PLANNING),

@@ -95,9 +95,53 @@ def test_an_image_rule_objects_to_what_it_is_for(facts: Facts, settings: dict[st
     assert reason("a cat", facts=facts, **settings) == wanted
 
 
-def test_a_caption_of_too_many_images_goes_from_the_shard_on_where_it_is_too_many(tmp_path: Path) -> None:
+REPEATING: dict[str, Any] = {"max_repeats": 1, "max_distance": None}
+
+
+def test_a_caption_of_too_many_images_goes_from_all_shards(tmp_path: Path) -> None:
     shards = [[row(1, "same", "one")], [row(2, "same"), row(3, "same", "three")]]
-    [(first, _), (second, rejects)] = run(tmp_path, shards, max_repeats=1, max_distance=None)
+    [(first, dropped), (second, rejects)] = run(tmp_path, shards, **REPEATING)
+    assert texts(first[0]) == ["one"]
+    assert [texts(item) for item in second] == [["three"]]
+    assert reasons(dropped) == ["caption-dropped"]
+    assert reasons(rejects) == ["caption-repeated", "caption-dropped"]
+
+
+@pytest.mark.parametrize("profile", ["align", "coyo"])
+def test_published_limits_of_repeats_are_of_the_corpus(profile: str, tmp_path: Path) -> None:
+    free: dict[str, Any] = {"min_words": 0, "min_bytes": 0, "min_chars": 1, "languages": [], "profile": profile}
+    config = build(Config, free, "test")
+    settings = {name: getattr(config, name) for name in Config.__dataclass_fields__}
+    shards = [[row(number, "a stock photo", f"number {number}", number=number)] for number in range(11)]
+    for kept, _ in run(tmp_path, shards, **settings):
+        assert len(texts(kept[0])) == 1
+    for kept, _ in run(tmp_path, shards[:10], **settings):
+        assert len(texts(kept[0])) == 2
+
+
+def test_an_image_with_too_many_captions_goes_from_all_shards(tmp_path: Path) -> None:
+    shards = [[row(1, "one", "two"), row(2, "other")], [row(1, "three")]]
+    [(first, rejects), (second, more)] = run(tmp_path, shards, max_image_captions=2)
+    assert [texts(item) for item in first] == [["other"]]
+    assert second == []
+    assert reasons(rejects) == reasons(more) == ["image-captions"]
+    [(first, _), (_, more)] = run(tmp_path, shards, max_image_captions=2, counted="so-far")
+    assert len(first) == 2
+    assert reasons(more) == ["image-captions"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_repeats": 9}, {"max_repeat_share": 0.1}, {"max_image_captions": 9}, {"top_share": 0.1, "score_column": "s"}],
+)
+def test_a_rule_that_counts_the_corpus_makes_every_shard_depend_on_all(settings: dict[str, Any]) -> None:
+    assert curate.scope(Config(**settings)) == "all"
+    assert curate.scope(Config(**settings, counted="so-far")) == curate.scope(Config()) == "before"
+
+
+def test_a_caption_of_too_many_images_so_far_goes_from_there_on(tmp_path: Path) -> None:
+    shards = [[row(1, "same", "one")], [row(2, "same"), row(3, "same", "three")]]
+    [(first, _), (second, rejects)] = run(tmp_path, shards, **REPEATING, counted="so-far")
     assert texts(first[0]) == ["same", "one"]
     assert [texts(item) for item in second] == [["three"]]
     assert reasons(rejects) == ["caption-repeated", "caption-dropped"]
