@@ -35,6 +35,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "image-aspect": ("the image is too narrow", False),
     "image-captions": ("the image comes with too many captions", False),
     "low-score": ("the score that another tool gave is missing or too low", False),
+    "caption-repetition": ("every caption repeats its own words too often, or fails another rule", False),
     "caption-letters": ("every caption has too few letters, or fails another rule", False),
     "caption-markup": ("every caption has URLs or markup, or fails another rule", False),
     "caption-blocked": ("every caption has a blocked word, or fails another rule", False),

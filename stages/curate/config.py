@@ -33,6 +33,7 @@ class Config:
     max_words: int = 256  # counted as for min_words
     # unicode: as min_words says; spaces: whatever stands between spaces, as "&" does, so that a Chinese sentence is one
     words: Literal["unicode", "spaces"] = "unicode"
+    max_repetition: Share = 1.0  # share of its words that stand in it before, in small letters or capitals
     min_letters: Share = 0.0  # share of letters among what is no space
     allow_markup: bool = True  # false: no URLs, e-mail addresses, file names, tags or braces
     languages: tuple[str, ...] = ()  # codes such as en; as the list says, else found by py3langid; none: any

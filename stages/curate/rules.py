@@ -20,8 +20,9 @@ import regex
 from stages.curate.config import Config
 from stages.curate.languages import other_language
 from stages.curate.repeats import text_hash
-from stages.curate.text import clean, count_words
+from stages.curate.text import clean, words_of
 
+EXACT = 1e-9  # 1 - 4/5 is more than 0.2 in binary
 Caption = Mapping[str, Any]  # text, original, lang
 
 LINK = re.compile(
@@ -144,10 +145,23 @@ def characters(text: str, lang: str | None, config: Config) -> str | None:
 
 
 def words(text: str, lang: str | None, config: Config) -> str | None:
-    found = count_words(text) if config.words == "unicode" else len(text.split())
+    found = len(_words(text, config))
     if config.min_words <= found <= config.max_words:
         return None
     return f"{found} words, not {config.min_words} to {config.max_words}"
+
+
+def repetition(text: str, lang: str | None, config: Config) -> str | None:
+    if config.max_repetition == 1:
+        return None
+    found = _words(text.casefold(), config)
+    again = 1 - len(set(found)) / len(found) if found else 0.0
+    most = config.max_repetition
+    return f"{again:.0%} of its words come again, more than {most:.0%}" if again > most + EXACT else None
+
+
+def _words(text: str, config: Config) -> list[str]:
+    return words_of(text) if config.words == "unicode" else text.split()
 
 
 def letters(text: str, lang: str | None, config: Config) -> str | None:
@@ -190,6 +204,7 @@ def language(text: str, lang: str | None, config: Config) -> str | None:
 CAPTION_RULES: tuple[tuple[str, Callable[[str, str | None, Config], str | None]], ...] = (
     ("caption-length", characters),
     ("caption-length", words),
+    ("caption-repetition", repetition),
     ("caption-letters", letters),
     ("caption-markup", markup),
     ("caption-blocked", blocked),

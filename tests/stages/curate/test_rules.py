@@ -43,6 +43,10 @@ def test_every_rule_has_a_reason_of_the_vocabulary() -> None:
     [
         ("a cat", {}, None),
         ("a cat", {"min_chars": 6}, "caption-length"),
+        ("dog food, Dog bed, dog", {"max_repetition": 0.3}, "caption-repetition"),
+        ("dog food, Dog bed, dog", {"max_repetition": 0.4}, None),  # 2 of 5 words
+        ("猫猫猫猫", {"max_repetition": 0.5}, "caption-repetition"),
+        ("...", {"max_repetition": 0.0, "min_words": 0}, None),
         ("12 34 cat", {"min_letters": 0.5}, "caption-letters"),
         ("12 34 cats", {"min_letters": 0.5}, None),
         ("हिन्दी में", {"min_letters": 1.0}, None),  # vowel signs belong to their letters
@@ -199,6 +203,10 @@ def test_a_profile_names_its_source_and_only_settings_that_exist(name: str) -> N
         ("laion", "dogs", (4, 3), "image-bytes"),
         ("conceptual", "a dog on a street", (1000, 401), None),
         ("conceptual", "a dog on a street", (1000, 400), "image-size"),
+        ("conceptual", "a dog on a street", (1003, 401), "image-aspect"),
+        ("conceptual", "a dog on a street", (1002, 401), None),
+        ("conceptual", "a dog and a cat and a bird", (1000, 401), "caption-repetition"),
+        ("conceptual", "a dog", (1000, 401), "caption-length"),
         ("none", "x", (1, 1000), None),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis.strategies import characters, lists, sampled_from, text, tuples
 
-from stages.curate.text import clean, count_words
+from stages.curate.text import clean, words_of
 
 ENGLAND = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
 CASES = {
@@ -99,7 +99,7 @@ def test_cleaning_is_done_once_and_for_all(raw: str) -> None:
      ("می\u200cخواهم", 1), ("cafe\u0301", 1), ("👩\u200d🚀 🇩🇪 ❤️", 0)],
 )  # fmt: skip
 def test_words_are_counted_in_every_script(caption: str, words: int) -> None:
-    assert count_words(caption) == words
+    assert len(words_of(caption)) == words
 
 
 LETTERS = characters(categories=("Ll", "Lu"))
@@ -108,5 +108,5 @@ MARKS = characters(categories=("Mn", "Mc"), exclude_characters="\u200c\u200d")
 
 @given(lists(tuples(LETTERS, lists(MARKS, max_size=3).map("".join)).map("".join), max_size=8))
 def test_no_mark_splits_a_word(letters: list[str]) -> None:
-    assert count_words("".join(letters)) == (1 if letters else 0)
-    assert count_words(" ".join(letters)) == len(letters)
+    assert len(words_of("".join(letters))) == (1 if letters else 0)
+    assert words_of(" ".join(letters)) == letters
