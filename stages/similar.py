@@ -21,7 +21,7 @@ from stages.contract import Corpus
 
 INPUTS = negatives.INPUTS
 OUTPUT = SIMILAR
-VERSION = 1
+VERSION = 2
 COLUMNS = negatives.COLUMNS
 SCOPE = negatives.SCOPE
 

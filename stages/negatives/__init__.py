@@ -33,7 +33,7 @@ from stages.negatives.table import lookup, negatives_at, offsets
 
 INPUTS = ("curate",)
 OUTPUT = NEGATIVES
-VERSION = 3
+VERSION = 4
 COLUMNS = {"curate": ("image_id", "captions")}
 SCOPE: Scope = "all"
 
@@ -81,9 +81,7 @@ def grow(corpus: Corpus, config: Config, folder: Path, before: Before) -> bool:
 
 def _captions(corpus: Corpus, config: Config, shards: Sequence[str] | None = None) -> pa.Table:
     """The captions of these shards, of all if None; near duplicates are looked for among all."""
-    alike: dict[str, pa.Table] = {}
-    if config.near_distance is not None:
-        alike = looks_like(dict(corpus.tables("curate", ["image_id", "phash"])), config.near_distance)
+    alike = looks_like(corpus, config)
     captions = []
     for name, table in corpus.tables("curate", COLUMNS["curate"], shards):
         if alike:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 
+from stages.contract import Corpus
+from stages.negatives.rule import Config
 
-def looks_like(shards: Mapping[str, pa.Table], max_distance: int) -> dict[str, pa.Table]:
-    """The shards with a column looks_like instead of phash: the earliest image within that many bits, or itself.
 
-    The same rule by which curate leaves near duplicates out; so it finds none where curate's distance is as large.
-    Images added later change nothing for those before them.
+def looks_like(corpus: Corpus, config: Config) -> dict[str, pa.Table]:
+    """Of each shard of curate image_id and looks_like: the earliest image that looks the same, or itself.
+
+    Nothing if near_distance is null. By the rule by which curate leaves near duplicates out, so it finds none where
+    curate's distances are as large. Images added later change nothing for those before them.
     """
-    from stages.curate.duplicates import near_kept  # here: who mines plain lists has no use for curate
+    if config.near_distance is None:
+        return {}
+    from stages.curate.near import Alike, Positions, kept_positions  # who mines plain lists has no use for curate
 
-    phashes = np.concatenate([table["phash"].to_numpy() for table in shards.values()] or [np.empty(0, np.uint64)])
-    kept = near_kept(phashes.astype(np.uint64), max_distance)
-    places = pa.array(np.where(kept < 0, np.arange(len(kept)), kept))
-    ids = pa.chunked_array([chunk for table in shards.values() for chunk in table["image_id"].chunks], pa.binary(16))
-    alike, start, with_looks = ids.take(places), 0, {}
+    shards = dict(corpus.tables("curate", ["image_id", "phash"]))
+    names = np.repeat(list(shards), [len(table) for table in shards.values()])
+
+    def pictures(places: Positions) -> Iterator[pa.Table]:
+        asked = set(names[places].tolist())
+        return (table for _, table in corpus.tables("curate", ["image_id", "image"], asked))
+
+    whole = pa.concat_tables(shards.values()).combine_chunks()
+    ids = np.array(whole["image_id"].to_pylist(), "V16")
+    alike = Alike(config.near_distance, config.near_colour_distance)
+    places = kept_positions(ids, whole["phash"].to_numpy().astype(np.uint64), alike, pictures)
+    found = whole["image_id"].take(pa.array(places))
+    start, with_looks = 0, {}
     for name, table in shards.items():
-        own = alike.slice(start, len(table)).combine_chunks()
+        own = found.slice(start, len(table)).combine_chunks()
         with_looks[name] = table.drop_columns("phash").append_column("looks_like", own)
         start += len(table)
     return with_looks

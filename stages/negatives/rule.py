@@ -29,6 +29,8 @@ class Config:
     unspaced: Literal["bigrams", "words"] = "bigrams"  # how scripts without spaces (Chinese, Thai, …) are cut
     # bits of 64 by which perceptual hashes of images that count as one differ; null: none
     near_distance: Annotated[int, Range(0, 16)] | None = 4
+    # they differ in no cell of 8 × 8 by more, in Cb and Cr (0 to 255); null: colour does not count
+    near_colour_distance: Annotated[float, Range(0)] | None = 40.0
     # frozen: that of the last full build, so that growth costs little
     idf: Literal["recomputed", "frozen"] = "recomputed"
 

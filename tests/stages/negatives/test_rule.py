@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.sparse import csr_matrix
 
 from benchmarks.captions_text import glosses
@@ -138,25 +141,70 @@ def test_min_df_and_max_df_leave_terms_out_as_scikit_learn_does() -> None:
         np.testing.assert_allclose([one[2] for one in found], sorted(others, reverse=True)[:4], atol=1e-6)
 
 
-def test_images_that_look_the_same_are_never_each_others_negatives() -> None:
-    phashes = [0, 0b111, (1 << 64) - 1, 0b1]
-    texts = ["red dog", "red dog runs", "red dog sits", "red dog jumps"]
-    ids = [bytes([number]) * 16 for number in range(4)]
+class Curated:
+    """Shards of curate in memory, as `index` sees them."""
+
+    def __init__(self, *shards: pa.Table) -> None:
+        self.shards = {str(number): shard for number, shard in enumerate(shards)}
+
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        for name, shard in self.shards.items():
+            if shards is None or name in shards:
+                yield name, shard.select(columns)
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        return {}
+
+    def bytes(self, stage: str, name: str) -> int:
+        return int(self.shards[name].nbytes)
+
+
+def curated(texts: Sequence[str], phashes: Sequence[int], images: Sequence[bytes]) -> tuple[list[bytes], Curated]:
+    """(ids, two shards): the first has two images."""
+    ids = [bytes([number]) * 16 for number in range(len(texts))]
     table = pa.table(
         {
             "image_id": pa.array(ids, pa.binary(16)),
+            "image": pa.array(images, pa.large_binary()),
             "captions": pa.array([[{"text": t, "original": t, "lang": None}] for t in texts], pa.list_(CAPTION)),
             "phash": pa.array(phashes, pa.uint64()),
         }
     )
-    shards = looks_like({"0": table.slice(0, 2), "1": table.slice(2)}, 4)
-    alike = [*shards["0"]["looks_like"].to_pylist(), *shards["1"]["looks_like"].to_pylist()]
-    assert alike == [ids[0], ids[0], ids[2], ids[0]]
-    captions = pa.concat_tables([captions_of(part) for part in shards.values()])
+    return ids, Curated(table.slice(0, 2), table.slice(2))
+
+
+def looks(corpus: Curated, config: Config) -> list[bytes]:
+    return [one for shard in looks_like(corpus, config).values() for one in shard["looks_like"].to_pylist()]
+
+
+def test_images_that_look_the_same_are_never_each_others_negatives() -> None:
+    texts = ["red dog", "red dog runs", "red dog sits", "red dog jumps"]
+    ids, corpus = curated(texts, [0, 0b111, (1 << 64) - 1, 0b1], [b"no picture"] * 4)
+    shards = looks_like(corpus, Config())
+    assert looks(corpus, Config()) == [ids[0], ids[0], ids[2], ids[0]]
+    parts = [
+        part.append_column("looks_like", shards[name]["looks_like"])
+        for name, part in corpus.tables("curate", ("image_id", "captions"))
+    ]
+    captions = pa.concat_tables([captions_of(part) for part in parts])
     index = build(captions, Config(ceiling=0.99))
     found = mine_captions(index, 0, np.arange(4), Config(ceiling=0.99))
     assert np.split(found.places, np.cumsum(found.counts)[:-1])[0].tolist() == [2]
     assert np.split(found.places, np.cumsum(found.counts)[:-1])[2].tolist() != []
+
+
+def test_a_red_and_a_blue_bus_are_two_images_that_look_alike_only_in_grey() -> None:
+    images = []
+    for colour in ("red", "blue", "darkred"):
+        buffer = BytesIO()
+        Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+        images.append(buffer.getvalue())
+    ids, corpus = curated(["a red bus", "a blue bus", "a dark red bus"], [0, 0, 0], images)
+    assert looks(corpus, Config(near_colour_distance=70.0)) == [ids[0], ids[1], ids[0]]
+    assert looks(corpus, Config(near_colour_distance=None)) == [ids[0]] * 3
+    assert looks_like(corpus, Config(near_distance=None)) == {}
 
 
 @pytest.mark.slow
