@@ -67,26 +67,43 @@ def _moved(part: Part, rows: int) -> Part:
 
 def later_rows(hashes: Array) -> tuple[Array, Array]:
     """The rows whose hash stands in an earlier row, ascending, and for each the first such row; both int64."""
-    order = np.argsort(hashes, kind="stable")
-    in_order = hashes[order]
+    several = _rows_of_several(hashes)  # mostly few: what follows takes a multiple of their memory
+    order = np.argsort(hashes[several], kind="stable")
+    in_order = hashes[several[order]]
     fresh = np.ones(len(order), bool)
     fresh[1:] = in_order[1:] != in_order[:-1]
     firsts = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))][~fresh]
     later = order[~fresh]
     ascending = np.argsort(later)
-    return later[ascending], firsts[ascending]
+    return several[later[ascending]], several[firsts[ascending]]
+
+
+def _rows_of_several(hashes: Array) -> Array:
+    """The rows whose hash occurs more than once, ascending, int64."""
+    in_order = np.sort(hashes)
+    doubled = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    del in_order
+    if not len(doubled):
+        return np.zeros(0, np.int64)
+    found = []
+    for start in range(0, len(hashes), PIECE):
+        piece = hashes[start : start + PIECE]
+        place = np.minimum(np.searchsorted(doubled, piece), len(doubled) - 1)
+        found.append(start + np.flatnonzero(doubled[place] == piece))
+    return np.concatenate(found)
 
 
 def _spill(parts: Iterable[Part], file: Path, bad: list[BadRow]) -> Array:
     """Write the rows to a file; the hash of each URL (uint64). Bad rows are added to `bad`."""
-    hashes = [np.zeros(0, np.uint64)]
-    with pa.ipc.new_stream(file, URLS.empty().schema) as sink:
+    numbers = file.with_suffix(".hashes")  # a file, because a growing array would be in memory twice
+    with pa.ipc.new_stream(file, URLS.empty().schema) as sink, numbers.open("wb") as hashes:
         for part in parts:
             sink.write_table(part.rows)
             bad += part.bad
             urls = part.rows["url"].to_pylist()
-            hashes.append(np.fromiter((xxhash.xxh3_64_intdigest(url.encode()) for url in urls), np.uint64, len(urls)))
-    return np.concatenate(hashes)
+            found = (xxhash.xxh3_64_intdigest(url.encode()) for url in urls)
+            hashes.write(np.fromiter(found, np.uint64, len(urls)).tobytes())
+    return np.fromfile(numbers, np.uint64)
 
 
 def _batches(file: Path) -> Iterator[tuple[int, pa.Table]]:
