@@ -1,17 +1,13 @@
-"""Read params.yaml and build each stage's frozen Config from its section; nothing else reads that file."""
+"""Section `run` of params.yaml, and a Config as plain values."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from pairloom.errors import ConfigError
 from pairloom.typed import Positive, check_ranges
-from pairloom.typed import build as build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +30,6 @@ class RunConfig:
                 "params.yaml",
                 "set inline, local, or an address like tcp://host:8786",
             )
-
-
-def read_params(path: Path) -> dict[str, Any]:
-    """The sections of params.yaml. Raises ConfigError if it is missing or not a mapping of mappings."""
-    try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read it: {error.strerror}",
-            str(path),
-            "name a parameter file with --params, or run where params.yaml is",
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"it is not valid YAML: {error}", str(path), "correct the line it names") from error
-    if not isinstance(params, dict) or not all(isinstance(section, dict) for section in params.values()):
-        raise ConfigError("it should hold one mapping a stage", str(path), "see the params.yaml that pairloom ships")
-    return params
 
 
 def as_json(config: Any) -> dict[str, Any]:

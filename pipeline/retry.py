@@ -29,8 +29,11 @@ class Retried:
     rows: int
 
 
-def retry(config: Any, places: Places, reasons: Collection[str], options: Options) -> Retried:
+def retry(made_with: Any, asking: Any, places: Places, reasons: Collection[str], options: Options) -> Retried:
     """Fetch the rows again that were left out for one of these reasons; all other rows come from the tables.
+
+    made_with: the settings of the table, which stay those of its manifest. asking: the settings to fetch with; they may
+    differ in how the web is asked (a longer timeout), not in what is stored of a picture.
 
     What is known of their shards is written where the stage looks for finished rows, and the shards are taken off the
     manifest; then the stage runs as after a crash. Raises PairloomError as the stage does.
@@ -38,7 +41,8 @@ def retry(config: Any, places: Places, reasons: Collection[str], options: Option
     stage, start = load("download"), time.monotonic()
     options = replace(options, run=replace(options.run, reuse=None))  # it has the same failures
     with only_writer(places.data, stage.name):
-        work = prepare(stage, config, places, redo=False)
+        work = prepare(stage, made_with, places, redo=False)
+        work = replace(work, tasks=[replace(task, config=asking) for task in work.tasks])
         urls, pairs, rejects = work.inputs["urls"], open_finished(places.table), open_folder(places.quarantine)
         wanted = [name for name in _names(rejects) if _has(rejects.read(name, ["reason"]), reasons)]
         rows = 0

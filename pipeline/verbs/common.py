@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig, build
+from pipeline.config import RunConfig
 from pipeline.executor import Options
+from pipeline.params import Params
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def add_verb(verbs: Any, name: str, command: Any, summary: str, example: str) ->
 
 
 def add_run_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    add_params_options(verb)
     verb.add_argument(
         "--redo", action="store_true", help="replace what other settings made; without it the command stops"
     )
@@ -43,8 +44,20 @@ def add_run_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--workers", type=int, help="processes for the local cluster; overrides run.workers")
 
 
-def run_options(params: dict[str, Any], arguments: argparse.Namespace) -> Options:
-    settings = build(RunConfig, params.get("run", {}), "params.yaml, section run")
+def add_params_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--params", type=Path, help="settings (default: params.yaml, where there is one)")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="settings",
+        help="a setting in place of the file's, such as negatives.top_k=12; may be given several times",
+    )
+
+
+def run_options(params: Params, arguments: argparse.Namespace) -> Options:
+    settings = params.build(RunConfig, "run")
     if arguments.cluster:
         settings = replace(settings, cluster=arguments.cluster)
     if arguments.workers:

@@ -6,15 +6,15 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import project
 from pipeline.cluster import one_thread_a_worker
-from pipeline.config import build, read_params
 from pipeline.executor import Done, Options, run_stage
+from pipeline.params import Params, check_resources, check_sections, check_settings, read_params, with_settings
 from pipeline.stage import load, names, wanted
 from pipeline.verbs.common import Outcome, add_run_options, add_verb, run_options
 
@@ -32,7 +32,6 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--out", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
     add_run_options(verb)
-    verb.set_defaults(params=None)
     verb = add_verb(verbs, "stage", stage, "run one stage on its inputs", "pairloom stage tags --data data")
     verb.add_argument("name", help=f"sample, or one of {', '.join(names())}")
     verb.add_argument("--data", type=Path, default=Path("data"), help="folder of the dataset (default: data)")
@@ -47,33 +46,39 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Every stage on one dataset folder, in order."""
-    params = params_of_run(arguments.params, arguments.urls, arguments.out)
-    stages = ("sample", *wanted(_config("shards", params)))
-    done = [_one(name, params, arguments.out, arguments, arguments.out / "metrics") for name in stages]
+    params = params_of_run(arguments.params, arguments.urls, arguments.out, arguments.settings)
+    check_sections(params)
+    check_settings(params)
+    metrics = arguments.out / "metrics"
+    done = [_one("sample", params, arguments.out, arguments, metrics)]
+    check_resources(params)  # a demo's questions are drawn by now
+    for name in wanted(params.of_stage("shards")):
+        done.append(_one(name, params, arguments.out, arguments, metrics))
     text = "\n".join([*map(describe, done), f"shards: {arguments.out / 'shards'}"])
     return Outcome({"stages": [facts(one) for one in done]}, text)
 
 
-def params_of_run(file: Path | None, urls: str | None, out: Path) -> dict[str, Any]:
+def params_of_run(file: Path | None, urls: str | None, out: Path, settings: Sequence[str] = ()) -> Params:
     """The settings of a whole run: those of the file, but a list of one's own does not take the demo's.
 
     A demo's pictures are served from where this run draws them.
     """
     from stages import sample
 
-    params = read_params(file or Path("params.yaml")) if file or Path("params.yaml").exists() or not urls else {}
-    demos = sample.is_demo(params.get("sample", {}).get("urls", ""))
+    params = read_params(file, settings)
+    demos = sample.is_demo(params.section("sample").get("urls", ""))
     if urls and demos and not sample.is_demo(urls) and file is None:
         print(
             "params.yaml holds the demo's settings: your list takes the defaults (--params names others)",
             file=sys.stderr,
         )
-        params = {"run": params.get("run", {})}
+        run_alone = Params({"run": params.section("run")}, params.file)
+        params = with_settings(run_alone, settings)
     if urls:
-        params.setdefault("sample", {})["urls"] = urls
-    download = params.setdefault("download", {})
-    if sample.is_demo(params.get("sample", {}).get("urls", "")) and download.get("serve") in (None, "data/sample"):
-        download["serve"] = str(out / "sample")
+        params = params.with_section("sample", urls=urls)
+    named = params.section("sample").get("urls", sample.Config().urls)
+    if sample.is_demo(named) and params.section("download").get("serve") in (None, "data/sample"):
+        params = params.with_section("download", serve=str(out / "sample"))
     return params
 
 
@@ -82,15 +87,25 @@ def stage(arguments: argparse.Namespace) -> Outcome:
     if project.is_outdated(Path(), arguments.name):
         text = f"versions.yaml notes another version of {arguments.name} than is installed: "
         print(text + "after `pairloom init --refresh .` DVC reruns what an upgrade changes", file=sys.stderr)
-    params = read_params(arguments.params)
+    params = read_params(arguments.params, arguments.settings)
+    _check_before(arguments.name, params)
     if arguments.if_asked:
         places = (arguments.data / arguments.name, arguments.data / "quarantine" / arguments.name)
-        if arguments.name not in wanted(_config("shards", params)):
+        if arguments.name not in wanted(params.of_stage("shards")):
             return _not_asked(arguments.name, places, arguments.metrics)
         for place in places:
             (place / NOT_ASKED).unlink(missing_ok=True)
     done = _one(arguments.name, params, arguments.data, arguments, arguments.metrics)
     return Outcome(facts(done), describe(done))
+
+
+def _check_before(name: str, params: Params) -> None:
+    """What a later stage would refuse is refused by the first ones, before days of work."""
+    check_sections(params, own=name.rpartition(".")[2])
+    if name == "sample":
+        check_settings(params)
+    elif not set(load(name).always) & set(names()):  # the first stage after the list
+        check_resources(params)
 
 
 def _not_asked(name: str, places: Iterable[Path], metrics: Path) -> Outcome:
@@ -103,7 +118,7 @@ def _not_asked(name: str, places: Iterable[Path], metrics: Path) -> Outcome:
     return Outcome(none, text)
 
 
-def _one(name: str, params: dict[str, Any], data: Path, arguments: argparse.Namespace, metrics: Path) -> Done:
+def _one(name: str, params: Params, data: Path, arguments: argparse.Namespace, metrics: Path) -> Done:
     one_thread_a_worker()  # before a stage loads torch or numba
     options = run_options(params, arguments)
     done = _sample(params, data, options) if name == "sample" else _stage(name, params, data, options)
@@ -116,25 +131,20 @@ def _write_metrics(folder: Path, name: str, values: dict[str, Any]) -> None:
     (folder / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _sample(params: dict[str, Any], data: Path, options: Options) -> Done:
+def _sample(params: Params, data: Path, options: Options) -> Done:
     from pipeline.listing import write_list
     from pipeline.reuse import other_dataset
     from stages import sample
 
-    config = build(sample.Config, params.get("sample", {}), "params.yaml, section sample")
+    config = params.build(sample.Config, "sample")
     start = time.monotonic()
     other = other_dataset(options.run.reuse, data)
     done = write_list(sample.parts(config, data / "sample"), config, data, options.redo, other, options.plain)
     return replace(done, seconds=time.monotonic() - start)
 
 
-def _stage(name: str, params: dict[str, Any], data: Path, options: Options) -> Done:
-    return run_stage(name, _config(name, params), data, options)
-
-
-def _config(name: str, params: dict[str, Any]) -> Any:
-    stage = load(name)
-    return build(stage.config_type, params.get(stage.name, {}), f"params.yaml, section {stage.name}")
+def _stage(name: str, params: Params, data: Path, options: Options) -> Done:
+    return run_stage(name, params.of_stage(name), data, options)
 
 
 def facts(done: Done) -> dict[str, Any]:

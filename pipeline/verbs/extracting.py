@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import RunError
+from pairloom.typed import build
 from pipeline.cluster import one_thread_a_worker
-from pipeline.config import RunConfig, build
+from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb

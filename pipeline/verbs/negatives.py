@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pairloom.errors import StoreError
 from pairloom.store.folder import open_folder
 from pairloom.store.writing import write_shard
-from pipeline.config import build
+from pairloom.typed import build
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb
 

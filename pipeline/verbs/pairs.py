@@ -11,11 +11,12 @@ from typing import Any
 from pairloom.errors import ConfigError, StoreError
 from pairloom.store.folder import is_table, open_folder
 from pipeline.cluster import one_thread_a_worker
-from pipeline.config import RunConfig, build, read_params
+from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
+from pipeline.params import Params, check_sections, read_params, with_settings
 from pipeline.stage import load
 from pipeline.task import Places
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_params_options, add_verb
 from pipeline.verbs.dataset import describe, facts
 from schemas.quarantine import REASONS
 
@@ -87,7 +88,7 @@ def _add_curate(verbs: Any) -> None:
 
 
 def _add_common(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--params", type=Path, help="settings, in sections as in params.yaml (default: none)")
+    add_params_options(verb)
     verb.add_argument(
         "--redo", action="store_true", help="replace what other settings made; without it the command stops"
     )
@@ -103,7 +104,7 @@ def download(arguments: argparse.Namespace) -> Outcome:
 
     one_thread_a_worker()
     params, options = _settings(arguments)
-    listed = {"rows_per_shard": ROWS_PER_SHARD, **params.get("sample", {}), "urls": arguments.list}
+    listed = {"rows_per_shard": ROWS_PER_SHARD, **params.section("sample"), "urls": arguments.list}
     listed |= _given(arguments, url_col="url_column", caption_col="caption_column", rows_per_shard="rows_per_shard")
     if arguments.columns:
         listed["columns"] = arguments.columns.split(",")
@@ -111,20 +112,21 @@ def download(arguments: argparse.Namespace) -> Outcome:
         listed["quotes"] = False
     if listed.get("caption_column") == "none":
         listed["caption_column"] = None
-    section = params.get("download", {}) | _given(arguments, contact="contact", resize="resize", max_side="max_side")
+    section = params.section("download") | _given(arguments, contact="contact", resize="resize", max_side="max_side")
     section["allow_hosts"] = [*section.get("allow_hosts", []), *arguments.allow_host]
-    config = _build("download", section, arguments)
+    config = Params({"download": section}, params.file).of_stage("download")
     if config.contact is None:
         print("no --contact: owners of servers do not know whom to write to", file=sys.stderr)
-    settings = build(sample.Config, listed, "section sample")
+    settings = Params({"sample": listed}, params.file).build(sample.Config, "sample")
     parts = sample.parts(settings, arguments.out / ".sample")
     write_list(parts, settings, arguments.out, options.redo, plain=options.plain)
     return _outcome(run_stage("download", config, arguments.out, options, _downloaded(arguments.out)), arguments.out)
 
 
 def retry(arguments: argparse.Namespace) -> Outcome:
-    """Only rows of these reasons are fetched; their shards are written anew, the others stay."""
+    """Only rows of these reasons are fetched; their shards are written again, the others stay."""
     from pipeline.retry import retry as try_again
+    from stages.download import OF_PIXELS
 
     one_thread_a_worker()
     params, options = _settings(arguments)
@@ -135,8 +137,14 @@ def retry(arguments: argparse.Namespace) -> Outcome:
     if not is_table(places.table):
         places = Places.of(load("download"), None, arguments.folder)
     made_with = open_folder(places.table).header.config
-    config = _build("download", params.get("download", {}) | dict(made_with), arguments)
-    result = try_again(config, places, reasons, options)
+    given = params.section("download")
+    for name in OF_PIXELS:
+        if name in given and given[name] != made_with[name]:
+            what = f"download.{name} is {given[name]!r}, and the table was made with {made_with[name]!r}"
+            raise ConfigError(what, params.file, f"leave {name} out: a retry stores pictures as the others are stored")
+    made = params.with_section("download", **made_with).of_stage("download")
+    asking = Params({"download": {**made_with, **given}}, params.file).of_stage("download")
+    result = try_again(made, asking, places, reasons, options)
     outcome = _outcome(result.done, arguments.folder)
     return replace(
         outcome, facts=outcome.facts | {"retried": result.rows}, text=f"retried: {result.rows} rows\n{outcome.text}"
@@ -147,7 +155,7 @@ def curate(arguments: argparse.Namespace) -> Outcome:
     """The pairs of a folder into OUT/pairs, what the rules leave out into OUT/quarantine."""
     one_thread_a_worker()
     params, options = _settings(arguments)
-    config = _build("curate", params.get("curate", {}) | _given(arguments, profile="profile"), arguments)
+    config = params.with_section("curate", **_given(arguments, profile="profile")).of_stage("curate")
     places = (arguments.folder, arguments.folder / "pairs", arguments.folder / "download")
     source = next((path for path in places if is_table(path)), None)
     if source is None:
@@ -165,8 +173,11 @@ def _downloaded(out: Path) -> Places:
     return Places({"urls": out / "urls"}, out / "pairs", out / "quarantine", out)
 
 
-def _settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], Options]:
-    params = read_params(arguments.params) if arguments.params else {}
+def _settings(arguments: argparse.Namespace) -> tuple[Params, Options]:
+    """What --params and --set say; a params.yaml that only lies there is of another dataset."""
+    params = read_params(arguments.params, arguments.settings) if arguments.params else Params(file="the command line")
+    params = params if arguments.params else with_settings(params, arguments.settings)
+    check_sections(params)
     run = RunConfig(cluster=arguments.cluster, workers=arguments.workers)
     return params, Options(run, redo=arguments.redo, plain=arguments.quiet)
 
@@ -175,11 +186,6 @@ def _given(arguments: argparse.Namespace, **names: str) -> dict[str, Any]:
     """Options that were given, by the setting that they stand for."""
     values = {setting: getattr(arguments, option) for option, setting in names.items()}
     return {setting: value for setting, value in values.items() if value is not None}
-
-
-def _build(stage: str, section: dict[str, Any], arguments: argparse.Namespace) -> Any:
-    where = f"{arguments.params}, section {stage}" if arguments.params else "the command line"
-    return build(load(stage).config_type, section, where)
 
 
 def _outcome(done: Done, out: Path) -> Outcome:

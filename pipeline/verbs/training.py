@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pairloom.typed import build
 from pipeline.advice import advised, made_by, settings_for
-from pipeline.config import build, read_params
+from pipeline.params import read_params
 from pipeline.progress import TrainingProgress
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_params_options, add_verb
 
 
 def add(verbs: Any) -> None:
@@ -27,7 +28,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--out", type=Path, help="folder for the checkpoint (default: models/RECIPE)")
     verb.add_argument("--metrics", type=Path, default=Path("metrics"), help="folder for metrics (default: metrics)")
     verb.add_argument("--plots", type=Path, default=Path("plots"), help="folder for the loss curve (default: plots)")
-    verb.add_argument("--params", type=Path, default=Path("params.yaml"), help="settings (default: params.yaml)")
+    add_params_options(verb)
     verb.add_argument("--size", help="tiny (two cores), base (as published) …; overrides train.RECIPE.size")
     verb.add_argument("--init", help="weights to start from: a folder that training wrote, or published .safetensors")
     verb.add_argument("--steps", type=int, help="overrides train.RECIPE.steps")
@@ -91,10 +92,11 @@ def train(arguments: argparse.Namespace) -> Outcome:
 
     recipes.path_of(arguments.recipe)  # a wrong name stops here
     name = recipes.name_of(arguments.recipe)
-    section = read_params(arguments.params).get("train", {}).get(name) or {}
+    params = read_params(arguments.params, arguments.settings)
+    section = params.section("train").get(name) or {}
     options = ("size", "init", "steps", "seed")
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
-    config = build(loop.Config, section | given, f"params.yaml, section train.{name}")
+    config = build(loop.Config, section | given, f"{params.file}, section train.{name}")
     out = arguments.out or Path("models") / name
     recipe = recipes.load(arguments.recipe, config.size, config.overrides())
     first = ranks.launched().rank == 0  # which alone tells and writes

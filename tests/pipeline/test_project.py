@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pairloom.typed import build
 from pipeline import project
 from pipeline.cli import main
-from pipeline.config import build
 from pipeline.stage import load, on_request, order
 
 FILES = {"dvc.yaml", "params.yaml", "versions.yaml", ".gitignore"}

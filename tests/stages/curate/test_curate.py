@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import DrawFn, composite, integers, lists, sampled_from
 
 from pairloom.errors import ConfigError, RunError
-from pipeline.config import build
+from pairloom.typed import build
 from schemas.pairs import PAIRS
 from schemas.quarantine import QUARANTINE
 from stages import curate

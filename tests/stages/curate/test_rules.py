@@ -15,7 +15,7 @@ from hypothesis.strategies import integers, lists, text
 from PIL import Image
 
 from pairloom.errors import ConfigError, InputError
-from pipeline.config import build
+from pairloom.typed import build
 from schemas.quarantine import REASONS
 from stages import curate
 from stages.curate import rules

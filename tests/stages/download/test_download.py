@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import lists, sampled_from
 
 from pairloom.errors import ConfigError, InputError, RunError
-from pipeline.config import build
+from pairloom.typed import build
 from schemas.pairs import PAIRS
 from schemas.quarantine import QUARANTINE
 from schemas.urls import URLS
