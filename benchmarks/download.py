@@ -105,7 +105,7 @@ def ours(task: Task) -> tuple[Cost, int]:
          "--params", str(task.folder / "params.yaml"), "--max-side", str(SIDE), "--cluster", "inline"],
         {"SSL_CERT_FILE": task.profile.certificate or ""},
     )  # fmt: skip
-    return cost, open_folder(out / "pairs").rows
+    return cost, open_folder(out / "download").rows
 
 
 def theirs(task: Task) -> tuple[Cost, int]:

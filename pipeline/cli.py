@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
 
-from pairloom.errors import PairloomError
+from pairloom.errors import PairloomError, StoreError
 from pipeline.extras import missing_extra
 from pipeline.memory import keep_freed_memory
 from pipeline.verbs import (
@@ -30,9 +32,9 @@ from pipeline.verbs.common import Outcome
 EXAMPLES = """examples:
   pairloom init my-data --urls my.csv           a data project of your own, for `dvc repro`
   pairloom run --urls my.csv --out my-data      every stage on your own list
-  pairloom download my.csv --out pairs          the pictures of a list, nothing else
-  pairloom retry pairs --reason dns,timeout     fetch again what failed for these reasons
-  pairloom curate pairs --out clean --profile align    clean captions, rules by name
+  pairloom download my.csv --out my-data        the pictures of a list, nothing else
+  pairloom retry my-data --reason dns,timeout   fetch again what failed for these reasons
+  pairloom curate my-data --out my-data --profile align    clean captions, rules by name
   pairloom stage regions --redo                 one stage, shards of other settings made again
   pairloom extract photos --out photo-regions   the regions of a folder of pictures
   pairloom train --recipe uniter --shards data/shards    a recipe on finished shards
@@ -45,6 +47,13 @@ EXAMPLES = """examples:
 Every command takes --json: one machine-readable result on standard output, messages on standard error."""
 
 
+# What a folder that a person named can be: a file, read-only, of another user, on a full disk.
+OF_FOLDERS = {
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EACCES, errno.EPERM),
+    *(errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0: all done; 1: something is wrong; 2: wrong usage; 130, 143: interrupted."""
     arguments = parser().parse_args(argv)
@@ -52,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         result = arguments.command(arguments)
+        _print(result, arguments.json)
+        sys.stdout.flush()
     except PairloomError as error:
         _fail(error, arguments.json)
         return 1
@@ -61,10 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _fail(missing, arguments.json)
         return 1
+    except BrokenPipeError:  # the reader of our output has gone, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in OF_FOLDERS:
+            raise
+        fix = "name a folder that can be read and written, on a disk with free space"
+        _fail(StoreError(f"{error.strerror}", str(error.filename or "a file"), fix), arguments.json)
+        return 1
     except KeyboardInterrupt:
         print("interrupted: finished shards are kept; the same command resumes from here", file=sys.stderr)
         return 130
-    _print(result, arguments.json)
     return int(result.exit_code)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+from pairloom.errors import RunError
 from pipeline.config import RunConfig
 
 T = TypeVar("T")
@@ -149,7 +150,7 @@ def open_pool(run: RunConfig, most: int, overlap: int = 1) -> Iterator[Pool]:
     }
     with dask.config.set(patience):
         if run.cluster != "local":
-            with Client(run.cluster, timeout="30s") as client:
+            with _connected(run.cluster) as client:
                 yield DaskPool(client, overlap)
             return
         workers = min(run.workers or os.cpu_count() or 1, most)
@@ -167,6 +168,17 @@ def open_pool(run: RunConfig, most: int, overlap: int = 1) -> Iterator[Pool]:
             if len(devices := gpus()) > 1:
                 client.run(lambda dask_worker: pick_gpu(int(dask_worker.name), devices))
             yield DaskPool(client, overlap)
+
+
+def _connected(address: str) -> Any:
+    """A client of the scheduler. Raises RunError if none answers."""
+    from distributed import Client
+
+    try:
+        return Client(address, timeout="30s")
+    except OSError as error:  # also a time-out
+        fix = "start it (`dask scheduler`), correct run.cluster, or leave --cluster out"
+        raise RunError(f"no Dask scheduler answers: {error}", address, fix) from error
 
 
 def gpus() -> list[str]:

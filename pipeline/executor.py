@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pairloom.errors import StoreError
+from pairloom.errors import RunError, StoreError
 from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer, only_writer, sha256_file
 from pipeline import fingerprints, reuse
@@ -81,7 +81,11 @@ def run_work(work: Work, options: Options, start: float) -> Done:
     if stage.output.indexed:
         write_card(open_folder(target))
     counts = count(open_folder(target))
-    stage.check(counts, work.config, (table for _, table in open_folder(work.places.quarantine).tables()))
+    try:
+        stage.check(counts, work.config, (table for _, table in open_folder(work.places.quarantine).tables()))
+    except RunError as error:  # a stage does not know where its tables lie
+        what, where, fix = error.args
+        raise RunError(what, where, fix.replace("FOLDER", str(work.places.data))) from error
     summary = stage.summary(CorpusOnDisk({stage.name: open_folder(target)}))
     return Done(stage.name, counts, len(work.tasks), len(due) - reused, time.monotonic() - start, reused, summary)
 

@@ -34,16 +34,25 @@ class Listing:
         kept: list[Entry] = []
         position = 0
         for entry in open_folder(self.table).shards if is_table(self.table) else ():
-            stored = read_shard(self.table / f"{entry.name}.parquet")
-            taken = self.stream.take(stored.num_rows)
-            if not equal_rows(stored, taken.rows):
+            taken = self.stream.take(entry.rows)
+            difference = self._difference(entry, taken.rows)
+            if difference is not None:
                 if not redo:
-                    raise _changed(self.table, position + _first_difference(stored, taken.rows))
+                    raise _changed(self.table, position + difference)
                 self.stream.put_back(taken)
                 break
             kept.append(self.counted(entry, taken))
-            position += stored.num_rows
+            position += entry.rows
         return kept
+
+    def _difference(self, entry: Entry, listed: pa.Table) -> int | None:
+        """The first row of a shard that is not as listed. A shard that cannot be read is written again."""
+        try:
+            stored = read_shard(self.table / f"{entry.name}.parquet")
+        except StoreError:
+            again = write_shard(self.table, entry.name, listed)
+            return None if again.sha256 == entry.sha256 else 0
+        return None if equal_rows(stored, listed) else _first_difference(stored, listed)
 
     def counted(self, entry: Entry, part: Part) -> Entry:
         """The entry of a shard with how many rows of the list went in and were left out; the latter are noted."""

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pairloom.errors import StoreError
+from pairloom.store import cures
 from pairloom.store.folder import Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer
 from pipeline import fingerprints
@@ -85,12 +86,15 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
 
 def open_finished(path: Path) -> Folder:
     """The table at `path`. Raises StoreError if it is missing or its stage was interrupted."""
+    if not is_table(path):
+        command = cures.stage_command(path, cures.STAGES.get(path.name, path.name))
+        raise StoreError(f"there is no table {path.name} yet", str(path), f"make it first: {command}")
     folder = open_folder(path)
     if not folder.complete:
         raise StoreError(
             f"table {path.name} is unfinished: {len(folder.shards)} shards so far",
             where=str(path),
-            fix=f"finish it first: `pairloom stage {path.name}`",
+            fix=cures.resume(path, folder.header.stage),
         )
     return folder
 
@@ -104,7 +108,7 @@ def refuse_misaligned(inputs: Mapping[str, Folder]) -> None:
             raise StoreError(
                 f"tables {first} and {stage} have different shards ({len(names[first])} and {len(shards)})",
                 where=str(inputs[stage].path),
-                fix=f"run `pairloom stage {stage}` again, so that it catches up",
+                fix=cures.resume(inputs[stage].path, inputs[stage].header.stage),
             )
 
 

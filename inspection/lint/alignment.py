@@ -9,6 +9,7 @@ from pathlib import Path
 from inspection.dataset import Dataset
 from inspection.lint.problem import Findings, rebuild
 from inspection.tables import column_names
+from pairloom.store import cures
 from pairloom.store.folder import Entry, Folder
 from schemas.quarantine import OF_A_PART
 
@@ -30,7 +31,7 @@ class Step:
 
     @property
     def again(self) -> str:
-        return f"run `pairloom stage {self.made.header.stage}` again"
+        return cures.resume(self.made.path, self.made.header.stage)
 
 
 def check_counts(folder: Folder, rejects: Folder | None, findings: Findings) -> None:
@@ -119,7 +120,7 @@ def check_all_images(found: Dataset, step: Step, findings: Findings) -> None:
     left_out = {key for folder, name in rejects for key in rejected_keys(folder, name)}
     if lost := sorted(wanted - made - left_out):
         what = f"{len(lost):,} images of {source} are neither in the {stage} nor in quarantine, such as {lost[0]}"
-        findings.file("lost", step.made.path, what, f"run `pairloom stage {stage} --redo`")
+        findings.file("lost", step.made.path, what, cures.redo(step.made.path, stage))
 
 
 def check_distinct(folder: Folder, sound: set[Path], findings: Findings) -> None:

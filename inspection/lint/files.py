@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from inspection.lint.problem import Findings, rebuild
 from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
-from pairloom.store import index
+from pairloom.store import cures, index
 from pairloom.store.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header
 
 
@@ -23,7 +23,7 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
             "unfinished",
             folder.path,
             f"the table is unfinished: {len(folder.shards)} shards so far",
-            f"run `pairloom stage {folder.header.stage}`: it resumes",
+            cures.resume(folder.path, folder.header.stage),
         )
     _check_leftovers(folder, findings)
     if not _check_header(folder, findings):
@@ -105,7 +105,7 @@ def _check_provenance(header: Header, file: Path, metadata: dict[str, str], find
                 "provenance",
                 file,
                 f"it was made with {key} {made_by[key]!r}, the manifest says {wanted!r}",
-                f"run `pairloom stage {header.stage} --redo`",
+                cures.redo(file.parent, header.stage),
             )
 
 

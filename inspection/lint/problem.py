@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from inspection.dataset import QUARANTINE
+from pairloom.errors import StoreError
+from pairloom.store import cures
+from pairloom.store.folder import open_folder
 
 SHOWN = 5  # rows named for each kind of problem in a file; the last one counts the others
 
@@ -58,7 +60,8 @@ class Findings:
 
 def rebuild(file: Path) -> str:
     """The cure of a shard that is missing or not as its stage wrote it."""
-    stage = "sample" if file.parent.name == "urls" else file.parent.name
-    if file.parent.parent.name == QUARANTINE:  # it is written along with the shard of the table
-        file = file.parent.parent.parent / stage / file.name
-    return f"delete {file} if it is there and run `pairloom stage {stage}`: it makes just the missing shards"
+    try:
+        stage = open_folder(file.parent).header.stage
+    except StoreError:
+        stage = file.parent.name
+    return cures.rebuild(file, stage)

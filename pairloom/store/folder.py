@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
+from pairloom.store import cures
 from pairloom.table import metadata
 
 MANIFEST = "manifest.json"  # of a finished table
@@ -102,7 +103,11 @@ class _AsStoreError:
 
 
 def _rebuild(path: Path) -> str:
-    return f"delete {path.name} if it is there; `pairloom stage {path.parent.name}` then rebuilds just it"
+    try:
+        stage = open_folder(path.parent).header.stage
+    except (StoreError, OSError, KeyError, TypeError):  # the manifest is gone or damaged as well
+        stage = ""
+    return cures.rebuild(path, stage)
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -125,7 +130,7 @@ def open_folder(path: Path | str) -> Folder:
     raise StoreError(
         f"there is no table here: neither {MANIFEST} nor {JOURNAL}",
         where=str(path),
-        fix=f"run the stage that writes it (`pairloom stage {path.name}`), or name another folder",
+        fix="name the folder of a table, such as data/shards, or run the stage that writes it",
     )
 
 

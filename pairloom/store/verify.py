@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairloom.store import index
+from pairloom.store import cures, index
 from pairloom.store.folder import Entry, Folder, is_table, open_folder
 from pairloom.store.writing import sha256_file
 
@@ -64,7 +64,4 @@ def _check(folder: Folder, entry: Entry) -> Problem | None:
 
 
 def _rebuild(folder: Folder, file: Path) -> str:
-    stage = folder.header.stage
-    return (
-        f"`rm {file}` and `pairloom stage {stage} --data {folder.path.parent}`, which then makes just this shard again"
-    )
+    return cures.rebuild(file, folder.header.stage)

@@ -22,6 +22,7 @@ from schemas.quarantine import REASONS
 
 SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them
 ROWS_PER_SHARD = 1000
+EARLIER = "pairs"  # what pairloom 0.1.0 called the table that `download` wrote
 
 
 def add(verbs: Any) -> None:
@@ -39,7 +40,7 @@ def _add_download(verbs: Any) -> None:
         "pairloom download cc12m.tsv --columns url,caption --no-quotes --out cc12m --contact me@example.org",
     )
     verb.add_argument("list", metavar="LIST", help="csv, tsv, txt, json, jsonl or parquet, a folder, or an fsspec path")
-    verb.add_argument("--out", type=Path, required=True, help="folder for the tables urls, pairs and quarantine")
+    verb.add_argument("--out", type=Path, required=True, help="folder of the dataset: urls, download, quarantine")
     verb.add_argument(
         "--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="this host may have a local address"
     )
@@ -79,10 +80,15 @@ def _add_curate(verbs: Any) -> None:
         "curate",
         curate,
         "clean captions and leave out pairs by the rules of a profile",
-        "pairloom curate cc12m --out cc12m-clean --profile align",
+        "pairloom curate cc12m --out cc12m --profile align",
     )
     verb.add_argument("folder", type=Path, help="the --out of `pairloom download`, or a table of pairs")
-    verb.add_argument("--out", type=Path, required=True, help="folder for pairs and quarantine")
+    verb.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of the dataset, which may be the same",
+    )
     verb.add_argument("--profile", help="rules by name: stages/curate/profiles (default: none)")
     _add_common(verb)
 
@@ -98,7 +104,7 @@ def _add_common(verb: argparse.ArgumentParser) -> None:
 
 
 def download(arguments: argparse.Namespace) -> Outcome:
-    """The list into OUT/urls, what came through into OUT/pairs, the rest into OUT/quarantine."""
+    """The list into OUT/urls, what came through into OUT/download, the rest into OUT/quarantine."""
     from pipeline.listing import write_list
     from stages import sample
 
@@ -134,8 +140,6 @@ def retry(arguments: argparse.Namespace) -> Outcome:
     if unknown := sorted(reasons - set(REASONS)):
         raise ConfigError(f"there is no reason {unknown[0]!r}", "--reason", f"name some of {', '.join(REASONS)}")
     places = _downloaded(arguments.folder)
-    if not is_table(places.table):
-        places = Places.of(load("download"), None, arguments.folder)
     made_with = open_folder(places.table).header.config
     given = params.section("download")
     for name in OF_PIXELS:
@@ -152,25 +156,26 @@ def retry(arguments: argparse.Namespace) -> Outcome:
 
 
 def curate(arguments: argparse.Namespace) -> Outcome:
-    """The pairs of a folder into OUT/pairs, what the rules leave out into OUT/quarantine."""
+    """The pairs of a folder into OUT/curate, what the rules leave out into OUT/quarantine/curate."""
     one_thread_a_worker()
     params, options = _settings(arguments)
     config = params.with_section("curate", **_given(arguments, profile="profile")).of_stage("curate")
-    places = (arguments.folder, arguments.folder / "pairs", arguments.folder / "download")
+    places = (arguments.folder, arguments.folder / "download", arguments.folder / EARLIER)
     source = next((path for path in places if is_table(path)), None)
     if source is None:
         raise StoreError(
             "there is no table of pairs here", str(arguments.folder), "name the --out of `pairloom download`"
         )
     out = arguments.out
-    if (out / "pairs").resolve() == source.resolve():
-        raise ConfigError("--out is the folder of the pairs to curate", str(out), "name another folder")
-    target = Places({"download": source}, out / "pairs", out / "quarantine", out)
+    target = Places({"download": source}, out / "curate", out / "quarantine" / "curate", out)
     return _outcome(run_stage("curate", config, out, options, target), out)
 
 
 def _downloaded(out: Path) -> Places:
-    return Places({"urls": out / "urls"}, out / "pairs", out / "quarantine", out)
+    """Where the tables of a download lie: as in any dataset, or as pairloom 0.1.0 put them."""
+    if is_table(out / EARLIER):
+        return Places({"urls": out / "urls"}, out / EARLIER, out / "quarantine", out)
+    return Places.of(load("download"), None, out)
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Params, Options]:
@@ -189,4 +194,4 @@ def _given(arguments: argparse.Namespace, **names: str) -> dict[str, Any]:
 
 
 def _outcome(done: Done, out: Path) -> Outcome:
-    return Outcome(facts(done), f"{describe(done)}\npairs: {out}")
+    return Outcome(facts(done), f"{describe(done)}\npairs: {out / done.stage}")

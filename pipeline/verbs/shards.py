@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import StoreError
+from pairloom.store import cures
 from pairloom.store.folder import open_folder
 from pairloom.store.verify import folders_of, verify
 from pairloom.store.writing import write_index
@@ -70,7 +71,7 @@ def index(arguments: argparse.Namespace) -> Outcome:
     """Indices of all shards, and the card."""
     folder = open_folder(arguments.folder)
     if not folder.complete:
-        raise StoreError("the folder is unfinished", str(folder.path), "finish it first: `pairloom stage shards`")
+        raise StoreError("the folder is unfinished", str(folder.path), cures.resume(folder.path, folder.header.stage))
     with Progress("index", folder.rows) as progress:
         for entry in folder.shards:
             write_index(folder.path, entry.name, entry.sha256)

@@ -229,5 +229,5 @@ def check(counts: Counts, config: Config, rejects: Iterable[pa.Table] = ()) -> N
         f"({', '.join(f'{rows} {reason}' for reason, rows in reasons)}){listed}",
         where="stage download, table quarantine",
         fix="look at the quarantine table, repair the network or the list, and try the failed rows again "
-        "(`pairloom retry --reason dns,timeout,5xx`); or lower download.min_success_rate",
+        "(`pairloom retry FOLDER --reason dns,timeout,host-down,5xx`); or lower download.min_success_rate",
     )

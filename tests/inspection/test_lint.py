@@ -349,7 +349,10 @@ def test_a_problem_is_printed_with_file_row_value_and_cure(data: Path) -> None:
     rewrite(data / "regions", "00000", edit_blob("class_ids", 3, "<u2", 1, 600))
     text = lint_text(lint(data / "regions", FLOW))
     assert "00000.parquet row 3: class_ids has 600, but there are only 6 classes" in text
-    assert f"fix: delete {data}/regions/00000.parquet if it is there and run `pairloom stage regions`" in text
+    assert (
+        f"fix: delete {data}/regions/00000.parquet if it is there and run `pairloom stage regions --data {data}`"
+        in text
+    )
     assert text.endswith("1 problem found")
     assert lint_text([]) == "no problem found"
 

@@ -177,5 +177,5 @@ def test_an_unfinished_input_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_input_names_the_stage_to_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="pairloom stage urls"):
+    with pytest.raises(StoreError, match="make it first: `pairloom stage sample --data "):
         run_stage(STAGE, Config(), tmp_path, INLINE)

@@ -89,7 +89,7 @@ class Run:
 
     def left_out(self) -> list[dict[str, Any]]:
         """The rows of the quarantine, which say more of a difference than its hashes."""
-        return [row for _, table in open_folder(self.out / "quarantine").tables() for row in table.to_pylist()]
+        return [row for _, table in open_folder(self.out / "quarantine/download").tables() for row in table.to_pylist()]
 
     def noted(self) -> set[str]:
         """The paths whose outcome is noted or in a finished shard."""
@@ -98,8 +98,8 @@ class Run:
         for folder in (self.out / ".index/download").glob("*/partial/*"):
             with Spool(folder) as spool:
                 known |= {url for url in urls if key_of(url, None) in spool}
-        if is_table(self.out / "pairs"):
-            for entry in open_folder(self.out / "pairs").shards:
+        if is_table(self.out / "download"):
+            for entry in open_folder(self.out / "download").shards:
                 first = int(entry.name) * ROWS_PER_SHARD
                 known |= set(urls[first : first + ROWS_PER_SHARD])
         return {urlsplit(url).path for url in known}
@@ -168,7 +168,7 @@ def test_a_signal_ends_the_run_with_its_code(
     assert process.returncode == code
     assert "same command resumes" in errors
     assert time.monotonic() - start < 15
-    assert not open_folder(run.out / "pairs").complete
+    assert not open_folder(run.out / "download").complete
 
 
 def test_too_few_pictures_end_the_run_with_reasons_and_hosts(hostile: HostileServer, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_retry_fetches_only_what_failed_and_gives_the_shard_as_if_it_had_worked_
     serve(hostile)
     run = Run(tmp_path / "run", hostile.port)
     run.finish()
-    stamps = {file.name: file.stat().st_mtime_ns for file in (run.out / "pairs").glob("*.parquet")}
+    stamps = {file.name: file.stat().st_mtime_ns for file in (run.out / "download").glob("*.parquet")}
     failing = [row for row in range(ROWS) if row % 5 != 4 and row % 7 == 6]
     for row in failing:
         hostile.answers[f"/{row}"] = in_turn(reply(jpeg(40 + row, 40, seed=row)))
@@ -207,7 +207,7 @@ def test_retry_fetches_only_what_failed_and_gives_the_shard_as_if_it_had_worked_
     at_once.finish()
     assert run.tables() == at_once.tables()
     changed = {row // ROWS_PER_SHARD for row in failing}
-    for file in (run.out / "pairs").glob("*.parquet"):
+    for file in (run.out / "download").glob("*.parquet"):
         assert (file.stat().st_mtime_ns != stamps[file.name]) == (int(file.stem) in changed)
-    extra = pq.read_table(run.out / "pairs/00000.parquet", columns=["extra"])["extra"].to_pylist()
+    extra = pq.read_table(run.out / "download/00000.parquet", columns=["extra"])["extra"].to_pylist()
     assert extra[0] == [("number", "0")]

@@ -1,0 +1,126 @@
+"""The cures that lint prints, followed to the letter; folders that cannot be written, and other ends of a command."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inspection.lint import lint
+from pairloom.store.cures import stage_command
+from pipeline.cli import main
+from tests.inspection.synthetic import FLOW
+from tests.pipeline.helpers import hashes
+from tests.serving import pictures, write_list
+
+ROWS = 4
+TABLES = ("urls", "download", "curate", "regions", "tags", "negatives", "shards", "quarantine/download")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with params.yaml and a finished dataset `own`, one of whose pictures is missing."""
+    folder = tmp_path_factory.mktemp("work")
+    with pictures(folder / "www", ROWS) as host:
+        write_list(folder / "my.csv", host, range(ROWS + 1))
+        params = {
+            "run": {"cluster": "inline"},
+            "sample": {"urls": "my.csv"},
+            "download": {"allow_hosts": [host]},
+            "shards": {"val_share": 0.5},
+        }
+        (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            assert main(["run", "--out", "own", "--quiet"]) == 0
+        yield folder
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_the_cure_of_a_damaged_shard_works(
+    dataset: Path, table: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(dataset, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    whole = hashes(Path("own") / table)
+    file = sorted((Path("own") / table).glob("*.parquet"))[0]
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "flip":
+        file.write_bytes(bytes([*content[:60], content[60] ^ 4, *content[61:]]))
+    fixes = {problem.fix for problem in lint(Path("own"), FLOW)}
+    assert fixes
+    for fix in sorted(fixes):
+        doomed = re.match(r"delete (\S+) if it is there", fix)
+        if doomed:
+            Path(doomed[1]).unlink(missing_ok=True)
+        (command,) = re.findall("`(pairloom [^`]*)`", fix)
+        assert main(shlex.split(command)[1:]) == 0, fix
+    assert lint(Path("own"), FLOW) == []
+    assert hashes(Path("own") / table) == whole
+
+
+def test_the_command_names_the_dataset_and_the_stage() -> None:
+    assert stage_command(Path("data/tags"), "tags") == "`pairloom stage tags`"
+    assert stage_command(Path("my/own/tags"), "tags", redo=True) == "`pairloom stage tags --data my/own --redo`"
+    assert stage_command(Path("own/urls"), "sample") == "`pairloom stage sample --data own`"
+    assert stage_command(Path("own/quarantine/tags"), "tags") == "`pairloom stage tags --data own`"
+    assert stage_command(Path("merged"), "shards") is None
+
+
+COMMANDS = [
+    ["run", "--urls", "my.csv", "--out", "a-file"],
+    ["download", "my.csv", "--out", "a-file"],
+    ["download", "my.csv", "--out", "a-file/below"],
+    ["negatives", "my.csv", "--image-column", "url", "--out", "a-file"],
+    ["texts", "texts.txt", "--out", "a-file"],
+    ["info", "a-file"],
+    ["lint", "nothing"],
+    ["report", "--data", "nothing"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_folder_that_is_none_is_named_without_a_traceback(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    (tmp_path / "my.csv").write_text("url,caption\nhttp://127.0.0.1:9/1.jpg,a dog\n", encoding="utf-8")
+    (tmp_path / "texts.txt").write_text("a dog\n", encoding="utf-8")
+    ran = pairloom(tmp_path, *command)
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    assert "fix:" in ran.stderr
+    assert any(name in ran.stderr for name in ("a-file", "nothing"))
+
+
+def test_no_scheduler_is_named_with_a_cure(dataset: Path) -> None:
+    ran = pairloom(dataset, "stage", "tags", "--data", "own", "--redo", "--cluster", "tcp://127.0.0.1:1")
+    if "nothing due" not in ran.stdout:
+        assert ran.returncode == 1
+    own = pairloom(dataset, "run", "--out", "other", "--cluster", "tcp://127.0.0.1:1")
+    assert own.returncode == 1
+    assert "no Dask scheduler answers" in own.stderr
+    assert "tcp://127.0.0.1:1" in own.stderr
+    assert "Traceback" not in own.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m pipeline.cli recipe show uniter | head -n 1"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    ran = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert len(ran.stdout.splitlines()) == 1
+    assert ran.stderr == ""
+
+
+def pairloom(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
