@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,14 @@ def add(verbs: Any) -> None:
     verb.add_argument("folder", type=Path, metavar="DIR")
     verb.add_argument("--urls", help="csv, tsv, txt, json, jsonl or parquet list (default: urls.csv in DIR)")
     verb.add_argument("--refresh", action="store_true", help="only write versions.yaml again, after an upgrade")
+    verb = add_verb(
+        verbs,
+        "repro",
+        repro,
+        "`dvc repro` with this environment's programs first, so that it need not be activated",
+        "pairloom repro train@uniter --force",
+    )
+    verb.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="what `dvc repro` takes")
     group = verbs.add_parser(
         "setup", help="install what pip cannot install", description="install what pip cannot install"
     )
@@ -50,6 +60,16 @@ def init(arguments: argparse.Namespace) -> Outcome:
     _dvc_init(folder)
     text = "\n".join(["wrote " + ", ".join(file.name for file in files), f"next: cd {folder} && dvc repro"])
     return Outcome({"folder": str(folder), "files": [file.name for file in files]}, text)
+
+
+def repro(arguments: argparse.Namespace) -> Outcome:
+    """DVC runs `pairloom stage …` by its name, which is found only where this environment is on PATH."""
+    if importlib.util.find_spec("dvc") is None:
+        raise ConfigError("the package dvc is not installed", sys.prefix, "install pairloom[dvc]")
+    programs = str(Path(sys.executable).parent)
+    path = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
+    command = [sys.executable, "-m", "dvc", "repro", *arguments.arguments]
+    return Outcome(exit_code=subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode)
 
 
 def _from_project(urls: str | None, folder: Path) -> str:

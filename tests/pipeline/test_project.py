@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,22 @@ def test_a_stage_says_that_the_project_notes_another_version_than_is_installed(
     assert "pairloom init --refresh" in capsys.readouterr().err
     assert project.refresh(tmp_path) == ["sample"]
     assert texts(tmp_path)["versions.yaml"] == noted
+
+
+def test_repro_finds_pairloom_without_an_activated_environment(tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    assert init(folder) == 0
+    (folder / "urls.csv").write_text("url,caption\nhttp://127.0.0.1:9/1.jpg,a dog\n", encoding="utf-8")
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
+    command = [sys.executable, "-m", "pipeline.cli", "repro", "sample"]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert (folder / "data/urls/manifest.json").is_file()
+    again = subprocess.run(
+        [*command, "--dry"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "didn't change" in again.stdout
