@@ -10,7 +10,7 @@ Where the published code has an oddity, the default here is what was meant, and 
 | agnostic-stepped | airsplay, Hugging Face | fewer than `min_regions` when the last step leaves fewer |
 | vinvl-filter1 | VinVL | the class, as above |
 | vinvl-filter2, starter | VinVL's faster filter | none |
-| detectron2 | FastRCNNOutputLayers | none |
+| detectron2 | FastRCNNOutputLayers, and MILVLG's `detectron2` mode by it | none |
 
 Equal scores go to the earlier proposal everywhere; the published code leaves their order to its sorting routine.
 

@@ -225,7 +225,6 @@ D2_R101 = Family(
     names=MILVLG_D2,
     container="pth",
     mean=(103.530, 116.280, 123.675),
-    resize="pil",
     caffe_anchors=False,
     sizes=(32, 64, 128, 256, 512),
     plus=0,
@@ -233,6 +232,7 @@ D2_R101 = Family(
     pool="roi_align",
     samples=2,
     background_first=False,
+    regressed=True,
     none="absent",
 )
 VMB_X152 = Family(
