@@ -28,7 +28,9 @@ class Detections:
     """
 
     size: tuple[int, int]  # (height, width) of the resized picture that the network saw
-    proposals_N4: Tensor  # float32, x1 y1 x2 y2 in pixels of the resized picture: what was pooled
+    # float32, x1 y1 x2 y2 in pixels of the resized picture: what was pooled. Where the published code clips to the
+    # padded picture, they may end right of or below the resized one; what is stored is cut to the picture.
+    proposals_N4: Tensor
     boxes: Tensor  # float32, (N, 4) where there is one box a proposal (raw or agnostic), or (N, C, 4), one a class
     scores_NC: Tensor  # float32, what selection looks at
     probs_NC: Tensor  # float32, the class distribution as stored; the rest to 1 is background (or unknown)

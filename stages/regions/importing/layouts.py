@@ -175,8 +175,8 @@ LAYOUTS = {
             *MASKRCNN_RPN,
             (r"roi_heads\.box\.feature_extractor\.(fc[67]\..+)", r"head.\1"),
         ),
-        # Its attribute head served training alone; how its tensors are called is unsure.
-        unused=(COUNTERS, r"^roi_heads\.box\.predictor\.(?!cls_score|bbox_pred)"),
+        # Its attribute head served training alone.
+        unused=(COUNTERS, r"^roi_heads\.box\.predictor\.(cls_embed|attr_linear1|attr_linear2)\."),
         background="first",
         anchors="ratio-major",
     ),

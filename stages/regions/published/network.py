@@ -52,8 +52,8 @@ class PublishedDetector(nn.Module):
     def maps(self, images_N3HW: Tensor) -> list[Tensor]:
         """The feature maps of prepared pictures, finest first; one of stride 16 without a pyramid."""
         x = picture.normalised(images_N3HW, self.settings.input)
-        pad_H, pad_W = (-side % self.settings.input.divisible for side in x.shape[-2:])
-        x = F.pad(x, (0, pad_W, 0, pad_H)).to(self.dtype)
+        height, width = picture.padded((x.shape[-2], x.shape[-1]), self.settings.input)
+        x = F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])).to(self.dtype)
         return [self.head.enter(each) for each in self.backbone(x).values()]
 
     @torch.inference_mode()
@@ -62,7 +62,7 @@ class PublishedDetector(nn.Module):
         height, width = images_N3HW.shape[-2:]
         maps = self.maps(images_N3HW)
         scales = [picture.factor(size, self.settings.input) for size in picture_sizes]
-        proposals = self.rpn(maps, (height, width), scales)
+        proposals = self.rpn(maps, self._bounds((height, width)), scales)
         heads, features = self._features(maps, proposals)
         counts = [len(each) for each in proposals]
         parts = zip(proposals, heads.split(counts), features.split(counts), strict=True)
@@ -70,6 +70,12 @@ class PublishedDetector(nn.Module):
         if isinstance(self.head, TwoLayerHead):
             return found  # its layers know one size of region only
         return [replace(one, grid=partial(self._grid, each)) for one, each in zip(found, maps[0].split(1), strict=True)]
+
+    def _bounds(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) that boxes are clipped to, for a prepared picture of this size."""
+        if self.settings.proposals.clip_to == "picture":
+            return size
+        return picture.padded(size, self.settings.input)
 
     @torch.inference_mode()
     def _grid(self, map_1CHW: Tensor, side: int) -> Tensor:
@@ -89,7 +95,7 @@ class PublishedDetector(nn.Module):
         regions = proposals_R4
         if settings.boxes == "regressed":
             moved = self.predictor.boxes(head_RD, proposals_R4, settings)
-            regions = boxes.clip(moved, size, settings.box_rule)
+            regions = boxes.clip(moved, self._bounds(size), settings.box_rule)
         return Detections(
             size=size,
             proposals_N4=proposals_R4,

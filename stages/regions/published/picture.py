@@ -51,6 +51,12 @@ def scale_back(size: tuple[int, int], prepared: tuple[int, int], rules: Input) -
     return size[1] / prepared[1], size[0] / prepared[0]
 
 
+def padded(size: tuple[int, int], rules: Input) -> tuple[int, int]:
+    """(height, width) of a prepared picture with the zeros that `divisible` adds right and below."""
+    height, width = (side + -side % rules.divisible for side in size)
+    return height, width
+
+
 def ordered(picture: Image.Image, rules: Input) -> npt.NDArray[np.uint8]:
     """The picture's pixels (H, W, 3) in the rule's order of colours, one after the other in memory of their own."""
     if rules.colours == "rgb":

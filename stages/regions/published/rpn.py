@@ -37,7 +37,8 @@ class ProposalNetwork(nn.Module):
     def forward(self, maps: Sequence[Tensor], size: Size, scales: Sequence[float]) -> list[Tensor]:
         """The proposals of each picture, best first: (up to after_nms, 4).
 
-        size: (height, width) of the resized pictures; scales: by how much each was enlarged.
+        size: (height, width) that proposals are clipped to, the resized pictures' or the padded ones'; scales: by how
+        much each picture was enlarged.
         """
         logits, deltas = self.head(list(maps))
         sides = [self.rules.min_side * (scale if self.rules.min_side_of == "stored" else 1) for scale in scales]

@@ -106,6 +106,7 @@ class Proposals:
     anchors: Anchors
     clamp: bool = True  # width and height grow at most by 1000 / 16
     first: Literal["clip", "top"] = "top"  # clip → drop small → best; or best → clip → drop small
+    clip_to: Literal["picture", "padded"] = "picture"  # padded: with what `divisible` adds right and below (vmb)
     min_side: float = 0.0  # pixels; smaller boxes go
     min_side_of: Literal["stored", "resized"] = "resized"  # stored: times the factor by which the picture was resized
     min_side_ties: Literal[">", ">="] = ">"  # which boxes stay

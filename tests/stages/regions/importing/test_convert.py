@@ -190,6 +190,18 @@ def test_vinvls_second_copy_of_res5_must_be_a_copy(tmp_path: Path) -> None:
         convert(weights | twins, settings, "file")
 
 
+def test_the_attribute_head_of_vmb_is_left_out_by_its_names(tmp_path: Path) -> None:
+    family = of("vmb-x152")
+    settings, weights = shrunk(family, tmp_path), checkpoints.tensors(family, small(family))
+    head = {
+        f"roi_heads.box.predictor.{part}": torch.zeros(2)
+        for part in ("cls_embed.weight", "attr_linear1.weight", "attr_linear1.bias", "attr_linear2.bias")
+    }
+    assert set(convert(weights | head, settings, "file").unused) == set(head)
+    with pytest.raises(InputError, match=r"unknown: roi_heads.box.predictor.mystery"):
+        convert(weights | {"roi_heads.box.predictor.mystery.weight": torch.zeros(1)}, settings, "file")
+
+
 Change = Callable[[Tensors], Tensors]
 MISFITS: dict[str, tuple[Change, str]] = {
     "a tensor less": (lambda w: {k: v for k, v in w.items() if "cls_score.bias" not in k}, "missing: predictor.cls"),

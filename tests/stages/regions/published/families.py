@@ -157,6 +157,7 @@ class Family:
     filter_first: bool = False  # clip and drop before taking the best
     least: float = 0  # pixels of the stored picture
     least_kept: bool = False  # a box of exactly that size stays
+    clip_padded: bool = False  # boxes may end in the padding: the fork's image_sizes are those of its batch
     nms_plus: int = 1
     pool: str = "roi_pool"
     pool_size: int = 14
@@ -250,6 +251,7 @@ VMB_X152 = Family(
     pool="roi_align_legacy",
     pool_size=7,
     samples=2,
+    clip_padded=True,
     attributes=False,
 )
 VINVL_X152 = Family(

@@ -41,14 +41,15 @@ def see(picture: Image.Image, family: Family, sizes: Small, weights: Tensors) ->
     image, im_scale = resized(picture, family, sizes)
     maps = feature_maps(image, family, sizes, weights)
     size = (image.shape[2], image.shape[3])
-    found = proposals(maps, size, im_scale, family, sizes, weights)
+    bounds = padded(size) if family.clip_padded else size
+    found = proposals(maps, bounds, im_scale, family, sizes, weights)
     head, features = region_features(maps, found, family, weights)
     parts = family.names.parts
     logits = linear(head, weights, parts["classes"])
     boxes = found
     if family.regressed:
         deltas = linear(head, weights, parts["boxes"]).double().numpy().reshape(len(found), -1, 4)
-        boxes = np.array([[clip(decode(box, d, family, family.box_weights), size, family) for d in row]
+        boxes = np.array([[clip(decode(box, d, family, family.box_weights), bounds, family) for d in row]
                           for box, row in zip(found, deltas, strict=True)])  # fmt: skip
     shares = logits.softmax(dim=1)
     probs = shares[:, 1:] if family.background_first else shares[:, :-1]
@@ -89,6 +90,12 @@ def resized(picture: Image.Image, family: Family, sizes: Small) -> tuple[Tensor,
         small = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))[:, :, [2, 1, 0]]
         image = torch.from_numpy(small.astype(np.float32)).permute(2, 0, 1)[None]
     return image - torch.tensor(family.mean).view(1, 3, 1, 1), factor
+
+
+def padded(size: tuple[int, int]) -> tuple[int, int]:
+    """to_image_list of vqa-maskrcnn-benchmark: the sides that its batch of one picture has."""
+    height, width = (math.ceil(side / 32) * 32 for side in size)
+    return height, width
 
 
 def norm(x: Tensor, weights: Tensors, key: str, eps: float) -> Tensor:
