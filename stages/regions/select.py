@@ -151,17 +151,21 @@ def class_boxes(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 
     A region may be kept under several classes. Fewer than `min_regions` are filled up with the next best pairs.
     """
-    rows_E, classes_E = np.nonzero(scores_NC > policy.min_score)
-    if len(rows_E) < policy.min_regions:
-        rows_E, classes_E = (each.ravel() for each in np.indices(scores_NC.shape))
-    scores_E = scores_NC[rows_E, classes_E]
-    order = np.argsort(-scores_E, kind="stable")
-    rows_E, classes_E, scores_E = rows_E[order], classes_E[order], scores_E[order]
+    found = best_pairs(boxes, scores_NC, np.nonzero(scores_NC > policy.min_score), policy, policy.max_regions)
+    if len(found.rows_K) >= policy.min_regions:
+        return found
+    every = np.indices(scores_NC.shape).reshape(2, -1)
+    return best_pairs(boxes, scores_NC, (every[0], every[1]), policy, policy.min_regions)
+
+
+def best_pairs(boxes: Array, scores_NC: Array, pairs: tuple[Array, ...], policy: Policy, count: int) -> Selected:
+    """Of these pairs (rows (E,), classes (E,)) the best that NMS in each class keeps, at most `count`."""
+    rows_E, classes_E = pairs
+    order = np.argsort(-scores_NC[rows_E, classes_E], kind="stable")
+    rows_E, classes_E = rows_E[order], classes_E[order]
     boxes_E4 = boxes[rows_E] if boxes.ndim == 2 else boxes[rows_E, classes_E]
-    kept_E = survivors_on_own_boxes(boxes_E4, classes_E, policy)
-    count = max(int((scores_E[kept_E] > policy.min_score).sum()), policy.min_regions)
-    kept = np.flatnonzero(kept_E)[: min(count, policy.max_regions)]
-    return Selected(rows_E[kept], classes_E[kept], scores_E[kept])
+    kept = np.flatnonzero(survivors_on_own_boxes(boxes_E4, classes_E, policy))[:count]
+    return Selected(rows_E[kept], classes_E[kept], scores_NC[rows_E[kept], classes_E[kept]])
 
 
 def survivors_on_own_boxes(boxes_E4: Array, classes_E: Array, policy: Policy) -> Array:

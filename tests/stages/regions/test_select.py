@@ -163,6 +163,15 @@ def test_class_boxes_keeps_pairs_above_the_score_by_nms_in_each_class(
     assert list(zip([-s for s in kept_scores], rows, classes, strict=True)) == wanted
 
 
+def test_class_boxes_is_filled_up_where_suppression_leaves_too_few() -> None:
+    """Two equal boxes pass the score and suppress each other; a third, apart, passes it not."""
+    boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [30, 30, 39, 39]], np.float32)[:, None]
+    scores = np.array([[0.9], [0.8], [0.01]], np.float32)
+    kept = select(boxes, scores, replace(POLICIES["detectron2"], min_regions=2))
+    assert kept.rows_K.tolist() == [0, 2]
+    assert select(boxes, scores, POLICIES["detectron2"]).rows_K.tolist() == [0]
+
+
 @settings(deadline=None)
 @given(found=detections(), name=st.sampled_from(sorted(POLICIES)), low=st.integers(1, 4))
 def test_confidence_falls_and_there_is_always_a_region(found: tuple[Array, Array], name: str, low: int) -> None:
