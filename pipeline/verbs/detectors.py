@@ -59,7 +59,7 @@ def add_file(arguments: argparse.Namespace) -> Outcome:
     facts = _stored_facts(stored) | {"detector": spec.name, "path": str(stored.path)}
     text = f"{spec.name}: {stored.source} ({stored.layout}) is now {stored.path}"
     if not stored.named:
-        usual = ", ".join(name for name in (spec.vocabulary.objects, spec.vocabulary.attributes) if name)
+        usual = ", ".join(dict.fromkeys(filter(None, (spec.vocabulary.objects, spec.vocabulary.attributes))))
         text += f"\nWithout {usual} its classes have numbers for names; add it again with --objects and --attributes."
     return Outcome(facts, text)
 

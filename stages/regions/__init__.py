@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch and detectron2 take seconds to import: only `setup` a
 
 INPUTS = ("curate",)
 OUTPUT = REGIONS
-VERSION = 4
+VERSION = 5
 ASKED_BY = {"prob_": "regions.class_probs: 64"}
 DTYPES = {"float16": "<f2", "float32": "<f4"}
 
@@ -129,7 +129,7 @@ def tools_of(network: Network, name: str, config: Config, prob_width: int) -> To
         "checkpoint": network.sha256,
         "selection": config.selection or catalogue.load(config.detector).selection,
         "precision": config.precision,
-        "order": "published" if policy.faithful and policy.rule == "per-class" else "score",
+        "order": "published" if policy.faithful and policy.argmax_class else "score",
         "feature_width": str(network.feature_width),
         "feature_dtype": storage.feature_dtype,
         "prob_width": str(width),

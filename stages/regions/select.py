@@ -8,7 +8,7 @@ Where the published code has an oddity, the default here is what was meant, and 
 | fixed-36 | BUTD's 36 boxes: LXMERT, InterBERT | both, as above |
 | vmb-100 | ViLBERT 12-in-1, MMF | the class, as above |
 | agnostic-stepped | airsplay, Hugging Face | fewer than `min_regions` when the last step leaves fewer |
-| vinvl-filter1 | VinVL | the class, as above |
+| vinvl-filter1 | VinVL | no region that is suppressed in every class, even if fewer than `min_regions` are left |
 | vinvl-filter2, starter | VinVL's faster filter | none |
 | detectron2 | FastRCNNOutputLayers, and MILVLG's `detectron2` mode by it | none |
 
@@ -42,14 +42,15 @@ class Policy:
     box_pixel: float = 0.0  # 1 where a box is taken to contain its last pixel, so that its width is x2 − x1 + 1
     stored_pixels: bool = False  # IoU in pixels of the stored picture; with box_pixel 1 the scale matters
     keeps_order: bool = False  # faithful: the proposals' order unless a clamp fires
+    argmax_class: bool = False  # faithful: class and score are the best of all, not the best that survived
     faithful: bool = False
 
 
-BUTD = Policy("per-class", 10, 100, 0.2, 0.3, box_pixel=1.0, stored_pixels=True, keeps_order=True)
+BUTD = Policy("per-class", 10, 100, 0.2, 0.3, box_pixel=1.0, stored_pixels=True, keeps_order=True, argmax_class=True)
 POLICIES = {
     "butd": BUTD,
     "fixed-36": replace(BUTD, min_regions=36, max_regions=36),
-    "vmb-100": Policy("per-class", 100, 100, 0.0, 0.5, box_pixel=1.0, stored_pixels=True),
+    "vmb-100": Policy("per-class", 100, 100, 0.0, 0.5, box_pixel=1.0, stored_pixels=True, argmax_class=True),
     "agnostic-stepped": Policy("stepped", 36, 36, 0.0, 0.3),
     # VinVL's NMS is torchvision's: no + 1, unlike its box maths.
     "vinvl-filter1": Policy("per-class", 10, 100, 0.2, 0.3),
@@ -114,12 +115,14 @@ def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """NMS in each class, then each region by the best class in which it survived (arXiv:1707.07998)."""
     over_NN = overlaps(single(boxes, scores_NC.argmax(axis=1)), policy.nms, policy.box_pixel)
     confidence_N, classes_N = confidences(over_NN, scores_NC, policy)
+    kept = clamp(classes_N, confidence_N, policy)
     if not policy.faithful:
-        return clamp(classes_N, confidence_N, policy)
-    kept = clamp(scores_NC.argmax(axis=1), confidence_N, policy)
-    in_order = policy.keeps_order and policy.min_regions <= int((confidence_N >= policy.min_score).sum()) <= (
-        policy.max_regions
-    )
+        return kept
+    if not policy.argmax_class:  # VinVL's filter_results_peter: what no class keeps is no detection
+        alive_K = kept.scores_K > 0
+        return Selected(kept.rows_K[alive_K], kept.classes_K[alive_K], kept.scores_K[alive_K])
+    above = int((confidence_N >= policy.min_score).sum())
+    in_order = policy.keeps_order and policy.min_regions <= above <= policy.max_regions
     rows_K = np.sort(kept.rows_K) if in_order else kept.rows_K
     return Selected(rows_K, scores_NC.argmax(axis=1)[rows_K], scores_NC.max(axis=1)[rows_K])
 
@@ -132,12 +135,13 @@ def confidences(over_NN: Array, scores_NC: Array, policy: Policy) -> tuple[Array
     regions stand above it.
     """
     floor = max(policy.min_score, 0.125)
+    most = policy.max_regions + policy.faithful  # one more says whether the upper clamp fires
     while True:
         alive_NC, classes_R = survivors_by_class(over_NN, scores_NC, floor)
         confidence_N = alive_NC.max(axis=1, initial=0)
         known = int((confidence_N >= floor).sum())
-        above = known if floor <= policy.min_score else policy.max_regions
-        if floor == 0 or known >= max(policy.min_regions, min(policy.max_regions, above)):
+        above = known if floor <= policy.min_score else most
+        if floor == 0 or known >= max(policy.min_regions, min(most, above)):
             break
         floor = floor / 8 if floor > 1e-5 else 0.0
     if not len(classes_R):

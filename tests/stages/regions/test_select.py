@@ -95,7 +95,7 @@ def test_per_class_is_nms_a_class_then_the_best_surviving_class_then_the_clamp(
 
 
 @settings(deadline=None)
-@given(found=detections(), policy=policies("butd", "fixed-36", "vmb-100", "vinvl-filter1", faithful=True))
+@given(found=detections(), policy=policies("butd", "fixed-36", "vmb-100", faithful=True))
 def test_faithful_keeps_the_proposals_order_and_the_class_of_all_scores(
     found: tuple[Array, Array], policy: Policy
 ) -> None:
@@ -106,6 +106,37 @@ def test_faithful_keeps_the_proposals_order_and_the_class_of_all_scores(
         rows = clamped(confidence, policy)
     wanted = rows, [int(scores[i].argmax()) for i in rows], [float(scores[i].max()) for i in rows]
     assert as_lists(select(boxes, scores, policy)) == wanted
+
+
+def filter_results_peter(boxes: Array, scores: Array, policy: Policy) -> tuple[list[int], list[int], list[float]]:
+    """scene_graph_benchmark's box_head/inference.py, with background as class 0 before ours."""
+    with_background = np.concatenate([np.full((len(scores), 1), 2.0, np.float32), scores], axis=1)
+    nms_mask = np.zeros_like(with_background)
+    for j in range(1, with_background.shape[1]):
+        nms_mask[greedy(boxes, with_background[:, j], policy.nms, 0.0), j] = 1
+    dists_all = nms_mask * with_background
+    scores_pre, labels_pre = dists_all.max(axis=1), dists_all.argmax(axis=1)
+    inds_pre = np.flatnonzero(scores_pre)
+    scores_pre, labels_pre = scores_pre[inds_pre], labels_pre[inds_pre]
+    idx = np.argsort(-scores_pre, kind="stable")
+    num_dets = int((scores_pre >= policy.min_score).sum())
+    keep = idx[: min(max(num_dets, policy.min_regions), policy.max_regions)]
+    return inds_pre[keep].tolist(), (labels_pre[keep] - 1).tolist(), scores_pre[keep].tolist()
+
+
+def test_the_proposals_order_is_left_where_more_than_the_most_pass_a_low_score() -> None:
+    """Seven boxes apart of which five pass 0.05 and four are kept: the clamp fires, so the best come first."""
+    boxes = np.array([[x, 0, x + 5, 5] for x in range(0, 70, 10)], np.float32)
+    scores = np.array([[0], [0.0625], [0.125], [0], [0.125], [0.125], [0.2]], np.float32)
+    policy = replace(POLICIES["butd"], min_regions=1, max_regions=4, min_score=0.05, faithful=True)
+    assert select(boxes, scores, policy).rows_K.tolist() == [6, 2, 4, 5]
+    assert select(boxes, scores, replace(policy, max_regions=5)).rows_K.tolist() == [1, 2, 4, 5, 6]
+
+
+@settings(deadline=None)
+@given(found=detections(), policy=policies("vinvl-filter1", faithful=True))
+def test_vinvls_faithful_class_and_score_are_those_that_survived(found: tuple[Array, Array], policy: Policy) -> None:
+    assert as_lists(select(*found, policy)) == filter_results_peter(*found, policy)
 
 
 @settings(deadline=None)
