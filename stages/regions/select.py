@@ -19,6 +19,7 @@ Letters: N proposals, C object classes, E (proposal, class) pairs, K kept region
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -38,6 +39,7 @@ class Policy:
     max_regions: int
     min_score: float
     nms: float  # a region that overlaps a better one by more than this IoU is suppressed
+    ties: Literal[">", ">="] = ">"  # rule per-class: what an overlap of exactly `nms` does; ">=" suppresses
     last_nms: float = 0.9  # rule stepped: `nms` rises by tenths to this, until enough are left
     box_pixel: float = 0.0  # 1 where a box is taken to contain its last pixel, so that its width is x2 − x1 + 1
     stored_pixels: bool = False  # IoU in pixels of the stored picture; with box_pixel 1 the scale matters
@@ -46,7 +48,10 @@ class Policy:
     faithful: bool = False
 
 
-BUTD = Policy("per-class", 10, 100, 0.2, 0.3, box_pixel=1.0, stored_pixels=True, keeps_order=True, argmax_class=True)
+# Of caffe's cpu_nms.pyx and MILVLG's CPU code; their GPU kernels, which made no published features, have ">".
+BUTD = Policy(
+    "per-class", 10, 100, 0.2, 0.3, ties=">=", box_pixel=1.0, stored_pixels=True, keeps_order=True, argmax_class=True
+)
 POLICIES = {
     "butd": BUTD,
     "fixed-36": replace(BUTD, min_regions=36, max_regions=36),
@@ -113,7 +118,8 @@ def stepped(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 
 def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """NMS in each class, then each region by the best class in which it survived (arXiv:1707.07998)."""
-    over_NN = overlaps(single(boxes, scores_NC.argmax(axis=1)), policy.nms, policy.box_pixel)
+    threshold = policy.nms if policy.ties == ">" else math.nextafter(policy.nms, -math.inf)
+    over_NN = overlaps(single(boxes, scores_NC.argmax(axis=1)), threshold, policy.box_pixel)
     confidence_N, classes_N = confidences(over_NN, scores_NC, policy)
     kept = clamp(classes_N, confidence_N, policy)
     if not policy.faithful:

@@ -55,10 +55,11 @@ def overlap(one: Array, other: Array, pixel: float) -> float:
     return float(shared / union) if union > 0 else 0.0
 
 
-def greedy(boxes: Array, scores: Array, threshold: float, pixel: float) -> list[int]:
+def greedy(boxes: Array, scores: Array, threshold: float, pixel: float, ties: str = ">") -> list[int]:
     kept: list[int] = []
     for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
-        if all(overlap(boxes[i], boxes[j], pixel) <= threshold for j in kept):
+        shared = [overlap(boxes[i], boxes[j], pixel) for j in kept]
+        if not any(one > threshold or (one == threshold and ties == ">=") for one in shared):
             kept.append(i)
     return kept
 
@@ -73,7 +74,7 @@ def max_conf(boxes: Array, scores: Array, policy: Policy) -> tuple[list[float], 
     """BUTD's loop over classes: max_conf[keep] = max(max_conf[keep], scores[keep]), and the class that set it."""
     confidence, classes = [0.0] * len(boxes), scores.argmax(axis=1).tolist()
     for c in range(scores.shape[1]):
-        for i in greedy(boxes, scores[:, c], policy.nms, policy.box_pixel):
+        for i in greedy(boxes, scores[:, c], policy.nms, policy.box_pixel, policy.ties):
             if scores[i, c] > confidence[i]:
                 confidence[i], classes[i] = float(scores[i, c]), c
     return confidence, classes
@@ -122,6 +123,16 @@ def filter_results_peter(boxes: Array, scores: Array, policy: Policy) -> tuple[l
     num_dets = int((scores_pre >= policy.min_score).sum())
     keep = idx[: min(max(num_dets, policy.min_regions), policy.max_regions)]
     return inds_pre[keep].tolist(), (labels_pre[keep] - 1).tolist(), scores_pre[keep].tolist()
+
+
+@pytest.mark.parametrize(("name", "kept"), [("butd", [0]), ("fixed-36", [0]), ("vinvl-filter1", [0, 1])])
+def test_an_overlap_of_exactly_the_threshold_is_suppressed_by_the_cpu_code_alone(name: str, kept: list[int]) -> None:
+    """Areas of 10 and 3 with the last pixel inside, or without it: 3 of 10 is what `cpu_nms.pyx` takes for 0.3."""
+    less = POLICIES[name].box_pixel
+    boxes = np.array([[0, 0, 10 - less, 1 - less], [0, 0, 3 - less, 1 - less]], np.float32)
+    scores = np.array([[0.9], [0.8]], np.float32)
+    found = select(boxes, scores, replace(POLICIES[name], min_regions=1))
+    assert found.rows_K[found.scores_K > 0.5].tolist() == kept
 
 
 def test_the_proposals_order_is_left_where_more_than_the_most_pass_a_low_score() -> None:
@@ -247,7 +258,7 @@ def best_surviving(boxes: Array, scores: Array, threshold: float) -> Array:
 @pytest.mark.parametrize(("name", "peaked"), [("butd", 3.0), ("vmb-100", 0.1)])
 def test_sixteen_hundred_classes_come_out_as_from_as_many_calls_of_torchvision(name: str, peaked: float) -> None:
     boxes, scores = detections_at_size(1, peaked)
-    policy = replace(POLICIES[name], box_pixel=0.0)  # as torchvision takes a box
+    policy = replace(POLICIES[name], box_pixel=0.0, ties=">")  # as torchvision takes a box
     confidence = best_surviving(boxes, scores, policy.nms)
     rows = clamped(confidence.tolist(), policy)
     found = select(boxes, scores, policy)
