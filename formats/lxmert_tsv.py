@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from formats.names import one_line
 from pairloom.errors import InputError
 from pairloom.store.folder import open_folder
 from pairloom.table import Blob, metadata
@@ -63,31 +64,50 @@ def write(regions: Path, target: Path) -> int:
     img_id is the picture's path without its ending, or its image_id in hex where the table knows no path. Raises
     InputError if two pictures would have one img_id, since readers look pictures up by it.
     """
-    temporary, first = target.with_name(f".{target.name}.tmp"), dict[str, str]()
+    folder, temporary = open_folder(regions), target.with_name(f".{target.name}.tmp")
+    named = [_named(row) for _, table in folder.tables(["image_id", "source"]) for row in table.to_pylist()]
+    refuse_clashes(named, str(regions))
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for _, table in open_folder(regions).tables():
-            for name, source in _write_table(table, file):
-                if name in first:
-                    temporary.unlink()
-                    raise InputError(
-                        f"{source} and {first[name]} would both be {name!r} in the TSV", str(regions), "rename one"
-                    )
-                first[name] = source
+        for _, table in folder.tables():
+            _write_table(table, file)
     temporary.replace(target)
-    return len(first)
+    return len(named)
 
 
-def _write_table(table: pa.Table, file: TextIO) -> Iterator[tuple[str, str]]:
-    """Write a line a row; (img_id, source or image_id) of each."""
+def refuse_clashes(sources: Iterable[str], where: str) -> None:
+    """Raise InputError if two of these pictures would have one img_id; `extract` asks before it begins."""
+    first = dict[str, str]()
+    for source in sources:
+        name = img_id(source)
+        if name in first:
+            what = f"{source} and {first[name]} would both be {name!r} in the TSV"
+            raise InputError(what, where, "rename one")
+        first[name] = source
+
+
+def img_id(source: str) -> str:
+    """What a picture of this path is called in the TSV: the path without its ending, as text of one line."""
+    return one_line(source[: source.rfind(".")] if "." in source else source)
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    source: str = row["source"] or row["image_id"].hex()
+    return source
+
+
+def _write_table(table: pa.Table, file: TextIO) -> None:
+    """Write a line a row."""
     facts = table.select(["image_id", "source", "width", "height", "num_regions"]).to_pylist()
     arrays = {name: _numbers(table, column, dtype) for name, (column, dtype) in ARRAYS.items()}
     for row, fact in enumerate(facts):
-        source = fact["source"] or fact["image_id"].hex()
-        name = source[: source.rfind(".")] if fact["source"] and "." in source else source
-        values = {"img_id": name, "img_h": fact["height"], "img_w": fact["width"], "num_boxes": fact["num_regions"]}
+        values = {
+            "img_id": img_id(_named(fact)),
+            "img_h": fact["height"],
+            "img_w": fact["width"],
+            "num_boxes": fact["num_regions"],
+        }
         values |= {key: base64.b64encode(rows[row].tobytes()).decode() for key, rows in arrays.items()}
         file.write("\t".join(str(values[field]) for field in FIELDS) + "\n")
-        yield name, source
 
 
 def _numbers(table: pa.Table, column: str, dtype: str) -> list[Array]:

@@ -10,6 +10,10 @@ FILES = Table(
     row="one picture file; new ones are appended, so that shards already made stay",
     columns=(
         Column("image_id", pa.binary(16), "first 128 bits of the SHA-256 of the file; zeros if it could not be read"),
-        Column("source", pa.string(), "path relative to the folder, with / between its parts"),
+        Column(
+            "source",
+            pa.string(),
+            "path relative to the folder, as text (formats/names.py)",
+        ),
     ),
 )

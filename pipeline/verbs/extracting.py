@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pairloom.errors import RunError
+from formats.names import as_text
+from pairloom.errors import ConfigError, RunError
 from pairloom.typed import build
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import RunConfig
@@ -14,6 +16,9 @@ from pipeline.executor import Options, run_stage
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb
 from pipeline.verbs.dataset import describe, facts
+
+if TYPE_CHECKING:  # pyarrow's tables take a moment to import, and `--help` should not wait for it
+    from stages.folder.files import Found
 
 ROWS_PER_SHARD = 64
 SETTINGS = ("detector", "checkpoint", "selection", "max_regions", "precision", "feature_dtype", "device", "batch")
@@ -59,7 +64,9 @@ def add(verbs: Any) -> None:
 def extract(arguments: argparse.Namespace) -> Outcome:
     """List the folder, run the stage on what is new, and write the format asked for."""
     one_thread_a_worker()  # before torch starts its threads
+    from formats.lxmert_tsv import refuse_clashes, write
     from stages.folder import regions as stage
+    from stages.folder.files import find
 
     section = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     if arguments.class_probs is not None:
@@ -69,7 +76,12 @@ def extract(arguments: argparse.Namespace) -> Outcome:
     section |= {"faithful": arguments.faithful, "folder": str(arguments.folder.resolve())}
     config = build(stage.Config, section, "the command line")
     run = build(RunConfig, {"cluster": arguments.cluster, "workers": arguments.workers}, "the command line")
-    write_files(arguments.folder, arguments.out, arguments.quiet)
+    refuse_unwritable(arguments.out)
+    stage.resources(config)  # before a large folder is read, what is missing is named
+    found = find(arguments.folder, arguments.out)
+    if arguments.format == "lxmert-tsv":
+        refuse_clashes(found.sources, as_text(str(arguments.folder)))
+    write_files(found, arguments.out, arguments.quiet)
     done = run_stage("stages.folder.regions", config, arguments.out, Options(run, arguments.redo, arguments.quiet))
     if not done.counts.rows_out:
         raise RunError(
@@ -77,17 +89,32 @@ def extract(arguments: argparse.Namespace) -> Outcome:
             where=str(arguments.out / "quarantine" / "regions"),
             fix="see why with `pairloom preview`; are these pictures, and is this the detector's checkpoint?",
         )
-    made = {"regions": str(arguments.out / "regions")}
+    made = {"regions": arguments.out / "regions"}
     if arguments.format == "lxmert-tsv":
-        from formats.lxmert_tsv import write
+        made["tsv"] = arguments.out / "regions.tsv"
+        write(made["regions"], made["tsv"])
+    places = {name: as_text(str(path)) for name, path in made.items()}
+    lines = [describe(done), *describe_ignored(found.ignored), *(f"{name}: {path}" for name, path in places.items())]
+    return Outcome(facts(done) | places | {"ignored": dict(found.ignored)}, "\n".join(lines))
 
-        made["tsv"] = str(arguments.out / "regions.tsv")
-        write(arguments.out / "regions", Path(made["tsv"]))
-    text = "\n".join([describe(done), *(f"{name}: {path}" for name, path in made.items())])
-    return Outcome(facts(done) | made, text)
+
+def refuse_unwritable(out: Path) -> None:
+    """Raise ConfigError for a folder whose name Arrow cannot open; pictures may lie in such a one, tables may not."""
+    try:
+        str(out.resolve()).encode()
+    except UnicodeEncodeError as error:
+        name = as_text(str(out.resolve()))
+        raise ConfigError("the folder's name is not UTF-8", f"--out {name}", "name another folder") from error
 
 
-def write_files(folder: Path, out: Path, quiet: bool) -> None:
+def describe_ignored(ignored: Mapping[str, int]) -> list[str]:
+    """A line on the files that are no pictures by their names, if there are any."""
+    kinds = ", ".join(f"{kind} {count}" for kind, count in ignored.items())
+    count = sum(ignored.values())
+    return [f"{count} other file{'s' if count > 1 else ''} ignored ({kinds})"] if ignored else []
+
+
+def write_files(found: Found, out: Path, quiet: bool) -> None:
     """Bring table `files` up to date: new pictures are appended, a changed one remakes its shard and those after."""
     from pairloom.store.folder import is_table, open_folder
     from pipeline.listing import write_table
@@ -104,5 +131,5 @@ def write_files(folder: Path, out: Path, quiet: bool) -> None:
             progress.total = total
             progress.advance(1)
 
-        rows = list_pictures(folder, known, read)
+        rows = list_pictures(found, known, read)
     write_table(rows, FILES, out, ROWS_PER_SHARD)

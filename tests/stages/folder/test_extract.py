@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from PIL import Image
 
 from formats.lxmert_tsv import read
+from formats.names import as_path
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
-from stages.folder.files import list_pictures
+from stages.folder.files import find, list_pictures
 from stages.regions.starter.evaluate import scene
 
 
@@ -82,6 +84,74 @@ def test_a_folder_of_nothing_but_damaged_pictures_is_an_error(
 
 def test_known_files_keep_their_place(photos: Path) -> None:
     told: list[tuple[int, int]] = []
-    rows = list_pictures(photos, ["sub/a.JPG", "gone.png"], lambda done, total: told.append((done, total)))
+    found = find(photos, photos / "out")
+    rows = list_pictures(found, ["sub/a.JPG", "gone.png"], lambda done, total: told.append((done, total)))
     assert rows["source"].to_pylist() == ["sub/a.JPG", "b.png", "bad.jpg"]
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+ODD = (
+    b"tab\there.png",
+    b"line\nend.png",
+    b"bad\xff\xfe.png",
+    b"back\\slash.png",
+    "ключ\u2028.png".encode(),
+    b"a b.png",
+)
+
+
+def test_files_of_any_name_are_extracted_and_their_tsv_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names on Linux are bytes. A folder of such a name, with such files, gives a row and a line each."""
+    folder = tmp_path / os.fsdecode(b"photos \xe9\t")
+    folder.mkdir()
+    for seed, name in enumerate(ODD):
+        Image.fromarray(scene(seed).image).resize((64, 48)).save(folder / os.fsdecode(name))
+    out = tmp_path / "out\t"
+    code, facts = run(capsys, str(folder), "--out", str(out), "--format", "lxmert-tsv", "--max-regions", "10")
+    assert (code, facts["rows_out"], facts["rejected"]) == (0, len(ODD), {})
+    assert facts["tsv"] == f"{tmp_path}/out\\t/regions.tsv"
+    stored = sources(out)
+    assert sorted(as_path(source) for source in stored) == sorted(map(os.fsdecode, ODD))
+    assert len((out / "regions.tsv").read_bytes().splitlines()) == len(ODD)
+    assert [line.img_id for line in read(out / "regions.tsv")] == [source[: -len(".png")] for source in stored]
+    code, facts = run(capsys, str(folder), "--out", str(out), "--max-regions", "10")
+    assert (code, facts["shards_made"]) == (0, 0)
+    code, facts = run(capsys, str(folder), "--out", str(tmp_path / os.fsdecode(b"\xff")))
+    assert (code, facts["what"]) == (1, "the folder's name is not UTF-8")
+    assert facts["where"] == f"--out {tmp_path}/\\xff"
+
+
+def test_pictures_whose_names_clash_in_the_tsv_are_named_before_any_is_read(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("anim.gif", "anim.webp"):
+        Image.new("RGB", (40, 40), "teal").save(photos / name)
+    code, facts = run(capsys, str(photos), "--out", str(tmp_path / "out"), "--format", "lxmert-tsv")
+    assert (code, facts["what"]) == (1, "anim.webp and anim.gif would both be 'anim' in the TSV")
+    assert not (tmp_path / "out").exists()
+    assert run(capsys, str(photos), "--out", str(tmp_path / "out"))[0] == 0  # a table takes both
+
+
+def test_files_that_are_no_pictures_are_counted_by_their_ending(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.heic", "b.HEIC", "README", os.fsdecode(b"x.\xff")):
+        (photos / name).write_bytes(b"")
+    out = photos / "sub" / "out"  # what the command writes there is no file of the user's
+    for _ in range(2):
+        code, facts = run(capsys, str(photos), "--out", str(out))
+        assert code == 0
+        assert facts["ignored"] == {".heic": 2, ".txt": 1, "hidden": 1, "without an ending": 1, ".\\xff": 1}
+    assert main(["extract", str(photos), "--out", str(out), "--cluster", "inline", "--quiet"]) == 0
+    assert "6 other files ignored (.heic 2, " in capsys.readouterr().out
+
+
+def test_missing_weights_are_named_before_the_folder_is_read(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PAIRLOOM_DETECTORS", str(tmp_path / "none"))
+    code, facts = run(capsys, str(photos), "--detector", "butd-r101", "--out", str(tmp_path / "out"))
+    assert (code, facts["what"]) == (1, "the detector's weights are missing")
+    assert not (tmp_path / "out").exists()
