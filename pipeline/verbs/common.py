@@ -56,6 +56,34 @@ def add_params_options(verb: argparse.ArgumentParser) -> None:
     )
 
 
+SELECTION = ("selection", "min_regions", "max_regions", "min_score", "nms")
+
+
+def add_selection_options(verb: argparse.ArgumentParser) -> None:
+    """Those of section regions that say which regions are kept; a detector's file may set them too."""
+    verb.add_argument("--selection", help="butd, fixed-36, vmb-100, … (default: the detector's own)")
+    verb.add_argument("--min-regions", type=int, help="least regions of an image, whatever their score")
+    verb.add_argument("--max-regions", type=int, help="most regions of an image, the best first")
+    verb.add_argument("--min-score", type=float, help="detector confidence from which regions are kept, 0 to 1")
+    verb.add_argument(
+        "--nms",
+        type=thresholds,
+        metavar="IOU[,IOU…]",
+        help="overlap above which the worse of two regions goes, or steps of agnostic-stepped such as 0.5,0.7,0.9",
+    )
+
+
+def thresholds(text: str) -> float | list[float]:
+    """ "0.3" or "0.3,0.5,0.7"."""
+    numbers = [float(part) for part in text.split(",")]
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def selection_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of the selection, as settings of section regions."""
+    return {name: getattr(arguments, name) for name in SELECTION if getattr(arguments, name) is not None}
+
+
 def run_options(params: Params, arguments: argparse.Namespace) -> Options:
     settings = params.build(RunConfig, "run")
     if arguments.cluster:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError, InputError
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.config import build
+from pipeline.verbs.common import Outcome, add_selection_options, add_verb, selection_options
 
 AGREES = 0.98  # share of regions that must be found again and agree in each column
 
@@ -44,7 +45,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("name")
     verb.add_argument("--golden", type=Path, help="folder of .tsv (BUTD, LXMERT) or .npz (MILVLG) files")
     verb.add_argument("--pictures", type=Path, help="folder of the pictures (default: that of --golden)")
-    verb.add_argument("--selection", help="the policy that the original used (default: the detector's own)")
+    add_selection_options(verb)
     verb.add_argument("--limit", type=int, default=20, help="pictures to compare (default: 20)")
     verb.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
 
@@ -102,14 +103,9 @@ def verify(arguments: argparse.Namespace) -> Outcome:
     """Check a detector's weights, or its regions against the original code's."""
     from stages.regions import Config, setup
 
-    config = Config(
-        detector=arguments.name,
-        selection=arguments.selection,
-        faithful=True,
-        feature_dtype="float32",
-        class_probs="none",
-        device=arguments.device,
-    )
+    section = {"detector": arguments.name, "faithful": True, "feature_dtype": "float32", "class_probs": "none"}
+    section |= selection_options(arguments) | {"device": arguments.device}
+    config = build(Config, section, "the command line")
     engine = setup(config, Path()).engine
     if arguments.golden is None:
         return _verify_weights(arguments.name, engine)

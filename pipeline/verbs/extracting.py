@@ -14,14 +14,14 @@ from pipeline.cluster import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from pipeline.progress import Progress
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_selection_options, add_verb, selection_options
 from pipeline.verbs.dataset import describe, facts
 
 if TYPE_CHECKING:  # pyarrow's tables take a moment to import, and `--help` should not wait for it
     from stages.folder.files import Found
 
 ROWS_PER_SHARD = 64
-SETTINGS = ("detector", "checkpoint", "selection", "max_regions", "precision", "feature_dtype", "device", "batch")
+SETTINGS = ("detector", "checkpoint", "precision", "feature_dtype", "device", "batch")
 
 
 def add(verbs: Any) -> None:
@@ -38,11 +38,10 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--detector", default="starter", help="a name in stages/regions/detectors (default: starter)")
     verb.add_argument("--checkpoint", help="the detector's weights (default: those that were added for it)")
-    verb.add_argument("--selection", help="butd, fixed-36, vmb-100, … (default: the detector's own)")
+    add_selection_options(verb)
     verb.add_argument(
         "--faithful", action="store_true", help="reproduce the published selection exactly, with its oddities"
     )
-    verb.add_argument("--max-regions", type=int, help="most regions of an image (default: the selection's)")
     verb.add_argument("--class-probs", help="class probabilities stored for each region: a number, full or none")
     verb.add_argument("--precision", choices=("fp32", "tf32", "bf16", "fp16"), default="fp32")
     verb.add_argument("--feature-dtype", choices=("float16", "float32"), default="float16")
@@ -69,6 +68,7 @@ def extract(arguments: argparse.Namespace) -> Outcome:
     from stages.folder.files import find
 
     section = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
+    section |= selection_options(arguments)
     if arguments.class_probs is not None:
         section["class_probs"] = (
             int(arguments.class_probs) if arguments.class_probs.isdigit() else arguments.class_probs

@@ -15,6 +15,7 @@ from pairloom.errors import ConfigError
 from pairloom.typed import Range, Share, check_ranges
 from schemas.regions import REGIONS
 from stages.regions import catalogue
+from stages.regions.numbers import Nms, applied
 from stages.regions.select import POLICIES, Policy
 from stages.rejects import Reject, quarantine
 
@@ -39,11 +40,13 @@ class Config:
     checkpoint: str | None = None  # the detector's weights; null is the file that comes with it
     selection: str | None = None  # a policy of stages/regions/select.py; null is the detector's own
     faithful: bool = False  # keep the published code's oddities of that policy
-    # kept even if their score is below min_score; null is the policy's own
+    # kept even if their score is below min_score; null is the detector's own, or max_regions if that is less
     min_regions: Annotated[int, Range(0, 100)] | None = None
-    max_regions: Annotated[int, Range(1, 100)] | None = None  # kept, the best first; null is the policy's own
-    min_score: Share | None = None  # detector confidence; null is the policy's own
-    nms: Share | None = None  # IoU above which the worse of two regions goes; null is the policy's own
+    # kept, the best first; null is the detector's own, or min_regions if that is more
+    max_regions: Annotated[int, Range(1, 100)] | None = None
+    min_score: Share | None = None  # detector confidence; null is the detector's own
+    # IoU above which the worse of two regions goes, or a list of steps for agnostic-stepped; null is the detector's own
+    nms: Nms = None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the detector's arithmetic
     feature_dtype: Literal["float16", "float32"] = "float16"  # as which the features are stored
     # most probable classes kept; null is the detector's own
@@ -58,22 +61,21 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        policy = self.policy()
-        if policy.min_regions > policy.max_regions:
-            raise ConfigError(
-                f"regions.min_regions is {policy.min_regions} and regions.max_regions is {policy.max_regions}",
-                where="params.yaml",
-                fix="set min_regions to at most max_regions",
-            )
+        self.policy()  # which raises if the numbers do not fit each other
 
     def policy(self) -> Policy:
-        """The selection, with what is set here in place of its own numbers."""
-        name = self.selection or catalogue.load(self.detector).selection
+        """The selection, with what the detector's file and then this sets in place of its own numbers.
+
+        The file's numbers are of its own selection: another one that is named here starts from its own.
+        """
+        entry = catalogue.load(self.detector)
+        name = self.selection or entry.selection
         if name not in POLICIES:
             raise ConfigError(f"there is no selection {name!r}", "regions.selection", f"name one of {list(POLICIES)}")
-        own = {key: getattr(self, key) for key in ("min_regions", "max_regions", "min_score", "nms")}
-        chosen = {key: value for key, value in own.items() if value is not None}
-        return replace(POLICIES[name], faithful=self.faithful, **chosen)
+        policy = replace(POLICIES[name], faithful=self.faithful)
+        if name == entry.selection:
+            policy = applied(policy, entry, f"detector {self.detector}")
+        return applied(policy, self, "params.yaml, section regions")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import yaml
 
 from pairloom.errors import ConfigError
 from pairloom.typed import build
+from stages.regions.numbers import Numbers
 from stages.regions.published.settings import FasterRCNN
 
 FOLDER = Path(__file__).parent / "detectors"
@@ -22,7 +23,7 @@ ZOO = "detectron2:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detector:
+class Detector(Numbers):
     """The starter: how it sees a picture, proposes, pools and selects; units are in detectors/starter.yaml."""
 
     name: str

@@ -40,7 +40,8 @@ class Policy:
     min_score: float
     nms: float  # a region that overlaps a better one by more than this IoU is suppressed
     ties: Literal[">", ">="] = ">"  # rule per-class: what an overlap of exactly `nms` does; ">=" suppresses
-    last_nms: float = 0.9  # rule stepped: `nms` rises by tenths to this, until enough are left
+    last_nms: float = 0.9  # rule stepped: `nms` rises by tenths to this, until enough are left …
+    steps: tuple[float, ...] | None = None  # … or through these thresholds
     box_pixel: float = 0.0  # 1 where a box is taken to contain its last pixel, so that its width is x2 − x1 + 1
     stored_pixels: bool = False  # IoU in pixels of the stored picture; with box_pixel 1 the scale matters
     keeps_order: bool = False  # faithful: the proposals' order unless a clamp fires
@@ -94,19 +95,18 @@ def agnostic(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 
 
 def stepped(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
-    """As `agnostic`, with a threshold that rises by tenths until `min_regions` survive; below `min_score` none does.
+    """As `agnostic`, with a threshold that rises until `min_regions` survive; below `min_score` none does.
 
     Where even the last step leaves fewer, the best of the suppressed ones join them. (Hugging Face's code returns the
     picture before this one in that case, or raises.)
     """
     classes_N, best_N = scores_NC.argmax(axis=1), scores_NC.max(axis=1)
     boxes_N4, good_N = single(boxes, classes_N), best_N >= policy.min_score
-    threshold = policy.nms
-    while True:
+    kept_N = np.zeros(len(best_N), bool)
+    for threshold in thresholds(policy):
         kept_N = good_N & survivors(overlaps(boxes_N4, threshold, policy.box_pixel), best_N)
-        if kept_N.sum() >= policy.min_regions or threshold > policy.last_nms - 0.05:
+        if kept_N.sum() >= policy.min_regions:
             break
-        threshold += 0.1
     order = np.argsort(-best_N, kind="stable")
     first = [*order[kept_N[order]]]
     if not policy.faithful:
@@ -114,6 +114,16 @@ def stepped(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     rows_K = np.array(first[: policy.max_regions], np.int64)
     rows_K = rows_K[np.lexsort((rows_K, -best_N[rows_K]))]
     return Selected(rows_K, classes_N[rows_K], best_N[rows_K])
+
+
+def thresholds(policy: Policy) -> tuple[float, ...]:
+    """The steps of rule stepped."""
+    if policy.steps is not None:
+        return policy.steps
+    found = [policy.nms]
+    while found[-1] <= policy.last_nms - 0.05:
+        found.append(found[-1] + 0.1)
+    return tuple(found)
 
 
 def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:

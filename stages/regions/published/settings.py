@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pairloom.errors import ConfigError
+from pairloom.typed import check_ranges
+from stages.regions.numbers import Numbers
 
 # How a box is measured. continuous: w = x2 − x1. caffe: w = x2 − x1 + 1, but a decoded box ends at centre + w / 2, one
 # pixel too far. maskrcnn: w = x2 − x1 + 1 throughout.
@@ -141,8 +143,8 @@ class Attributes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FasterRCNN:
-    """One published detector."""
+class FasterRCNN(Numbers):
+    """One published detector; `Numbers` are of its selection."""
 
     name: str
     family: Literal["published"]  # the module of stages/regions that loads it
@@ -166,6 +168,7 @@ class FasterRCNN:
     prob_width: int = 64  # most probable classes that are stored, if the stage's settings do not say
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         stages, maps = len(self.backbone.blocks), len(self.proposals.anchors.sizes)
         problems = {
             "backbone.blocks": stages != (3 if self.backbone.pyramid_channels is None else 4),

@@ -155,3 +155,28 @@ def test_missing_weights_are_named_before_the_folder_is_read(
     code, facts = run(capsys, str(photos), "--detector", "butd-r101", "--out", str(tmp_path / "out"))
     assert (code, facts["what"]) == (1, "the detector's weights are missing")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_which_regions_are_kept(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--min-regions", "7", "--max-regions", "7", "--min-score", "0.9", "--nms", "0.3", "--batch", "2"]
+    out = tmp_path / "out"
+    assert run(capsys, str(photos), "--out", str(out), *words, "--device", "cpu")[0] == 0
+    table = open_folder(out / "regions")
+    assert {count for _, each in table.tables() for count in each["num_regions"].to_pylist()} == {7}
+    settings = {name: table.header.config[name] for name in ("min_regions", "max_regions", "min_score", "nms", "batch")}
+    assert settings == {"min_regions": 7, "max_regions": 7, "min_score": 0.9, "nms": 0.3, "batch": 2}
+    code, facts = run(capsys, str(photos), "--out", str(out), "--nms", "0.3,0.5")
+    assert (code, facts["what"]) == (1, "regions.nms is [0.3, 0.5], but this selection has one threshold")
+    code, facts = run(capsys, str(photos), "--out", str(tmp_path / "few"), "--max-regions", "5")
+    assert code == 0  # the starter keeps 10 at least unless told otherwise
+
+
+@pytest.mark.parametrize("detector", ["butd-r101", "milvlg-d2-r50", "vinvl-x152c4"])
+def test_few_regions_can_be_asked_of_every_detector(
+    detector: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It goes as far as the weights, which are not there: `--max-regions 5` alone fits the selection's least."""
+    code, facts = run(capsys, str(photos), "--detector", detector, "--out", str(tmp_path), "--max-regions", "5")
+    assert (code, facts["what"]) == (1, "the detector's weights are missing")

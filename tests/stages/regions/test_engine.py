@@ -262,7 +262,7 @@ def test_memory_is_bounded_by_the_resized_picture(tools: Tools) -> None:
     [
         ({"selection": "best"}, "no selection 'best'"),
         ({"max_regions": 101}, "max_regions is 101"),
-        ({"min_regions": 50}, "min_regions is 50"),
+        ({"min_regions": 50, "max_regions": 40}, "min_regions is 50"),
         ({"class_probs": 0}, "class_probs is 0"),
         ({"batch": 0}, "batch is 0"),
         ({"grid_side": 65}, "grid_side is 65"),
