@@ -1,4 +1,8 @@
-"""Reads regions that the original extraction code wrote, to compare with: BUTD's and LXMERT's TSV, MILVLG's npz."""
+"""Reads regions that the original extraction code wrote, to compare with: BUTD's and LXMERT's TSV, MILVLG's npz.
+
+MILVLG's two modes write different things: `caffe` ids and confidences, `detectron2` probabilities of all classes and
+attributes, the attributes' as tensors of torch inside a pickle.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import io
 import pickle
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +113,18 @@ def read_npz(path: Path) -> Iterator[Golden]:
         height=size["image_h"],
         boxes=np.asarray(arrays["bbox"], np.float32).reshape(-1, 4),
         features=np.asarray(arrays["x"], np.float32),
-        columns={name: np.asarray(info[name], kind) for name, kind in COLUMNS.items() if name in info},
+        columns=_columns(info),
     )
+
+
+def _columns(info: Mapping[str, Any]) -> dict[str, Array]:
+    found = {name: info[name] for name in COLUMNS if name in info}
+    if "objects" in info:  # the mode detectron2: classes by number, and the probabilities of all
+        found["objects_id"] = info["objects"]
+        found["objects_conf"] = info["cls_prob"][np.arange(len(info["objects"])), info["objects"]]
+    if "attrs_id" in found and np.ndim(found["attrs_id"]) == 2:  # under this name it has the attributes' probabilities
+        found |= {"attrs_id": found["attrs_id"].argmax(axis=1), "attrs_conf": found["attrs_id"].max(axis=1)}
+    return {name: np.asarray(found[name], kind) for name, kind in COLUMNS.items() if name in found}
 
 
 def _npy(data: bytes) -> Array:
@@ -120,9 +134,37 @@ def _npy(data: bytes) -> Array:
     reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = reader(file)
     if dtype.hasobject:
-        return np.asarray(unpickle.loads(file.read()))
+        return np.asarray(unpickle.loads(file.read(), TENSORS))
     values = np.frombuffer(file.read(), dtype)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
 
 
+def _storage(data: bytes) -> Any:
+    """The numbers of a tensor, flat, from what torch.save wrote of them on whatever device."""
+    import torch  # takes seconds to import, and most golden files need it not
+
+    try:
+        held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError) as error:
+        raise pickle.UnpicklingError(f"a tensor in it is damaged: {error}") from error
+    if not isinstance(held, torch.TypedStorage):
+        raise unpickle.RefusedError(f"it holds a {type(held).__name__} for a tensor's numbers")
+    return torch.empty(0, dtype=held.dtype).set_(held).numpy()
+
+
+def _tensor(flat: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> Array:
+    """An array of these numbers; strides in numbers, as torch has them."""
+    last = offset + sum((side - 1) * step for side, step in zip(shape, strides, strict=True))
+    if 0 in shape:
+        return np.zeros(shape, flat.dtype)
+    if min((offset, *shape, *strides)) < 0 or last >= len(flat):
+        raise pickle.UnpicklingError("a tensor in it lies outside of its numbers")
+    steps = [step * flat.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps).copy()
+
+
+TENSORS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch.storage", "_load_from_bytes"): _storage,
+}
 READERS = {".tsv": read_tsv, ".npz": read_npz}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -56,7 +57,8 @@ def add_file(arguments: argparse.Namespace) -> Outcome:
 
     print(f"reading {arguments.file} …", file=sys.stderr)
     spec = _published(arguments.name)
-    stored = adding.add(spec, arguments.file, arguments.objects, arguments.attributes)
+    asked = str(Path(arguments.name).resolve()) if arguments.name.endswith((".yaml", ".yml")) else arguments.name
+    stored = adding.add(spec, arguments.file, arguments.objects, arguments.attributes, asked)
     facts = _stored_facts(stored) | {"detector": spec.name, "path": str(stored.path)}
     text = f"{spec.name}: {stored.source} ({stored.layout}) is now {stored.path}"
     if not stored.named:
@@ -66,22 +68,55 @@ def add_file(arguments: argparse.Namespace) -> Outcome:
 
 
 def list_all(arguments: argparse.Namespace) -> Outcome:
-    """Every detector of the catalogue."""
+    """Every detector of the catalogue, and the user's own: those with weights here, and files of the working folder."""
     from stages.regions import catalogue
     from stages.regions.published import store
-    from stages.regions.published.settings import FasterRCNN
 
-    rows = []
-    for name in catalogue.names():
-        spec = catalogue.load(name)
-        published = isinstance(spec, FasterRCNN)
-        about = spec.about if isinstance(spec, FasterRCNN) else "comes with pairloom"
-        there = store.read(store.file(name), with_tensors=False).source if store.file(name).is_file() else None
-        rows.append({"name": name, "about": about, "ready": not published or there is not None, "source": there})
+    rows = [_row(name) for name in (*catalogue.names(), *_own())]
     width = max(len(str(row["name"])) for row in rows)
     lines = [f"{row['name']:{width}}  {'ready' if row['ready'] else '-':5}  {row['about']}" for row in rows]
     lines.append(f"{'detectron2:CONFIG':{width}}  {'':5}  a Faster or Mask R-CNN of detectron2's model zoo")
     return Outcome({"detectors": rows, "folder": str(store.folder())}, "\n".join(lines))
+
+
+def _row(name: str) -> dict[str, Any]:
+    """What the list says of a detector; one whose settings cannot be loaded is not ready, and says why."""
+    from stages.regions import catalogue
+    from stages.regions.published import store
+    from stages.regions.published.settings import FasterRCNN
+
+    shown = os.path.relpath(name) if Path(name).parent == Path.cwd() else name
+    try:
+        if name.endswith(".safetensors"):
+            store.read(Path(name), with_tensors=False)
+        spec = catalogue.load(name)
+        path = store.file(spec.name)
+        source = store.read(path, with_tensors=False).source if path.is_file() else None
+    except (ConfigError, InputError) as error:
+        return {"name": shown, "about": f"not usable: {error.args[0]}", "ready": False, "source": None}
+    if not isinstance(spec, FasterRCNN):
+        return {"name": shown, "about": "comes with pairloom", "ready": True, "source": None}
+    return {"name": shown, "about": spec.about, "ready": source is not None, "source": source}
+
+
+def _own() -> list[str]:
+    """The detectors that are not of the catalogue: paths of their settings, or detectron2:CONFIG."""
+    from stages.regions import catalogue
+    from stages.regions.published import store
+
+    added = [_asked(path) for path in sorted(store.folder().glob("*.safetensors"))]
+    here = [str(path.resolve()) for path in sorted(Path().glob("*.y*ml")) if catalogue.is_detector(path)]
+    return [name for name in dict.fromkeys((*here, *added)) if name not in catalogue.names()]
+
+
+def _asked(path: Path) -> str:
+    """By which name the detector of a stored checkpoint is loaded; the file's own path where it is no checkpoint."""
+    from stages.regions.published import store
+
+    try:
+        return store.read(path, with_tensors=False).asked
+    except InputError:
+        return str(path)
 
 
 def show(arguments: argparse.Namespace) -> Outcome:

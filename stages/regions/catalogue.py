@@ -123,6 +123,15 @@ def settings(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     return merged(settings(str(base), (name, *above)), values)
 
 
+def is_detector(path: Path) -> bool:
+    """Whether a YAML file seems to be a detector's settings: it says what it is based on, or of which family it is."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(values, dict) and isinstance(values.get("base", values.get("family")), str)
+
+
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Mappings one in another are merged, anything else is replaced."""
     both = {

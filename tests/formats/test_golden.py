@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from formats.golden import Golden, read
 from pairloom.errors import InputError
@@ -62,6 +64,62 @@ def test_milvlgs_npz_is_read(tmp_path: Path) -> None:
     assert the_same(found)
     assert found.image_id == "COCO_42"
     assert found.columns["objects_id"].tolist() == [3, 5]
+
+
+def test_the_npz_of_milvlgs_detectron2_mode_is_read_with_its_tensors(tmp_path: Path) -> None:
+    """As utils/extract_d2features.py saves it: `attrs_id` are probabilities, `attrs_scores` those of all proposals."""
+    probs = torch.tensor([[0.1, 0.2, 0.7, 0.0], [0.6, 0.3, 0.1, 0.0]])[:, :3]  # a view: strides are not its own shape's
+    info: Any = {
+        "objects": np.array([3, 0]),
+        "cls_prob": np.array([[0, 0.1, 0, 0.75], [0.5, 0, 0, 0.25]], np.float32),
+        "attrs_id": probs,
+        "attrs_scores": torch.zeros(5, 3).half(),
+    }
+    np.savez_compressed(
+        tmp_path / "42.npz", x=FEATURES, bbox=BOXES, num_bbox=2, image_h=480, image_w=640, image_h_inner=600, info=info
+    )
+    (found,) = read(tmp_path)
+    assert the_same(found)
+    assert found.image_id == "42"
+    assert found.columns["objects_id"].tolist() == [3, 0]
+    assert found.columns["objects_conf"].tolist() == [0.75, 0.5]
+    assert found.columns["attrs_id"].tolist() == [2, 0]
+    assert found.columns["attrs_conf"].tolist() == [np.float32(0.7), np.float32(0.6)]
+
+
+class Pretending:
+    """Pickled as a tensor whose numbers come from these bytes, or which lies elsewhere in them."""
+
+    def __init__(self, storage: bytes, offset: int = 0) -> None:
+        self.storage, self.offset = storage, offset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        held = Bytes(self.storage)
+        return torch._utils._rebuild_tensor_v2, (held, self.offset, (2,), (1,), False, None)
+
+
+class Bytes:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return torch.storage._load_from_bytes, (self.data,)
+
+
+def saved(content: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+def test_a_tensor_that_is_none_is_refused(tmp_path: Path) -> None:
+    evil = saved(Evil(f"touch {tmp_path / 'trace'}"))
+    good = saved(torch.zeros(3)._typed_storage())
+    for content in (Pretending(evil), Pretending(saved([1, 2])), Pretending(good, 2), Pretending(good[:-9])):
+        write_npz(tmp_path / "a.npz", {"attrs_id": content})
+        with pytest.raises(InputError, match="cannot be read"):
+            list(read(tmp_path / "a.npz"))
+    assert not (tmp_path / "trace").exists()
 
 
 class Evil:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from stages.regions.select import POLICIES
 from tests.stages.regions.published import checkpoints, oracle
-from tests.stages.regions.published.families import BUTD, VINVL_X152, small
+from tests.stages.regions.published.families import BUTD, FAMILIES, VINVL_X152, small
+from tests.stages.regions.published.test_milvlg_d2 import extract_d2features
 from tests.stages.regions.test_select import filter_results_peter
 
 SIZES = ((150, 100), (96, 128))
@@ -189,6 +191,64 @@ def test_list_and_show_say_what_is_there(user: Path, capsys: pytest.CaptureFixtu
     assert run("show", user / "tiny.yaml", "--json") == 0
     lines = capsys.readouterr().out.splitlines()
     assert json.loads(lines[-1])["weights"]["source"] == "net.caffemodel"
+
+
+def test_the_list_has_the_detectors_of_ones_own(
+    user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With weights from wherever they are, without from the working folder; what cannot be loaded says why."""
+    for name, content in {
+        "mine.yaml": {"base": "butd-r101", "about": "mine, at 800 pixels", "input": {"short_side": 800}},
+        "small.yml": {"base": "starter", "short_side": 200},
+        "wrong.yaml": {"base": "butd-r101", "mystery": 1},
+        "params.yaml": {"regions": {"detector": "mine.yaml"}},
+    }.items():
+        (user / "work" / name).parent.mkdir(exist_ok=True)
+        (user / "work" / name).write_text(yaml.safe_dump(content))
+    (user / "work" / "broken.yaml").write_text("a: [")
+    (user / "gone.yaml").write_text((user / "tiny.yaml").read_text())
+    assert run("add", user / "tiny.yaml", user / "net.caffemodel") == 0
+    assert run("add", user / "gone.yaml", user / "net.caffemodel") == 0
+    (user / "gone.yaml").unlink()
+    (user / "store" / "junk.safetensors").write_text("no weights")
+    monkeypatch.chdir(user / "work")
+    capsys.readouterr()
+    assert run("list", "--json") == 0
+    rows = {each["name"]: each for each in json.loads(capsys.readouterr().out)["detectors"]}
+    assert (rows["mine.yaml"]["about"], rows["mine.yaml"]["ready"]) == ("mine, at 800 pixels", False)
+    assert rows["small.yml"]["ready"]
+    assert rows["wrong.yaml"]["about"] == "not usable: there is no setting mystery"
+    tiny = rows[str(user / "tiny.yaml")]
+    assert (tiny["ready"], tiny["source"]) == (True, "net.caffemodel")
+    assert rows[str(user / "gone.yaml")]["about"].startswith("not usable: there is no detector")
+    junk = rows[str(user / "store" / "junk.safetensors")]["about"]
+    assert junk.startswith("not usable: the detector's checkpoint cannot be read")
+    assert not {"params.yaml", "broken.yaml"} & set(rows)
+
+
+def test_the_files_of_milvlgs_detectron2_mode_are_found_again(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Saved as its script saves them, with torch's tensors in `info`."""
+    (family,) = (each for each in FAMILIES if each.detector == "milvlg-d2-r50")
+    weights = checkpoints.tensors(family, small(family))
+    (user / "d2.yaml").write_text(yaml.safe_dump(small(family).overrides(family)))
+    assert run("add", user / "d2.yaml", checkpoints.write(user / "net.pth", family, weights)) == 0
+    for path in (user / "pictures").iterdir():
+        with Image.open(path) as opened:
+            pixels = opened.convert("RGB")
+        found = extract_d2features(pixels, family, small(family), weights, 0.05, 0.5)
+        info: Any = {"objects": found.objects.numpy(), "cls_prob": found.probs.numpy(), "attrs_id": found.attributes}
+        np.savez_compressed(
+            user / f"{path.stem}.npz", x=found.features.numpy(), bbox=found.boxes.numpy(), num_bbox=len(found.boxes),
+            image_h=pixels.height, image_w=pixels.width, info=info | {"attrs_scores": torch.zeros(9, 5)},
+        )  # fmt: skip
+    capsys.readouterr()
+    words = ["--golden", user, "--pictures", user / "pictures", "--device", "cpu", "--json"]
+    assert run("verify", user / "d2.yaml", *words) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert compared["matched"] == compared["regions"] > 10
+    names = {"rows", "boxes", "features", "objects_id", "objects_conf", "attrs_id", "attrs_conf"}
+    assert {each["name"]: each["equal"] for each in compared["columns"]} == dict.fromkeys(names, 1)
+    assert run("verify", user / "d2.yaml", *words, "--min-score", "0", "--max-regions", "5") == 1
 
 
 def test_what_cannot_be_done_says_so(user: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,16 @@ from stages.regions.published.settings import FasterRCNN
 
 
 def add(
-    settings: FasterRCNN, source: Path, objects: Path | None = None, attributes: Path | None = None
+    settings: FasterRCNN,
+    source: Path,
+    objects: Path | None = None,
+    attributes: Path | None = None,
+    asked: str | None = None,
 ) -> store.Weights:
     """Convert a published checkpoint and put it into the folder, whole or not at all.
 
-    Vocabularies not named are looked for beside the checkpoint under their published names.
+    Vocabularies not named are looked for beside the checkpoint under their published names. asked: by which name or
+    path the detector is loaded, if that is not the name in its settings.
     """
     from safetensors.torch import save_file
 
@@ -29,6 +34,7 @@ def add(
     notes = {
         "form": store.FORM,
         "detector": settings.name,
+        "asked": asked or settings.name,
         "layout": converted.layout,
         "source": source.name,
         "source_sha256": containers.sha256(source),

@@ -31,6 +31,7 @@ class Weights:
     source_sha256: str
     layout: str
     named: bool  # False where no vocabulary was given and names are stand-ins
+    asked: str = ""  # the name, or the path of the settings, by which the detector is loaded
 
 
 def folder() -> Path:
@@ -66,4 +67,5 @@ def read(path: Path, with_tensors: bool = True) -> Weights:
         source_sha256=notes["source_sha256"],
         layout=notes["layout"],
         named=bool(json.loads(notes["named"])),
+        asked=notes.get("asked", notes["detector"]),
     )

@@ -30,6 +30,7 @@ class Npz:
     boxes: Tensor  # (K, 4), pixels of the stored picture
     objects: Tensor  # (K,)
     scores: Tensor  # (K,)
+    probs: Tensor  # (K, C)
     features: Tensor  # (K, D)
     attributes: Tensor  # (K, A)
 
@@ -59,7 +60,9 @@ def extract_d2features(
     boxes = torch.tensor(np.array(moved)).float().flatten(1)
     found, rows = fast_rcnn_inference_single_image(boxes, logits.softmax(dim=1), size, score, nms, 100)
     attributes = torch.from_numpy(oracle.attribute_probs(head, logits, family, weights))
-    return Npz(found.pred_boxes.tensor / scale, found.pred_classes, found.scores, features[rows], attributes[rows])
+    probs = logits.softmax(dim=1)[rows, :-1]
+    own = (found.pred_boxes.tensor / scale, found.pred_classes, found.scores)
+    return Npz(*own, probs, features[rows], attributes[rows])
 
 
 @pytest.mark.parametrize(
