@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,6 +173,36 @@ def test_a_decompression_bomb_is_left_out_by_its_header(tools: Tools, monkeypatc
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     _, rejects = process(pairs_of([png(Image.new("L", (100, 100)))]), tools)
     assert rejects["reason"].to_pylist() == ["pixel-limit"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", [{}, {"byteorder": ">"}, {"bigtiff": True}], ids=["little", "big", "bigtiff"])
+def test_a_tiff_of_floats_is_named_as_that(tools: Tools, dtype: str, channels: int, kind: dict[str, Any]) -> None:
+    """Pillow identifies one channel of 32 bits alone, and would show 0 to 1 as black."""
+    pixels, file = np.linspace(0, 1, 20 * 20 * channels).reshape(20, 20, channels).astype(dtype), io.BytesIO()
+    tifffile.imwrite(file, pixels.squeeze(), photometric="rgb" if channels == 3 else "minisblack", **kind)
+    table, rejects = process(pairs_of([file.getvalue()]), tools)
+    assert len(table) == 0
+    assert rejects["reason"].to_pylist() == ["not-an-image"]
+    assert "floating-point numbers of no defined range" in rejects["detail"][0].as_py()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged TIFFs
+def test_a_tiff_of_whole_numbers_and_a_damaged_one_are_what_they_were(tools: Tools) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((40, 40, 3), np.uint8), photometric="rgb")
+    table, rejects = process(pairs_of([file.getvalue(), file.getvalue()[:40], b"II*\0", b"text"]), tools)
+    assert len(table) == 1
+    assert rejects["reason"].to_pylist() == ["damaged-image"] * 3
+    again = process(pairs_of([file.getvalue()[:40], b"II*\0", b"text"]), tools)[1]
+    assert rejects["detail"].equals(again["detail"])
+    assert not any("0x" in detail for detail in rejects["detail"].to_pylist())  # an address, which differs in each run
+
+
+def test_a_file_that_cannot_be_read_says_why_and_not_where(tools: Tools, tmp_path: Path) -> None:
+    (seen,) = extract([(tmp_path / "gone.png").read_bytes], tools.engine)
+    assert seen == Unreadable(0, "damaged-image", "No such file or directory")
 
 
 def test_a_picture_lying_on_its_side_is_put_upright() -> None:
