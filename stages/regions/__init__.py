@@ -179,7 +179,7 @@ def look(
             rejects.append(Reject(row["image_id"].hex(), *problem, row))
         else:
             kept.append((row, seen))  # type: ignore[arg-type]  # what is unreadable has a problem
-    columns = as_columns([regions for _, regions in kept])
+    columns = as_columns([regions for _, regions in kept], tools.engine.storage.feature_dtype)
     own = {name: [row[name] for row, _ in kept] for name in ("image_id", "source")}
     return REGIONS.table(metadata=tools.metadata, **own, **columns), quarantine("regions", rejects)
 

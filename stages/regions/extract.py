@@ -153,7 +153,8 @@ def streams(device: str) -> SimpleQueue[torch.cuda.Stream]:
 def stacked(images: list[Tensor], engine: Engine) -> Tensor:
     """(N, 3, H, W) on the device; to a GPU from page-locked memory, so that nothing waits for the copy."""
     if not on_gpu(engine):
-        return torch.stack(images)
+        # One picture is taken as it lies, channels last as convolutions want it: a copy takes longer than decoding.
+        return images[0][None] if len(images) == 1 else torch.stack(images)
     shape = (len(images), *images[0].shape)
     together = torch.stack(images, out=torch.empty(shape, dtype=images[0].dtype, pin_memory=True))
     return together.to(engine.device, non_blocking=True)

@@ -129,8 +129,9 @@ def thresholds(policy: Policy) -> tuple[float, ...]:
 def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """NMS in each class, then each region by the best class in which it survived (arXiv:1707.07998)."""
     threshold = policy.nms if policy.ties == ">" else math.nextafter(policy.nms, -math.inf)
-    over_NN = overlaps(single(boxes, scores_NC.argmax(axis=1)), threshold, policy.box_pixel)
-    confidence_N, classes_N = confidences(over_NN, scores_NC, policy)
+    argmax_N = scores_NC.argmax(axis=1)
+    over_NN = overlaps(single(boxes, argmax_N), threshold, policy.box_pixel)
+    confidence_N, classes_N = confidences(over_NN, scores_NC, argmax_N, policy)
     kept = clamp(classes_N, confidence_N, policy)
     if not policy.faithful:
         return kept
@@ -140,10 +141,10 @@ def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     above = int((confidence_N >= policy.min_score).sum())
     in_order = policy.keeps_order and policy.min_regions <= above <= policy.max_regions
     rows_K = np.sort(kept.rows_K) if in_order else kept.rows_K
-    return Selected(rows_K, scores_NC.argmax(axis=1)[rows_K], scores_NC.max(axis=1)[rows_K])
+    return Selected(rows_K, argmax_N[rows_K], scores_NC[rows_K, argmax_N[rows_K]])
 
 
-def confidences(over_NN: Array, scores_NC: Array, policy: Policy) -> tuple[Array, Array]:
+def confidences(over_NN: Array, scores_NC: Array, argmax_N: Array, policy: Policy) -> tuple[Array, Array]:
     """(N,) confidence and class of each region: its best score among the classes whose NMS it survives, else 0.
 
     Exact for every region that the policy may keep; a lower one may be 0. NMS looks downwards only, so that scores
@@ -161,9 +162,9 @@ def confidences(over_NN: Array, scores_NC: Array, policy: Policy) -> tuple[Array
             break
         floor = floor / 8 if floor > 1e-5 else 0.0
     if not len(classes_R):
-        return confidence_N, scores_NC.argmax(axis=1)
+        return confidence_N, argmax_N
     best_N = classes_R[alive_NC.argmax(axis=1)]
-    return confidence_N, np.where(confidence_N > 0, best_N, scores_NC.argmax(axis=1))
+    return confidence_N, np.where(confidence_N > 0, best_N, argmax_N)
 
 
 def class_boxes(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
@@ -171,7 +172,9 @@ def class_boxes(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 
     A region may be kept under several classes. Fewer than `min_regions` are filled up with the next best pairs.
     """
-    found = best_pairs(boxes, scores_NC, np.nonzero(scores_NC > policy.min_score), policy, policy.max_regions)
+    good_E = np.flatnonzero(scores_NC > policy.min_score)  # of one dimension, which is found several times sooner
+    pairs = np.divmod(good_E, scores_NC.shape[1])
+    found = best_pairs(boxes, scores_NC, pairs, policy, policy.max_regions)
     if len(found.rows_K) >= policy.min_regions:
         return found
     every = np.indices(scores_NC.shape).reshape(2, -1)

@@ -24,10 +24,10 @@ from pipeline.config import as_json
 from schemas.regions import REGIONS
 from stages.regions import Config, Tools, process, tools_of
 from stages.regions.contract import Detections
-from stages.regions.extract import Engine, by_size, extract
+from stages.regions.extract import Engine, by_size, extract, stacked
 from stages.regions.pictures import Prepared, Unreadable, ahead, decode
 from stages.regions.starter.network import StarterNetwork
-from stages.regions.stored import StoredRegions
+from stages.regions.stored import StoredRegions, halved
 from tests.stages.regions.pictures import pairs_of, png
 
 
@@ -113,6 +113,19 @@ def test_batches_hold_each_picture_once_in_one_size_within_the_limit(
 def test_work_ahead_keeps_the_order(count: int, threads: int) -> None:
     assert list(ahead(lambda n: n * n, range(count), threads)) == [n * n for n in range(count)]
     assert list(ahead(lambda n: n * n, range(count), threads, waiting=0)) == [n * n for n in range(count)]
+
+
+@given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50))
+def test_a_feature_is_halved_as_numpy_rounds_it(bits: list[int]) -> None:
+    values = np.array(bits, np.uint32).view(np.float32)
+    values = values[np.isfinite(values) & (np.abs(values) < 65520)]
+    assert np.array_equal(halved(values).view(np.uint16), values.astype(np.float16).view(np.uint16))
+
+
+def test_one_picture_is_not_copied_on_its_way_to_the_network(tools: Tools, crowd: list[bytes]) -> None:
+    image = tools.engine.network.prepare(decode(crowd[0]))
+    assert stacked([image], tools.engine).data_ptr() == image.data_ptr()
+    assert stacked([image, image], tools.engine).shape == (2, *image.shape)
 
 
 def test_no_more_than_a_few_pictures_are_decoded_in_advance() -> None:
