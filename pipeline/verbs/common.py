@@ -69,7 +69,7 @@ def add_selection_options(verb: argparse.ArgumentParser) -> None:
         "--nms",
         type=thresholds,
         metavar="IOU[,IOU…]",
-        help="overlap above which the worse of two regions goes, or steps of agnostic-stepped such as 0.5,0.7,0.9",
+        help="overlap above which the worse of two regions goes; or steps of agnostic-stepped or detectron2: 0.5,0.7",
     )
 
 

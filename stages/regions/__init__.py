@@ -45,7 +45,8 @@ class Config:
     # kept, the best first; null is the detector's own, or min_regions if that is more
     max_regions: Annotated[int, Range(1, 100)] | None = None
     min_score: Share | None = None  # detector confidence; null is the detector's own
-    # IoU above which the worse of two regions goes, or a list of steps for agnostic-stepped; null is the detector's own
+    # IoU above which the worse of two regions goes, or a list of steps for agnostic-stepped and detectron2; null is the
+    # detector's own
     nms: Nms = None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the detector's arithmetic
     feature_dtype: Literal["float16", "float32"] = "float16"  # as which the features are stored

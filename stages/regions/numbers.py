@@ -68,5 +68,5 @@ def _check_steps(policy: Policy, steps: tuple[float, ...], where: str) -> None:
     what = f"regions.nms is {list(steps)}"
     if not steps or any(one >= other for one, other in pairwise(steps)):
         raise ConfigError(what, where, "list thresholds that rise, such as [0.5, 0.6, 0.7]")
-    if policy.rule != "stepped":
+    if policy.rule not in ("stepped", "class-boxes"):
         raise ConfigError(f"{what}, but this selection has one threshold", where, "set one number")

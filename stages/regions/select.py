@@ -10,7 +10,7 @@ Where the published code has an oddity, the default here is what was meant, and 
 | agnostic-stepped | airsplay, Hugging Face | fewer than `min_regions` when the last step leaves fewer |
 | vinvl-filter1 | VinVL | no region that is suppressed in every class, even if fewer than `min_regions` are left |
 | vinvl-filter2, starter | VinVL's faster filter | none |
-| detectron2 | FastRCNNOutputLayers, and MILVLG's `detectron2` mode by it | none |
+| detectron2 | FastRCNNOutputLayers, and MILVLG's `detectron2` mode by it | as agnostic-stepped |
 
 Equal scores go to the earlier proposal everywhere; the published code leaves their order to its sorting routine.
 
@@ -41,7 +41,7 @@ class Policy:
     nms: float  # a region that overlaps a better one by more than this IoU is suppressed
     ties: Literal[">", ">="] = ">"  # rule per-class: what an overlap of exactly `nms` does; ">=" suppresses
     last_nms: float = 0.9  # rule stepped: `nms` rises by tenths to this, until enough are left …
-    steps: tuple[float, ...] | None = None  # … or through these thresholds
+    steps: tuple[float, ...] | None = None  # … or through these thresholds; rule class-boxes can have them too
     box_pixel: float = 0.0  # 1 where a box is taken to contain its last pixel, so that its width is x2 − x1 + 1
     stored_pixels: bool = False  # IoU in pixels of the stored picture; with box_pixel 1 the scale matters
     keeps_order: bool = False  # faithful: the proposals' order unless a clamp fires
@@ -117,9 +117,11 @@ def stepped(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 
 
 def thresholds(policy: Policy) -> tuple[float, ...]:
-    """The steps of rule stepped."""
+    """The thresholds of suppression that are tried, one after the other, until `min_regions` are left."""
     if policy.steps is not None:
         return policy.steps
+    if policy.rule != "stepped":
+        return (policy.nms,)
     found = [policy.nms]
     while found[-1] <= policy.last_nms - 0.05:
         found.append(found[-1] + 0.1)
@@ -170,12 +172,16 @@ def confidences(over_NN: Array, scores_NC: Array, argmax_N: Array, policy: Polic
 def class_boxes(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """detectron2's own: pairs of region and class above `min_score`, NMS in each class on its boxes, the best of all.
 
-    A region may be kept under several classes. Fewer than `min_regions` are filled up with the next best pairs.
+    A region may be kept under several classes. Where there are steps, the next one is taken until `min_regions` are
+    left. Fewer than that are filled up with the next best pairs, unless the selection is faithful.
     """
     good_E = np.flatnonzero(scores_NC > policy.min_score)  # of one dimension, which is found several times sooner
     pairs = np.divmod(good_E, scores_NC.shape[1])
-    found = best_pairs(boxes, scores_NC, pairs, policy, policy.max_regions)
-    if len(found.rows_K) >= policy.min_regions:
+    for threshold in thresholds(policy):
+        found = best_pairs(boxes, scores_NC, pairs, replace(policy, nms=threshold), policy.max_regions)
+        if len(found.rows_K) >= policy.min_regions:
+            return found
+    if policy.faithful:
         return found
     every = np.indices(scores_NC.shape).reshape(2, -1)
     return best_pairs(boxes, scores_NC, (every[0], every[1]), policy, policy.min_regions)

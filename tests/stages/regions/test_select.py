@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from torchvision.ops import batched_nms, nms
 
 from pairloom.boxes import iou
+from stages.regions import compat
 from stages.regions.select import POLICIES, Policy, Selected, select
 from stages.regions.suppression import Array, overlaps, survivors_by_class
 
@@ -291,6 +294,36 @@ def test_detectron2s_rule_keeps_what_batched_nms_keeps() -> None:
     found = select(boxes, scores, POLICIES["detectron2"])
     assert found.rows_K.tolist() == rows[kept].tolist()
     assert found.classes_K.tolist() == classes[kept].tolist()
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 1000), wanted=st.integers(1, 12), steps=st.sampled_from([(0.1, 0.3, 0.5), (0.5, 0.7, 0.9)]))
+def test_steps_of_detectron2s_rule_are_those_of_airsplays_notebook(
+    seed: int, wanted: int, steps: tuple[float, ...]
+) -> None:
+    """Which calls fast_rcnn_inference_single_image anew until so many are left."""
+    compat.apply()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
+    boxes, scores = detections_at_size(seed, 1.0, count=12, classes=4)
+    own = torch.from_numpy(np.repeat(boxes[:, None], 4, axis=1).reshape(len(boxes), -1))
+    with_background = torch.from_numpy(np.pad(scores, ((0, 0), (0, 1))))
+    for threshold in steps:
+        instances, ids = fast_rcnn_inference_single_image(own, with_background, (1000, 1000), 0.2, threshold, wanted)
+        if len(ids) == wanted:
+            break
+    changes: dict[str, Any] = {
+        "min_score": 0.2,
+        "min_regions": wanted,
+        "max_regions": wanted,
+        "nms": steps[0],
+        "steps": steps,
+    }
+    found = select(boxes, scores, replace(POLICIES["detectron2"], faithful=True, **changes))
+    assert found.rows_K.tolist() == ids.tolist()
+    assert found.classes_K.tolist() == instances.pred_classes.tolist()
+    assert len(select(boxes, scores, replace(POLICIES["detectron2"], **changes)).rows_K) == wanted
 
 
 def test_no_proposals_give_no_regions() -> None:
