@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError, InputError
-from pipeline.config import build
+from pairloom.typed import build
 from pipeline.verbs.common import Outcome, add_selection_options, add_verb, selection_options
 
 AGREES = 0.98  # share of regions that must be found again and agree in each column
