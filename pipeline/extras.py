@@ -19,7 +19,6 @@ BROUGHT_BY = {
     "pycocotools": "regions",
     "safetensors": "regions",
     "scipy": "train",
-    "simplejpeg": "train",
     "skimage": "demo",
     "sklearn": "train",
     "timm": "train",

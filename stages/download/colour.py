@@ -27,8 +27,7 @@ def plain(opened: Image.Image, pixels: Image.Image) -> tuple[Image.Image, bool]:
     opened: the file, for its ICC profile and transparent colour; pixels: its first frame.
     Raises Failure not-an-image for a mode whose values have no defined meaning.
     """
-    transparent = "transparency" in opened.info
-    body, alpha = _split(pixels, transparent)
+    body, alpha = _split(pixels, opened.info.get("transparency"))
     body, converted = _to_srgb(body, opened.info.get("icc_profile"))
     changed = converted or alpha is not None or pixels.mode != body.mode
     if body.mode == "CMYK":
@@ -39,15 +38,17 @@ def plain(opened: Image.Image, pixels: Image.Image) -> tuple[Image.Image, bool]:
     return body, changed
 
 
-def _split(pixels: Image.Image, transparent: bool) -> tuple[Image.Image, Image.Image | None]:
-    """Colours in mode L, RGB or CMYK, and the alpha channel if there is one."""
+def _split(pixels: Image.Image, transparent: object) -> tuple[Image.Image, Image.Image | None]:
+    """Colours in mode L, RGB or CMYK, and the alpha channel if there is one. transparent: or None."""
     mode = pixels.mode
     if mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(pixels) >> 8).astype(np.uint8)), None
+        values = np.asarray(pixels)
+        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+        return Image.fromarray((values >> 8).astype(np.uint8)), alpha if isinstance(transparent, int) else None
     if mode in ("LA", "La"):
         grey, alpha = pixels.convert("LA").split()
         return grey, alpha
-    if mode in ("RGBA", "RGBa", "PA") or (transparent and mode in ("1", "L", "P", "RGB")):
+    if mode in ("RGBA", "RGBa", "PA") or (transparent is not None and mode in ("1", "L", "P", "RGB")):
         red, green, blue, alpha = pixels.convert("RGBA").split()
         return (red if mode in ("1", "L") else Image.merge("RGB", (red, green, blue))), alpha
     if mode in ("L", "RGB", "CMYK"):

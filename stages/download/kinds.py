@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 AVIF_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
+BIG_TIFF = b"II+\0"  # with offsets of 64 bits; Pillow does not read big-endian ones
 GIF_EXTENSION, GIF_IMAGE = 0x21, 0x2C
 
 
@@ -32,7 +33,7 @@ def sniff(head: bytes) -> str | None:
         return "gif"
     if head[:2] == b"BM":
         return "bmp"
-    if head[:4] in (b"II*\0", b"MM\0*"):
+    if head[:4] in (b"II*\0", b"MM\0*", BIG_TIFF):
         return "tiff"
     if head[4:8] == b"ftyp" and head[8:12] in AVIF_BRANDS:
         return "avif"
@@ -54,7 +55,7 @@ def promise(body: bytes, kind: str, max_frames: int) -> Promise:
 def _png(body: bytes, most: int) -> Promise:
     width, height = struct.unpack_from(">II", body, 16)
     frames = 1
-    for name, start, _ in _png_chunks(body):
+    for name, start, _ in png_chunks(body):
         if name == b"acTL":  # an animation's control chunk comes before the first data
             frames = struct.unpack_from(">I", body, start)[0]
         if name == b"IDAT":
@@ -62,7 +63,8 @@ def _png(body: bytes, most: int) -> Promise:
     return Promise(width, height, max(1, min(frames, most)))
 
 
-def _png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, position of its data, their length) of each chunk."""
     position = 8
     while position + 8 <= len(body):
         (length,) = struct.unpack_from(">I", body, position)
@@ -123,10 +125,12 @@ def _after_blocks(body: bytes, position: int) -> int:
 
 def _tiff(body: bytes, most: int) -> Promise:
     order = "<" if body[:2] == b"II" else ">"
-    (place,) = struct.unpack_from(order + "I", body, 4)
+    # sizes of the first offset's place, a directory's count and an entry, and the formats of count and offset
+    start, count_size, entry, count, offset = (8, 8, 20, "Q", "Q") if body[:4] == BIG_TIFF else (4, 2, 12, "H", "I")
+    (place,) = struct.unpack_from(order + offset, body, start)
     seen: set[int] = set()
     while place and place not in seen and len(seen) < most:
         seen.add(place)
-        (entries,) = struct.unpack_from(order + "H", body, place)
-        (place,) = struct.unpack_from(order + "I", body, place + 2 + 12 * entries)
+        (entries,) = struct.unpack_from(order + count, body, place)
+        (place,) = struct.unpack_from(order + offset, body, place + count_size + entry * entries)
     return Promise(frames=max(1, len(seen)))

@@ -1,7 +1,8 @@
 """From the bytes of a body to the picture as stored: checked, upright, plain RGB or grey, of the size asked for.
 
 What is stored, by what came:
-- a JPEG, PNG or WebP that is upright, 8-bit RGB or grey, in sRGB, one frame and of the right size: its own bytes;
+- a JPEG, PNG or WebP that is upright, 8-bit RGB or grey, in sRGB, one frame and of the right size: its own bytes, but
+  those that follow the picture;
 - everything else is encoded once more, as a JPEG of `quality`: rotated or mirrored by EXIF, of another size than asked
   for (bicubic over all pixels; a JPEG is first decoded at the reduced size that its DCT blocks give), GIF, BMP, TIFF,
   AVIF, animated (the first frame), palette, 1-bit, 16-bit (the high byte), CMYK, alpha (over white), or with an ICC
@@ -23,12 +24,13 @@ from functools import cached_property
 from io import BytesIO
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from stages.download import colour
 from stages.download.failure import Failure
 from stages.download.kinds import promise
 from stages.download.phash import phash
+from stages.download.whole import whole
 
 Transpose = Image.Transpose
 # EXIF orientation -> what makes the picture upright (EXIF 2.32, tag 0x0112; the same table as Pillow's ImageOps).
@@ -58,6 +60,8 @@ DAMAGE = (
     zlib.error,
 )
 
+# Pillow refuses a PNG with more than 1 MB of text, such as a workflow of an image generator. A body has 64 MB at most.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 << 20
 
 Resize = Literal["none", "longest", "shortest", "area"]
 LONGEST_JPEG = 65_500  # pixels of a side that libjpeg writes
@@ -120,6 +124,10 @@ def normalise(body: bytes, kind: str, limits: Limits) -> Picture:
     Raises Failure pixel-limit (before decoding), damaged-image or not-an-image (a pixel mode without a meaning).
     """
     opened, width, height = _open(body, kind, limits)
+    alone = whole(body, kind)
+    if alone is not body:
+        body = alone
+        opened, width, height = _open(body, kind, limits)
     pixels = _decode(opened, kind, limits)  # before all else: asking a PNG for its EXIF decodes it, and forgets damage
     if kind == "tiff":  # Pillow turns TIFFs by itself
         orientation, (width, height) = 1, pixels.size
