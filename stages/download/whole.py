@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-import simplejpeg
+import simplejpeg  # type: ignore[import-untyped]
 
 from stages.download.failure import Failure
 from stages.download.kinds import png_chunks
