@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -154,20 +156,34 @@ def open_pool(run: RunConfig, most: int, overlap: int = 1) -> Iterator[Pool]:
                 yield DaskPool(client, overlap)
             return
         workers = min(run.workers or os.cpu_count() or 1, most)
-        with (
-            LocalCluster(
+        with _interrupts_held():
+            started = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=overlap,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine do not meet
                 memory_limit=0,  # stages bound their own memory; Dask's limit would kill a worker on a large shard
                 silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+            )
+        with started as cluster, Client(cluster) as client:
             if len(devices := gpus()) > 1:
                 client.run(lambda dask_worker: pick_gpu(int(dask_worker.name), devices))
             yield DaskPool(client, overlap)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the workers are there.
+
+    The thread that starts them inherits this mask, and so do they: Ctrl-C is this process's alone, also when a worker
+    is started again later. Otherwise each would print a traceback, and Dask can't close half a cluster.
+    """
+    resource_tracker.ensure_running()  # starting it later would lift the mask of the thread that starts the workers
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _connected(address: str) -> Any:

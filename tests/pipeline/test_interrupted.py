@@ -114,3 +114,21 @@ def test_json_is_the_only_thing_on_standard_output(tmp_path: Path) -> None:
     done = subprocess.run([*command(data), "--json"], cwd=HERE, capture_output=True, check=True)
     result = json.loads(done.stdout)
     assert (result["rows_in"], result["rows_out"], result["shards_made"]) == (48, 48, 0)
+
+
+ENTRY = "import sys; from pipeline.entry import main; sys.exit(main())"
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 1.4, 1.8, 2.2])
+def test_ctrl_c_while_workers_start_is_one_line(tmp_path: Path, after_s: float) -> None:
+    """Whatever it meets: imports, the cluster that is being started, or work."""
+    write_texts(TEXTS, tmp_path / "data")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"words": {"wait_s": 1.0}}), encoding="utf-8")
+    arguments = [sys.executable, "-c", ENTRY, *command(tmp_path / "data")[3:]]
+    process = subprocess.Popen(arguments, cwd=HERE, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len([line for line in said.splitlines() if line]) <= 1, said
