@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from formats.lists import Part
 from pipeline.listing import write_list
 from schemas.urls import URLS
@@ -21,12 +23,15 @@ class ListConfig:
 
 
 def listed(texts: list[str]) -> list[Part]:
-    table = URLS.table(
+    return [Part(table_of(texts))]
+
+
+def table_of(texts: list[str]) -> pa.Table:
+    return URLS.table(
         url=[f"http://host/{row}" for row in range(len(texts))],
         captions=[[{"text": text, "lang": "en"}] for text in texts],
         extra=[{} for _ in texts],
     )
-    return [Part(table)]
 
 
 def write_texts(texts: list[str], data: Path, redo: bool = False) -> None:

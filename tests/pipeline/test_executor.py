@@ -172,7 +172,7 @@ def test_an_unfinished_input_is_refused(tmp_path: Path) -> None:
     write_texts(TEXTS, tmp_path)
     manifest = tmp_path / "urls/manifest.json"
     manifest.rename(tmp_path / "urls/gone")
-    with pytest.raises(StoreError, match="no table here"):
+    with pytest.raises(StoreError, match="there is no table urls yet"):
         run_stage(STAGE, Config(), tmp_path, INLINE)
 
 

@@ -18,7 +18,7 @@ from pairloom.errors import SchemaError, StoreError
 from pairloom.store.folder import Header, open_folder, read_shard
 from pairloom.store.writing import Writer, write_shard
 from pairloom.table import Column, Table, blob
-from tests.pipeline.helpers import listed
+from tests.pipeline.helpers import table_of
 
 HEADER = Header("urls", 1, "sample", 1, {})
 BLOBS = Table(
@@ -27,7 +27,7 @@ BLOBS = Table(
 
 
 def test_a_shard_reads_back_the_same_through_pyarrow_alone(tmp_path: Path) -> None:
-    table = listed(["a", "b"])
+    table = table_of(["a", "b"])
     write_shard(tmp_path, "00000", table)
     assert pq.read_table(tmp_path / "00000.parquet").equals(table)
 
@@ -79,15 +79,15 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left"):
-        write_shard(tmp_path, "00000", listed(["a"]))
+        write_shard(tmp_path, "00000", table_of(["a"]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_sees_finished_shards_of_a_table_in_work_but_not_as_complete(tmp_path: Path) -> None:
     writer = Writer.open(tmp_path, HEADER)
     writer.begin([])
-    writer.record(write_shard(tmp_path, "00000", listed(["a"])))
-    write_shard(tmp_path, "00001", listed(["b"]))  # renamed, but the crash came before its line
+    writer.record(write_shard(tmp_path, "00000", table_of(["a"])))
+    write_shard(tmp_path, "00001", table_of(["b"]))  # renamed, but the crash came before its line
     folder = open_folder(tmp_path)
     assert ([entry.name for entry in folder.shards], folder.complete) == (["00000"], False)
     writer.finish()
@@ -98,7 +98,7 @@ def test_a_reader_sees_finished_shards_of_a_table_in_work_but_not_as_complete(tm
 def test_a_line_cut_off_by_a_crash_is_ignored(tmp_path: Path) -> None:
     writer = Writer.open(tmp_path, HEADER)
     writer.begin([])
-    writer.record(write_shard(tmp_path, "00000", listed(["a"])))
+    writer.record(write_shard(tmp_path, "00000", table_of(["a"])))
     with (tmp_path / "manifest.jsonl").open("a") as file:
         file.write('{"name": "0000')
     assert len(open_folder(tmp_path).shards) == 1
@@ -111,7 +111,7 @@ def test_the_manifest_does_not_depend_on_who_finished_first(tmp_path: Path) -> N
         writer = Writer.open(folder, HEADER)
         writer.begin([])
         for name in order:
-            writer.record(write_shard(folder, name, listed([name])))
+            writer.record(write_shard(folder, name, table_of([name])))
         writer.finish()
         texts.append((folder / "manifest.json").read_text())
     assert texts[0] == texts[1]
