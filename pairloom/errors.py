@@ -36,6 +36,10 @@ class StoreError(PairloomError):
     """A table folder is missing, damaged, incomplete or was made with another configuration."""
 
 
+class MachineError(PairloomError):
+    """This machine has run out of something, such as file descriptors. No shard is to blame, and none is skipped."""
+
+
 class InputError(PairloomError):
     """A file that the user named cannot be read as what it should be."""
 

@@ -9,16 +9,47 @@ from pairloom.errors import MissingColumnsError, StoreError
 from pairloom.layout import BLOBS
 from pairloom.loader.reading import ShardReader
 from pairloom.loader.source import Source, open_source
-from pairloom.store.folder import Entry
+from pairloom.store import cures
+from pairloom.store.folder import Entry, Folder
 
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
 COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
+LATEST = 5  # version of the table of shards
+OF_ONE_SHARD = frozenset({"pairloom", "shard"})  # metadata in which the shards of a folder differ
 FIX = "`pairloom recipe check RECIPE SHARDS` says which stages make what a recipe reads"
 
 
-def entries_of(source: Source, split: str, shards: Path | str) -> tuple[Entry, ...]:
+def check_folder(folder: Folder, shards: Path | str) -> None:
+    """Raise StoreError if the table is unfinished, is not one of shards, or is of a later version than this loader."""
+    if not folder.complete:
+        what = f"the shards are unfinished: {folder.rows} rows so far"
+        raise StoreError(what, str(shards), cures.resume(folder.path, folder.header.stage))
+    if folder.table != "shards":
+        fix = "name the folder that the stage shards wrote, such as data/shards"
+        raise StoreError(f"it is a table of {folder.table}, not of shards", str(shards), fix)
+    if folder.header.table_version > LATEST:
+        what = f"the shards are of version {folder.header.table_version}, and this pairloom reads up to {LATEST}"
+        raise StoreError(what, str(shards), "read them with the pairloom that wrote them, or a later one")
+
+
+def refuse_other_metadata(found: Mapping[str, str], first: Mapping[str, str], where: str) -> None:
+    """Raise StoreError where a shard has other vocabularies, widths or types than the first one of its folder.
+
+    Its numbers would be taken for other classes, without a word.
+    """
+    for key in sorted(found.keys() | first.keys()):
+        if key not in OF_ONE_SHARD and found.get(key) != first.get(key):
+            said = f"its {key} is {_short(found.get(key))}, that of the first shard {_short(first.get(key))}"
+            raise StoreError(said, where, "take it from a copy, or run the stage shards again with --redo")
+
+
+def _short(text: str | None) -> str:
+    return "missing" if text is None else text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def entries_of(folder: Folder, split: str, shards: Path | str) -> tuple[Entry, ...]:
     """The shards of a split that have rows. Raises StoreError if there are none."""
-    entries = tuple(e for e in source.folder().shards if e.name.startswith(f"{split}-") and e.rows)
+    entries = tuple(e for e in folder.shards if e.name.startswith(f"{split}-") and e.rows)
     if not entries:
         raise StoreError(f"there is no shard of split {split}", str(shards), "run the stage shards with more images")
     return entries
@@ -27,7 +58,7 @@ def entries_of(source: Source, split: str, shards: Path | str) -> tuple[Entry, .
 def lacking(shards: Path | str, columns: Iterable[str]) -> list[str]:
     """Those of the columns that a folder of shards lacks."""
     source, columns = open_source(shards), list(columns)
-    there = _there(source, entries_of(source, "train", shards)[0], columns)
+    there = _there(source, entries_of(source.folder(), "train", shards)[0], columns)
     return [column for column in columns if column not in there]
 
 

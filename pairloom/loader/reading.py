@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ import xxhash
 
 from pairloom.errors import StoreError
 from pairloom.loader.source import Source
+from pairloom.machine import refuse_machine_error
 from pairloom.store.folder import Entry
 from pairloom.store.index import BLOCK, HEAVY, Index, Places, chunk_span, footer_sum
 from pairloom.table import Array, metadata
@@ -38,10 +41,15 @@ class FileDescriptor:
     """A file descriptor that is closed when nothing refers to it any more."""
 
     def __init__(self, path: os.PathLike[str]) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        try:
+            self.number = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            refuse_machine_error(error, str(path))
+            raise
 
     def __del__(self) -> None:
-        os.close(self.number)
+        if "number" in self.__dict__:
+            os.close(self.number)
 
 
 @dataclass
@@ -65,7 +73,11 @@ class Heavy:
         end = min(size, -(-wanted // BLOCK) * BLOCK)
         rest = self.scratch[: end - wanted]
         views = [out.data, rest.data] if len(rest) else [out.data]
-        got = read_all(self.file.number, views, int(self.places.at[row]) - self.base)
+        try:
+            got = read_all(self.file.number, views, int(self.places.at[row]) - self.base)
+        except OSError as error:
+            refuse_machine_error(error, self.where)
+            raise DamagedError(f"row {row} cannot be read: {error}", self.where, FIX) from error
         if got != end or not self._sound(row, out.data, rest.data):
             raise DamagedError(f"row {row} is not what was written", self.where, FIX)
         self.clock.read_s += time.perf_counter() - began
@@ -113,6 +125,7 @@ class ShardReader:
         self.index: Index = source.index(entry)
         self.starts = np.searchsorted(self.index.row_groups, np.arange(self.groups + 1))
         self._scratch = np.empty(BLOCK, np.uint8)
+        self._descriptors: WeakValueDictionary[Path, FileDescriptor] = WeakValueDictionary()
 
     @property
     def groups(self) -> int:
@@ -134,6 +147,7 @@ class ShardReader:
         except FileNotFoundError as error:
             raise DamagedError("the shard is missing", where, FIX) from error
         except (OSError, pa.ArrowException) as error:
+            refuse_machine_error(error, where)
             raise DamagedError(f"the shard cannot be opened: {error}", where, FIX) from error
         raise DamagedError("the shard's footer is not what was written", where, FIX)
 
@@ -150,6 +164,7 @@ class ShardReader:
             self._verify(file.metadata, group, set(light))
             table = file.read_row_group(group, columns=light, use_threads=False)
         except (OSError, pa.ArrowException) as error:
+            refuse_machine_error(error, self.where(group))
             raise DamagedError(f"it cannot be read: {error}", self.where(group), FIX) from error
         self.clock.read_s += time.perf_counter() - began
         return table
@@ -175,9 +190,16 @@ class ShardReader:
         start, stop = places.span(int(self.starts[group]), int(self.starts[group + 1]))
         try:
             path, base = self.source.local(self.name, start, stop)
-            return Heavy(places, FileDescriptor(path), base, self.where(group), self._scratch, self.clock)
+            return Heavy(places, self._descriptor(path), base, self.where(group), self._scratch, self.clock)
         except FileNotFoundError as error:
             raise DamagedError("the shard is missing", self.where(group), FIX) from error
+
+    def _descriptor(self, path: Path) -> FileDescriptor:
+        """One for all columns and row groups that lie in a file, as long as one of them is in use."""
+        found = self._descriptors.get(path)
+        if found is None:
+            found = self._descriptors[path] = FileDescriptor(path)
+        return found
 
     def will_need(self, group: int, columns: Sequence[str]) -> None:
         """Start to read a row group's large values ahead of time."""

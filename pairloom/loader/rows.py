@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from pairloom.errors import StoreError
 from pairloom.loader import questions
-from pairloom.loader.needs import check_columns, check_widths, entries_of
+from pairloom.loader.needs import check_columns, check_folder, check_widths, entries_of, refuse_other_metadata
 from pairloom.loader.reading import Clock, DamagedError, ShardReader
 from pairloom.loader.row import OpenGroup, Row
 from pairloom.loader.source import Source, open_source
@@ -147,16 +148,24 @@ class Rows:
             return self._open[group]
         shard, number = self._where(group)
         reader = self._reader(shard)
+        if shard:
+            refuse_other_metadata(reader.metadata, self.metadata(), reader.where(number))
         scales = ("feature_scales",) if reader.metadata.get("feature_dtype") == "<i1" else ()
         table = reader.small(number, (*self.columns, *(scales if "features" in self.columns else ())))
         heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
         size = table.nbytes * (len(self._open) + 1)  # row groups are much alike
-        _make_room(self._open, 0 if size <= OPEN_BYTES else 1)
+        _make_room(self._open, 1 if size > OPEN_BYTES or len(self._open) >= most_open() else 0)
         self._open[group] = OpenGroup(reader, number, table, heavy, *self._places(reader, number))
         return self._open[group]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_readers": {}, "_open": {}}  # a worker opens its own
+
+
+def most_open() -> int:
+    """Row groups that a process keeps open: each may hold a file descriptor, and others need some, too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, soft // 8) if soft != resource.RLIM_INFINITY else 1 << 16
 
 
 def _make_room(cache: dict[int, Any], count: int) -> None:
@@ -178,7 +187,9 @@ def open_rows(
     Raises StoreError if there are none, and MissingColumnsError if the shards lack a column or it has no values.
     """
     source = open_source(shards, cache)
-    entries = entries_of(source, split, shards)
+    folder = source.folder()
+    check_folder(folder, shards)
+    entries = entries_of(folder, split, shards)
     check_columns(source, entries[0], columns)
     rows = Rows(source, split, columns, languages, entries, captions)
     check_widths(columns, rows.metadata(), source.where(entries[0].name))

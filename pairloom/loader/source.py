@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pairloom.machine import refuse_machine_error
 from pairloom.store import index as indices
 from pairloom.store.folder import Entry, Folder, open_folder
 from pairloom.store.index import Index
@@ -55,10 +56,14 @@ class LocalSource:
     def index(self, entry: Entry) -> Index:
         """The index beside the shard; without one, or with one of other bytes, the shard is read to make it."""
         shard = self.path / f"{entry.name}.parquet"
-        found = indices.read(shard.with_suffix(indices.SUFFIX), entry.sha256) or self._built.get(entry.name)
-        if found is None:
-            print(f"{shard} has no index: reading it once (`pairloom shards index` keeps it)", file=sys.stderr)
-            found = self._built[entry.name] = indices.build(shard, entry.sha256)
+        try:
+            found = indices.read(shard.with_suffix(indices.SUFFIX), entry.sha256) or self._built.get(entry.name)
+            if found is None:
+                print(f"{shard} has no index: reading it once (`pairloom shards index` keeps it)", file=sys.stderr)
+                found = self._built[entry.name] = indices.build(shard, entry.sha256)
+        except OSError as error:
+            refuse_machine_error(error, str(shard))
+            raise
         return found
 
     def where(self, name: str) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,6 +45,22 @@ class Entry:
     fingerprint: str = ""
     rows_in: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+T = TypeVar("T", Header, Entry)
+# Of each key, what JSON may hold there.
+TYPES: dict[type[Any], dict[str, type]] = {
+    Header: {
+        **dict.fromkeys(("table", "stage", "pairloom"), str),
+        **dict.fromkeys(("table_version", "stage_version"), int),
+        **dict.fromkeys(("config", "resources"), dict),
+    },
+    Entry: {
+        **dict.fromkeys(("name", "sha256", "fingerprint"), str),
+        **dict.fromkeys(("rows", "bytes", "rows_in"), int),
+        "rejected": dict,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -124,9 +140,12 @@ def open_folder(path: Path | str) -> Folder:
         header, entries = _read_journal(journal)
         return Folder(path, header, _sorted(entries), complete=False)
     if finished.exists():
-        content = _parse(finished, finished.read_text(encoding="utf-8"))
-        entries = [Entry(**entry) for entry in content.pop("shards")]
-        return Folder(path, Header(**content), _sorted(entries), complete=True)
+        content = _parse(finished, _text(finished))
+        listed = content.pop("shards", None)
+        if not isinstance(listed, list):
+            raise _not_a_manifest(finished, "it lists no shards")
+        entries = [_built(Entry, entry, finished) for entry in listed]
+        return Folder(path, _built(Header, content, finished), _sorted(entries), complete=True)
     raise StoreError(
         f"there is no table here: neither {MANIFEST} nor {JOURNAL}",
         where=str(path),
@@ -155,19 +174,45 @@ def _sorted(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def _read_journal(path: Path) -> tuple[Header, list[Entry]]:
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = _text(path).split("\n")
     whole = lines[:-1]  # what follows the last line break was cut off by a crash
     if not whole:
         raise StoreError("the journal has no header", str(path), "delete it and run the stage again")
-    header = Header(**_parse(path, whole[0]))
-    return header, [Entry(**_parse(path, line)) for line in whole[1:]]
+    header = _built(Header, _parse(path, whole[0]), path)
+    return header, [_built(Entry, _parse(path, line), path) for line in whole[1:]]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_a_manifest(path, str(error)) from error
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
-        parsed: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise StoreError(
-            f"the manifest is not JSON: {error}", str(path), "delete it and run the stage again"
-        ) from error
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _not_a_manifest(path, f"it is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise _not_a_manifest(path, f"it holds {text[:40]!r}")
     return parsed
+
+
+def _built(kind: type[T], values: Any, path: Path) -> T:
+    """A header or an entry of the manifest. Raises StoreError where a key is missing, unknown or of another type."""
+    if not isinstance(values, dict):
+        raise _not_a_manifest(path, f"an entry is {str(values)[:40]!r}")
+    for key, wanted in TYPES[kind].items():
+        value = values.get(key)
+        if key in values and (not isinstance(value, wanted) or isinstance(value, bool)):
+            raise _not_a_manifest(path, f"{key} is {str(value)[:40]!r}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise _not_a_manifest(path, str(error).partition(") ")[2] or str(error)) from error
+
+
+def _not_a_manifest(path: Path, said: str) -> StoreError:
+    fix = "delete it and run the stage again; if a later pairloom wrote it, use that one"
+    return StoreError(f"the manifest cannot be read: {said}", str(path), fix)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from pairloom.errors import StoreError
+from pairloom.machine import refuse_machine_error
 from pairloom.store.pages import values
 from pairloom.table import Array
 
@@ -201,7 +202,8 @@ def read(path: Path, sha256: str) -> Index | None:
         current = current and index.facts["content"] == _content_sum(index.table)
     except FileNotFoundError:
         return None
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        refuse_machine_error(error, str(path))
         return None  # cut short or damaged: it is made again from the shard, which is verified
     return index if current else None
 
