@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pairloom.errors import (
         ConfigError,
         InputError,
+        MachineError,
         MissingColumnsError,
         PairloomError,
         RunError,
@@ -41,6 +42,7 @@ __all__ = [
     "Folder",
     "InputError",
     "Loader",
+    "MachineError",
     "MissingColumnsError",
     "Mix",
     "Mixture",
@@ -60,7 +62,7 @@ __all__ = [
 
 _HOMES = {
     "errors": (
-        *("ConfigError", "InputError", "MissingColumnsError", "PairloomError", "RunError", "SchemaError"),
+        *("ConfigError", "InputError", "MachineError", "MissingColumnsError", "PairloomError", "RunError", "SchemaError"),
         "StoreError",
     ),
     "loader.batch": ("Batch",),
