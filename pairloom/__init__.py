@@ -62,7 +62,15 @@ __all__ = [
 
 _HOMES = {
     "errors": (
-        *("ConfigError", "InputError", "MachineError", "MissingColumnsError", "PairloomError", "RunError", "SchemaError"),
+        *(
+            "ConfigError",
+            "InputError",
+            "MachineError",
+            "MissingColumnsError",
+            "PairloomError",
+            "RunError",
+            "SchemaError",
+        ),
         "StoreError",
     ),
     "loader.batch": ("Batch",),

@@ -208,7 +208,7 @@ class Loader(Generic[BatchType]):
     def pool(self) -> WorkerPool:
         """The workers, started if they are not."""
         if self._pool is None:
-            self._pool = WorkerPool(self.prepare, self.step, self.workers)
+            self._pool = WorkerPool(self.prepare, self.step, self.workers, self.options.ahead)
         return self._pool
 
 

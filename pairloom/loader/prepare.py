@@ -116,6 +116,7 @@ class Options:
     dtype: Literal["float16", "float32", "bfloat16"] | None = None  # of the features; None: as stored
     pin: bool = False  # page-locked batches, for copies to a GPU that run beside the computing
     augment: bool = True
+    ahead: Positive = 2  # batches that each worker has in work or ready, on average: more take more memory
     cache: Path | None = None  # folder for copies of remote shards
     split: str = "train"
     texts: Texts | None = None  # without images (texts.open_texts), for rows of text alone

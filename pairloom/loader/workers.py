@@ -10,6 +10,7 @@ import mmap
 import multiprocessing
 import os
 import pickle
+import sys
 import tempfile
 import traceback
 import weakref
@@ -29,7 +30,7 @@ from pairloom.loader.batch import Batch, map_parts
 from pairloom.loader.buffers import Arena, Buffers, Empty
 from pairloom.table import Array
 
-AHEAD = 2  # batches that a worker has in work or ready
+SILENT_S = 60.0  # after which a worker that makes the next batch is named
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class Worker:
 class WorkerPool:
     """Worker processes, and the batches that they finished before their turn."""
 
-    def __init__(self, maker: Maker, first: int, workers: int) -> None:
+    def __init__(self, maker: Maker, first: int, workers: int, ahead: int = 2) -> None:
+        self.ahead = ahead
         self.maker, self.jobs = maker, maker.jobs(first)
         self.due: deque[int] = deque()  # steps in work or made, in their order
         self.made: dict[int, Made] = {}
@@ -123,7 +125,8 @@ class WorkerPool:
                 job = self._next()
                 self.made[job.step] = self.maker(job, self.buffers.empty)
             while self.due[0] not in self.made:
-                self.listen(None)
+                if not self.listen(SILENT_S):
+                    self._name_silent(self.due[0])
                 self._hand_out()
             yield self.made.pop(self.due.popleft())
 
@@ -132,10 +135,19 @@ class WorkerPool:
         self.due.append(job.step)
         return job
 
+    def _name_silent(self, step: int) -> None:
+        for worker in self.workers:
+            if step in worker.jobs:
+                said = f"loader: worker {worker.process.pid} has not answered for {SILENT_S:.0f} s, with step {step}"
+                print(said, file=sys.stderr, flush=True)
+
     def _hand_out(self) -> None:
-        for _ in range(AHEAD):
+        """Give jobs to the workers: `ahead` for each in all, whether in work or made and waiting for their turn."""
+        for _ in range(self.ahead):
             for worker in self.workers:
-                if worker.ready and len(worker.jobs) < AHEAD:
+                if len(self.due) >= self.ahead * len(self.workers):
+                    return
+                if worker.ready and len(worker.jobs) < self.ahead:
                     released, worker.released[:] = worker.released.copy(), []
                     job = self._next()
                     worker.jobs[job.step] = job
@@ -144,8 +156,8 @@ class WorkerPool:
                     except ConnectionError as error:
                         raise _died(worker) from error
 
-    def listen(self, timeout: float | None) -> None:
-        """Receive what workers have sent; timeout: seconds to wait for the first message, None: as long as it takes."""
+    def listen(self, timeout: float) -> bool:
+        """Receive what workers have sent; whether there was anything. timeout: seconds to wait for it."""
         by_handle = {worker.connection: worker for worker in self.workers}
         sentinels = {worker.process.sentinel: worker for worker in self.workers}
         found = wait([*by_handle, *sentinels], timeout)
@@ -155,6 +167,7 @@ class WorkerPool:
         for handle in found:
             if handle in sentinels and not sentinels[handle].connection.poll():
                 raise _died(sentinels[handle])
+        return bool(found)
 
     def _take(self, worker: Worker) -> None:
         try:
@@ -181,7 +194,7 @@ class WorkerPool:
         for worker in self.workers:
             worker.process.join(timeout=2)
             if worker.process.is_alive():
-                worker.process.terminate()
+                worker.process.kill()  # one that is stopped would not see a mere SIGTERM
                 worker.process.join()
 
 

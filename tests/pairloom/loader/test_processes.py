@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 
 from pairloom import Batch
 from pairloom.errors import RunError
-from pairloom.loader import Loader, Options
+from pairloom.loader import Loader, Options, workers
 from pairloom.loader.reading import DamagedError
 from tests.pairloom.loader.loading import all_keys, recipe, tokenizer, with_objective, write_folder
 from tests.pairloom.loader.test_damage import damage
@@ -165,3 +166,29 @@ def test_the_ten_lines_of_the_documentation_train_on_two_ranks(tmp_path: Path) -
     losses = re.findall(r"loss \d+\.\d+", done.stdout)  # two ranks may write on one line
     assert len(losses) == 2
     assert len(set(losses)) == 1  # both ranks print the mean over all: the same
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+def test_a_stopped_worker_is_named_and_the_other_does_not_run_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workers, "SILENT_S", 0.5)
+    folder, plain = write_folder(tmp_path, (40, 40)), Options(ahead=3)
+    alone = Loader(folder, recipe(), tokenizer(), seed=1, batch_size=2, options=plain)
+    mine = Loader(folder, recipe(), tokenizer(), seed=1, batch_size=2, workers=2, options=plain)
+    wanted = [batch.image_ids for batch in itertools.islice(alone, 40)]
+    wait_until_up(mine)
+    stopped = mine.pool().workers[0].process
+    os.kill(stopped.pid, signal.SIGSTOP)
+    threading.Timer(4, os.kill, (stopped.pid, signal.SIGCONT)).start()
+    found, most = [], 0
+    for batch in itertools.islice(mine, 40):
+        found.append(batch.image_ids)
+        most = max(most, len(mine.pool().due))
+    assert found == wanted
+    assert most <= 3 * 2
+    assert f"worker {stopped.pid} has not answered for" in capsys.readouterr().err
+    os.kill(stopped.pid, signal.SIGSTOP)
+    mine.close()
+    assert not stopped.is_alive()
