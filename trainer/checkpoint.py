@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from pairloom.errors import InputError
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.loader.tokenizer import load as load_tokenizer
+from pairloom.store.writing import sha256_file
 from trainer.contract import Shapes
 from trainer.learner import Learner
 from trainer.recipe import Parts, parse
@@ -27,6 +28,7 @@ def save(out: Path, learner: Learner, tokenizer: Tokenizer, metrics: dict[str, A
     recipe = learner.recipe
     save_file({name: value.detach().cpu().contiguous() for name, value in learner.state_dict().items()}, out / WEIGHTS)
     config = {"recipe": recipe.name, "size": recipe.size, "shapes": dataclasses.asdict(learner.shapes)}
+    config["sha256"] = sha256_file(out / WEIGHTS)
     document = json.dumps(config | {"settings": recipe.source}, indent=1, ensure_ascii=False) + "\n"
     (out / CONFIG).write_text(document, encoding="utf-8")
     tokenizer.save(out / TOKENIZER)
@@ -37,6 +39,9 @@ def load(out: Path, parts: Parts) -> tuple[Learner, Tokenizer]:
     """What `save` wrote, of modules that `parts` finds. Raises InputError if it is not there or damaged."""
     try:
         config = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+        if config.get("sha256", digest := sha256_file(out / WEIGHTS)) != digest:
+            fix = "train again, or take them from a copy"
+            raise InputError("the weights are not what was written", str(out / WEIGHTS), fix)
         state = load_file(out / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"it is not a checkpoint: {error}", str(out), "name the folder that training wrote") from error

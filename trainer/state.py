@@ -5,6 +5,8 @@ All that changes from step to step is in it; what is random is a function of (se
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
 import sys
 import time
@@ -17,9 +19,11 @@ import torch
 from pairloom.errors import InputError
 from pairloom.loader import Loader
 from pairloom.loader.batch import Batch
+from pairloom.store.writing import sha256_file
 from trainer.history import History
 from trainer.learner import Learner
 
+SEAL = b"\npairloom sha256 "  # then the digest in hex, at the end of the file
 # What torch raises, by where a file is damaged
 UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
 
@@ -67,6 +71,7 @@ class Keeper:
         """Steps that are done already: 0 where there is no state, or one of other settings, which is told."""
         if not self.path.exists():
             return 0
+        refuse_damaged(self.path)
         try:
             found = torch.load(self.path, map_location="cpu", weights_only=True)
             before = found["settings"]
@@ -87,8 +92,37 @@ class Keeper:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         torch.save({"step": step, "settings": self.settings, "run": run.state()}, part)
+        seal(part)
         part.replace(self.path)
         self._saved = time.monotonic()
+
+
+def seal(file: Path) -> None:
+    """Append the file's SHA-256. torch finds its archive before it, and reads flipped bits as other weights."""
+    digest = sha256_file(file)
+    with file.open("ab") as stream:
+        stream.write(SEAL + digest.encode())
+
+
+def refuse_damaged(file: Path) -> None:
+    """Raise InputError if a sealed file is not what was written; earlier releases sealed none."""
+    length = len(SEAL) + 64
+    with file.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - length))
+        end = stream.read()
+        if not end.startswith(SEAL):
+            return
+        stream.seek(0)
+        digest = hashlib.sha256()
+        left = size - length
+        while left:
+            piece = stream.read(min(left, 1 << 24))
+            digest.update(piece)
+            left -= len(piece)
+    if digest.hexdigest().encode() != end[len(SEAL) :]:
+        fix = "remove it, and the training begins at step 0; or take it from a copy"
+        raise InputError("the saved state is not what was written", str(file), fix)
 
 
 def beside(out: Path) -> Path:

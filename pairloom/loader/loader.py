@@ -14,13 +14,14 @@ from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.batch import Batch, map_tensors
 from pairloom.loader.columns import ColumnBatch, ColumnMake
 from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
-from pairloom.loader.order import WHOLE, Steps, random_bits
+from pairloom.loader.order import ENDS, WHOLE, Steps, random_bits
 from pairloom.loader.plan import Part, Plan
 from pairloom.loader.prepare import Assembler, Make, Options, Prepare
 from pairloom.loader.reading import Clock
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.loader.workers import Made, WorkerPool, made_here
+from pairloom.store.folder import sha256_of
 
 BatchType = TypeVar("BatchType", Batch, ColumnBatch)
 
@@ -177,20 +178,33 @@ class Loader(Generic[BatchType]):
         order = self.prepare.stream.fingerprint()
         if self.options.max_tokens is not None:
             order = int(random_bits(1, order, self.options.max_tokens).item()) >> 1
-        return {"step": self.step, "seed": self.prepare.seed, "batch_size": steps.batch_size, "order": order}
+        return {
+            "step": self.step,
+            "seed": self.prepare.seed,
+            "batch_size": steps.batch_size,
+            "order": order,
+            "shards": self._shards(),
+            "end": ENDS.index(steps.end),
+        }
+
+    def _shards(self) -> int:
+        """63 bits of the shards' SHA-256: the bytes that the order is one of."""
+        entries = (entry for part in self.prepare.stream.parts for entry in part.shards)
+        return int(sha256_of(entries)[:16], 16) >> 1
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Resume from there, with any number of ranks and workers; nothing that was consumed is read again.
 
-        Raises ConfigError if seed, batch size, shards or settings of the order are others than the state's.
+        Raises ConfigError if seed, batch size, shards, `end` or settings of the order are others than the state's.
         """
         here = self.state_dict()
-        other = {key: (state[key], here[key]) for key in ("seed", "batch_size", "order") if state[key] != here[key]}
+        known = [key for key in here if key != "step" and key in state]  # earlier releases knew neither shards nor end
+        other = {key: (state[key], here[key]) for key in known if state[key] != here[key]}
         if other:
             raise ConfigError(
                 f"the state belongs to another order: {', '.join(f'{k} {a}, here {b}' for k, (a, b) in other.items())}",
                 where="the loader's state",
-                fix="resume with the same shards, mixture, seed, batch_size and window (ranks and workers may differ)",
+                fix="resume with the same shards, mixture, seed, batch_size, window and end; ranks and workers may differ",
             )
         self.close()
         self.step = state["step"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xxhash
@@ -23,6 +23,7 @@ GROUPS, WINDOW, ROW, SCHEDULE, CAPTION, MIXTURE, PACK = range(1, 8)  # keep the 
 WHOLE = 0  # a window of all groups
 
 End = Literal["join", "drop", "pad", "repeat"]
+ENDS: tuple[End, ...] = get_args(End)
 
 
 def random_bits(count: int, *key: int) -> Array:

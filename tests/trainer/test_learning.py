@@ -19,6 +19,7 @@ from PIL import Image
 
 from pairloom.errors import InputError
 from schemas.shards import SHARDS
+from systems import checkpoints
 from tests.building import negative, training_row, training_shard, write_table
 from tests.training import train
 from trainer import loop
@@ -162,3 +163,18 @@ def test_a_damaged_state_is_an_error_that_names_it(shards: Path, tmp_path: Path)
         state.write_bytes(damaged)
         with pytest.raises(InputError, match="cannot be read"):
             train("clip", shards, config, out=tmp_path / "clip")
+    for place in range(1000, len(whole), len(whole) // 5):
+        state.write_bytes(bytes([*whole[:place], whole[place] ^ 16, *whole[place + 1 :]]))
+        with pytest.raises(InputError, match="not what was written"):
+            train("clip", shards, config, out=tmp_path / "clip")
+
+
+def test_a_flipped_bit_in_a_checkpoints_weights_is_refused(shards: Path, tmp_path: Path) -> None:
+    result = train("clip", shards, loop.Config(steps=1, batch_size=4, threads=1))
+    loop.save(result, tmp_path / "clip", None, None)
+    file = tmp_path / "clip/model.safetensors"
+    whole = bytearray(file.read_bytes())
+    whole[-5] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(InputError, match="the weights are not what was written"):
+        checkpoints.load(tmp_path / "clip")

@@ -8,11 +8,12 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from pairloom import Loader, open_table
-from pairloom.errors import StoreError
+from pairloom import ColumnBatch, Loader, Options, open_table
+from pairloom.errors import ConfigError, StoreError
 from pairloom.loader.needs import LATEST
 from pairloom.store.folder import JOURNAL, MANIFEST
 from schemas.shards import SHARDS
@@ -161,3 +162,20 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(HERE)}
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)
+
+
+def loader(shards: Path, end: Literal["join", "drop"] = "join") -> Loader[ColumnBatch]:
+    return Loader(shards, columns=("captions",), batch_size=2, options=Options(end=end))
+
+
+def test_a_state_is_of_these_shards_and_this_end(shards: Path, tmp_path: Path) -> None:
+    state = loader(shards).state_dict()
+    loader(shards).load_state_dict(state)
+    loader(shards).load_state_dict({key: state[key] for key in ("step", "seed", "batch_size", "order")})  # 0.1.0's
+    with pytest.raises(ConfigError, match="another order: end"):
+        loader(shards, "drop").load_state_dict(state)
+    again = {f"train-{n:05d}": table_of(rows, "train") for n, rows in enumerate((range(3, 12), range(8), range(6)))}
+    other = write_table(tmp_path / "other", SHARDS, again, group_rows=3, indexed=True)
+    same_sizes = loader(other).state_dict() | {"order": state["order"]}
+    with pytest.raises(ConfigError, match="another order: shards"):
+        loader(shards).load_state_dict(same_sizes)
