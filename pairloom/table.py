@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pairloom.errors import SchemaError
+from pairloom.foreign import storable_values
 
 Array = npt.NDArray[Any]
 
@@ -96,7 +97,8 @@ class Table:
     def table(self, metadata: Mapping[str, str] | None = None, **columns: Any) -> pa.Table:
         """Build a table of this schema from columns by name (Arrow arrays, lists, or numpy arrays for blobs).
 
-        metadata: facts that a reader needs to unpack the blobs (for example `feature_width`).
+        metadata: facts that a reader needs to unpack the blobs (for example `feature_width`). Text that UTF-8 can't
+        hold is escaped (pairloom.foreign.storable).
         Raises SchemaError when a column is missing, unknown, of another type, or null where it may not be.
         """
         unknown = sorted(set(columns) - {column.name for column in self.columns})
@@ -124,7 +126,10 @@ class Table:
             return values if values.type.equals(kind) else values.cast(kind)
         if isinstance(column.type, Blob) and len(values) and not isinstance(values[0], bytes | None):
             return column.type.pack(values, metadata)
-        return pa.array(values, kind)
+        try:
+            return pa.array(values, kind)
+        except UnicodeEncodeError:  # half a surrogate pair in text that others wrote
+            return pa.array(storable_values(list(values)), kind)
 
     def empty(self) -> pa.Table:
         return self.schema().empty_table()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pairloom.foreign import shown, storable
 from schemas.quarantine import QUARANTINE, REASONS
 
 
@@ -27,13 +28,13 @@ class Reject:
 
 
 def quarantine(stage: str, rejects: Iterable[Reject]) -> pa.Table:
-    """A quarantine table of these rejects, in their order."""
+    """A quarantine table of these rejects, in their order; a detail becomes one line, the same in every run."""
     rejects = list(rejects)
     return QUARANTINE.table(
         stage=[stage] * len(rejects),
-        key=[reject.key for reject in rejects],
+        key=[storable(reject.key) for reject in rejects],
         reason=[reject.reason for reject in rejects],
-        detail=[reject.detail for reject in rejects],
+        detail=[shown(reject.detail) for reject in rejects],
         attempts=[reject.attempts for reject in rejects],
         row=[row_json(reject.row) for reject in rejects],
     )
@@ -51,6 +52,8 @@ def _is_blob(value: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, str):
+        return storable(value)  # escaped before json.dumps, which would not read it back afterwards
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -26,6 +26,7 @@ from typing import Literal
 
 from PIL import Image, PngImagePlugin
 
+from pairloom.foreign import shown
 from stages.download import colour
 from stages.download.failure import Failure
 from stages.download.kinds import promise
@@ -206,6 +207,6 @@ def _damage_explained() -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Failure("pixel-limit", str(error)) from error
+        raise Failure("pixel-limit", shown(str(error))) from error
     except DAMAGE as error:
-        raise Failure("damaged-image", f"{type(error).__name__}: {error}"[:300]) from error
+        raise Failure("damaged-image", shown(f"{type(error).__name__}: {error}")[:300]) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 import time
@@ -12,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from pairloom.errors import RunError
 from stages.download.decoders import Decoders, Decoding
 from stages.download.kinds import sniff
 from stages.download.pictures import Limits
 from tests.stages.download.bombs import BOMBS
-from tests.stages.download.hostile import encoded, jpeg
+from tests.stages.download.fuzzing import COUNT
+from tests.stages.download.hostile import encoded, jpeg, scene
 
 DECODING = Decoding(Limits(max_pixels=89_000_000, max_side=64, quality=90), processes=1)
 PLAIN = jpeg()
@@ -68,3 +70,29 @@ def test_a_decoder_that_cannot_start_ends_the_run(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunError, match="does not start: exit code 1"):
         outcomes(DECODING, [])
+
+
+KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+
+def damaged(kind: str, seed: int) -> bytes:
+    """A picture of this kind that is cut, or has some bytes changed behind its first ones."""
+    chance = random.Random(f"{kind}/{seed}")
+    body = bytearray(encoded(Image.fromarray(scene(40, 30, seed)), kind))
+    if seed % 2:
+        return bytes(body[: chance.randrange(12, len(body))])
+    for _ in range(chance.randint(1, 12)):
+        body[chance.randrange(12, len(body))] = chance.randrange(256)
+    return bytes(body)
+
+
+def test_what_is_said_of_a_damaged_picture_is_the_same_in_every_process() -> None:
+    kinds = [kind for kind in KINDS if kind != "AVIF" or features.check("avif")]
+    bodies = [(damaged(kind, seed), kind.lower()) for kind in kinds for seed in range(COUNT // len(kinds) or 12)]
+    bodies.append((b"\xff\xd8\xff" + bytes(100), "jpeg"))  # Pillow names the object it was given, with its address
+    found = outcomes(DECODING, bodies)
+    assert found == outcomes(DECODING, bodies[::-1])[::-1]
+    details = {one["detail"] for one in found if "detail" in one}
+    assert len(details) > 5
+    assert not [detail for detail in details if "0x" in detail]
+    assert any("BytesIO object" in detail for detail in details)
