@@ -31,7 +31,7 @@ from stages.rejects import Reject, quarantine
 
 INPUTS = ("urls",)
 OUTPUT = PAIRS
-VERSION = 3
+VERSION = 4
 OVERLAP = 16  # shards in work at once in a worker: most of them only wait for their last slow servers
 # Settings that decide what is stored of a picture; the others decide whether it is fetched, and how.
 OF_PIXELS = ("max_pixels", "max_dimension", "max_frames", "resize", "max_side", "upscale", "quality")

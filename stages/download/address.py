@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
+from yarl import URL
+
 from stages.download.failure import Failure
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -22,6 +24,8 @@ SPECIAL = tuple(
 # Metadata services of clouds that lie at addresses which look public.
 METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
 CREDENTIALS = re.compile(r"//[^/?#]*@")
+HEAD = re.compile(r"[^?#]*")
+ENCODED_DOT = re.compile("%2e", re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -59,12 +63,13 @@ def host_of(url: str) -> str:
 
 
 def parse(url: str) -> Target:
-    """Take a URL apart; non-ASCII hosts become IDNA and non-ASCII paths percent-encoded UTF-8.
+    """Take a URL apart as a browser does; non-ASCII hosts become IDNA and non-ASCII paths percent-encoded UTF-8.
 
+    Backslashes before the query are slashes, and the path's `.` and `..` are resolved.
     Raises Failure scheme-refused for anything but http and https without credentials, dns for an impossible host name.
     """
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(_with_slashes(url.strip()))
         port = parts.port
     except ValueError as error:
         raise Failure("scheme-refused", f"not a URL: {error}") from error
@@ -74,10 +79,40 @@ def parse(url: str) -> Target:
         raise Failure("scheme-refused", "the URL carries credentials")
     if not parts.hostname:
         raise Failure("scheme-refused", "the URL has no host")
+    if port == 0:
+        raise Failure("scheme-refused", "the port is 0")
     # Already encoded parts stay as they are: "%" is safe.
-    path = quote(parts.path or "/", safe="/%:=&~+!$,;'@()*[]")
-    query = f"?{quote(parts.query, safe='/%:=&?~+!$,;@()*[]')}" if parts.query else ""
-    return Target(parts.scheme, _ascii_host(parts.hostname), port or PORTS[parts.scheme], path + query)
+    path = _without_dots(_quoted(parts.path or "/", "/%:=&~+!$,;'@()*[]"))
+    query = f"?{_quoted(parts.query, '/%:=&?~+!$,;@()*[]')}" if parts.query else ""
+    return _sendable(Target(parts.scheme, _ascii_host(parts.hostname), port or PORTS[parts.scheme], path + query))
+
+
+def _with_slashes(url: str) -> str:
+    """The URL with slashes for the backslashes of host and path (WHATWG URL, 4.4)."""
+    head = HEAD.match(url)
+    assert head is not None
+    return head[0].replace("\\", "/") + url[head.end() :]
+
+
+def _quoted(part: str, safe: str) -> str:
+    """Percent-encoded; a byte of a header that is no UTF-8 stays that byte, half a surrogate pair becomes U+FFFD."""
+    whole = "".join("\ufffd" if "\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" else c for c in part)
+    return quote(whole, safe=safe, errors="surrogateescape")
+
+
+def _without_dots(path: str) -> str:
+    """The path without `.` and `..`, so that robots.txt is asked about what the server will take it for."""
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        plain = ENCODED_DOT.sub(".", segment)
+        if plain == "..":
+            del kept[-1:]
+        elif plain != ".":
+            kept.append(segment)
+    if plain in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
 
 
 def _ascii_host(host: str) -> str:
@@ -89,11 +124,22 @@ def _ascii_host(host: str) -> str:
         raise Failure("dns", "not a possible host name") from error
 
 
-def follow(target: Target, location: str) -> Target:
-    """Where a redirect leads. Raises Failure as `parse` does."""
+def _sendable(target: Target) -> Target:
+    """The target if yarl, which aiohttp connects by, sees the same host and port in its URL."""
     try:
-        # http.client reads headers as Latin-1; those who send other than ASCII mean UTF-8.
-        return parse(urljoin(target.url, location.encode("latin-1").decode("utf-8", "replace")))
+        read = URL(target.url, encoded=True)
+        agrees = (read.raw_host, read.host is not None, read.port) == (target.host, True, target.port)
+    except ValueError as error:
+        raise Failure("dns", "not a possible host name") from error
+    if not agrees:
+        raise Failure("dns", "not a possible host name")
+    return target
+
+
+def follow(target: Target, location: str) -> Target:
+    """Where a redirect leads; `location` is the header as aiohttp reads it. Raises Failure as `parse` does."""
+    try:
+        return parse(urljoin(target.url, _with_slashes(location)))
     except ValueError as error:
         raise Failure("scheme-refused", f"redirected to something that is no URL: {error}") from error
 

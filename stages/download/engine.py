@@ -34,12 +34,16 @@ class Engine:
     def run(self, rows: Sequence[tuple[str, str | None]], folder: Path | None) -> Spool:
         """What became of each (url, checksum), by `spool.key_of`; to be closed by the caller.
 
-        folder: where what is finished is noted row by row, and found again after a crash. Raises RunError in an outage.
+        folder: where what is finished is noted row by row, and found again after a crash. Raises RunError in an
+        outage, and if most rows end in errors that nobody expected. One such row is an outcome: stage-error.
         """
         shard = Shard(Spool(folder))
         for url, checksum in dict.fromkeys(rows):
             shard.plan(url, checksum)
-        if shard.jobs:
+        if not shard.jobs:
+            shard.settle()
+            shard.finished.result()
+        else:
             running = self._started()
             running.loop.call_soon_threadsafe(running.traffic.begin, shard)
             try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+
+from pairloom.foreign import shown
 from schemas.quarantine import REASONS
 
 SILENT = frozenset({"dns", "connect", "timeout"})  # the host, or the way to it, gave no answer at all
@@ -12,9 +15,9 @@ class Failure(Exception):  # noqa: N818  what became of a row, no error of the p
 
     def __init__(self, reason: str, detail: str, attempts: int = 1, retry_after_s: float | None = None) -> None:
         assert reason in REASONS, f"{reason} is not in schemas.quarantine.REASONS"
-        super().__init__(reason, detail, attempts)
+        super().__init__(reason, shown(detail), attempts)
         self.reason = reason
-        self.detail = detail
+        self.detail = shown(detail)
         self.attempts = attempts
         self.retry_after_s = retry_after_s  # how long the server asked us to wait
         self.redirected = False  # whether it is that of a redirect's goal
@@ -28,3 +31,8 @@ class Failure(Exception):  # noqa: N818  what became of a row, no error of the p
     def temporary(self) -> bool:
         """Whether trying again may help."""
         return REASONS[self.reason][1]
+
+
+def unexpected(error: BaseException) -> Failure:
+    """What becomes of a row whose own work raised something that nobody expected; it costs no other row."""
+    return Failure("stage-error", shown("".join(traceback.format_exception_only(error)).strip())[:300])

@@ -38,6 +38,7 @@ class Job:
     checksum: str | None
     shard: Any  # what it is a row of: the engine's to know
     attempts: int = 0
+    ended: bool = False  # whether its outcome is known
 
 
 @dataclass(eq=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from pairloom.errors import StoreError
+from pairloom.errors import RunError, StoreError
 from stages.download.address import Target, parse
-from stages.download.failure import Failure
+from stages.download.failure import Failure, unexpected
 from stages.download.hosts import Job
 from stages.download.spool import Outcome, Spool, key_of
 
@@ -18,22 +19,31 @@ class Shard:
 
     spool: Spool
     jobs: list[Job] = field(default_factory=list)
+    rows: int = 0  # of the whole shard, those that agree counted once
     open: int = 0
     came: Target | None = None  # one that was stored before
     unsure: list[tuple[bytes, Outcome]] = field(default_factory=list)  # failures that an outage would explain
+    errors: list[tuple[bytes, BaseException, int]] = field(default_factory=list)  # key, unexpected, attempts
     finished: Future[None] = field(default_factory=Future)
 
     def plan(self, url: str, checksum: str | None) -> None:
         """Make a job of a row that is not done yet."""
         key = key_of(url, checksum)
+        self.rows += 1
+        if key in self.spool and (self.came or not self.spool.stored(key)):
+            return
         try:
-            if key not in self.spool:
-                self.jobs.append(Job(parse(url), key, checksum, self))
-                self.open += 1
-            elif self.came is None and self.spool.stored(key):
-                self.came = parse(url)
+            target = parse(url)
         except Failure as failure:
             self.spool.add(key, outcome_of(failure))
+        except Exception as error:  # noqa: BLE001  # whatever a URL does, it costs that row only
+            self.errors.append((key, error, 1))
+        else:
+            if key in self.spool:
+                self.came = target
+            else:
+                self.jobs.append(Job(target, key, checksum, self))
+                self.open += 1
 
     def note(self, key: bytes, outcome: Outcome, picture: bytes = b"") -> None:
         if self.finished.done():
@@ -49,7 +59,27 @@ class Shard:
         for key, outcome in unsure:
             self.note(key, outcome)
         if not self.open and not self.finished.done():
+            self._finish()
+
+    def _finish(self) -> None:
+        """Note the unexpected errors, which an unfinished shard forgets: another version may not make them."""
+        if len(self.errors) > max(1, self.rows // 2):
+            self.finished.set_exception(_bug(self.errors[-1][1]))
+            return
+        for key, error, attempts in self.errors:
+            failure = unexpected(error)
+            failure.attempts = attempts
+            self.note(key, outcome_of(failure))
+        if not self.finished.done():  # a full disk may have ended it
             self.finished.set_result(None)
+
+
+def _bug(error: BaseException) -> RunError:
+    return RunError(
+        "download fails on most rows of a shard; the last error is\n" + "".join(traceback.format_exception(error)),
+        where="stages/download",
+        fix="no single row is the cause: check the settings, run `pairloom doctor`, or report the bug",
+    )
 
 
 def outcome_of(failure: Failure) -> Outcome:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 import zlib
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from pairloom.errors import PairloomError, RunError
 from stages.download.decoders import Decoders, Decoding
 from stages.download.failure import Failure
 from stages.download.fetch import Fetched, Fetcher, Manners
@@ -86,25 +89,34 @@ class Traffic:
             if job is None:
                 break
             self.active += 1
-            self.spawn(self._fetch(job))
+            self.spawn(self._fetch(job), job)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
         if (moment := self.hosts.next_time()) is not None and self.active < self.connections:
             self.timer = self.loop.call_at(moment, self._pump)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], job: Job | None = None) -> None:
+        """Do this meanwhile. job: the row that it is for, which an unexpected error belongs to."""
         task = self.loop.create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, job))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """An error that is no Failure is a bug or a full disk: it ends every shard in work."""
+    def _ended(self, job: Job | None, task: asyncio.Task[None]) -> None:
+        """An unexpected error of a row's task is that row's outcome; any other ends every shard in work."""
         self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if job is None or job.ended or isinstance(error, PairloomError) or not isinstance(error, Exception):
             self.stop(error)
+        else:
+            job.shard.errors.append((job.key, error, job.attempts))
+            self._close(job)
 
     def stop(self, error: BaseException) -> None:
+        """End every shard in work; with an error that the caller does not take for that of one of its rows."""
+        if not isinstance(error, PairloomError):
+            error = engine_failed(error)
         for shard in list(self.shards):
             if not shard.finished.done():
                 shard.finished.set_exception(error)
@@ -121,7 +133,7 @@ class Traffic:
             self.hosts.answer(host, rules.pause_s)
             self.outage.over(job.target)
             self.undecoded += len(fetched.body)
-            self.spawn(self._decode(job, fetched))
+            self.spawn(self._decode(job, fetched), job)
         finally:
             self.active -= 1
             self.hosts.done(host, self.loop.time())
@@ -133,7 +145,7 @@ class Traffic:
         finally:
             self.undecoded -= len(fetched.body)
         job.shard.note(job.key, {**found, "attempts": job.attempts}, picture)
-        self._close(job.shard)
+        self._close(job)
         self._pump()
 
     def _failed(self, job: Job, host: Host, failure: Failure) -> None:
@@ -177,13 +189,22 @@ class Traffic:
             job.shard.note(job.key, outcome_of(failure))
         else:
             job.shard.unsure.append((job.key, outcome_of(failure)))
-        self._close(job.shard)
+        self._close(job)
 
-    def _close(self, shard: Shard) -> None:
+    def _close(self, job: Job) -> None:
         """One row less is open; the last one finishes the shard, unless an outage may be the reason."""
+        shard, job.ended = job.shard, True
         shard.open -= 1
         if not shard.open and not (shard.unsure and self.outage.testing):
             shard.settle()
+
+
+def engine_failed(error: BaseException) -> RunError:
+    return RunError(
+        "download failed outside of any row\n" + "".join(traceback.format_exception(error)),
+        where="stages/download",
+        fix="run the same command again: finished rows are kept; if it fails again, report the bug",
+    )
 
 
 def jitter(key: bytes, attempt: int) -> float:

@@ -16,7 +16,7 @@ Answer = Callable[[socket.socket, str], None]  # (connection, path of the reques
 
 
 class HostileServer:
-    """Answers each connection by `answers[path]`; counts the requests for each path."""
+    """Answers each connection by `answers[path]`, an unknown path by 404; keeps the requests' paths and heads."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {"/robots.txt": reply(status=404)}
@@ -61,7 +61,7 @@ class HostileServer:
             path = head.split(b" ")[1].decode()
             self.heads.append(head)
             self.requests.append(path)
-            self.answers[path](connection, path)
+            self.answers.get(path, MISSING)(connection, path)
 
     def close(self) -> None:
         self.closing.set()
@@ -80,6 +80,9 @@ def reply(body: bytes = b"", status: int = 200, **headers: str) -> Answer:
         connection.sendall(f"HTTP/1.1 {status} Whatever\r\n{lines}\r\n".encode() + body)
 
     return answer
+
+
+MISSING = reply(status=404)
 
 
 def kept(answer: Answer) -> Answer:

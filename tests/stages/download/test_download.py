@@ -149,7 +149,7 @@ def test_bytes_do_not_depend_on_connections_or_on_how_the_shard_is_cut(tools: do
         assert pa.concat_tables(found).combine_chunks().equals(together.combine_chunks())
 
 
-def test_an_unexpected_error_ends_the_shard_and_not_the_engine(
+def test_an_unexpected_error_in_decoding_ends_the_row_and_neither_shard_nor_engine(
     tools: download.Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class BugError(RuntimeError):
@@ -161,8 +161,10 @@ def test_an_unexpected_error_ends_the_shard_and_not_the_engine(
     row = (BASE + "one.jpg", None)
     with monkeypatch.context() as patched:
         patched.setattr(Decoders, "outcome", broken)
-        with pytest.raises(BugError, match="decoding"):
-            tools.engine.run([row], None)
+        with tools.engine.run([row], None) as spool:
+            outcome, _ = spool.get(key_of(*row))
+    assert outcome["reason"] == "stage-error"
+    assert outcome["detail"].endswith("BugError: in decoding")
     with tools.engine.run([row], None) as spool:
         assert spool.stored(key_of(*row))
 
