@@ -24,11 +24,11 @@ from PIL import Image
 from stages.download.decoders import Decoding
 from stages.download.engine import Engine
 from stages.download.fetch import Manners
-from stages.download.hosts import Courtesy
+from stages.download.host import Courtesy
 from stages.download.names import Doors
+from stages.download.persistence import Persistence
 from stages.download.pictures import Limits
 from stages.download.spool import key_of
-from stages.download.traffic import Persistence
 from tests.stages.download.bombs import BOMBS
 from tests.stages.download.hostile import (
     Answer,

@@ -15,7 +15,8 @@ REASONS: dict[str, tuple[str, bool]] = {
     "connect": ("no connection, or it broke", True),
     "tls": ("the server's certificate could not be verified", False),
     "timeout": ("headers or body did not arrive within the deadline", True),
-    "host-down": ("the host gave no answer many times in a row, so it was not asked for this row", True),
+    "host-down": ("the host failed many times in a row, mostly by silence, so it was not asked for this row", True),
+    "host-slow": ("the host asks for pauses that would hold the run too long, so it was not asked for this row", True),
     "http-4xx": ("the server refused: a 4xx status other than 404, 410 and 429", False),
     "not-found": ("status 404 or 410", False),
     "rate-limited": ("status 429", True),
@@ -73,7 +74,7 @@ QUARANTINE = Table(
         ),
         Column("reason", pa.string(), "a word of schemas.quarantine.REASONS"),
         Column("detail", pa.string(), "what exactly: the status, the error, the other row's key"),
-        Column("attempts", pa.int32(), "how often it was tried, ≥ 1; for host-down, how often its host was"),
+        Column("attempts", pa.int32(), "how often it was tried, ≥ 1; for host-down, how often its host failed"),
         Column("row", pa.string(), "the input row as JSON, without its blobs"),
     ),
 )

@@ -21,12 +21,12 @@ from stages.download.address import host_of, without_credentials
 from stages.download.decoders import Decoding
 from stages.download.engine import Engine
 from stages.download.fetch import Manners
-from stages.download.hosts import Courtesy
+from stages.download.host import Courtesy
 from stages.download.names import Doors
 from stages.download.optout import DIRECTIVES
+from stages.download.persistence import Persistence
 from stages.download.server import HOST, PictureServer
 from stages.download.spool import Outcome, key_of
-from stages.download.traffic import Persistence
 from stages.rejects import Reject, quarantine
 
 INPUTS = ("urls",)
@@ -53,6 +53,9 @@ class Config:
     # pause before the first retry, doubled before each further one, give or take a half
     backoff_s: Annotated[float, Range(0)] = 0.5
     max_wait_s: Annotated[float, Range(0)] = 60.0  # the longest Retry-After that is waited for
+    # seconds, in all, that a worker may stand idle for the pauses that one host asks for (Crawl-delay, Retry-After,
+    # 429); then its rows are left out as host-slow; null: no limit
+    max_host_s: Annotated[float, Range(above=0)] | None = 1800.0
     max_redirects: Annotated[int, Range(0)] = 5  # hops that one URL may lead through
     max_bytes: Positive = 64 << 20  # of a picture's body, decompressed
     robots: bool = True  # heed robots.txt
@@ -118,6 +121,8 @@ def setup(config: Config, folder: Path | None) -> Tools:
         max_bytes=config.max_bytes,
         user_agent=f"{config.user_agent} (+{config.contact})" if config.contact else config.user_agent,
         robots=config.robots,
+        robots_again_s=config.backoff_s,
+        robots_tries=config.retries + 1,
         directives=tuple(word.lower() for word in config.disallowed_header_directives),
         tdm=config.tdm,
         connections=config.connections,
@@ -125,6 +130,7 @@ def setup(config: Config, folder: Path | None) -> Tools:
     courtesy = Courtesy(
         connections=max(1, config.per_host_connections // config.workers),
         pause_s=config.workers / config.per_host_rate,
+        max_host_s=config.max_host_s,
         exempt=frozenset(mapped),
     )
     persistence = Persistence(

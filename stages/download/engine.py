@@ -17,10 +17,11 @@ from pathlib import Path
 
 from stages.download.decoders import Decoding
 from stages.download.fetch import Manners
-from stages.download.hosts import Courtesy
+from stages.download.host import Courtesy
+from stages.download.persistence import Persistence
 from stages.download.shard import Shard
 from stages.download.spool import Spool
-from stages.download.traffic import Persistence, Traffic
+from stages.download.traffic import Traffic
 
 
 class Engine:

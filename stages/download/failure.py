@@ -21,11 +21,19 @@ class Failure(Exception):  # noqa: N818  what became of a row, no error of the p
         self.attempts = attempts
         self.retry_after_s = retry_after_s  # how long the server asked us to wait
         self.redirected = False  # whether it is that of a redirect's goal
+        self.crawl_delay_s: float | None = None  # what robots.txt of the URL's host asks for, if that was read
+        self.asked = True  # whether the picture's own URL was asked for, and not only its robots.txt
 
     @property
     def silent(self) -> bool:
         """Whether the URL's own host gave no answer at all."""
         return self.reason in SILENT and not self.redirected
+
+    @property
+    def refusal(self) -> bool:
+        """Whether the URL's own host says that it is asked too often (RFC 6585, 4; RFC 9110, 15.6.4)."""
+        asked = self.reason == "http-5xx" and self.retry_after_s is not None
+        return self.asked and not self.redirected and (self.reason == "rate-limited" or asked)
 
     @property
     def temporary(self) -> bool:

@@ -36,6 +36,8 @@ class Manners:
     max_bytes: int  # of the decompressed body
     user_agent: str
     robots: bool = True  # heed robots.txt
+    robots_again_s: float = 0.5  # until a robots.txt that could not be had is asked for again, doubled each time
+    robots_tries: int = 3  # after which it is left alone for ten minutes
     directives: tuple[str, ...] = DIRECTIVES  # of X-Robots-Tag that count
     tdm: bool = True  # heed TDM-Reservation
     held_bytes: int = 512 << 20  # of bodies in work, over all connections of the process
@@ -56,7 +58,7 @@ class Fetcher:
     def __init__(self, manners: Manners) -> None:
         self.manners = manners
         self.wire = Wire(manners.doors, manners.user_agent)
-        self.robots = Robots(self._robots_txt, manners.user_agent)
+        self.robots = Robots(self._robots_txt, manners.user_agent, manners.robots_again_s, manners.robots_tries)
         self._held = 0  # bytes of bodies that are being read
 
     async def close(self) -> None:
@@ -68,36 +70,34 @@ class Fetcher:
         robots.txt has a deadline of its own, since all pictures of a host wait for it.
         """
         rules = await self._allowed(target)
-        try:
+        with with_crawl_delay(rules.pause_s), within(self.manners.timeout_s):
             async with (
                 asyncio.timeout(self.manners.timeout_s),
                 self._followed(target, "image/*", check=True) as response,
             ):
                 self._refuse(response)
                 return await self._body(response), rules
-        except TimeoutError as error:
-            raise Failure("timeout", f"not done within {self.manners.timeout_s:g} s") from error
 
     async def _allowed(self, target: Target) -> Rules:
         if not self.manners.robots:
             return NO_RULES
         self.manners.doors.admit_literal(target)
         rules = await self.robots.rules(target)
-        rules.refuse(target, self.manners.user_agent)
+        with with_crawl_delay(rules.pause_s):
+            rules.refuse(target, self.manners.user_agent)
         return rules
 
-    async def _robots_txt(self, target: Target) -> tuple[int, bytes]:
+    async def _robots_txt(self, target: Target) -> tuple[int, bytes, float | None]:
+        """Status, text and Retry-After of a robots.txt. Raises Failure."""
         body = bytearray()
-        try:
+        with within(self.manners.timeout_s):
             async with asyncio.timeout(self.manners.timeout_s), self._followed(target, "text/plain") as response:
                 if 200 <= response.status < 300:
                     async for chunk in plain_chunks(response):
                         body += chunk
                         if len(body) > UNPACKED:
                             break
-                return response.status, bytes(body)
-        except TimeoutError as error:
-            raise Failure("timeout", f"not done within {self.manners.timeout_s:g} s") from error
+                return response.status, bytes(body), seconds(response.headers.get("Retry-After"))
 
     @asynccontextmanager
     async def _followed(
@@ -151,13 +151,32 @@ class Fetcher:
 
 
 @contextmanager
+def within(deadline_s: float) -> Iterator[None]:
+    """Turns the end of a deadline into a Failure."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Failure("timeout", f"not done within {deadline_s:g} s") from error
+
+
+@contextmanager
+def with_crawl_delay(pause_s: float) -> Iterator[None]:
+    """Lets a Failure carry what the host's robots.txt asks for."""
+    try:
+        yield
+    except Failure as failure:
+        failure.crawl_delay_s = pause_s
+        raise
+
+
+@contextmanager
 def redirected(hops: int) -> Iterator[None]:
     """Says of a Failure that it is that of a redirect's goal."""
     try:
         yield
     except Failure as failure:
         if hops and not failure.redirected:
-            failure.redirected, failure.detail = True, f"redirected: {failure.detail}"
+            failure.redirected, failure.asked, failure.detail = True, True, f"redirected: {failure.detail}"
         raise
 
 

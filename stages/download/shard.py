@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pairloom.errors import RunError, StoreError
 from stages.download.address import Target, parse
 from stages.download.failure import Failure, unexpected
-from stages.download.hosts import Job
+from stages.download.host import Job
 from stages.download.spool import Outcome, Spool, key_of
 
 
@@ -79,6 +79,14 @@ def _bug(error: BaseException) -> RunError:
         "download fails on most rows of a shard; the last error is\n" + "".join(traceback.format_exception(error)),
         where="stages/download",
         fix="no single row is the cause: check the settings, run `pairloom doctor`, or report the bug",
+    )
+
+
+def engine_failed(error: BaseException) -> RunError:
+    return RunError(
+        "download failed outside of any row\n" + "".join(traceback.format_exception(error)),
+        where="stages/download",
+        fix="run the same command again: finished rows are kept; if it fails again, report the bug",
     )
 
 

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
-import zlib
+import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pairloom.errors import PairloomError, RunError
+from pairloom.errors import PairloomError
 from stages.download.decoders import Decoders, Decoding
 from stages.download.failure import Failure
 from stages.download.fetch import Fetched, Fetcher, Manners
-from stages.download.hosts import Courtesy, Host, Hosts, Job
+from stages.download.host import Courtesy, Host, Job
+from stages.download.hosts import Hosts
+from stages.download.news import news
 from stages.download.outage import Outage
-from stages.download.shard import Shard, outcome_of
+from stages.download.persistence import Persistence
+from stages.download.shard import Shard, engine_failed, outcome_of
 
+MOST_REFUSALS = 8  # of one row for its host's rate that do not count as attempts
 WAITING_BYTES = 96 << 20  # of bodies that wait to be decoded; beyond that nothing more is fetched
-
-
-@dataclass(frozen=True, kw_only=True)
-class Persistence:
-    """How often and how long a row is tried."""
-
-    retries: int = 2  # after the first attempt
-    backoff_s: float = 0.5  # pause before the first retry, doubled before each further one
-    max_wait_s: float = 60.0  # the longest pause that a server may ask for; who asks for more is not asked again
-    outage_after: int | None = 1000  # rows in a row that no host answered, after which the network is tested
 
 
 class Traffic:
@@ -46,6 +38,8 @@ class Traffic:
         self.shards: list[Shard] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.timer: asyncio.TimerHandle | None = None
+        self.report: asyncio.TimerHandle | None = None
+        self.idle_since: float | None = None  # since when nothing can be done but wait for hosts
         self.outage = Outage(self.fetcher, persistence.outage_after, self._settle, self.spawn)
 
     async def close(self) -> None:
@@ -57,44 +51,71 @@ class Traffic:
 
     def begin(self, shard: Shard) -> None:
         self.shards.append(shard)
+        if self.report is None:
+            self._report_later()
         self.outage.canary = self.outage.canary or shard.came
         shard.finished.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._forget, shard))
         for job in shard.jobs:
+            self.hosts.of(job).open += 1
             self._wait(job)
         self._pump()
 
     def abandon(self, shard: Shard) -> None:
         self._forget(shard)
         self.hosts.drop(lambda job: job.shard is shard)
+        for job in shard.jobs:
+            self._is_over(job)
         shard.finished.cancel()  # so that nothing more is noted
         shard.spool.close()
 
     def _forget(self, shard: Shard) -> None:
         if shard in self.shards:
             self.shards.remove(shard)
+            self._report_later()
+
+    def _report_later(self) -> None:
+        """Say in a while what is waited for, unless a shard is finished until then."""
+        if self.report is not None:
+            self.report.cancel()
+        self.report = self.loop.call_later(self.persistence.report_s, self._report) if self.shards else None
+
+    def _report(self) -> None:
+        print(news(self.shards, self.hosts.all(), self.loop.time()), file=sys.stderr, flush=True)
+        self._report_later()
 
     def _settle(self) -> None:
         for shard in self.shards:
             shard.settle()
 
     def _wait(self, job: Job) -> None:
-        if given_up := self.hosts.add(job, self.loop.time()):
-            self._give_up(given_up)
+        self.hosts.add(job, self.loop.time())
 
     def _pump(self) -> None:
         """Start as many fetches as there are free connections and hosts that may be asked."""
+        now = self.loop.time()
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.idle_since is not None:
+            self.hosts.idle_s += now - self.idle_since
+            self.idle_since = None
         while self.active < self.connections:
             # A host set aside costs a connection and hardly any work: it may be tried while decoding is behind.
-            job = self.hosts.take(self.loop.time(), only_aside=self.undecoded > WAITING_BYTES)
+            job = self.hosts.take(now, only_aside=self.undecoded > WAITING_BYTES)
             if job is None:
                 break
             self.active += 1
             self.spawn(self._fetch(job), job)
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
         if (moment := self.hosts.next_time()) is not None and self.active < self.connections:
             self.timer = self.loop.call_at(moment, self._pump)
+            self.idle_since = None if self.active or self.undecoded else now
+        self._end_lost()
+
+    def _end_lost(self) -> None:
+        """End the rows that were given up with their hosts; one that had failed before ends as it did then."""
+        for job, why in self.hosts.lost():
+            failure = job.failure or why
+            self._end(job, failure, sure=not failure.silent and failure.reason != "host-down")
 
     def spawn(self, work: Coroutine[Any, Any, None], job: Job | None = None) -> None:
         """Do this meanwhile. job: the row that it is for, which an unexpected error belongs to."""
@@ -107,9 +128,9 @@ class Traffic:
         self.tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
-        if job is None or job.ended or isinstance(error, PairloomError) or not isinstance(error, Exception):
+        if job is None or isinstance(error, PairloomError) or not isinstance(error, Exception):
             self.stop(error)
-        else:
+        elif not job.ended:
             job.shard.errors.append((job.key, error, job.attempts))
             self._close(job)
 
@@ -131,6 +152,7 @@ class Traffic:
             self._failed(job, host, failure)
         else:
             self.hosts.answer(host, rules.pause_s)
+            self.hosts.progress(host)
             self.outage.over(job.target)
             self.undecoded += len(fetched.body)
             self.spawn(self._decode(job, fetched), job)
@@ -149,12 +171,9 @@ class Traffic:
         self._pump()
 
     def _failed(self, job: Job, host: Host, failure: Failure) -> None:
-        if failure.silent:
-            for waiting in self.hosts.silence(host, self.loop.time()):
-                self._give_up(waiting)
-        else:
-            self.hosts.answer(host)
-        if failure.temporary and job.attempts <= self.persistence.retries and self._again(job, host, failure):
+        job.failure = failure
+        self._judge(job, host, failure)
+        if failure.temporary and not host.given_up and self._again(job, host, failure):
             return
         if failure.silent:
             self.outage.suspect(failure)
@@ -162,26 +181,44 @@ class Traffic:
             self.outage.over(None)
         self._end(job, failure, sure=not failure.silent)
 
-    def _again(self, job: Job, host: Host, failure: Failure) -> bool:
-        """Let the job wait for another attempt, unless its server wants to be left alone for too long."""
-        asked = failure.retry_after_s or 0.0
-        if asked > self.persistence.max_wait_s:
-            return False
+    def _judge(self, job: Job, host: Host, failure: Failure) -> None:
+        """Note what a failed attempt says of the row's host."""
         now = self.loop.time()
-        if asked:
-            self.hosts.hold(host, now + asked)
-        pause = self.persistence.backoff_s * 2 ** (job.attempts - 1) * jitter(job.key, job.attempts)
-        self.loop.call_later(max(pause, asked), self._try_again, job)
+        if failure.silent:
+            self.hosts.silence(host, now)
+        else:
+            self.hosts.answer(host, failure.crawl_delay_s)
+        if not failure.asked:
+            self.hosts.unasked(host, job)
+        if failure.temporary:
+            self.hosts.fruitless(host, now)
+        else:
+            self.hosts.progress(host)
+        too_long = self.persistence.too_long(failure)
+        if failure.refusal:
+            self.hosts.refusal(host, job, now, too_long)
+        if failure.retry_after_s and not failure.redirected and not too_long:
+            self.hosts.hold(host, now + failure.retry_after_s)
+
+    def _again(self, job: Job, host: Host, failure: Failure) -> bool:
+        """Let the job wait for another attempt, unless its server wants to be left alone for too long.
+
+        An attempt that a host refused for its rate does not count as long as other rows of the host come through.
+        """
+        if self.persistence.too_long(failure):
+            return False
+        if failure.refusal and host.done > job.seen and job.refused < MOST_REFUSALS:
+            job.refused, job.seen = job.refused + 1, host.done
+            self._wait(job)
+            return True
+        if (pause := self.persistence.pause_s(job)) is None:
+            return False
+        self.loop.call_later(max(pause, failure.retry_after_s or 0.0), self._try_again, job)
         return True
 
     def _try_again(self, job: Job) -> None:
         self._wait(job)
         self._pump()
-
-    def _give_up(self, job: Job) -> None:
-        times = self.hosts.courtesy.given_up_after
-        detail = f"{job.target.host} gave no answer {times} times in a row; this row's picture was not asked for"
-        self._end(job, Failure("host-down", detail, times), sure=False)
 
     def _end(self, job: Job, failure: Failure, sure: bool) -> None:
         """A row has failed; if no host answered, that is noted only when it is known that there is no outage."""
@@ -193,20 +230,17 @@ class Traffic:
 
     def _close(self, job: Job) -> None:
         """One row less is open; the last one finishes the shard, unless an outage may be the reason."""
-        shard, job.ended = job.shard, True
+        shard: Shard = job.shard
+        if not self._is_over(job):
+            return
         shard.open -= 1
         if not shard.open and not (shard.unsure and self.outage.testing):
             shard.settle()
 
-
-def engine_failed(error: BaseException) -> RunError:
-    return RunError(
-        "download failed outside of any row\n" + "".join(traceback.format_exception(error)),
-        where="stages/download",
-        fix="run the same command again: finished rows are kept; if it fails again, report the bug",
-    )
-
-
-def jitter(key: bytes, attempt: int) -> float:
-    """A factor from 0.5 to 1.5 that spreads the retries of many rows; the same for the same row and attempt."""
-    return 0.5 + zlib.crc32(key + bytes([attempt & 255])) / 2**32
+    def _is_over(self, job: Job) -> bool:
+        """Note that a row's outcome is known, or that nobody wants it any more; False if that was noted before."""
+        if not job.ended:
+            job.ended = True
+            self.hosts.of(job).open -= 1
+            return True
+        return False

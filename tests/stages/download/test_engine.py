@@ -14,11 +14,11 @@ import pytest
 from pairloom.errors import RunError
 from stages.download.decoders import Decoders, Decoding
 from stages.download.engine import Engine
-from stages.download.hosts import Courtesy
+from stages.download.host import Courtesy
 from stages.download.names import Doors
+from stages.download.persistence import Persistence, jitter
 from stages.download.pictures import Limits
 from stages.download.spool import Spool, key_of
-from stages.download.traffic import Persistence, jitter
 from tests.stages.download.hostile import HostileServer, hang, in_turn, jpeg, kept, raw, reply
 from tests.stages.download.test_fetch import JPEG, manners, outcomes
 

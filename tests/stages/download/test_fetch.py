@@ -23,12 +23,12 @@ from stages.download.decoders import Decoding
 from stages.download.engine import Engine
 from stages.download.failure import Failure
 from stages.download.fetch import Fetched, Fetcher, Manners
-from stages.download.hosts import Courtesy
+from stages.download.host import Courtesy
 from stages.download.names import Doors
 from stages.download.optout import opt_out
+from stages.download.persistence import Persistence
 from stages.download.pictures import Limits
 from stages.download.spool import key_of
-from stages.download.traffic import Persistence
 from tests.stages.download.hostile import HostileServer, drip, endless, in_turn, jpeg, raw, reply
 
 JPEG = jpeg()

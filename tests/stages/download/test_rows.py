@@ -21,6 +21,7 @@ from stages.download.address import follow, parse
 from stages.download.engine import Engine
 from stages.download.failure import Failure
 from stages.download.fetch import Fetcher, seconds
+from stages.download.names import Doors
 from stages.download.spool import Spool, key_of
 from tests.stages.download.fuzzing import COUNT, odd_head, odd_url
 from tests.stages.download.hostile import Answer, HostileServer, jpeg, raw, reply
@@ -160,8 +161,10 @@ def test_no_answer_whatever_its_headers_costs_another_row_or_the_table(hostile: 
     hostile.answers |= {f"/{number}": raw(head + b"\r\n\r\n" + JPEG) for number, head in enumerate(heads)}
     hostile.answers["/picture"] = reply(JPEG)
     good = serve_good(hostile, 20)
-    listed = [*(f"{URL}/{number}" for number in range(len(heads))), *good]
-    engine: Engine = make(hostile, persistence={"max_wait_s": 0.0})
+    names = ["mirror.invalid", *(f"h{number}.invalid" for number in range(len(heads) // 4))]
+    listed = [*(f"http://h{number // 4}.invalid/{number}" for number in range(len(heads))), *good]
+    doors = Doors(mapped=dict.fromkeys(names, ("127.0.0.1", hostile.port)))
+    engine: Engine = make(hostile, persistence={"max_wait_s": 0.0}, doors=doors)
     pairs, rejects = download.process(urls(listed), download.Tools(engine, None, None))
     engine.close()
     PAIRS.check(pairs, where="test")

@@ -1,0 +1,142 @@
+"""No host holds a run, none is asked more often than it bears, and a long wait is never silent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import pytest
+
+from stages.download.host import Courtesy
+from stages.download.names import Doors
+from tests.stages.download.hostile import Answer, HostileServer, drip, hang, jpeg, reply
+from tests.stages.download.test_engine import URL, make, run
+
+JPEG = jpeg()
+PICTURES = 20
+
+
+def pictures(server: HostileServer, count: int = PICTURES) -> list[str]:
+    server.answers |= {f"/{number}": reply(JPEG) for number in range(count)}
+    return [f"{URL}/{number}" for number in range(count)]
+
+
+def reasons(found: list[dict[str, Any]]) -> list[str | None]:
+    return [one.get("reason") for one in found]
+
+
+def in_a_window(rows: int, seconds: float, answer: Answer, refusal: Answer) -> Answer:
+    """A server's limit: so many requests in so many seconds are answered, the others refused."""
+    asked: deque[float] = deque()
+    lock = threading.Lock()
+
+    def limited(connection: Any, path: str) -> None:
+        with lock:
+            now = time.monotonic()
+            while asked and asked[0] < now - seconds:
+                asked.popleft()
+            free = len(asked) < rows
+            if free:
+                asked.append(now)
+        (answer if free else refusal)(connection, path)
+
+    return limited
+
+
+def test_a_crawl_delay_of_decades_costs_the_rows_of_its_host_and_no_time(hostile: HostileServer) -> None:
+    urls = pictures(hostile)
+    hostile.answers["/robots.txt"] = reply(b"User-agent: *\nCrawl-delay: 1000000000")
+    engine = make(hostile, robots=True)
+    found = run(engine, urls)
+    engine.close()
+    assert reasons(found) == [None] + ["host-slow"] * (PICTURES - 1)
+    assert "mirror.invalid asks for pauses" in found[1]["detail"]
+
+
+def test_a_crawl_delay_is_kept_from_the_first_row_on_whatever_the_rows_give(hostile: HostileServer) -> None:
+    hostile.answers["/robots.txt"] = reply(b"User-agent: *\nCrawl-delay: 0.3")
+    hostile.answers |= {f"/{number}": reply(status=404) for number in range(4)}
+    start = time.monotonic()
+    engine = make(hostile, robots=True)
+    run(engine, [f"{URL}/{number}" for number in range(4)])
+    engine.close()
+    assert time.monotonic() - start >= 0.9
+
+
+def test_a_retry_after_for_every_row_holds_the_run_for_no_longer_than_is_waited(hostile: HostileServer) -> None:
+    hostile.answers |= {f"/{number}": reply(status=503, Retry_After="1") for number in range(PICTURES)}
+    hostile.answers["/good"] = reply(JPEG)
+    doors = Doors(mapped=dict.fromkeys(("mirror.invalid", "good.invalid"), ("127.0.0.1", hostile.port)))
+    engine = make(hostile, Courtesy(max_host_s=1.5), {"retries": 2}, doors=doors)
+    found = run(engine, [*(f"{URL}/{number}" for number in range(PICTURES)), "http://good.invalid/good"])
+    engine.close()
+    assert found[-1].get("reason") is None
+    assert set(reasons(found[:-1])) == {"http-5xx", "host-slow"}
+    assert len(hostile.requests) < PICTURES
+
+
+def test_a_host_that_asks_for_too_long_a_pause_again_and_again_is_left_alone(hostile: HostileServer) -> None:
+    hostile.answers |= {f"/{number}": reply(status=429, Retry_After="3600") for number in range(PICTURES)}
+    engine = make(hostile, Courtesy(pause_s=0.0, given_up_after=4, connections=1), {"retries": 2})
+    found = run(engine, [f"{URL}/{number}" for number in range(PICTURES)])
+    engine.close()
+    assert reasons(found) == ["rate-limited"] * 4 + ["host-down"] * (PICTURES - 4)
+    assert len(hostile.requests) == 4
+
+
+def test_no_row_is_lost_at_a_host_that_refuses_what_comes_too_fast(hostile: HostileServer) -> None:
+    limited = in_a_window(10, 1.0, reply(JPEG), reply(status=429))
+    hostile.answers |= {f"/{number}": limited for number in range(60)}
+    engine = make(hostile, Courtesy(pause_s=0.01), {"retries": 2, "backoff_s": 0.1})
+    found = run(engine, [f"{URL}/{number}" for number in range(60)])
+    engine.close()
+    assert reasons(found) == [None] * 60
+    assert len(hostile.requests) < 2 * 60
+
+
+def test_a_row_that_is_always_refused_ends_and_costs_no_other(hostile: HostileServer) -> None:
+    urls = pictures(hostile)
+    hostile.answers["/3"] = reply(status=429)
+    engine = make(hostile, Courtesy(pause_s=0.0), {"retries": 1})
+    found = run(engine, urls)
+    engine.close()
+    assert reasons(found) == ["rate-limited" if url.endswith("/3") else None for url in urls]
+    assert hostile.requests.count("/3") <= 10
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_robots_txt_that_fails_is_asked_once_a_span_of_time(hostile: HostileServer, status: int) -> None:
+    urls = pictures(hostile, 60)
+    hostile.answers["/robots.txt"] = reply(status=status)
+    engine = make(hostile, persistence={"retries": 2}, robots=True, robots_again_s=0.1)
+    found = run(engine, urls)
+    engine.close()
+    assert set(reasons(found)) == {"rate-limited" if status == 429 else "http-5xx"}
+    assert {one["detail"] for one in found} == {f"robots.txt: status {status}"}
+    assert len(hostile.requests) < 12, "every attempt asked for it"
+
+
+def test_the_retry_after_of_a_robots_txt_counts(hostile: HostileServer) -> None:
+    urls = pictures(hostile, 60)
+    hostile.answers["/robots.txt"] = reply(status=503, Retry_After="3600")
+    engine = make(hostile, persistence={"retries": 2}, robots=True)
+    assert set(reasons(run(engine, urls))) == {"http-5xx"}
+    engine.close()
+    assert hostile.requests == ["/robots.txt"]
+
+
+def test_a_long_wait_names_the_hosts_that_are_waited_for(
+    hostile: HostileServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile.answers["/hang"] = hang(hostile.closing)
+    hostile.answers["/drip"] = drip(b"HTTP/1.1 200 OK\r\n\r\n" + JPEG[:100], b"x", 0.05, hostile.closing)
+    doors = Doors(mapped=dict.fromkeys(("hang.invalid", "drip.invalid", "good.invalid"), ("127.0.0.1", hostile.port)))
+    urls = [f"http://good.invalid{url.removeprefix(URL)}" for url in pictures(hostile)]
+    engine = make(hostile, persistence={"report_s": 0.4}, doors=doors)
+    run(engine, [*urls, *["http://hang.invalid/hang"], "http://drip.invalid/drip"])
+    engine.close()
+    lines = capsys.readouterr().err.splitlines()
+    said = f"{PICTURES} of {PICTURES + 2} rows of 1 shards in work are done"
+    assert any(said in line and "hang.invalid (1 rows" in line and "drip.invalid (1 rows" in line for line in lines)
