@@ -14,6 +14,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "dns": ("the host name could not be resolved", True),
     "connect": ("no connection, or it broke", True),
     "tls": ("the server's certificate could not be verified", False),
+    "bad-answer": ("the server's answer breaks the rules of HTTP, or its head is too large", False),
     "timeout": ("headers or body did not arrive within the deadline", True),
     "host-down": ("the host failed many times in a row, mostly by silence, so it was not asked for this row", True),
     "host-slow": ("the host asks for pauses that would hold the run too long, so it was not asked for this row", True),

@@ -8,14 +8,17 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import certifi
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from stages.download.address import Target
 from stages.download.failure import Failure
+from stages.download.heads import MOST, MOST_HEADERS, LenientHandler
 from stages.download.names import Doors, Names
 
 READ_AHEAD = 1 << 17  # bytes of a body that aiohttp takes in before we ask for more
@@ -114,11 +117,16 @@ def _session(names: Names, headers: dict[str, str], kept: bool) -> aiohttp.Clien
         force_close=not kept,
         keepalive_timeout=5 if kept else None,
     )
+    reader = functools.partial(LenientHandler, loop=asyncio.get_running_loop())
+    connector._factory = cast("functools.partial[ResponseHandler]", reader)  # there is no public way
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # a bomb is unpacked bit by bit, see fetch.py
         read_bufsize=READ_AHEAD,
+        max_line_size=MOST,
+        max_field_size=MOST,
+        max_headers=MOST_HEADERS,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         headers=headers,
         middlewares=(_once,),
@@ -134,8 +142,8 @@ async def _once(
         return await handler(request)
     except aiohttp.ClientConnectorError:  # there was no connection at all
         raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken(error) from error
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError) as error:
+        raise _Broken(error) from error  # the last one: over a kept connection, it may be what came behind a body
 
 
 def _noting_kept_connections() -> aiohttp.TraceConfig:
@@ -170,6 +178,21 @@ class explained:  # noqa: N801  # used as `with explained(...)`
             return Failure("dns", "not a possible host name")
         if isinstance(inner, OSError) and inner.errno:
             return Failure("connect", f"{os.strerror(inner.errno)} while {self.doing}")
-        if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
-            return Failure("connect", f"the connection ended or broke while {self.doing}")
-        return Failure("connect", f"not an HTTP answer ({type(error).__name__}) while {self.doing}")
+        if broken := rule_broken(error):
+            return Failure("bad-answer", broken)
+        return Failure("connect", f"the connection ended or broke while {self.doing}")
+
+
+def rule_broken(error: BaseException) -> str | None:
+    """What is wrong with an answer that is no HTTP, by the parser's words without the bytes that it had at hand."""
+    if isinstance(error, aiohttp.ClientPayloadError):
+        cause = error.__cause__
+        if type(cause) is not HttpProcessingError:  # its subclasses say that the body ended early
+            return None
+        said = cause.message
+    elif isinstance(error, aiohttp.ClientResponseError):
+        said = error.message
+    else:
+        return None
+    lines = [line.strip() for line in said.split("\n\n")[0].splitlines()]
+    return " ".join(line for line in lines if line).partition(" when reading")[0].partition(": b'")[0].rstrip(":")
