@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ from stages.download.failure import Failure
 from stages.download.kinds import sniff
 from stages.download.names import Doors
 from stages.download.optout import DIRECTIVES, Robots, Rules, opt_out, reserved
+from stages.download.packing import Unpacker, as_far_as_possible, packings
 from stages.download.wire import Wire, explained
 
-UNPACKED = 1 << 20
+ROBOTS_BYTES = 1 << 20  # of a robots.txt that are read
 HEAD = 32  # bytes that suffice to tell the kind of a picture
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
+REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
+NAMED = {404: "not-found", 410: "not-found", 408: "http-again", 425: "http-again", 429: "rate-limited"}
 NO_RULES = Rules(None)
 
 
@@ -75,7 +76,7 @@ class Fetcher:
                 asyncio.timeout(self.manners.timeout_s),
                 self._followed(target, "image/*", check=True) as response,
             ):
-                self._refuse(response)
+                refuse_status(response.status, response.headers.get("Retry-After"))
                 return await self._body(response), rules
 
     async def _allowed(self, target: Target) -> Rules:
@@ -93,11 +94,12 @@ class Fetcher:
         with within(self.manners.timeout_s):
             async with asyncio.timeout(self.manners.timeout_s), self._followed(target, "text/plain") as response:
                 if 200 <= response.status < 300:
-                    async for chunk in plain_chunks(response):
+                    async for chunk in response.content.iter_any():
                         body += chunk
-                        if len(body) > UNPACKED:
+                        if len(body) > ROBOTS_BYTES:
                             break
-                return response.status, bytes(body), seconds(response.headers.get("Retry-After"))
+                text = as_far_as_possible(bytes(body), packed_in(response), ROBOTS_BYTES)
+                return response.status, text, seconds(response.headers.get("Retry-After"))
 
     @asynccontextmanager
     async def _followed(
@@ -110,6 +112,8 @@ class Fetcher:
                     await self._allowed(target)
                 async with self.wire.get(target, accept, self.manners.header_timeout_s) as response:
                     location = response.headers.get("Location")
+                    if check and response.status < 400:
+                        self._refuse_reserved(response)
                     if response.status not in REDIRECTS or not location:
                         yield response
                         return
@@ -117,12 +121,12 @@ class Fetcher:
                 target = follow(target, location)
         raise Failure("redirect-limit", f"more than {self.manners.max_redirects} redirects")
 
-    def _refuse(self, response: aiohttp.ClientResponse) -> None:
-        refuse_status(response.status, response.headers.get("Retry-After"))
+    def _refuse_reserved(self, response: aiohttp.ClientResponse) -> None:
+        """Raises Failure opt-out if the headers of an answer, a redirect's too, reserve the picture."""
         tags = response.headers.getall("X-Robots-Tag", [])
         if word := opt_out(tags, self.manners.user_agent, self.manners.directives):
             raise Failure("opt-out", f"X-Robots-Tag: {word}")
-        if self.manners.tdm and reserved(response.headers.get("TDM-Reservation")):
+        if self.manners.tdm and reserved(response.headers.getall("TDM-Reservation", [])):
             raise Failure("opt-out", "TDM-Reservation: 1")
 
     async def _body(self, response: aiohttp.ClientResponse) -> Fetched:
@@ -131,7 +135,7 @@ class Fetcher:
             raise Failure("body-limit", f"{response.content_length} bytes are announced, {most} allowed")
         body, kind, counted = bytearray(), None, 0
         try:
-            async for chunk in plain_chunks(response):
+            async for chunk in plain_chunks(response, most):
                 body += chunk
                 if len(body) > most:
                     raise Failure("body-limit", f"more than {most} bytes")
@@ -189,33 +193,39 @@ def kind_of(head: bytes, response: aiohttp.ClientResponse) -> str:
     return kind
 
 
-async def plain_chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The body in pieces, undone of gzip and deflate (which may be bombs) at most 1 MiB at a time."""
-    packed = response.headers.get("Content-Encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
-    unpacker = zlib.decompressobj(wbits=47)  # gzip or zlib, by its header
+async def plain_chunks(response: aiohttp.ClientResponse, most: int) -> AsyncIterator[bytes]:
+    """The body in pieces, undone of what it is packed in (which may be bombs) at most 1 MiB at a time.
+
+    Raises Failure body-limit if more than `most` bytes come, whatever they hold.
+    """
+    names, came = packed_in(response), 0
+    unpacker = Unpacker(names, most)
     with explained("reading the body"):
         async for chunk in response.content.iter_any():
-            if not packed:
-                yield chunk
-            while packed and chunk:
-                try:
-                    yield unpacker.decompress(chunk, UNPACKED)
-                except zlib.error as error:
-                    raise Failure("damaged-image", "the body is not the gzip that its header says") from error
-                chunk = unpacker.unconsumed_tail
-    if packed:
-        yield unpacker.flush()
-        if not unpacker.eof:
-            raise Failure("connect", "the gzip body ended early")
+            came += len(chunk)
+            if came > most:
+                raise Failure("body-limit", f"more than {most} bytes")
+            for piece in unpacker.feed(chunk):
+                yield piece
+                if names:
+                    await asyncio.sleep(0)  # unpacking takes time that others may use
+    for piece in unpacker.finish():
+        yield piece
+        await asyncio.sleep(0)
+
+
+def packed_in(response: aiohttp.ClientResponse) -> list[str]:
+    """How the body is packed, by its headers. Raises Failure not-an-image for too many layers."""
+    return packings(response.headers.getall("Content-Encoding", []), response.headers.getall("Transfer-Encoding", []))
 
 
 def refuse_status(status: int, retry_after: str | None = None) -> None:
     """Raise the Failure that belongs to an HTTP status other than 2xx."""
     if 200 <= status < 300:
         return
-    named = {404: "not-found", 410: "not-found", 429: "rate-limited"}
-    reason = named.get(status, "http-5xx" if status >= 500 else "http-4xx")
-    raise Failure(reason, f"status {status}", retry_after_s=seconds(retry_after))
+    reason = NAMED.get(status, "http-5xx" if 500 <= status < 600 else "http-4xx")
+    where = " without a Location" if status in REDIRECTS else ""
+    raise Failure(reason, f"status {status}{where}", retry_after_s=seconds(retry_after))
 
 
 def seconds(retry_after: str | None) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,12 @@ WITH_VALUE = frozenset({"unavailable_after", "max-snippet", "max-image-preview",
 ROBOTS_BYTES = 512 << 10  # of a robots.txt that count (RFC 9309 asks for at least 500 KiB)
 REMEMBERED = 20_000  # hosts whose robots.txt is kept
 REST_S = 600.0  # until a robots.txt is asked for again that could not be had several times
+LONGEST_DELAY_S = 1e9  # of a Crawl-delay
+UNREADABLE = frozenset({"tls", "bad-answer"})  # permanent failures after which nobody knows what the owner wants
+# "noindex; noai" is no list by the rule (RFC 9110, 5.6.1), but it is clear what its owner means.
+SEPARATORS = re.compile("[,;]")
+ROBOT = re.compile(r"\*|[a-z][a-z0-9_.-]*(/[^\s/]*)?")  # "25 jun 2031 15" of a date is none
+VERSIONED = re.compile(r"(?im)^([ \t]*user[ \t-]*agent[ \t]*:[ \t]*[^#/\r\n]+)/[^#\r\n]*")
 LONGEST_S = 86_400.0  # that a robots.txt which cannot be had is not asked for again
 Origin = tuple[str, str, int]  # scheme, host, port
 
@@ -33,19 +41,26 @@ def opt_out(values: Sequence[str], user_agent: str, directives: Sequence[str] = 
     robot = robot_name(user_agent)
     for value in values:
         addressed = True
-        for part in value.lower().split(","):
-            name, colon, rest = part.strip().partition(":")
-            if colon and name.strip() not in WITH_VALUE:
-                addressed = name.strip() in (robot, "*")
+        for part in SEPARATORS.split(value.lower()):
+            name, colon, rest = (piece.strip() for piece in part.partition(":"))
+            if colon and name not in WITH_VALUE and ROBOT.fullmatch(name):
+                addressed = robot_name(name) in (robot, "*")
                 name = rest
-            if addressed and name.strip() in directives:
-                return name.strip()
+            if addressed and name in directives:
+                return name
     return None
 
 
-def reserved(value: str | None) -> bool:
-    """Whether a TDM-Reservation header reserves the rights to mining (W3C TDM Reservation Protocol: 1, not 0)."""
-    return (value or "").strip() == "1"
+def reserved(values: Sequence[str]) -> bool:
+    """Whether one of the TDM-Reservation headers reserves the rights to mining (W3C TDMRep: 1 does, 0 does not)."""
+    return any(part.strip() == "1" for value in values for part in SEPARATORS.split(value))
+
+
+def read_robots(body: bytes) -> str:
+    """The text of a robots.txt, by its byte order mark or as UTF-8; versions behind the names of robots are dropped."""
+    coding = "utf-16" if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    text = body[:ROBOTS_BYTES].decode(coding, "replace").replace("\0", "")
+    return VERSIONED.sub(r"\1", "\n".join(text.splitlines()))
 
 
 @dataclass(frozen=True)
@@ -138,7 +153,7 @@ class Robots:
         try:
             status, body, retry_after_s = await self.get(where)
         except Failure as failure:
-            if failure.temporary or failure.reason == "tls":
+            if failure.temporary or failure.reason in UNREADABLE:
                 raise Failure(failure.reason, f"robots.txt: {failure.detail}") from failure
             return Rules(None)  # a redirect into the void is as good as no robots.txt
         if status == 429 or status >= 500:
@@ -146,5 +161,5 @@ class Robots:
             raise Failure(reason, f"robots.txt: status {status}", retry_after_s=retry_after_s)
         if not 200 <= status < 300 or not body.strip():
             return Rules(None)
-        parsed = Protego.parse(body[:ROBOTS_BYTES].decode("utf-8", "replace"))
-        return Rules(parsed, float(parsed.crawl_delay(robot_name(self.user_agent)) or 0))
+        parsed = Protego.parse(read_robots(body))
+        return Rules(parsed, min(float(parsed.crawl_delay(robot_name(self.user_agent)) or 0), LONGEST_DELAY_S))

@@ -66,13 +66,6 @@ def test_robots_txt_counts_for_the_goal_of_a_redirect_too(hostile: HostileServer
     assert "/private.jpg" not in hostile.requests
 
 
-def test_a_tdm_reservation_is_an_opt_out(hostile: HostileServer) -> None:
-    hostile.answers["/1.jpg"] = reply(JPEG, TDM_Reservation="1")
-    hostile.answers["/0.jpg"] = reply(JPEG, TDM_Reservation="0")
-    found = outcomes(hostile, [f"{URL}/1.jpg", f"{URL}/0.jpg"])
-    assert [one.get("reason") for one in found] == ["opt-out", None]
-
-
 def test_retry_after_is_waited_for_unless_it_is_too_long(hostile: HostileServer) -> None:
     hostile.answers["/busy"] = in_turn(reply(status=429, Retry_After="1"), reply(JPEG))
     start = time.monotonic()
