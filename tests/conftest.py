@@ -13,6 +13,8 @@ from tests.devices import CUDA
 GIB_A_PROCESS = 3  # of memory: torch, the processes that a test starts, and their torch
 
 collect_ignore_glob = [] if CUDA else ["**/test_cuda.py"]
+for variable in [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]:
+    del os.environ[variable]  # tests stay on this machine, and `download` refuses to run beside a proxy
 settings.register_profile("pairloom", deadline=None)  # a busy machine is no failure, and no test is about time
 settings.load_profile("pairloom")
 # The background jobs of a shell ignore Ctrl-C, and so would every program that is tested from one.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.request import getproxies_environment
 
 import pyarrow as pa
 
@@ -25,6 +26,7 @@ from stages.download.host import Courtesy
 from stages.download.names import Doors
 from stages.download.optout import DIRECTIVES
 from stages.download.persistence import Persistence
+from stages.download.proxies import refuse_proxy
 from stages.download.server import HOST, PictureServer
 from stages.download.spool import Outcome, key_of
 from stages.rejects import Reject, quarantine
@@ -45,6 +47,8 @@ class Config:
     # folder that a server on loopback offers as http://sample.invalid/ while the stage runs
     serve: str | None = field(default=None, metadata=SAME_OUTPUT)
     allow_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that may have private addresses, such as a mirror
+    # connect directly although http_proxy or https_proxy is set; else the run is refused then, unless `serve` is set
+    ignore_proxy: bool = field(default=False, metadata=SAME_OUTPUT)
     # What is asked of the web, and how
     timeout_s: Annotated[float, Range(above=0)] = 10.0  # for one attempt at one URL, redirects and body included
     header_timeout_s: Annotated[float, Range(above=0)] = 8.0  # until the headers of each hop are there
@@ -109,8 +113,11 @@ class Tools:
 def setup(config: Config, folder: Path | None) -> Tools:
     """Start the server if `serve` is set; connections and decoders start with the first row.
 
-    folder: where finished rows of unfinished shards are noted. Raises InputError if the folder to serve is missing.
+    folder: where finished rows of unfinished shards are noted. Raises InputError if the folder to serve is missing, and
+    ConfigError if the environment names a proxy.
     """
+    if not (config.serve or config.ignore_proxy):
+        refuse_proxy(getproxies_environment())
     server = PictureServer(Path(config.serve)) if config.serve else None
     mapped = {HOST: server.address} if server else {}
     manners = Manners(

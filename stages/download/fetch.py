@@ -14,7 +14,7 @@ import aiohttp
 from stages.download.address import Target, follow
 from stages.download.failure import Failure
 from stages.download.kinds import sniff
-from stages.download.names import Doors
+from stages.download.names import NO_ANSWER, Doors
 from stages.download.optout import DIRECTIVES, Robots, Rules, opt_out, reserved
 from stages.download.packing import Unpacker, as_far_as_possible, packings
 from stages.download.wire import Wire, explained
@@ -73,8 +73,8 @@ class Fetcher:
         rules = await self._allowed(target)
         with with_crawl_delay(rules.pause_s), within(self.manners.timeout_s):
             async with (
-                asyncio.timeout(self.manners.timeout_s),
-                self._followed(target, "image/*", check=True) as response,
+                asyncio.timeout(self.manners.timeout_s) as deadline,
+                self._followed(target, "image/*", deadline, check=True) as response,
             ):
                 refuse_status(response.status, response.headers.get("Retry-After"))
                 return await self._body(response), rules
@@ -92,7 +92,10 @@ class Fetcher:
         """Status, text and Retry-After of a robots.txt. Raises Failure."""
         body = bytearray()
         with within(self.manners.timeout_s):
-            async with asyncio.timeout(self.manners.timeout_s), self._followed(target, "text/plain") as response:
+            async with (
+                asyncio.timeout(self.manners.timeout_s) as deadline,
+                self._followed(target, "text/plain", deadline) as response,
+            ):
                 if 200 <= response.status < 300:
                     async for chunk in response.content.iter_any():
                         body += chunk
@@ -103,13 +106,14 @@ class Fetcher:
 
     @asynccontextmanager
     async def _followed(
-        self, target: Target, accept: str, check: bool = False
+        self, target: Target, accept: str, deadline: asyncio.Timeout, check: bool = False
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The first response that is no redirect; every hop's host is checked again, and its robots.txt if `check`."""
         for hop in range(self.manners.max_redirects + 1):
             with redirected(hop):
                 if hop and check:
                     await self._allowed(target)
+                await self._look_up(target, deadline)
                 async with self.wire.get(target, accept, self.manners.header_timeout_s) as response:
                     location = response.headers.get("Location")
                     if check and response.status < 400:
@@ -120,6 +124,20 @@ class Fetcher:
             with redirected(hop + 1):
                 target = follow(target, location)
         raise Failure("redirect-limit", f"more than {self.manners.max_redirects} redirects")
+
+    async def _look_up(self, target: Target, deadline: asyncio.Timeout) -> None:
+        """Look the host up before its headers are waited for; the deadline stands still until it is this one's turn."""
+        loop, end = asyncio.get_running_loop(), deadline.when()
+        if end is not None:
+            left = end - loop.time()
+            deadline.reschedule(None)
+            await self.wire.names.begun(target.host)
+            deadline.reschedule(loop.time() + left)
+        try:
+            async with asyncio.timeout(self.manners.header_timeout_s):
+                await self.wire.names.look_up(target.host)
+        except TimeoutError as error:
+            raise Failure("dns", NO_ANSWER) from error
 
     def _refuse_reserved(self, response: aiohttp.ClientResponse) -> None:
         """Raises Failure opt-out if the headers of an answer, a redirect's too, reserve the picture."""

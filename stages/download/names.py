@@ -21,6 +21,8 @@ from stages.download.failure import Failure
 REMEMBERED = 50_000  # names; about 20 MB
 FRESH_S = 300.0  # how long an answer counts
 LOOK_UPS = 64  # at a time, each in a thread of its own
+LONGEST_S = 30.0  # after which a look-up gives its place to the next one
+NO_ANSWER = "the name server gave no answer in time"
 
 
 @dataclass(frozen=True)
@@ -70,48 +72,71 @@ def is_literal(host: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class _LookUp:
+    fresh_until: float  # as time.monotonic() has it
+    answer: asyncio.Future[list[str]]
+    begun: asyncio.Event
+
+
 class Names(AbstractResolver):
     """aiohttp's resolver: what it returns is checked, and aiohttp connects to exactly that."""
 
     def __init__(self, doors: Doors) -> None:
         self.doors = doors
-        self._known: OrderedDict[str, tuple[float, asyncio.Future[list[str]]]] = OrderedDict()
+        self._known: OrderedDict[str, _LookUp] = OrderedDict()
         self._free = asyncio.Semaphore(LOOK_UPS)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = [] if host in self.doors.mapped else await self._look_up(host)
+        found = await self.look_up(host)
         return [_result(host, address, port) for address, port in self.doors.admit(host, port, found)]
 
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def _look_up(self, host: str) -> list[str]:
-        """All addresses of the host, in the resolver's order. Raises Failure dns."""
+    async def begun(self, host: str) -> None:
+        """Wait until the host's look-up has begun, or is not needed; before that the host is not to blame."""
+        if not (host in self.doors.mapped or is_literal(host)):
+            await self._of(host).begun.wait()
+
+    async def look_up(self, host: str) -> list[str]:
+        """All addresses of the host, in the resolver's order; none if they are not needed. Raises Failure dns."""
+        if host in self.doors.mapped or is_literal(host):
+            return []
+        return await asyncio.shield(self._of(host).answer)  # others may wait for the same answer
+
+    def _of(self, host: str) -> _LookUp:
         kept = self._known.get(host)
-        if kept is None or kept[0] < time.monotonic():
-            answer = asyncio.ensure_future(self._ask(host))
-            kept = self._known[host] = (time.monotonic() + FRESH_S, answer)
+        if kept is None or kept.fresh_until < time.monotonic():
+            begun = asyncio.Event()
+            answer = asyncio.ensure_future(self._ask(host, begun))
+            kept = self._known[host] = _LookUp(time.monotonic() + FRESH_S, answer, begun)
             self._known.move_to_end(host)
             answer.add_done_callback(lambda done: self._forget_failure(host, done))
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        return await asyncio.shield(kept[1])  # others may wait for the same answer
+        return kept
 
     def _forget_failure(self, host: str, done: asyncio.Future[list[str]]) -> None:
         kept = self._known.get(host)
-        if kept and kept[1] is done and (done.cancelled() or done.exception()):
+        if kept and kept.answer is done and (done.cancelled() or done.exception()):
             del self._known[host]
 
-    async def _ask(self, host: str) -> list[str]:
+    async def _ask(self, host: str, begun: asyncio.Event) -> list[str]:
         async with self._free:
+            begun.set()
             loop = asyncio.get_running_loop()
             answer: asyncio.Future[list[str]] = loop.create_future()
             # getaddrinfo cannot be given a time limit, so it runs aside and is left behind when it takes too long;
             # a pool's threads would all hang in the end, and be waited for at exit.
             threading.Thread(target=_get_addresses, args=[host, loop, answer], daemon=True).start()
-            return await answer
+            try:
+                async with asyncio.timeout(LONGEST_S):
+                    return await answer
+            except TimeoutError as error:
+                raise Failure("dns", NO_ANSWER) from error
 
 
 def _get_addresses(host: str, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[str]]) -> None:

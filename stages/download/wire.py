@@ -43,7 +43,7 @@ class Wire:
 
     def __init__(self, doors: Doors, user_agent: str) -> None:
         self.doors = doors
-        names = Names(doors)
+        self.names = names = Names(doors)
         headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}  # pictures are compressed already
         self.keeping = _session(names, headers, kept=True)
         self.fresh = _session(names, headers, kept=False)

@@ -129,6 +129,23 @@ def test_redirects_are_followed_and_their_number_is_limited(hostile: HostileServ
     assert hostile.requests.count("/loop") == 4
 
 
+def test_a_location_may_hold_raw_bytes(hostile: HostileServer) -> None:
+    for number, name in enumerate(("/ü 日本.jpg".encode(), "/ü.jpg".encode("latin-1"), b"\\a\\..\\\xff\xc3\xbc")):
+        hostile.answers[f"/{number}"] = raw(b"HTTP/1.1 301 x\r\nLocation: " + name + b"\r\nContent-Length: 0\r\n\r\n")
+    hostile.answers |= dict.fromkeys(("/%C3%BC%20%E6%97%A5%E6%9C%AC.jpg", "/%FC.jpg", "/%FF%C3%BC"), reply(JPEG))
+    assert [get(hostile, f"/{number}").body for number in range(3)] == [JPEG] * 3
+
+
+def test_a_choice_is_followed_and_a_redirect_to_nowhere_is_named(hostile: HostileServer) -> None:
+    hostile.answers |= {"/300": reply(status=300, Location="/x"), "/x": reply(JPEG), "/302": reply(status=302)}
+    hostile.answers |= {"/none": reply(status=300), "/0": reply(status=302, Location="http://mirror.invalid:0/x")}
+    assert get(hostile, "/300").body == JPEG
+    assert refused(hostile, "/302").detail == "status 302 without a Location"
+    assert refused(hostile, "/none").reason == "http-4xx"
+    zero = refused(hostile, "/0")
+    assert (zero.reason, zero.detail) == ("scheme-refused", "redirected: the port is 0")
+
+
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "localhost", "2130706433", "0177.0.0.1", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0",

@@ -87,11 +87,9 @@ def test_an_opt_out_is_honoured_before_the_body_is_read(hostile: HostileServer) 
     assert (failure.reason, failure.attempts) == ("opt-out", 1)
 
 
-@pytest.mark.parametrize("header", [{"X_Robots_Tag": "noai"}, {"TDM_Reservation": "1"}])
-def test_an_opt_out_of_a_redirect_counts_and_its_goal_is_not_asked(
-    hostile: HostileServer, header: dict[str, str]
-) -> None:
-    hostile.answers["/away"] = reply(status=302, Location="/goal", **header)
+@pytest.mark.parametrize("header", [b"X-Robots-Tag: noai", b"TDM-Reservation: 1"])
+def test_an_opt_out_of_a_redirect_counts_and_its_goal_is_not_asked(hostile: HostileServer, header: bytes) -> None:
+    hostile.answers["/away"] = raw(b"HTTP/1.1 302 Found\r\nLocation: /goal\r\n" + header + b"\r\n\r\n")
     hostile.answers["/goal"] = reply(JPEG)
     assert refused(hostile, "/away").reason == "opt-out"
     assert hostile.requests == ["/away"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 from itertools import chain
 
 import pyarrow as pa
@@ -116,7 +117,7 @@ def test_a_bomb_is_refused(hostile: HostileServer, label: str) -> None:
     cut=integers(1, 200),
 )
 def test_any_packing_is_undone_however_the_body_is_cut(names: list[str], data: bytes, cut: int) -> None:
-    pack = {"gzip": gzip.compress, "deflate": deflated, "br": brotli, "zstd": zstd}
+    pack: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": deflated, "br": brotli, "zstd": zstd}
     data = JPEG[:40] + data
     packed = data
     for name in names:
