@@ -127,6 +127,8 @@ class Fetcher:
 
     async def _look_up(self, target: Target, deadline: asyncio.Timeout) -> None:
         """Look the host up before its headers are waited for; the deadline stands still until it is this one's turn."""
+        if self.wire.names.known(target.host):
+            return
         loop, end = asyncio.get_running_loop(), deadline.when()
         if end is not None:
             left = end - loop.time()

@@ -19,6 +19,9 @@ END = re.compile(rb"\r?\n\r?\n")
 BEGINNINGS = (b"http/", b"icy ")
 STATUS = re.compile(rb"(?:HTTP/(\d+)(?:\.(\d+))?|ICY)[ \t]+(\d{3})(?![^ \t])[ \t]*([^\r\n]*)", re.IGNORECASE)
 NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+PLAIN = re.compile(
+    rb"HTTP/1\.[01] \d{3}(?: [^\r\n\0]*)?\r\n(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[ \t]*+[^\r\n\0]*+\r\n)*+\r\n"
+)
 INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)")
 
 
@@ -29,6 +32,8 @@ def repaired(head: bytes) -> bytes:
     are none, NUL and lone CR, equal Content-Lengths, one that is empty or comes with chunks, the encoding `identity`.
     A mended head ends its connection.
     """
+    if _is_plain(head):
+        return head
     lines = re.split(rb"\r?\n", head.strip(b"\r\n"))
     status = STATUS.fullmatch(lines[0])
     if status is None:
@@ -41,6 +46,17 @@ def repaired(head: bytes) -> bytes:
         return head
     kept = [header for header in mended if header[0].lower() != b"connection"]
     return b"\r\n".join([first, *(b": ".join(header) for header in kept), b"Connection: close"]) + b"\r\n\r\n"
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether nothing can be wrong with the head, which is so of nearly all and soon seen."""
+    if not PLAIN.fullmatch(head):
+        return False
+    lower = head.lower()
+    lengths, codings = lower.count(b"\ncontent-length:"), lower.count(b"\ntransfer-encoding:")
+    if lengths + codings == 1:
+        return _length(head) is not None if lengths else b"identity" not in lower
+    return lengths + codings == 0
 
 
 def _headers(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -122,6 +138,10 @@ class LenientHandler(ResponseHandler):
                 self._head = bytearray(rest)
                 continue
             self._head, self._left = None, _length(head)
+            if self._left is not None and len(rest) <= self._left:
+                self._left -= len(rest)
+                super().data_received(head + rest)
+                continue
             super().data_received(head)
             if rest:
                 self._body(rest)

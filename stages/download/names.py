@@ -96,14 +96,20 @@ class Names(AbstractResolver):
     async def close(self) -> None:
         """Nothing is held open."""
 
+    def known(self, host: str) -> bool:
+        """Whether the host needs no look-up, or has had it a short while ago."""
+        kept = self._known.get(host)
+        if kept is not None:
+            return kept.answer.done() and kept.fresh_until >= time.monotonic()
+        return host in self.doors.mapped or is_literal(host)
+
     async def begun(self, host: str) -> None:
-        """Wait until the host's look-up has begun, or is not needed; before that the host is not to blame."""
-        if not (host in self.doors.mapped or is_literal(host)):
-            await self._of(host).begun.wait()
+        """Wait until the look-up of a host that is not known has begun; before that the host is not to blame."""
+        await self._of(host).begun.wait()
 
     async def look_up(self, host: str) -> list[str]:
-        """All addresses of the host, in the resolver's order; none if they are not needed. Raises Failure dns."""
-        if host in self.doors.mapped or is_literal(host):
+        """All addresses of the host, in the resolver's order; none if it is mapped. Raises Failure dns."""
+        if host in self.doors.mapped:
             return []
         return await asyncio.shield(self._of(host).answer)  # others may wait for the same answer
 
