@@ -58,6 +58,7 @@ class Host:
     answered: bool = False  # once at least: until then one request is enough to see whether it is there
     silent: int = 0  # failures in a row without an answer
     refused: int = 0  # refusals in a row for longer than is waited
+    refusals: int = 0  # refusals in a row, of whatever length
     fruitless: int = 0  # temporary failures in a row
     fruitless_since: float = 0.0
     done: int = 0  # rows that came or failed for good

@@ -16,7 +16,8 @@ from stages.download.failure import Failure
 from stages.download.host import Courtesy, Host, Job
 from stages.download.pace import Pace
 
-SLOWING = 3  # refusals of one row that slow its host down; a row that is refused more often is refused for itself
+# Refusals of one row that slow its host down. Another one between answers is meant for that row, not for the rate.
+SLOWING = 2
 
 
 class Hosts:
@@ -114,7 +115,7 @@ class Hosts:
     def progress(self, host: Host) -> None:
         """A row of the host came, or failed for good."""
         host.done += 1
-        host.fruitless = host.refused = 0
+        host.fruitless = host.refused = host.refusals = 0
         host.pace.bore()
 
     def silence(self, host: Host, now: float) -> None:
@@ -135,7 +136,8 @@ class Hosts:
 
     def refusal(self, host: Host, job: Job, now: float, too_long: bool) -> None:
         """The host refused a request for its rate; too_long: for longer than anybody waits."""
-        if not self._exempt(host.name) and job.refused < SLOWING:
+        host.refusals += 1
+        if not self._exempt(host.name) and (job.refused < SLOWING or host.refusals > 1):
             host.pace.refused(now, job.started)
             host.not_before = max(host.not_before, now + host.pace.pause_s)
         if too_long:
@@ -159,7 +161,7 @@ class Hosts:
 
     def give_up(self, host: Host, now: float, why: Failure) -> None:
         """Lose all rows that wait for the host, and those that come until it has rested."""
-        host.given_up, host.not_before = why, now + self.courtesy.rest_s
+        host.given_up, host.held, host.not_before = why, False, now + self.courtesy.rest_s
         self._lost += [(job, why) for job in host.waiting]
         self.waiting -= len(host.waiting)
         host.waiting.clear()

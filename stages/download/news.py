@@ -22,6 +22,8 @@ def news(shards: Sequence[Shard], hosts: Sequence[Host], now: float) -> str:
 
 
 def _state(host: Host, now: float) -> str:
+    if host.given_up:
+        return "given up"
     if host.held and host.not_before > now:
         return f"to be asked again in {host.not_before - now:.0f} s"
     if host.silent:

@@ -23,10 +23,15 @@ class Persistence:
         """Whether a server wants to be left alone for longer than is waited."""
         return (failure.retry_after_s or 0.0) > self.max_wait_s
 
-    def pause_s(self, job: Job) -> float | None:
-        """How long a row that failed waits for its next attempt; None if it has had its last one."""
+    def pause_s(self, job: Job, failure: Failure) -> float | None:
+        """How long a row that failed waits for its next attempt; None if it has had its last one.
+
+        Four times as long after a refusal for the rate, since servers count requests over some time.
+        """
         tries = job.attempts - job.refused
-        return None if tries > self.retries else self.backoff_s * 2 ** (tries - 1) * jitter(job.key, tries)
+        if tries > self.retries:
+            return None
+        return self.backoff_s * 2.0 ** (tries - 1) * jitter(job.key, tries) * (4 if failure.refusal else 1)
 
 
 def jitter(key: bytes, attempt: int) -> float:

@@ -19,7 +19,7 @@ from stages.download.outage import Outage
 from stages.download.persistence import Persistence
 from stages.download.shard import Shard, engine_failed, outcome_of
 
-MOST_REFUSALS = 8  # of one row for its host's rate that do not count as attempts
+MOST_REFUSALS = 12  # of one row for its host's rate that do not count as attempts
 WAITING_BYTES = 96 << 20  # of bodies that wait to be decoded; beyond that nothing more is fetched
 
 
@@ -38,11 +38,13 @@ class Traffic:
         self.shards: list[Shard] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.timer: asyncio.TimerHandle | None = None
+        self.closing = False
         self.report: asyncio.TimerHandle | None = None
         self.idle_since: float | None = None  # since when nothing can be done but wait for hosts
         self.outage = Outage(self.fetcher, persistence.outage_after, self._settle, self.spawn)
 
     async def close(self) -> None:
+        self.closing = True
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -126,9 +128,11 @@ class Traffic:
     def _ended(self, job: Job | None, task: asyncio.Task[None]) -> None:
         """An unexpected error of a row's task is that row's outcome; any other ends every shard in work."""
         self.tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None or self.closing:
             return
-        if job is None or isinstance(error, PairloomError) or not isinstance(error, Exception):
+        its_own = isinstance(error, Exception | asyncio.CancelledError) and not isinstance(error, PairloomError)
+        if job is None or not its_own:
             self.stop(error)
         elif not job.ended:
             job.shard.errors.append((job.key, error, job.attempts))
@@ -211,9 +215,11 @@ class Traffic:
             job.refused, job.seen = job.refused + 1, host.done
             self._wait(job)
             return True
-        if (pause := self.persistence.pause_s(job)) is None:
+        if (pause := self.persistence.pause_s(job, failure)) is None:
             return False
-        self.loop.call_later(max(pause, failure.retry_after_s or 0.0), self._try_again, job)
+        if failure.redirected:  # else the whole host waits for its Retry-After, and this row with the others
+            pause = max(pause, failure.retry_after_s or 0.0)
+        self.loop.call_later(pause, self._try_again, job)
         return True
 
     def _try_again(self, job: Job) -> None:

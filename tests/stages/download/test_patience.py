@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import pytest
 
+from schemas.quarantine import REASONS
 from stages.download.host import Courtesy
 from stages.download.names import Doors
-from tests.stages.download.hostile import Answer, HostileServer, drip, hang, jpeg, reply
+from tests.stages.download.fuzzing import odd_head
+from tests.stages.download.hostile import Answer, HostileServer, drip, hang, jpeg, raw, reply
 from tests.stages.download.test_engine import URL, make, run
 
 JPEG = jpeg()
@@ -88,12 +94,12 @@ def test_a_host_that_asks_for_too_long_a_pause_again_and_again_is_left_alone(hos
 
 def test_no_row_is_lost_at_a_host_that_refuses_what_comes_too_fast(hostile: HostileServer) -> None:
     limited = in_a_window(10, 1.0, reply(JPEG), reply(status=429))
-    hostile.answers |= {f"/{number}": limited for number in range(60)}
+    hostile.answers |= {f"/{number}": limited for number in range(40)}
     engine = make(hostile, Courtesy(pause_s=0.01), {"retries": 2, "backoff_s": 0.1})
-    found = run(engine, [f"{URL}/{number}" for number in range(60)])
+    found = run(engine, [f"{URL}/{number}" for number in range(40)])
     engine.close()
-    assert reasons(found) == [None] * 60
-    assert len(hostile.requests) < 2 * 60
+    assert reasons(found) == [None] * 40
+    assert len(hostile.requests) < 2 * 40
 
 
 def test_a_row_that_is_always_refused_ends_and_costs_no_other(hostile: HostileServer) -> None:
@@ -103,7 +109,7 @@ def test_a_row_that_is_always_refused_ends_and_costs_no_other(hostile: HostileSe
     found = run(engine, urls)
     engine.close()
     assert reasons(found) == ["rate-limited" if url.endswith("/3") else None for url in urls]
-    assert hostile.requests.count("/3") <= 10
+    assert hostile.requests.count("/3") <= 14
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -140,3 +146,46 @@ def test_a_long_wait_names_the_hosts_that_are_waited_for(
     lines = capsys.readouterr().err.splitlines()
     said = f"{PICTURES} of {PICTURES + 2} rows of 1 shards in work are done"
     assert any(said in line and "hang.invalid (1 rows" in line and "drip.invalid (1 rows" in line for line in lines)
+
+
+def behaviours(server: HostileServer) -> dict[str, tuple[Callable[[int], Answer], set[str | None]]]:
+    """How each kind of host answers its rows by their number, and how these may end."""
+    cut = b"HTTP/1.1 200 OK\r\n\r\n" + JPEG[:100]
+    refusals = reply(status=429), reply(status=429, Retry_After="1")
+    limits = [in_a_window(10, 1.0, reply(JPEG), refusal) for refusal in refusals]
+    mixed = [reply(JPEG), reply(status=404), reply(status=503), raw(b""), reply(status=429), raw(b"\0\r\n\r\n")]
+    chance = random.Random(5)
+    known = set(REASONS) - {"stage-error"}
+    return {
+        "good": (lambda row: reply(JPEG), {None}),
+        "hanging": (lambda row: hang(server.closing), {"timeout", "host-down"}),
+        "dripping": (lambda row: drip(cut, b"x", 0.05, server.closing), {"timeout", "host-down"}),
+        "closing": (lambda row: raw(b""), {"connect", "host-down"}),
+        "failing": (lambda row: reply(status=503), {"http-5xx"}),
+        "asking-for-a-pause": (lambda row: reply(status=503, Retry_After="59"), {"http-5xx", "host-slow"}),
+        "asking-for-an-hour": (lambda row: reply(status=429, Retry_After="3600"), {"rate-limited", "host-down"}),
+        "limited": (lambda row: limits[0], {None}),
+        "limited-with-a-pause": (lambda row: limits[1], {None}),
+        "broken": (lambda row: raw(b"HTTP/1.1 abc\r\n\r\n"), {"bad-answer"}),
+        "odd": (lambda row: raw(odd_head(chance) + b"\r\n\r\n" + JPEG), {None, *known}),
+        "mixed": (
+            lambda row: mixed[row % 6],
+            {None, "not-found", "http-5xx", "connect", "rate-limited", "bad-answer"},
+        ),
+    }
+
+
+def test_hosts_of_every_kind_at_once_cost_no_good_row_and_each_row_is_accounted_for(hostile: HostileServer) -> None:
+    kinds = behaviours(hostile)
+    for kind, (answer, _) in kinds.items():
+        hostile.answers |= {f"/{kind}/{row}": answer(row) for row in range(12)}
+    doors = Doors(mapped={f"{kind}.invalid": ("127.0.0.1", hostile.port) for kind in kinds})
+    urls = [f"http://{kind}.invalid/{kind}/{row}" for row in range(12) for kind in kinds]
+    courtesy = Courtesy(pause_s=0.01, max_host_s=6.0)
+    persistence = {"retries": 2, "backoff_s": 0.25}
+    engine = make(hostile, courtesy, persistence, doors=doors, timeout_s=0.8, header_timeout_s=0.6)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(chain(*pool.map(lambda start: run(engine, urls[start : start + 36]), range(0, len(urls), 36))))
+    engine.close()
+    ended = {kind: set(reasons(found[number :: len(kinds)])) for number, kind in enumerate(kinds)}
+    assert not {kind: ended[kind] - allowed for kind, (_, allowed) in kinds.items() if ended[kind] - allowed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,13 @@ class BugError(RuntimeError):
     pass
 
 
-def breaking(monkeypatch: pytest.MonkeyPatch, broken: set[str]) -> None:
+def breaking(monkeypatch: pytest.MonkeyPatch, broken: set[str], error: type[BaseException] = BugError) -> None:
     """Plant a bug in fetching that these paths run into."""
     attempt = Fetcher.attempt
 
     async def planted(self: Fetcher, target: Any) -> Any:
         if target.path in broken:
-            raise BugError(f"on {object()}")
+            raise error(f"on {object()}")
         return await attempt(self, target)
 
     monkeypatch.setattr(Fetcher, "attempt", planted)
@@ -96,6 +97,21 @@ def test_an_unexpected_error_is_the_outcome_of_its_own_row(
     assert rejects["reason"].to_pylist() == ["stage-error"] * 2
     assert {text.partition(": ")[2] for text in rejects["detail"].to_pylist()} == {"on <object object>"}
     assert sorted(hostile.requests) == sorted(f"/good/{n}" for n in range(12) if n not in (3, 7)), "none asked twice"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError, RecursionError, KeyError, asyncio.CancelledError, EOFError, TimeoutError]
+)
+def test_no_kind_of_error_costs_another_row_or_holds_the_shard(
+    hostile: HostileServer, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    good = serve_good(hostile, 6)
+    breaking(monkeypatch, {"/good/2"}, error)
+    engine = make(hostile)
+    found = run(engine, good)
+    engine.close()
+    assert [one.get("reason") for one in found] == [None, None, "stage-error", None, None, None]
+    assert error.__name__ in found[2]["detail"]
 
 
 def test_an_error_on_most_rows_is_a_bug_that_ends_the_run_and_nothing_of_it_is_noted(
