@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -17,12 +15,11 @@ from stages.download.kinds import sniff
 from stages.download.names import NO_ANSWER, Doors
 from stages.download.optout import DIRECTIVES, Robots, Rules, opt_out, reserved
 from stages.download.packing import Unpacker, as_far_as_possible, packings
+from stages.download.statuses import REDIRECTS, refuse_status, seconds
 from stages.download.wire import Wire, explained
 
 ROBOTS_BYTES = 1 << 20  # of a robots.txt that are read
 HEAD = 32  # bytes that suffice to tell the kind of a picture
-REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
-NAMED = {404: "not-found", 410: "not-found", 408: "http-again", 425: "http-again", 429: "rate-limited"}
 NO_RULES = Rules(None)
 
 
@@ -237,25 +234,3 @@ async def plain_chunks(response: aiohttp.ClientResponse, most: int) -> AsyncIter
 def packed_in(response: aiohttp.ClientResponse) -> list[str]:
     """How the body is packed, by its headers. Raises Failure not-an-image for too many layers."""
     return packings(response.headers.getall("Content-Encoding", []), response.headers.getall("Transfer-Encoding", []))
-
-
-def refuse_status(status: int, retry_after: str | None = None) -> None:
-    """Raise the Failure that belongs to an HTTP status other than 2xx."""
-    if 200 <= status < 300:
-        return
-    reason = NAMED.get(status, "http-5xx" if 500 <= status < 600 else "http-4xx")
-    where = " without a Location" if status in REDIRECTS else ""
-    raise Failure(reason, f"status {status}{where}", retry_after_s=seconds(retry_after))
-
-
-def seconds(retry_after: str | None) -> float | None:
-    """Retry-After as seconds from now: a number or an HTTP date (RFC 9110, 10.2.3); None if it says nothing."""
-    value = (retry_after or "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):  # a year that no date has
-        return None

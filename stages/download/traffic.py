@@ -59,7 +59,7 @@ class Traffic:
         shard.finished.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._forget, shard))
         for job in shard.jobs:
             self.hosts.of(job).open += 1
-            self._wait(job)
+            self.hosts.add(job, self.loop.time())
         self._pump()
 
     def abandon(self, shard: Shard) -> None:
@@ -88,9 +88,6 @@ class Traffic:
     def _settle(self) -> None:
         for shard in self.shards:
             shard.settle()
-
-    def _wait(self, job: Job) -> None:
-        self.hosts.add(job, self.loop.time())
 
     def _pump(self) -> None:
         """Start as many fetches as there are free connections and hosts that may be asked."""
@@ -213,7 +210,7 @@ class Traffic:
             return False
         if failure.refusal and host.done > job.seen and job.refused < MOST_REFUSALS:
             job.refused, job.seen = job.refused + 1, host.done
-            self._wait(job)
+            self.hosts.add(job, self.loop.time())
             return True
         if (pause := self.persistence.pause_s(job, failure)) is None:
             return False
@@ -223,7 +220,7 @@ class Traffic:
         return True
 
     def _try_again(self, job: Job) -> None:
-        self._wait(job)
+        self.hosts.add(job, self.loop.time())
         self._pump()
 
     def _end(self, job: Job, failure: Failure, sure: bool) -> None:

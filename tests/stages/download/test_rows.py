@@ -21,9 +21,10 @@ from stages import download
 from stages.download.address import follow, parse
 from stages.download.engine import Engine
 from stages.download.failure import Failure
-from stages.download.fetch import Fetcher, seconds
+from stages.download.fetch import Fetcher
 from stages.download.names import Doors
 from stages.download.spool import Spool, key_of
+from stages.download.statuses import seconds
 from tests.stages.download.fuzzing import COUNT, odd_head, odd_url
 from tests.stages.download.hostile import Answer, HostileServer, jpeg, raw, reply
 from tests.stages.download.test_engine import URL, make, run
