@@ -43,6 +43,11 @@ class Job:
     failure: Failure | None = None  # how its last attempt ended
     ended: bool = False  # whether its outcome is known
 
+    @property
+    def tries(self) -> int:
+        """The attempts that count; how many others there were depends on what else was asked of the host."""
+        return self.attempts - self.refused
+
 
 @dataclass(eq=False)
 class Host:

@@ -28,10 +28,9 @@ class Persistence:
 
         Four times as long after a refusal for the rate, since servers count requests over some time.
         """
-        tries = job.attempts - job.refused
-        if tries > self.retries:
+        if job.tries > self.retries:
             return None
-        return self.backoff_s * 2.0 ** (tries - 1) * jitter(job.key, tries) * (4 if failure.refusal else 1)
+        return self.backoff_s * 2.0 ** (job.tries - 1) * jitter(job.key, job.tries) * (4 if failure.refusal else 1)
 
 
 def jitter(key: bytes, attempt: int) -> float:

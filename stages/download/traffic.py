@@ -132,7 +132,7 @@ class Traffic:
         if job is None or not its_own:
             self.stop(error)
         elif not job.ended:
-            job.shard.errors.append((job.key, error, job.attempts))
+            job.shard.errors.append((job.key, error, job.tries))
             self._close(job)
 
     def stop(self, error: BaseException) -> None:
@@ -149,7 +149,7 @@ class Traffic:
         try:
             fetched, rules = await self.fetcher.attempt(job.target)
         except Failure as failure:
-            failure.attempts = job.attempts
+            failure.attempts = job.tries
             self._failed(job, host, failure)
         else:
             self.hosts.answer(host, rules.pause_s)
@@ -167,7 +167,7 @@ class Traffic:
             found, picture = await self.decoders.outcome(fetched.body, fetched.kind, job.checksum)
         finally:
             self.undecoded -= len(fetched.body)
-        job.shard.note(job.key, {**found, "attempts": job.attempts}, picture)
+        job.shard.note(job.key, {**found, "attempts": job.tries}, picture)
         self._close(job)
         self._pump()
 
