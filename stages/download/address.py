@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -26,6 +27,7 @@ METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
 CREDENTIALS = re.compile(r"//[^/?#]*@")
 HEAD = re.compile(r"[^?#]*")
 ENCODED_DOT = re.compile("%2e", re.IGNORECASE)
+NUMBER = re.compile(r"^(?:[^:]*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?$")  # a host whose last part is one (WHATWG URL, 3.5)
 CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -119,8 +121,10 @@ def _ascii_host(host: str) -> str:
     if CONTROL.search(host):
         raise Failure("scheme-refused", "the host name holds a control character or space")
     try:
-        return (host if host.isascii() else host.encode("idna").decode("ascii")).lower()
-    except UnicodeError as error:
+        name = (host if host.isascii() else host.encode("idna").decode("ascii")).lower()
+        # Browsers, resolvers and some versions of aiohttp take 2130706433, 0177.1 and the like for addresses.
+        return socket.inet_ntoa(socket.inet_aton(name.removesuffix("."))) if NUMBER.search(name) else name
+    except (UnicodeError, OSError) as error:
         raise Failure("dns", "not a possible host name") from error
 
 

@@ -88,6 +88,16 @@ def test_urls_are_taken_apart_as_a_browser_would() -> None:
     assert parse("http://a.example/pub/../private/%2E/x/..").path == "/private/"
 
 
+def test_a_number_for_a_host_is_the_address_that_resolvers_take_it_for() -> None:
+    for host in ("2130706433", "0177.0.0.1", "0x7f.1", "127.1", "127.0.0.1", "127.0.0.1.", "0x7F000001", "１２７.1"):
+        assert parse(f"http://{host}/").host == "127.0.0.1"
+    for host in ("256.1.1.1", "1.2.3.4.5", "a.1", "0x", "08.1.1.1"):
+        with pytest.raises(Failure):
+            parse(f"http://{host}/")
+    for host in ("1.example", "0x7f.example", "1a", "[::ffff:1.2.3.4]", "a-1"):
+        assert parse(f"http://{host}/").host == host.strip("[]")
+
+
 def test_a_redirect_is_read_relative_to_where_it_came_from() -> None:
     start = parse("http://a.example/one/two.jpg?x=1")
     assert follow(start, "three.jpg").url == "http://a.example/one/three.jpg"
