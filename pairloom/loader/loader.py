@@ -204,7 +204,7 @@ class Loader(Generic[BatchType]):
             raise ConfigError(
                 f"the state belongs to another order: {', '.join(f'{k} {a}, here {b}' for k, (a, b) in other.items())}",
                 where="the loader's state",
-                fix="resume with the same shards, mixture, seed, batch_size, window and end; ranks and workers may differ",
+                fix="resume with the same shards, mixture, seed, batch_size, window and end, on any ranks and workers",
             )
         self.close()
         self.step = state["step"]
