@@ -18,9 +18,10 @@ from pairloom.typed import Positive, Range, Share, check_ranges
 from schemas.pairs import CAPTION, PAIRS
 from stages.contract import PARTIAL, Counts
 from stages.download import pictures
-from stages.download.address import host_of, without_credentials
+from stages.download.address import door, host_of, without_credentials
 from stages.download.decoders import Decoding
 from stages.download.engine import Engine
+from stages.download.failure import Failure
 from stages.download.fetch import Manners
 from stages.download.host import Courtesy
 from stages.download.names import Doors
@@ -91,6 +92,12 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        for text in self.allow_hosts:
+            try:
+                door(text)
+            except (ValueError, Failure) as error:
+                fix = "write HOST or HOST:PORT, such as mirror.example, 10.0.0.7:8080 or [::1]:8080"
+                raise ConfigError(f"download.allow_hosts has {text!r}", "params.yaml", fix) from error
         for name in ("user_agent", "contact"):
             value = getattr(self, name)
             if value is not None and not _header(value):
@@ -121,7 +128,7 @@ def setup(config: Config, folder: Path | None) -> Tools:
     server = PictureServer(Path(config.serve)) if config.serve else None
     mapped = {HOST: server.address} if server else {}
     manners = Manners(
-        doors=Doors(frozenset(map(str.lower, config.allow_hosts)), mapped),
+        doors=Doors(frozenset(map(door, config.allow_hosts)), mapped),
         timeout_s=config.timeout_s,
         header_timeout_s=config.header_timeout_s,
         max_redirects=config.max_redirects,

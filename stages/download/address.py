@@ -89,6 +89,24 @@ def parse(url: str) -> Target:
     return _sendable(Target(parts.scheme, _ascii_host(parts.hostname), port or PORTS[parts.scheme], path + query))
 
 
+def door(text: str) -> str:
+    """HOST or HOST:PORT of a setting, as `canonical` writes the host of a target; an IPv6 address may be in brackets.
+
+    Raises ValueError for anything else, such as a URL, a network or a pattern, which would never match.
+    """
+    bare = text.count(":") > 1 and not text.startswith("[")
+    parts = urlsplit(f"//[{text}]" if bare else f"//{text}")
+    if not parts.hostname or parts.netloc != parts.geturl().removeprefix("//") or re.search(r"[*?/@\s]", text):
+        raise ValueError("it is neither HOST nor HOST:PORT")
+    host = canonical(_ascii_host(parts.hostname))
+    return host if parts.port is None else f"{host}:{parts.port}"
+
+
+def canonical(host: str) -> str:
+    """A host as two spellings of one can be compared: an IPv6 address in its shortest form."""
+    return str(ipaddress.ip_address(host)) if ":" in host else host
+
+
 def _with_slashes(url: str) -> str:
     """The URL with slashes for the backslashes of host and path (WHATWG URL, 4.4)."""
     head = HEAD.match(url)

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from stages.download.address import Target, objection
+from stages.download.address import Target, canonical, objection
 from stages.download.failure import Failure
 
 REMEMBERED = 50_000  # names; about 20 MB
@@ -42,7 +42,7 @@ class Doors:
             self.inside.add(self.mapped[host])
             return [self.mapped[host]]
         pairs = [(address, port) for address in addresses]
-        if {host, f"{host}:{port}"} & self.allowed:
+        if {canonical(host), f"{canonical(host)}:{port}"} & self.allowed:
             self.inside.update(pairs)
             return pairs
         for address in addresses:

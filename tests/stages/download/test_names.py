@@ -12,6 +12,8 @@ import pytest
 from pairloom.errors import ConfigError
 from stages import download
 from stages.download import names
+from stages.download.address import door, parse
+from stages.download.failure import Failure
 from stages.download.names import Doors
 from stages.download.proxies import refuse_proxy
 from tests.stages.download.hostile import HostileServer, jpeg, reply
@@ -106,3 +108,33 @@ def test_a_proxy_is_refused_aloud_unless_it_is_to_be_ignored(
 
 def test_no_proxy_is_no_reason_to_refuse() -> None:
     refuse_proxy({"no": "localhost", "ftp": "http://proxy.example", "http": ""})
+
+
+SPELLINGS = [
+    ("Mirror.Example", "http://mirror.example:81/x"),
+    ("mirror.example:81", "http://mirror.example:81/x"),
+    ("[::1]:8080", "http://[::1]:8080/x"),
+    ("[0:0:0:0:0:0:0:1]:8080", "http://[::1]:8080/x"),
+    ("::1", "http://[0:0:0:0:0:0:0:1]:8080/x"),
+    ("[::1]", "http://[::1]:8080/x"),
+    ("127.0.0.1:8080", "http://127.0.0.1:8080/x"),
+    ("10.0.0.7", "http://10.0.0.7/x"),
+]
+
+
+@pytest.mark.parametrize(("allowed", "url"), SPELLINGS)
+def test_an_allowed_host_is_let_in_in_every_spelling(allowed: str, url: str) -> None:
+    target = parse(url)
+    assert Doors(frozenset({door(allowed)})).admit(target.host, target.port, ["127.0.0.1"])
+    with pytest.raises(Failure, match="address-refused"):
+        Doors(frozenset({door("other.example"), door("[::2]:8080")})).admit(target.host, target.port, ["127.0.0.1"])
+
+
+NO_HOSTS = ["http://h", "10.0.0.0/8", "*.example", "h/path", "user@h", "h:port", "h:99999", "", " ", "a b", "[::1"]
+
+
+@pytest.mark.parametrize("text", NO_HOSTS)
+def test_what_is_no_host_is_refused_and_not_silently_useless(text: str) -> None:
+    with pytest.raises(ConfigError, match="allow_hosts has") as caught:
+        download.Config(allow_hosts=(text,))
+    assert "[::1]:8080" in caught.value.args[2]
