@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +38,7 @@ VERSION = 4
 OVERLAP = 16  # shards in work at once in a worker: most of them only wait for their last slow servers
 # Settings that decide what is stored of a picture; the others decide whether it is fetched, and how.
 OF_PIXELS = ("max_pixels", "max_dimension", "max_frames", "resize", "max_side", "upscale", "quality")
+BLOCK_BYTES = 16 << 20  # of pictures that become Arrow together
 SAME_OUTPUT = {"affects_output": False}  # mark of settings whose change makes no shard due
 
 
@@ -179,16 +180,40 @@ def process(urls: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     """
     rows = list(zip(urls["url"].to_pylist(), urls["checksum"].to_pylist(), strict=True))
     shard = metadata(urls).get("shard")
+    failed: list[tuple[int, Outcome]] = []
     with tools.engine.run(rows, tools.folder / PARTIAL / shard if tools.folder and shard else None) as spool:
-        found = [spool.get(key_of(*row)) for row in rows]
-    stored = [row for row, (outcome, _) in enumerate(found) if "reason" not in outcome]
-    failed = [row for row, (outcome, _) in enumerate(found) if "reason" in outcome]
-    table = pairs(urls.take(pa.array(stored, pa.int64())), [found[row] for row in stored])
-    return table, rejects(urls.take(pa.array(failed, pa.int64())), [found[row][0] for row in failed])
+        found = ((row, *spool.get(key_of(*rows[row]))) for row in range(len(rows)))
+        table = pa.concat_tables(_stored(urls, found, failed))
+    return table, rejects(urls.take(pa.array([row for row, _ in failed], pa.int64())), [each for _, each in failed])
 
 
-def pairs(urls: pa.Table, found: Sequence[tuple[Outcome, bytes]]) -> pa.Table:
-    """Rows of `urls` with what was stored for each."""
+def _stored(
+    urls: pa.Table, found: Iterable[tuple[int, Outcome, bytes]], failed: list[tuple[int, Outcome]]
+) -> Iterator[pa.Table]:
+    """The rows that came, a few megabytes at a time, so that pictures lie in memory once; others go to `failed`.
+
+    found: (row, outcome, picture) of each row.
+    """
+    block: list[tuple[int, Outcome, bytes]] = []
+    size = 0
+
+    def taken() -> pa.Table:
+        return pairs(urls.take(pa.array([row for row, *_ in block], pa.int64())), [each for _, *each in block])
+
+    for row, outcome, picture in found:
+        if "reason" in outcome:
+            failed.append((row, outcome))
+            continue
+        block.append((row, outcome, picture))
+        size += len(picture)
+        if size >= BLOCK_BYTES:
+            yield taken()
+            block, size = [], 0
+    yield taken()
+
+
+def pairs(urls: pa.Table, found: Sequence[Sequence[Any]]) -> pa.Table:
+    """Rows of `urls` with what was stored for each: (outcome, picture)."""
 
     def column(name: str) -> list[Any]:
         return [outcome[name] for outcome, _ in found]

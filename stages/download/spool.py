@@ -86,9 +86,9 @@ class Spool:
     def get(self, key: bytes) -> tuple[dict[str, Any], bytes]:
         """The outcome of a row that is in the spool, and its picture (empty if it has none)."""
         start, text, picture = self._found[key]
-        record = os.pread(self._file.fileno(), text + picture, start)
-        outcome: dict[str, Any] = json.loads(record[:text].decode("utf-8", "surrogatepass"))
-        return outcome, record[text:]
+        file = self._file.fileno()
+        outcome: dict[str, Any] = json.loads(os.pread(file, text, start).decode("utf-8", "surrogatepass"))
+        return outcome, os.pread(file, picture, start + text)
 
     def _scan(self) -> None:
         for key, place in self._records():
