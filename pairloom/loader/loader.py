@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
+from torch.utils.data import get_worker_info
+
 from pairloom.errors import ConfigError, StoreError
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.batch import Batch, map_tensors
@@ -122,7 +124,11 @@ class Loader(Generic[BatchType]):
             raise TypeError("a loader with end: join has no length")
         return per_epoch
 
+    def __bool__(self) -> bool:
+        return True  # or Python would ask for the length, which not every loader has
+
     def __iter__(self) -> Iterator[BatchType]:
+        _refuse_data_loader()
         per_epoch = self.prepare.steps.per_epoch()
         stop = None if per_epoch is None else (self.step // per_epoch + 1) * per_epoch
         while stop is None or self.step < stop:
@@ -224,6 +230,14 @@ class Loader(Generic[BatchType]):
         if self._pool is None:
             self._pool = WorkerPool(self.prepare, self.step, self.workers, self.options.ahead)
         return self._pool
+
+
+def _refuse_data_loader() -> None:
+    """Raise ConfigError in a worker of torch's DataLoader: each of several would give every batch."""
+    inside = get_worker_info()
+    if inside is not None and inside.num_workers > 1:
+        what = f"it is iterated in {inside.num_workers} workers of a torch DataLoader, which give every batch each"
+        raise ConfigError(what, "the loader", "iterate it itself; Loader(..., workers=N) has processes of its own")
 
 
 def _rows(shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options) -> Rows:

@@ -7,10 +7,12 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from torch.utils.data import DataLoader, IterableDataset
 
 from pairloom import ColumnBatch, Loader, Options, open_table
 from pairloom.errors import ConfigError, StoreError
@@ -179,3 +181,21 @@ def test_a_state_is_of_these_shards_and_this_end(shards: Path, tmp_path: Path) -
     same_sizes = loader(other).state_dict() | {"order": state["order"]}
     with pytest.raises(ConfigError, match="another order: shards"):
         loader(shards).load_state_dict(same_sizes)
+
+
+class Wrapped(IterableDataset[object]):
+    """What people write around a loader to hand it to torch."""
+
+    def __init__(self, shards: Path) -> None:
+        self.loader = loader(shards, "drop")
+
+    def __iter__(self) -> Iterator[object]:
+        return (batch.image_ids for batch in self.loader)
+
+
+def test_a_loader_in_several_workers_of_a_data_loader_is_refused(shards: Path) -> None:
+    assert bool(loader(shards))
+    once = list(DataLoader(Wrapped(shards), batch_size=None, num_workers=1, collate_fn=list))
+    assert len(once) == len(loader(shards, "drop"))
+    with pytest.raises(RuntimeError, match="2 workers of a torch DataLoader"):  # torch passes our error on as text
+        list(DataLoader(Wrapped(shards), batch_size=None, num_workers=2, collate_fn=list))
