@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
-from torch.utils.data import get_worker_info
-
 from pairloom.errors import ConfigError, StoreError
-from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.batch import Batch, map_tensors
-from pairloom.loader.columns import ColumnBatch, ColumnMake
+from pairloom.loader.columns import ColumnBatch
 from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
+from pairloom.loader.opening import (
+    check_token_budget,
+    column_make,
+    opened_rows,
+    refuse_data_loader,
+    trained_tokenizer,
+)
 from pairloom.loader.order import ENDS, WHOLE, Steps, random_bits
 from pairloom.loader.plan import Part, Plan
 from pairloom.loader.prepare import Assembler, Make, Options, Prepare
-from pairloom.loader.reading import Clock
-from pairloom.loader.rows import Rows, open_rows
+from pairloom.loader.rows import Rows
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.loader.workers import Made, WorkerPool, made_here
 from pairloom.store.folder import sha256_of
@@ -93,16 +94,18 @@ class Loader(Generic[BatchType]):
             )
         mixture = shards if isinstance(shards, Mixture) else Mixture((shards,))  # type: ignore[arg-type]
         if plan is None:
-            columns_make = _column_make(columns, options)
+            columns_make = column_make(columns, options)
             make: Assembler = columns_make
-            parts = tuple(_rows(part, columns_make.columns(), tuple(languages), options) for part in mixture.folders)
+            parts = tuple(
+                opened_rows(part, columns_make.columns(), tuple(languages), options) for part in mixture.folders
+            )
             kinds: Mapping[str, Mapping[str, Part]] = {"": {}}
         else:
-            parts = tuple(_rows(part, plan.columns(), plan.text.languages, options) for part in mixture.folders)
-            tokenizer = tokenizer or _trained(parts, plan, options)
+            parts = tuple(opened_rows(part, plan.columns(), plan.text.languages, options) for part in mixture.folders)
+            tokenizer = tokenizer or trained_tokenizer(parts, plan, options)
             make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.texts)
             kinds = plan.steps()
-            _check_budget(options, plan, world_size)
+            check_token_budget(options, plan, world_size)
             refuse_other_vocabularies(parts, plan)
         window = WHOLE if options.shuffle == "full" else options.window
         stream = Stream(parts, seed, window, mixture.mix, batch_size)
@@ -128,7 +131,7 @@ class Loader(Generic[BatchType]):
         return True  # or Python would ask for the length, which not every loader has
 
     def __iter__(self) -> Iterator[BatchType]:
-        _refuse_data_loader()
+        refuse_data_loader()
         per_epoch = self.prepare.steps.per_epoch()
         stop = None if per_epoch is None else (self.step // per_epoch + 1) * per_epoch
         while stop is None or self.step < stop:
@@ -230,47 +233,3 @@ class Loader(Generic[BatchType]):
         if self._pool is None:
             self._pool = WorkerPool(self.prepare, self.step, self.workers, self.options.ahead)
         return self._pool
-
-
-def _refuse_data_loader() -> None:
-    """Raise ConfigError in a worker of torch's DataLoader: each of several would give every batch."""
-    inside = get_worker_info()
-    if inside is not None and inside.num_workers > 1:
-        what = f"it is iterated in {inside.num_workers} workers of a torch DataLoader, which give every batch each"
-        raise ConfigError(what, "the loader", "iterate it itself; Loader(..., workers=N) has processes of its own")
-
-
-def _rows(shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options) -> Rows:
-    if isinstance(shards, Rows):
-        return replace(shards, captions=options.captions, clock=Clock(), _readers={}, _open={})
-    return open_rows(shards, options.split, columns, languages, options.captions, cache=options.cache)
-
-
-def _column_make(columns: Sequence[str], options: Options) -> ColumnMake:
-    """Raises ConfigError where no column is named, or an option needs a plan."""
-    if not columns:
-        raise ConfigError("neither a plan nor columns are given", "the loader", "pass a recipe, or columns=(...)")
-    if isinstance(columns, str):
-        raise ConfigError(f"columns is the text {columns!r}", "the loader", f"pass columns=({columns!r},)")
-    if options.max_tokens is not None or options.texts is not None:
-        raise ConfigError("max_tokens and texts need tokens", "the loader of columns", "leave them out, or pass a plan")
-    return ColumnMake(tuple(columns))
-
-
-def _trained(parts: Sequence[Rows], plan: Plan, options: Options) -> Tokenizer:
-    """The plan's tokenizer, trained on all captions that are read."""
-    alone = options.texts.all() if options.texts else ()
-    return tokenizers.train(itertools.chain(*(part.texts() for part in parts), alone), plan.text)
-
-
-def _check_budget(options: Options, plan: Plan, ranks: int) -> None:
-    """Raises ConfigError where a batch might have too few rows for all ranks."""
-    if options.max_tokens is None:
-        return
-    longest = plan.text.max_tokens + getattr(plan.units.settings, "max_regions", 0)
-    if options.max_tokens < 2 * ranks * longest or options.end != "join":
-        raise ConfigError(
-            f"max_tokens is {options.max_tokens} and end {options.end}",
-            where=f"the loader of {ranks} ranks, with rows of up to {longest} tokens",
-            fix=f"set max_tokens from {2 * ranks * longest} on (it counts all ranks), and end to join",
-        )

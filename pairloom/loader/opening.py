@@ -1,0 +1,66 @@
+"""What a loader opens and checks before its first batch: rows, tokenizer, columns, budget, and where it runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch.utils.data import get_worker_info
+
+from pairloom.errors import ConfigError
+from pairloom.loader import tokenizer as tokenizers
+from pairloom.loader.columns import ColumnMake
+from pairloom.loader.plan import Plan
+from pairloom.loader.prepare import Options
+from pairloom.loader.reading import Clock
+from pairloom.loader.rows import Rows, open_rows
+from pairloom.loader.tokenizer import Tokenizer
+
+
+def refuse_data_loader() -> None:
+    """Raise ConfigError in a worker of torch's DataLoader: each of several would give every batch."""
+    inside = get_worker_info()
+    if inside is not None and inside.num_workers > 1:
+        what = f"it is iterated in {inside.num_workers} workers of a torch DataLoader, which give every batch each"
+        raise ConfigError(what, "the loader", "iterate it itself; Loader(..., workers=N) has processes of its own")
+
+
+def opened_rows(
+    shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options
+) -> Rows:
+    """The rows of a folder, or rows that are open already, to be read from their beginning."""
+    if isinstance(shards, Rows):
+        return replace(shards, captions=options.captions, clock=Clock(), _readers={}, _open={})
+    return open_rows(shards, options.split, columns, languages, options.captions, cache=options.cache)
+
+
+def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
+    """Raises ConfigError where no column is named, or an option needs a plan."""
+    if not columns:
+        raise ConfigError("neither a plan nor columns are given", "the loader", "pass a recipe, or columns=(...)")
+    if isinstance(columns, str):
+        raise ConfigError(f"columns is the text {columns!r}", "the loader", f"pass columns=({columns!r},)")
+    if options.max_tokens is not None or options.texts is not None:
+        raise ConfigError("max_tokens and texts need tokens", "the loader of columns", "leave them out, or pass a plan")
+    return ColumnMake(tuple(columns))
+
+
+def trained_tokenizer(parts: Sequence[Rows], plan: Plan, options: Options) -> Tokenizer:
+    """The plan's tokenizer, trained on all captions that are read."""
+    alone = options.texts.all() if options.texts else ()
+    return tokenizers.train(itertools.chain(*(part.texts() for part in parts), alone), plan.text)
+
+
+def check_token_budget(options: Options, plan: Plan, ranks: int) -> None:
+    """Raises ConfigError where a batch might have too few rows for all ranks."""
+    if options.max_tokens is None:
+        return
+    longest = plan.text.max_tokens + getattr(plan.units.settings, "max_regions", 0)
+    if options.max_tokens < 2 * ranks * longest or options.end != "join":
+        raise ConfigError(
+            f"max_tokens is {options.max_tokens} and end {options.end}",
+            where=f"the loader of {ranks} ranks, with rows of up to {longest} tokens",
+            fix=f"set max_tokens from {2 * ranks * longest} on (it counts all ranks), and end to join",
+        )
