@@ -202,11 +202,11 @@ def _died(worker: Worker) -> RunError:
     worker.process.join(timeout=5)  # or its exit code is not known yet
     code = worker.process.exitcode
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-    return RunError(
-        f"loader worker {worker.process.pid} {how}, with steps {list(worker.jobs)} in work",
-        where="the loader",
-        fix="signal 9 is most often the kernel short of memory: take fewer workers or smaller batches, then resume",
-    )
+    fix = "signal 9 is most often the kernel short of memory: take fewer workers or smaller batches, then resume"
+    if code and code > 0 and not worker.ready:  # workers import the script that starts them
+        fix = 'put what starts the loader under `if __name__ == "__main__":`, in a file; or set workers to 0'
+    what = f"loader worker {worker.process.pid} {how}, with steps {list(worker.jobs)} in work"
+    return RunError(what, "the loader", fix)
 
 
 def _start(context: Any, maker: Maker) -> Worker:

@@ -199,3 +199,25 @@ def test_a_loader_in_several_workers_of_a_data_loader_is_refused(shards: Path) -
     assert len(once) == len(loader(shards, "drop"))
     with pytest.raises(RuntimeError, match="2 workers of a torch DataLoader"):  # torch passes our error on as text
         list(DataLoader(Wrapped(shards), batch_size=None, num_workers=2, collate_fn=list))
+
+
+UNGUARDED = """
+import itertools, sys
+from pairloom import Loader
+loader = Loader(sys.argv[1], columns=("captions",), batch_size=2, workers=1)
+while True:
+    next(iter(loader))
+"""
+
+
+@pytest.mark.parametrize("way", ["file", "stdin"])
+def test_a_script_without_a_guard_says_what_is_missing(shards: Path, tmp_path: Path, way: str) -> None:
+    script = tmp_path / "train_it.py"
+    script.write_text(UNGUARDED, encoding="utf-8")
+    named, stdin = (str(script), None) if way == "file" else ("-", UNGUARDED)
+    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    command = [sys.executable, named, str(shards)]
+    ran = subprocess.run(command, cwd=HERE, env=environment, input=stdin, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 1
+    assert "loader worker" in ran.stderr
+    assert 'under `if __name__ == "__main__":`, in a file' in ran.stderr
