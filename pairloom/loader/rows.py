@@ -44,6 +44,7 @@ class Rows:
     clock: Clock = field(default_factory=Clock, repr=False, compare=False)
     _readers: dict[int, ShardReader] = field(default_factory=dict, repr=False)
     _open: dict[int, OpenGroup] = field(default_factory=dict, repr=False)
+    _compared: set[int] = field(default_factory=set, repr=False, compare=False)  # shards found to be like the first
 
     def __len__(self) -> int:
         return sum(self.sizes())
@@ -100,6 +101,10 @@ class Rows:
             self.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
             return self._reader(0).metadata
 
+    @cached_property
+    def _first_metadata(self) -> dict[str, str]:
+        return self.metadata()  # kept, because the first shard's reader makes room for others
+
     def all(self, most_images: int | None = None) -> Iterator[Row]:
         """The (image, caption) rows in stored order, of so many images at most."""
         images = 0
@@ -148,8 +153,9 @@ class Rows:
             return self._open[group]
         shard, number = self._where(group)
         reader = self._reader(shard)
-        if shard:
-            refuse_other_metadata(reader.metadata, self.metadata(), reader.where(number))
+        if shard not in self._compared:
+            refuse_other_metadata(reader.metadata, self._first_metadata, reader.where(number))
+            self._compared.add(shard)
         scales = ("feature_scales",) if reader.metadata.get("feature_dtype") == "<i1" else ()
         table = reader.small(number, (*self.columns, *(scales if "features" in self.columns else ())))
         heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
