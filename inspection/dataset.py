@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,28 +62,9 @@ def open_dataset(path: Path | str, flow: Flow) -> Dataset:
 
 def _add(found: Dataset, path: Path, place: dict[str, Folder]) -> None:
     try:
-        folder = open_folder(path)
-        _check_types(folder)
-        place[path.name] = folder
+        place[path.name] = open_folder(path)
     except StoreError as error:
         found.broken[path] = error
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        found.broken[path] = StoreError(
-            f"the manifest does not have the form of one: {error!r}", str(path), "delete it and run the stage again"
-        )
-
-
-def _check_types(folder: Folder) -> None:
-    """Raise TypeError where a value of the manifest has another type than pairloom.store.folder says."""
-    header = folder.header
-    values = [(header.table, str), (header.table_version, int), (header.stage, str), (header.stage_version, int)]
-    values += [(header.config, Mapping), (header.resources, Mapping)]
-    for entry in folder.shards:
-        values += [(entry.name, str), (entry.rows, int), (entry.bytes, int), (entry.rows_in, int), (entry.sha256, str)]
-        values += [(entry.rejected, Mapping), *((count, int) for count in entry.rejected.values())]
-    for value, kind in values:
-        if not isinstance(value, kind):
-            raise TypeError(f"{value!r} is no {kind.__name__}")
 
 
 def _in_order(parent: Path, flow: Flow) -> list[Path]:

@@ -24,8 +24,8 @@ from pipeline.config import as_json
 from pipeline.executor import Done, begin, count, record
 from pipeline.fingerprints import refuse_mixture
 from pipeline.list_shards import Listing, equal_rows
+from pipeline.planning import of_quarantine
 from pipeline.progress import Progress
-from schemas.quarantine import QUARANTINE
 from schemas.urls import URLS
 from stages.sample import VERSION
 
@@ -55,7 +55,7 @@ def write_list(
     with _temporary(data) as folder:
         rows = united_in_segments(listed, ends, folder) if config.unite else listed.rest()
         places = Listing(target, data / "quarantine" / "sample", ListStream(rows))
-        writers = Writer.open(target, header), Writer.open(places.quarantine, _of_quarantine(header))
+        writers = Writer.open(target, header), Writer.open(places.quarantine, of_quarantine(header))
         kept = places.unchanged(redo) if not redo or same else []
         made, reused = _make(places, writers, kept, config.rows_per_shard, other, plain)
     ends = sorted({*(end for end in ends if end < listed.taken), listed.taken})
@@ -102,10 +102,6 @@ def _make(
                 record(writers, places.with_rejects(entry))
             reused = _write(places, writers, rows_per_shard, other, progress)
     return len(writers[0].done) - len(kept) - reused, reused
-
-
-def _of_quarantine(header: Header) -> Header:
-    return replace(header, table=QUARANTINE.name, table_version=QUARANTINE.version)
 
 
 def _write(

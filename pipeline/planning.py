@@ -57,8 +57,7 @@ class Work:
 
     def open_writers(self) -> tuple[Writer, Writer]:
         """Of the table and of its quarantine."""
-        rejects = replace(self.header, table=QUARANTINE.name, table_version=QUARANTINE.version)
-        return Writer.open(self.target, self.header), Writer.open(self.places.quarantine, rejects)
+        return Writer.open(self.target, self.header), Writer.open(self.places.quarantine, of_quarantine(self.header))
 
     def sizes(self) -> dict[str, int]:
         """How many rows each task takes in, by its shard's name."""
@@ -82,6 +81,11 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
     index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
     tasks = _tasks(Task(places, stage, config, header, index, name="", fingerprint=""), inputs)
     return Work(stage, config, places, inputs, header, index, tasks)
+
+
+def of_quarantine(header: Header) -> Header:
+    """The header of what the table of this header left out."""
+    return replace(header, table=QUARANTINE.name, table_version=QUARANTINE.version)
 
 
 def open_finished(path: Path) -> Folder:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspection.dataset import Dataset
-from inspection.lint.problem import Findings, rebuild
+from inspection.lint.problem import Findings
 from inspection.tables import column_names
 from pairloom.store import cures
-from pairloom.store.folder import Entry, Folder
+from pairloom.store.folder import Entry, Folder, rebuild
 from schemas.quarantine import OF_A_PART
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inspection.lint.problem import Findings, rebuild
+from inspection.lint.problem import Findings
 from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
 from pairloom.store import cures, index
-from pairloom.store.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header
+from pairloom.store.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header, rebuild
 
 
 def check_files(folder: Folder, findings: Findings) -> set[str]:

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pairloom.errors import StoreError
-from pairloom.store import cures
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import rebuild
 
 SHOWN = 5  # rows named for each kind of problem in a file; the last one counts the others
 
@@ -56,12 +54,3 @@ class Findings:
     def named(self, check: str, file: Path, bad: Sequence[tuple[int, str]]) -> None:
         """A problem of some rows, each as (row, what is wrong)."""
         self.rows(check, file, [row for row, _ in bad], lambda i: bad[i][1])
-
-
-def rebuild(file: Path) -> str:
-    """The cure of a shard that is missing or not as its stage wrote it."""
-    try:
-        stage = open_folder(file.parent).header.stage
-    except StoreError:
-        stage = file.parent.name
-    return cures.rebuild(file, stage)

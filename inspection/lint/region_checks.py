@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from inspection.columns import Numbers, flat_blob, flat_list, struct_field
-from inspection.lint.problem import rebuild
 from inspection.lint.shard import Shard, counts, repeat_rows
+from pairloom.store.folder import rebuild
 
 
 def check_regions(shard: Shard) -> None:

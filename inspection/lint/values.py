@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from inspection import columns
 from inspection.lint import crops, region_checks, rules
-from inspection.lint.problem import Findings, rebuild
+from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard, repeat_rows
 from inspection.tables import table_of
 from pairloom.errors import StoreError
-from pairloom.store.folder import Folder
+from pairloom.store.folder import Folder, rebuild
 from pairloom.table import Blob, Column, metadata
 
 HEAVY = ("image", "features")  # read alone, and only once

@@ -113,17 +113,18 @@ class _AsStoreError:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
-            raise StoreError(f"shard {self.path.name} is missing", str(self.path), _rebuild(self.path)) from error
+            raise StoreError(f"shard {self.path.name} is missing", str(self.path), rebuild(self.path)) from error
         if isinstance(error, OSError | pa.ArrowException):
-            raise StoreError(f"shard is damaged: {error}", str(self.path), _rebuild(self.path)) from error
+            raise StoreError(f"shard is damaged: {error}", str(self.path), rebuild(self.path)) from error
 
 
-def _rebuild(path: Path) -> str:
+def rebuild(file: Path) -> str:
+    """The cure of a shard that is missing or not as its stage wrote it."""
     try:
-        stage = open_folder(path.parent).header.stage
-    except (StoreError, OSError, KeyError, TypeError):  # the manifest is gone or damaged as well
+        stage = open_folder(file.parent).header.stage
+    except (StoreError, OSError):  # the manifest is gone or damaged as well
         stage = ""
-    return cures.rebuild(path, stage)
+    return cures.rebuild(file, stage)
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -207,6 +208,9 @@ def _built(kind: type[T], values: Any, path: Path) -> T:
         value = values.get(key)
         if key in values and (not isinstance(value, wanted) or isinstance(value, bool)):
             raise _not_a_manifest(path, f"{key} is {str(value)[:40]!r}")
+    for reason, rows in values.get("rejected", {}).items():
+        if not isinstance(rows, int):
+            raise _not_a_manifest(path, f"rejected has {str(rows)[:40]!r} rows of {reason}")
     try:
         return kind(**values)
     except TypeError as error:

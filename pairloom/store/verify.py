@@ -50,18 +50,15 @@ def verify(
 
 def _check(folder: Folder, entry: Entry) -> Problem | None:
     file = folder.file(entry.name)
+    fix = cures.rebuild(file, folder.header.stage)
     if not file.is_file():
-        return Problem(str(file), "the shard is missing", _rebuild(folder, file))
+        return Problem(str(file), "the shard is missing", fix)
     if (size := file.stat().st_size) != entry.bytes:
-        return Problem(str(file), f"it has {size:,} bytes, the manifest says {entry.bytes:,}", _rebuild(folder, file))
+        return Problem(str(file), f"it has {size:,} bytes, the manifest says {entry.bytes:,}", fix)
     if (digest := sha256_file(file)) != entry.sha256:
         what = f"its SHA-256 is {digest[:12]}…, the manifest says {entry.sha256[:12]}…"
-        return Problem(str(file), what, _rebuild(folder, file))
+        return Problem(str(file), what, fix)
     beside = file.with_suffix(index.SUFFIX)
     if beside.exists() and index.read(beside, entry.sha256) is None:
         return Problem(str(beside), "the index is damaged or of other bytes", f"`pairloom shards index {folder.path}`")
     return None
-
-
-def _rebuild(folder: Folder, file: Path) -> str:
-    return cures.rebuild(file, folder.header.stage)
