@@ -21,8 +21,9 @@ from stages import negatives, similar
 from stages.similar import Config
 from tests.building import write_table
 from tests.pipeline.helpers import hashes
+from tests.stages.memory import InMemory
 from tests.stages.negatives.corpus import curated as curated_on_disk
-from tests.stages.negatives.test_negatives import CLOSE, Listed, brute_force, curated, made_up, tfidf
+from tests.stages.negatives.test_negatives import CLOSE, brute_force, curated, made_up, tfidf
 
 INLINE = Options(RunConfig(cluster="inline"))
 Found = list[tuple[str, int, float]]  # image id, caption index, similarity
@@ -31,7 +32,7 @@ Found = list[tuple[str, int, float]]  # image id, caption index, similarity
 def found_by(stage: Any, config: Any, table: pa.Table, folder: Path, column: str) -> list[Found]:
     """What a stage lists for each caption of a table."""
     folder.mkdir()
-    stage.index(Listed([table]), config, folder)
+    stage.index(InMemory("curate", [table]), config, folder)
     rows = stage.process(table, stage.setup(config, folder))[column].to_pylist()
     return [
         [(one["image_id"].rstrip(b"\0").decode(), one["caption_index"], one["similarity"]) for one in caption]

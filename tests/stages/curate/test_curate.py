@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,13 @@ from schemas.pairs import PAIRS
 from schemas.quarantine import QUARANTINE
 from stages import curate
 from stages.contract import Counts
+from tests.stages.memory import InMemory
 
 Row = dict[str, Any]
 
 
-class Corpus:
-    """Shards in memory, as `index` sees them."""
-
-    def __init__(self, shards: Sequence[Sequence[Row]]) -> None:
-        self.shards = {f"{number:05d}": table(rows, f"{number:05d}") for number, rows in enumerate(shards)}
-
-    def tables(
-        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
-    ) -> Iterator[tuple[str, pa.Table]]:
-        assert stage == "download"
-        for name, shard in self.shards.items():
-            if shards is None or name in shards:
-                yield name, shard.select(columns)
-
-    def hashes(self, stage: str) -> dict[str, str]:
-        return {}
-
-    def bytes(self, stage: str, name: str) -> int:
-        return int(self.shards[name].nbytes)
+def corpus_of(shards: Sequence[Sequence[Row]]) -> InMemory:
+    return InMemory("download", [table(rows, f"{number:05d}") for number, rows in enumerate(shards)])
 
 
 def row(picture: int, *captions: str | tuple[str, str | None], number: int = 0, **changes: Any) -> Row:
@@ -72,7 +56,7 @@ def table(rows: Sequence[Row], shard: str) -> pa.Table:
 def run(folder: Path, shards: Sequence[Sequence[Row]], **settings: Any) -> list[tuple[list[Row], list[Row]]]:
     """(rows that stay, rejects) of each shard."""
     config = curate.Config(**{"min_chars": 2, "max_distance": 2, **settings})
-    corpus = Corpus(shards)
+    corpus = corpus_of(shards)
     curate.index(corpus, config, folder)
     tools = curate.setup(config, folder)
     results = []
@@ -249,7 +233,7 @@ def test_rows_added_to_the_list_change_no_earlier_shard(
 @given(shards=corpora(), cut=integers(0, 6))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_shard_in_parts_gives_the_same_rows(tmp_path: Path, shards: list[list[Row]], cut: int) -> None:
-    corpus = Corpus(shards)
+    corpus = corpus_of(shards)
     curate.index(corpus, curate.Config(), tmp_path)
     tools = curate.setup(curate.Config(), tmp_path)
     for shard in corpus.shards.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions
 from stages.negatives.standalone import caption_indexes
 from stages.negatives.words import normalise
+from tests.stages.memory import InMemory
 
 WORDS = ("dog", "cat", "red", "big", "runs", "sits", "on", "mat", "bus", "tree")
 CLOSE = 1e-6
@@ -166,25 +166,6 @@ def test_the_example_of_the_docs() -> None:
     assert [(one["image_id"], round(one["similarity"], 3)) for one in first] == [("e", 0.398), ("c", 0.217)]
 
 
-class Listed:
-    """A corpus of curated shards held in memory."""
-
-    def __init__(self, shards: list[pa.Table]) -> None:
-        self.shards = shards
-
-    def tables(
-        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
-    ) -> Iterator[tuple[str, pa.Table]]:
-        for number, shard in enumerate(self.shards):
-            yield f"{number:05d}", shard.select(list(columns))
-
-    def hashes(self, stage: str) -> dict[str, str]:
-        return {}
-
-    def bytes(self, stage: str, name: str) -> int:
-        return 0
-
-
 def curated(texts: list[str], images: list[str]) -> pa.Table:
     ids = sorted(set(images), key=images.index)
     captions = [
@@ -201,7 +182,7 @@ def test_the_stage_finds_from_disk_what_mine_finds_in_memory_shard_by_shard(tmp_
     texts, images = made_up(240, seed=2)
     whole = curated(texts, images)
     config = Config(top_k=6)
-    negatives.index(Listed([whole.slice(0, 30), whole.slice(30)]), config, tmp_path)
+    negatives.index(InMemory("curate", [whole.slice(0, 30), whole.slice(30)]), config, tmp_path)
     tools = negatives.setup(config, tmp_path)
     parts = [negatives.process(whole.slice(start, 13), tools) for start in range(0, whole.num_rows, 13)]
     found = [found for row in pa.concat_tables(parts).to_pylist() for found in row["negatives"]]

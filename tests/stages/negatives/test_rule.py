@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from stages.negatives.mining import mine_captions
 from stages.negatives.near import looks_like
 from stages.negatives.standalone import caption_indexes, nothing
 from stages.negatives.words import normalise
+from tests.stages.memory import InMemory
 
 WORD = st.sampled_from(
     ["dog", "dogs", "red", "on", "the", "İ", "ΑΣ", "猫犬", "の", "كلب", "😀", "\x00", "e\u0301t", "a"]
@@ -141,27 +142,7 @@ def test_min_df_and_max_df_leave_terms_out_as_scikit_learn_does() -> None:
         np.testing.assert_allclose([one[2] for one in found], sorted(others, reverse=True)[:4], atol=1e-6)
 
 
-class Curated:
-    """Shards of curate in memory, as `index` sees them."""
-
-    def __init__(self, *shards: pa.Table) -> None:
-        self.shards = {str(number): shard for number, shard in enumerate(shards)}
-
-    def tables(
-        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
-    ) -> Iterator[tuple[str, pa.Table]]:
-        for name, shard in self.shards.items():
-            if shards is None or name in shards:
-                yield name, shard.select(columns)
-
-    def hashes(self, stage: str) -> dict[str, str]:
-        return {}
-
-    def bytes(self, stage: str, name: str) -> int:
-        return int(self.shards[name].nbytes)
-
-
-def curated(texts: Sequence[str], phashes: Sequence[int], images: Sequence[bytes]) -> tuple[list[bytes], Curated]:
+def curated(texts: Sequence[str], phashes: Sequence[int], images: Sequence[bytes]) -> tuple[list[bytes], InMemory]:
     """(ids, two shards): the first has two images."""
     ids = [bytes([number]) * 16 for number in range(len(texts))]
     table = pa.table(
@@ -172,10 +153,10 @@ def curated(texts: Sequence[str], phashes: Sequence[int], images: Sequence[bytes
             "phash": pa.array(phashes, pa.uint64()),
         }
     )
-    return ids, Curated(table.slice(0, 2), table.slice(2))
+    return ids, InMemory("curate", [table.slice(0, 2), table.slice(2)])
 
 
-def looks(corpus: Curated, config: Config) -> list[bytes]:
+def looks(corpus: InMemory, config: Config) -> list[bytes]:
     return [one for shard in looks_like(corpus, config).values() for one in shard["looks_like"].to_pylist()]
 
 
