@@ -28,6 +28,8 @@ from stages.download.names import Doors
 from stages.download.optout import DIRECTIVES
 from stages.download.persistence import Persistence
 from stages.download.proxies import refuse_proxy
+from stages.download.recalled import recall as recall
+from stages.download.recalled import take_over
 from stages.download.server import HOST, PictureServer
 from stages.download.spool import Outcome, key_of
 from stages.rejects import Reject, quarantine
@@ -181,7 +183,10 @@ def process(urls: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     rows = list(zip(urls["url"].to_pylist(), urls["checksum"].to_pylist(), strict=True))
     shard = metadata(urls).get("shard")
     failed: list[tuple[int, Outcome]] = []
-    with tools.engine.run(rows, tools.folder / PARTIAL / shard if tools.folder and shard else None) as spool:
+    partial = tools.folder / PARTIAL / shard if tools.folder and shard else None
+    if tools.folder and partial:
+        take_over(rows, tools.folder, partial)
+    with tools.engine.run(rows, partial) as spool:
         found = ((row, *spool.get(key_of(*rows[row]))) for row in range(len(rows)))
         table = pa.concat_tables(_stored(urls, found, failed))
     return table, rejects(urls.take(pa.array([row for row, _ in failed], pa.int64())), [each for _, each in failed])
