@@ -14,7 +14,7 @@ from pairloom.store.folder import Entry, Folder
 
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
 COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
-LATEST = 5  # version of the table of shards
+LATEST = 6  # version of the table of shards
 OF_ONE_SHARD = frozenset({"pairloom", "shard"})  # metadata in which the shards of a folder differ
 FIX = "`pairloom recipe check RECIPE SHARDS` says which stages make what a recipe reads"
 
