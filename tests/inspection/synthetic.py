@@ -60,9 +60,8 @@ def make_dataset(root: Path, images: Sequence[Image.Image] = ()) -> Path:
         name: [Reject(part[-1]["image_id"].hex(), "caption-length", "the longest has 1 word", part[-1])]
         for name, part in shards.items()
     }
-    short["00001"].append(
-        Reject(shards["00001"][0]["image_id"].hex(), "caption-dropped", "'x' has 1 word", {})  # its image stays
-    )
+    stays = shards["00001"][0]["image_id"].hex()
+    short["00001"] += [Reject(stays, reason, "'x' has 1 word", {}) for reason in ("caption-dropped", "caption-lost")]
     kept = {name: part[:-1] for name, part in shards.items()}
     _write(root, "curate", kept, short)
     blind = {"00000": [Reject(kept["00000"][4]["image_id"].hex(), "no-regions", "nothing above 0.2", {})]}

@@ -153,6 +153,36 @@ def test_kill_9_at_twenty_random_moments(hostile: HostileServer, tmp_path: Path)
 
 
 @pytest.mark.crash
+def test_kill_9_forgets_no_body_that_waits_for_a_decoder(hostile: HostileServer, tmp_path: Path) -> None:
+    """While decoding is slower than the web, all rows but the one in the decoder are there when it is killed."""
+    sent = []
+    for row in range(ROWS):
+        picture = reply(jpeg(1600 + row, 1200, seed=row))
+
+        def counted(connection: Any, path: str, picture: Answer = picture) -> None:
+            picture(connection, path)
+            sent.append(path)
+
+        hostile.answers[f"/{row}"] = counted
+    undisturbed = Run(tmp_path / "undisturbed", hostile.port)
+    undisturbed.finish()
+    sent.clear()
+    run = Run(tmp_path / "run", hostile.port)
+    with Warm() as warm:
+        process = warm.start(run.command[3:])
+        wait_until(lambda: len(sent) == ROWS, lambda: True)
+        time.sleep(0.3)  # until the last one is read
+        assert warm.kill(process) == -signal.SIGKILL
+        decoded = len(run.noted())
+        hostile.requests.clear()
+        warm.start(run.command[3:])
+        assert warm.code() == 0
+    assert decoded < ROWS - 1
+    assert len([path for path in hostile.requests if path != "/robots.txt"]) <= DOWNLOAD["decoders"]
+    assert run.tables() == undisturbed.tables()
+
+
+@pytest.mark.crash
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_with_its_code(
     hostile: HostileServer, tmp_path: Path, number: signal.Signals, code: int
