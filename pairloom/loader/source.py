@@ -54,12 +54,16 @@ class LocalSource:
         return open_folder(self.path)
 
     def index(self, entry: Entry) -> Index:
-        """The index beside the shard; without one, or with one of other bytes, the shard is read to make it."""
+        """The index beside the shard; without one of the manifest's bytes, the shard is verified and read to make it.
+
+        Raises StoreError where its bytes are others: then nothing in it can be trusted, its number of rows included.
+        """
         shard = self.path / f"{entry.name}.parquet"
         try:
             found = indices.read(shard.with_suffix(indices.SUFFIX), entry.sha256) or self._built.get(entry.name)
             if found is None:
-                print(f"{shard} has no index: reading it once (`pairloom shards index` keeps it)", file=sys.stderr)
+                said = f"{shard} has no index of its bytes: reading all of it once (`pairloom shards index` keeps one)"
+                print(said, file=sys.stderr)
                 found = self._built[entry.name] = indices.build(shard, entry.sha256)
         except OSError as error:
             refuse_machine_error(error, str(shard))

@@ -18,6 +18,7 @@ from pairloom.loader.reading import DamagedError, ShardReader
 from pairloom.loader.source import LocalSource
 from pairloom.store import index
 from pairloom.store.folder import open_folder
+from pairloom.store.writing import write_index
 from tests.pairloom.loader.loading import recipe, rows_of, tokenizer, write_folder
 
 COLUMNS = ("image_id", "captions", "num_regions", "boxes", "class_scores", "negatives", "width", "tags")
@@ -51,7 +52,7 @@ def read_or_refusal(folder: Path) -> list[object] | str:
     """The values, or where the damage is said to be."""
     try:
         return read_everything(folder)
-    except DamagedError as error:
+    except StoreError as error:
         return str(error.args[1])
 
 
@@ -79,6 +80,46 @@ def test_a_damaged_index_is_made_again_from_the_shard(folder: Path, capsys: pyte
     capsys.readouterr()
     assert read_everything(folder) == sound
     assert "has no index" in capsys.readouterr().err
+
+
+def test_without_an_index_a_flipped_bit_anywhere_is_refused_and_never_trusted(folder: Path) -> None:
+    shard = folder / "train-00000.parquet"
+    (folder / "train-00000.index").unlink()
+    whole, sha256 = shard.read_bytes(), open_folder(folder).shards[0].sha256
+    footer = 8 * (int.from_bytes(whole[-8:-4], "little") + 8)
+    random = np.random.default_rng(2)
+    anywhere, at_the_end = random.integers(0, 8 * len(whole), 40), 8 * len(whole) - random.integers(1, footer, 40)
+    for bit in [*anywhere.tolist(), *at_the_end.tolist()]:
+        flip(shard, bit)
+        with pytest.raises(StoreError, match="its SHA-256 is"):
+            read_everything(folder)
+        with pytest.raises(StoreError, match="its SHA-256 is"):
+            write_index(folder, shard.stem, sha256)
+        shard.write_bytes(whole)
+    assert not (folder / "train-00000.index").exists()
+
+
+def test_two_flipped_bits_in_shard_and_index_are_refused_or_did_not_matter(folder: Path) -> None:
+    sound, files = read_everything(folder), [folder / "train-00000.parquet", folder / "train-00000.index"]
+    whole = [file.read_bytes() for file in files]
+    random = np.random.default_rng(3)
+    for _ in range(80):
+        for file, content in zip(files, whole, strict=True):
+            file.write_bytes(content)
+            flip(file, int(random.integers(0, 8 * len(content))))
+        found = read_or_refusal(folder)
+        assert found == sound or "train-00000.parquet" in found
+
+
+def test_shards_swapped_with_their_indices_are_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shards", (6, 6), group_rows=3)
+    for suffix in ("parquet", "index"):
+        first, second = (folder / f"train-0000{number}.{suffix}" for number in (0, 1))
+        first.rename(tmp_path / "aside")
+        second.rename(first)
+        (tmp_path / "aside").rename(second)
+    with pytest.raises(StoreError, match="the shard is damaged: its SHA-256 is"):
+        loader(folder)
 
 
 def loader(folder: Path, **options: object) -> Loader[Batch]:
@@ -139,7 +180,7 @@ def test_shards_of_every_version_are_read(version: str, tmp_path: Path) -> None:
 
 def test_an_index_knows_the_languages_of_captions(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, (4,))
-    found = index.build(folder / "train-00000.parquet", "")
+    found = index.build(folder / "train-00000.parquet", "", compared=True)
     assert found.facts["languages"] == ["en"]
     assert not index.wanted(found, ("de",)).any()
     assert index.wanted(found, ()).all()
