@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, Example, Pixels, Regions
+from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair
-from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from trainer.precision import as_float32
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pairloom.errors import ConfigError, MissingColumnsError
 from pairloom.layout import BLOBS
-from pairloom.loader.batch import filled, map_tensors, pad
+from pairloom.loader.batch import map_tensors
 from pairloom.loader.buffers import Empty
+from pairloom.loader.collate import filled, pad
 from pairloom.loader.plan import Part
 from pairloom.loader.row import Row
 from pairloom.loader.stored import Stored

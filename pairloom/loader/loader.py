@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar, overload
 from pairloom.errors import ConfigError, StoreError
 from pairloom.loader.batch import Batch, map_tensors
 from pairloom.loader.columns import ColumnBatch
+from pairloom.loader.jobs import Made
+from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
 from pairloom.loader.opening import (
     check_token_budget,
@@ -18,12 +20,13 @@ from pairloom.loader.opening import (
     refuse_data_loader,
     trained_tokenizer,
 )
+from pairloom.loader.options import Options
 from pairloom.loader.order import ENDS, WHOLE, Steps, random_bits
 from pairloom.loader.plan import Part, Plan
-from pairloom.loader.prepare import Assembler, Make, Options, Prepare
+from pairloom.loader.prepare import Prepare
 from pairloom.loader.rows import Rows
 from pairloom.loader.tokenizer import Tokenizer
-from pairloom.loader.workers import Made, WorkerPool, made_here
+from pairloom.loader.workers import WorkerPool, made_here
 from pairloom.store.folder import sha256_of
 
 BatchType = TypeVar("BatchType", Batch, ColumnBatch)

@@ -12,8 +12,8 @@ from torch.utils.data import get_worker_info
 from pairloom.errors import ConfigError
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.columns import ColumnMake
+from pairloom.loader.options import Options
 from pairloom.loader.plan import Plan
-from pairloom.loader.prepare import Options
 from pairloom.loader.reading import Clock
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.tokenizer import Tokenizer

@@ -1,128 +1,32 @@
-"""From rows to batches: what makes the rows of any step ready, in whatever process, and what may be done otherwise."""
+"""From rows to batches: what makes the rows of any step ready, in whatever process."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from pairloom.errors import StoreError
-from pairloom.loader.batch import Batch, Example, collate
+from pairloom.loader.batch import Batch
 from pairloom.loader.buffers import Empty
+from pairloom.loader.jobs import Facts, Job, Made
+from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Stream
-from pairloom.loader.order import WHOLE, End, Steps, objective_at, packed, rank_slice, row_rng
-from pairloom.loader.pair import Pair
+from pairloom.loader.options import Options
+from pairloom.loader.order import WHOLE, Steps, objective_at, packed, rank_slice, row_rng
 from pairloom.loader.plan import Part
 from pairloom.loader.reading import FIX, DamagedError
 from pairloom.loader.row import Row
-from pairloom.loader.rows import Captions, Rows
-from pairloom.loader.texts import Texts
-from pairloom.loader.tokenizer import Tokenizer
-from pairloom.loader.workers import Facts, Job, Made
+from pairloom.loader.rows import Rows
 from pairloom.table import Array
-from pairloom.typed import Positive, Range, check_ranges
 
 Result = TypeVar("Result")
-
-
-class Assembler(Protocol):
-    """Makes examples of rows and batches of examples: `Make` by a recipe, columns.ColumnMake without one."""
-
-    def length(self, row: Row) -> int:
-        """Tokens and units of the row, for batches of so many tokens."""
-
-    def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Any:
-        """An example: the row made ready for these objectives."""
-
-    def collate(self, examples: Sequence[Any], empty: Empty, dtype: str | None = None) -> Any:
-        """A batch. Raises DamagedError where values that still lie in a shard are not what was written."""
-
-    def in_bfloat16(self, batch: Any) -> Any:
-        """The batch with its features in bfloat16, which numpy has not."""
-
-
-@dataclass(frozen=True)
-class Make:
-    """Makes examples: tokens of a text, units of an image; augmented or not."""
-
-    tokenizer: Tokenizer
-    units: Part
-    augment: bool
-    second: Literal["none", "tags"] = "none"  # what follows a caption
-    texts: Texts | None = None  # without images, for rows of text alone; None: their captions stand for such
-
-    def pair(self, row: Row) -> Pair:
-        """The row's own caption and image."""
-        return Pair(row, row, row.text, row.tags() if self.second == "tags" else None)
-
-    def length(self, row: Row) -> int:
-        """Tokens of the row's own words, and units that differ in number."""
-        pair = self.pair(row)
-        count = getattr(self.units.module, "length", None)  # pixels have none
-        units = 0 if count is None else count(row, self.units.settings)
-        return len(self.tokenizer.words(pair.text, pair.second).ids_T) + int(units)
-
-    def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
-        """Nothing hidden yet. rng draws the augmentation."""
-        units = self.units.module.load(pair.image, self.units.settings, rng if self.augment else None)
-        words = self.tokenizer.words(pair.text, pair.second)
-        return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch, question=pair.question)
-
-    def alone(self, example: Example, rng: np.random.Generator) -> Example:
-        """The example with a text that has no image in its caption's place, if there are such texts."""
-        return example if self.texts is None else replace(example, words=self.tokenizer.words(self.texts.draw(rng)))
-
-    def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Example:
-        """The row made ready for these objectives: first each says what goes together, then each what is hidden."""
-        pair = self.pair(row)
-        for part in objectives:
-            if hasattr(part.module, "pair"):
-                pair = part.module.pair(pair, part.settings, rng)
-        example = self(pair, rng)
-        for part in objectives:
-            example = part.module.prepare(example, row, self, part.settings, rng)
-        return example
-
-    def collate(self, examples: Sequence[Example], empty: Empty, dtype: str | None = None) -> Batch:
-        """The examples as a batch, padded by the tokenizer's id."""
-        return collate(examples, self.tokenizer.pad, empty, dtype)
-
-    def in_bfloat16(self, batch: Batch) -> Batch:
-        """The batch with its regions' features in bfloat16."""
-        if batch.regions is None:
-            return batch
-        features = batch.regions.features_BRD.to(torch.bfloat16)
-        return replace(batch, regions=replace(batch.regions, features_BRD=features))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a loader may do otherwise. order.Steps explains `end`, docs/loader.md all of it."""
-
-    end: End = "join"
-    shuffle: Literal["window", "full"] = "window"  # full: single rows in any order, for shards on a local disk
-    window: Positive = 8  # row groups whose rows are mixed with each other
-    max_tokens: Positive | None = None  # of a batch: rows × its longest row's; batch_size rows make several
-    captions: Captions = "each"  # a row is an image with each of its captions, or with one drawn every epoch
-    on_damage: Literal["refuse", "skip"] = "refuse"
-    damage_budget: Annotated[int, Range(0)] = 3  # damaged row groups that `skip` bears
-    dtype: Literal["float16", "float32", "bfloat16"] | None = None  # of the features; None: as stored
-    pin: bool = False  # page-locked batches, for copies to a GPU that run beside the computing
-    augment: bool = True
-    ahead: Positive = 2  # batches that each worker has in work or ready, on average: more take more memory
-    cache: Path | None = None  # folder for copies of remote shards
-    split: str = "train"
-    texts: Texts | None = None  # without images (texts.open_texts), for rows of text alone
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True)

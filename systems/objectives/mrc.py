@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, Example, RegionBatch
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.layers import initialised, transform
 from systems.objectives.masking import RegionMasking

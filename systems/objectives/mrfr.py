@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, Example, RegionBatch, Regions
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.layers import initialised, transform
 from systems.objectives.masking import RegionMasking, mask_regions

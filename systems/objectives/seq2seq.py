@@ -8,7 +8,7 @@ import numpy as np
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example, Words
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
 from systems.objectives.masking import draw_tokens
