@@ -81,7 +81,10 @@ class ColumnMake:
         """What a batch has, worked out once and not for every row."""
         return tuple(name for name in self.columns() if name not in ALWAYS or name in self.names)
 
-    def length(self, row: Row) -> int:
+    def resizes(self, objectives: Iterable[Part]) -> bool:
+        return False
+
+    def lengths(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> tuple[int, int]:
         raise ConfigError("max_tokens counts tokens, which columns have none of", "the loader", "leave max_tokens out")
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> ColumnExample:

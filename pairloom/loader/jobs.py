@@ -17,7 +17,7 @@ class Facts:
     read_s: float
     decode_s: float
     collate_s: float
-    damaged: Mapping[str, str]  # row group -> what is wrong with it
+    damaged: Mapping[str, str]  # row group, or row -> what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class Job:
 
     step: int
     after: int  # the step that follows
-    positions: Array  # in the stream, of this rank's rows
-    real: Array  # bool, False: only fills the batch up
+    objective: str
+    positions: Array  # in the stream, of the global batch's rows
+    real: Array  # bool of each, False: only fills the batch up
+    own: range  # this rank's part of them
+    longest: tuple[int, int] | None = None  # words and units that no row exceeds, in batches of so many tokens
 
 
 class Maker(Protocol):

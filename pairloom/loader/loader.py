@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from pairloom.errors import ConfigError, StoreError
+from pairloom.loader import packing
 from pairloom.loader.batch import Batch, map_tensors
 from pairloom.loader.columns import ColumnBatch
 from pairloom.loader.jobs import Made
 from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
 from pairloom.loader.opening import (
-    check_token_budget,
     column_make,
+    fewest_rows,
     opened_rows,
     refuse_data_loader,
     trained_tokenizer,
@@ -103,19 +104,20 @@ class Loader(Generic[BatchType]):
                 opened_rows(part, columns_make.columns(), tuple(languages), options) for part in mixture.folders
             )
             kinds: Mapping[str, Mapping[str, Part]] = {"": {}}
+            fewest = 1
         else:
             parts = tuple(opened_rows(part, plan.columns(), plan.text.languages, options) for part in mixture.folders)
             tokenizer = tokenizer or trained_tokenizer(parts, plan, options)
             make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.texts)
             kinds = plan.steps()
-            check_token_budget(options, plan, world_size)
+            fewest = fewest_rows(options, plan, world_size)
             refuse_other_vocabularies(parts, plan)
         window = WHOLE if options.shuffle == "full" else options.window
         stream = Stream(parts, seed, window, mixture.mix, batch_size)
         steps = Steps(len(stream), batch_size, options.end)
         if len(parts) > 1 and options.end != "join":
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
-        self.prepare = Prepare(stream, steps, make, kinds, seed, rank, world_size, options)
+        self.prepare = Prepare(stream, steps, make, kinds, seed, rank, world_size, options, fewest)
         self.options, self.workers, self._tokenizer = options, workers, tokenizer
         self.step = 0
         self._pool: WorkerPool | None = None
@@ -159,8 +161,8 @@ class Loader(Generic[BatchType]):
         self._damaged |= made.facts.damaged
         if len(self._damaged) > self.options.damage_budget:
             raise StoreError(
-                f"{len(self._damaged)} row groups are damaged, the budget is {self.options.damage_budget}: "
-                + "; ".join(self._damaged.values()),
+                f"{len(self._damaged)} row groups or rows are damaged, the budget is {self.options.damage_budget}: "
+                + "; ".join(dict.fromkeys(self._damaged.values())),
                 where="; ".join(self._damaged),
                 fix="rebuild the shards (`pairloom verify` says how), or raise damage_budget",
             )
@@ -189,7 +191,7 @@ class Loader(Generic[BatchType]):
         steps = self.prepare.steps
         order = self.prepare.stream.fingerprint()
         if self.options.max_tokens is not None:
-            order = int(random_bits(1, order, self.options.max_tokens).item()) >> 1
+            order = int(random_bits(1, order, self.options.max_tokens, packing.VERSION).item()) >> 1
         return {
             "step": self.step,
             "seed": self.prepare.seed,

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from pairloom.loader.batch import Batch, Example
+from pairloom.loader.batch import Batch, Example, Regions
 from pairloom.loader.buffers import Empty
 from pairloom.loader.collate import collate
 from pairloom.loader.pair import Pair
@@ -22,8 +22,11 @@ from pairloom.loader.tokenizer import Tokenizer
 class Assembler(Protocol):
     """Makes examples of rows and batches of examples: `Make` by a recipe, columns.ColumnMake without one."""
 
-    def length(self, row: Row) -> int:
-        """Tokens and units of the row, for batches of so many tokens."""
+    def resizes(self, objectives: Iterable[Part]) -> bool:
+        """Whether a row made ready for these objectives may have another length than without them."""
+
+    def lengths(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> tuple[int, int]:
+        """Words and units of the row when it is ready for these objectives, for batches of so many tokens."""
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Any:
         """An example: the row made ready for these objectives."""
@@ -49,12 +52,39 @@ class Make:
         """The row's own caption and image."""
         return Pair(row, row, row.text, row.tags() if self.second == "tags" else None)
 
-    def length(self, row: Row) -> int:
-        """Tokens of the row's own words, and units that differ in number."""
-        pair = self.pair(row)
+    def resizes(self, objectives: Iterable[Part]) -> bool:
+        """Whether one of these pairs a row anew, or says that its `prepare` changes the number of words."""
+        return any(hasattr(part.module, "pair") or self._rewrites(part) for part in objectives)
+
+    def _rewrites(self, part: Part) -> bool:
+        alone = self.texts is not None and getattr(part.module, "text_alone", None)
+        asked = (getattr(part.module, "resizes", None), alone)
+        return any(ask(part.settings) for ask in asked if ask)
+
+    def lengths(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> tuple[int, int]:
+        """Words and units of the row when it is ready for these objectives. Pictures count as no unit.
+
+        Where making it ready decodes a picture, a text that `prepare` changes counts as the longest that there may be.
+        """
         count = getattr(self.units.module, "length", None)  # pixels have none
-        units = 0 if count is None else count(row, self.units.settings)
-        return len(self.tokenizer.words(pair.text, pair.second).ids_T) + int(units)
+        objectives = list(objectives)
+        if count is not None and self.resizes(objectives):
+            example = self.ready(row, objectives, rng)
+            assert isinstance(example.units, Regions)
+            return len(example.words.ids_T), len(example.units.boxes_R7)
+        if any(self._rewrites(part) for part in objectives):
+            return self.tokenizer.max_tokens + 1, 0  # one more: seq2seq ends twice
+        pair = self.paired(row, objectives, rng)
+        words = self.tokenizer.words(pair.text, pair.second)
+        return len(words.ids_T), 0 if count is None else int(count(row, self.units.settings))
+
+    def paired(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Pair:
+        """What goes together for these objectives."""
+        pair = self.pair(row)
+        for part in objectives:
+            if hasattr(part.module, "pair"):
+                pair = part.module.pair(pair, part.settings, rng)
+        return pair
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
         """Nothing hidden yet. rng draws the augmentation."""
@@ -68,11 +98,7 @@ class Make:
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Example:
         """The row made ready for these objectives: first each says what goes together, then each what is hidden."""
-        pair = self.pair(row)
-        for part in objectives:
-            if hasattr(part.module, "pair"):
-                pair = part.module.pair(pair, part.settings, rng)
-        example = self(pair, rng)
+        example = self(self.paired(row, objectives, rng), rng)
         for part in objectives:
             example = part.module.prepare(example, row, self, part.settings, rng)
         return example

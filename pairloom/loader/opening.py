@@ -31,9 +31,10 @@ def opened_rows(
     shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options
 ) -> Rows:
     """The rows of a folder, or rows that are open already, to be read from their beginning."""
+    skip = options.on_damage == "skip"
     if isinstance(shards, Rows):
-        return replace(shards, captions=options.captions, clock=Clock(), _readers={}, _open={})
-    return open_rows(shards, options.split, columns, languages, options.captions, cache=options.cache)
+        return replace(shards, captions=options.captions, skip=skip, clock=Clock(), _readers={}, _open={})
+    return open_rows(shards, options.split, columns, languages, options.captions, options.cache, skip)
 
 
 def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
@@ -53,14 +54,19 @@ def trained_tokenizer(parts: Sequence[Rows], plan: Plan, options: Options) -> To
     return tokenizers.train(itertools.chain(*(part.texts() for part in parts), alone), plan.text)
 
 
-def check_token_budget(options: Options, plan: Plan, ranks: int) -> None:
-    """Raises ConfigError where a batch might have too few rows for all ranks."""
+def fewest_rows(options: Options, plan: Plan, ranks: int) -> int:
+    """Rows that a batch of so many tokens has in any case: half as many as fit, were all as long as can be.
+
+    It does not depend on the ranks. Raises ConfigError where these are more.
+    """
     if options.max_tokens is None:
-        return
-    longest = plan.text.max_tokens + getattr(plan.units.settings, "max_regions", 0)
+        return 1
+    most = getattr(plan.units.module, "most", None)  # pixels have none
+    longest = plan.text.max_tokens + (0 if most is None else most(plan.units.settings))
     if options.max_tokens < 2 * ranks * longest or options.end != "join":
         raise ConfigError(
             f"max_tokens is {options.max_tokens} and end {options.end}",
             where=f"the loader of {ranks} ranks, with rows of up to {longest} tokens",
             fix=f"set max_tokens from {2 * ranks * longest} on (it counts all ranks), and end to join",
         )
+    return options.max_tokens // longest // 2

@@ -148,7 +148,10 @@ class RemoteSource:
                 raise OSError(f"got {len(content):,} of {stop - start:,} bytes")
             return content
 
-        return self._patiently(name, read)
+        try:
+            return self._patiently(name, read)
+        except InputError as error:  # a shard that is gone, as on a disk
+            raise FileNotFoundError(f"{self.url}/{name}") from error
 
     def _patiently(self, name: str, read: Callable[[], bytes]) -> bytes:
         """What `read` gives, tried again when it fails or stalls. Raises StoreError when it keeps failing."""

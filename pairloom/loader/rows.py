@@ -41,6 +41,7 @@ class Rows:
     languages: tuple[str, ...]
     shards: tuple[Entry, ...]
     captions: Captions = "each"
+    skip: bool = False  # whether damaged shards are passed over where any other says the same
     clock: Clock = field(default_factory=Clock, repr=False, compare=False)
     _readers: dict[int, ShardReader] = field(default_factory=dict, repr=False)
     _open: dict[int, OpenGroup] = field(default_factory=dict, repr=False)
@@ -92,14 +93,23 @@ class Rows:
         self.source.forget(where)
 
     def metadata(self) -> dict[str, str]:
-        """The file metadata of the first shard: vocabularies and widths, the same in all."""
+        """The file metadata of the first shard: vocabularies and widths, the same in all. Raises DamagedError."""
+        for shard in range(len(self.shards)):
+            try:
+                return self._metadata_of(shard)
+            except DamagedError:
+                if not self.skip or shard + 1 == len(self.shards):
+                    raise
+        raise AssertionError("there is a shard in every folder that was opened")
+
+    def _metadata_of(self, shard: int) -> dict[str, str]:
         try:
-            return self._reader(0).metadata
+            return self._reader(shard).metadata
         except DamagedError as error:
             if not self.source.copies:
                 raise
             self.forget(error.args[1])  # perhaps only the copy is damaged: once more from the source
-            return self._reader(0).metadata
+            return self._reader(shard).metadata
 
     @cached_property
     def _first_metadata(self) -> dict[str, str]:
@@ -187,6 +197,7 @@ def open_rows(
     languages: tuple[str, ...],
     captions: Captions = "each",
     cache: Path | None = None,
+    skip: bool = False,
 ) -> Rows:
     """The rows of a split that have captions in these languages.
 
@@ -196,8 +207,8 @@ def open_rows(
     folder = source.folder()
     check_folder(folder, shards)
     entries = entries_of(folder, split, shards)
-    check_columns(source, entries[0], columns)
-    rows = Rows(source, split, columns, languages, entries, captions)
+    rows = Rows(source, split, columns, languages, entries, captions, skip)
+    check_columns(source, entries[0], columns, rows.metadata)
     check_widths(columns, rows.metadata(), source.where(entries[0].name))
     if not len(rows):
         raise StoreError(

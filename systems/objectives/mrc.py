@@ -57,6 +57,11 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Sequential:
     return nn.Sequential(transform(model.widths.units, model.init_std), classifier)
 
 
+def resizes(settings: Settings) -> bool:
+    """Of the image alone, no word is seen."""
+    return not settings.text
+
+
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """Some of the regions hidden. Alone in its step, the words are all shown."""
     if not settings.text:

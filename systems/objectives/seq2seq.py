@@ -34,6 +34,11 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
     return Head(model, shapes.vocab_size)
 
 
+def resizes(settings: Settings) -> bool:
+    """Each row has one end more."""
+    return True
+
+
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """The text as two: what is left, then what was taken out, each token of which is predicted from those before it."""
     tokenizer = make.tokenizer

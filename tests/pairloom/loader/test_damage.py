@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,11 @@ from pairloom.loader.source import LocalSource
 from pairloom.store import index
 from pairloom.store.folder import open_folder
 from pairloom.store.writing import write_index
-from tests.pairloom.loader.loading import recipe, rows_of, tokenizer, write_folder
+from schemas.shards import SHARDS
+from tests.building import write_table
+from tests.pairloom.loader.loading import recipe, rows_of, table_of, tokenizer, write_folder
+from tests.pairloom.loader.test_loader import joined
+from trainer.recipe import Recipe
 
 COLUMNS = ("image_id", "captions", "num_regions", "boxes", "class_scores", "negatives", "width", "tags")
 
@@ -123,7 +128,8 @@ def test_shards_swapped_with_their_indices_are_refused(tmp_path: Path) -> None:
 
 
 def loader(folder: Path, **options: object) -> Loader[Batch]:
-    return Loader(folder, recipe(), tokenizer(), seed=1, batch_size=6, options=Options(window=2, **options))  # type: ignore[arg-type]
+    chosen = Options(**({"window": 2} | options))  # type: ignore[arg-type]
+    return Loader(folder, recipe(), tokenizer(), seed=1, batch_size=6, options=chosen)
 
 
 def damage(folder: Path, column: str, rows: tuple[int, ...]) -> None:
@@ -155,8 +161,59 @@ def test_skip_replaces_the_rows_counts_the_row_group_and_keeps_the_batch_size(fo
 
 def test_skip_has_a_budget(folder: Path) -> None:
     damage(folder, "features", (0, 4, 8))
-    with pytest.raises(StoreError, match="3 row groups are damaged, the budget is 2"):
+    with pytest.raises(StoreError, match="3 row groups or rows are damaged, the budget is 2"):
         list(itertools.islice(loader(folder, on_damage="skip", damage_budget=2), 6))
+
+
+def parts(folder: Path, ranks: int, plan: Recipe, **chosen: Any) -> list[list[dict[str, Any]]]:
+    """The first eight global batches, put together of those of the ranks."""
+    options = Options(window=4, on_damage="skip", damage_budget=99, **chosen)
+    loaders = [
+        Loader(folder, plan, tokenizer(), seed=3, batch_size=48, rank=rank, world_size=ranks, options=options)
+        for rank in range(ranks)
+    ]
+    return joined([[rows_of(batch) for batch in itertools.islice(mine, 8)] for mine in loaders])
+
+
+@pytest.mark.parametrize("max_tokens", [None, 20 * 42])
+def test_skip_gives_the_same_batches_on_any_number_of_ranks(max_tokens: int | None, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shards", (9, 8, 9), group_rows=3)
+    damage(folder, "features", (1, 4, 5))
+    (folder / "train-00001.parquet").unlink()
+    whole = parts(folder, 1, recipe(), max_tokens=max_tokens)
+    assert parts(folder, 2, recipe(), max_tokens=max_tokens) == whole
+    assert parts(folder, 3, recipe(), max_tokens=max_tokens) == whole
+    seen = {int.from_bytes(row["image_id"], "big") for batch in whole for row in batch}
+    assert not seen & {1, 4, 5, *range(9, 17)}
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_damaged_first_shard_is_passed_over_and_each_of_its_row_groups_counts(folder: Path, workers: int) -> None:
+    shard = folder / "train-00000.parquet"
+    flip(shard, 8 * (shard.stat().st_size - 20))
+    with pytest.raises(DamagedError, match="footer is not what was written"):
+        loader(folder)
+    mine = loader(folder, on_damage="skip", window=6)
+    assert sum(len(batch) for batch in itertools.islice(mine, 8)) == 48
+    assert list(mine.stats()["damaged"]) == [f"{shard}, row group {group}" for group in range(3)]
+    with pytest.raises(StoreError, match="3 row groups or rows are damaged"):
+        list(itertools.islice(loader(folder, on_damage="skip", damage_budget=2, window=6), 8))
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_with_its_row_and_passed_over(tmp_path: Path) -> None:
+    table = table_of(range(9), "train")
+    pictures = table["image"].to_pylist()
+    pictures[4] = b"<html>not found</html>"
+    field = table.schema.field("image")
+    table = table.set_column(table.column_names.index("image"), field, pa.array(pictures, field.type))
+    folder = write_table(tmp_path / "shards", SHARDS, {"train-00000": table}, group_rows=3, indexed=True)
+    plain = Loader(folder, recipe("clip"), tokenizer("clip"), batch_size=18)
+    said = r"the picture cannot be decoded: [\s\S]*train-00000.parquet, row group 1, row 4, http://sample.invalid/4\n"
+    with pytest.raises(DamagedError, match=said):
+        next(iter(plain))
+    whole = parts(folder, 1, recipe("clip"))
+    assert parts(folder, 3, recipe("clip")) == whole
+    assert (4).to_bytes(16, "big") not in {row["image_id"] for batch in whole for row in batch}
 
 
 def test_a_missing_shard_is_an_error_that_names_it(folder: Path) -> None:
