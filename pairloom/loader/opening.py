@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import xxhash
 from torch.utils.data import get_worker_info
 
 from pairloom.errors import ConfigError
@@ -15,8 +16,12 @@ from pairloom.loader.columns import ColumnMake
 from pairloom.loader.options import Options
 from pairloom.loader.plan import Plan
 from pairloom.loader.reading import Clock
-from pairloom.loader.rows import Rows, open_rows
+from pairloom.loader.rows import KEPT_FROM, Rows, open_rows
 from pairloom.loader.tokenizer import Tokenizer
+from pairloom.store.folder import sha256_of
+from pairloom.store.kept import kept
+
+SAMPLED = 1024  # row groups, evenly spread, whose captions a tokenizer is trained on: some hundred thousand captions
 
 
 def refuse_data_loader() -> None:
@@ -34,7 +39,7 @@ def opened_rows(
     skip = options.on_damage == "skip"
     if isinstance(shards, Rows):
         return replace(shards, captions=options.captions, skip=skip, clock=Clock(), _readers={}, _open={})
-    return open_rows(shards, options.split, columns, languages, options.captions, options.cache, skip)
+    return open_rows(shards, options.split, columns, languages, options)
 
 
 def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
@@ -49,9 +54,19 @@ def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
 
 
 def trained_tokenizer(parts: Sequence[Rows], plan: Plan, options: Options) -> Tokenizer:
-    """The plan's tokenizer, trained on all captions that are read."""
-    alone = options.texts.all() if options.texts else ()
-    return tokenizers.train(itertools.chain(*(part.texts() for part in parts), alone), plan.text)
+    """The plan's tokenizer, trained on captions of SAMPLED row groups of each folder at most; kept for large ones."""
+    alone = options.texts.all(SAMPLED) if options.texts else ()
+
+    def train() -> Tokenizer:
+        return tokenizers.train(itertools.chain(*(part.texts(SAMPLED) for part in parts), alone), plan.text)
+
+    if max(len(part.shards) for part in parts) < KEPT_FROM:
+        return train()
+    read = [(sha256_of(part.shards), part.languages, "qa" in part.columns) for part in parts]
+    others = options.texts and (options.texts.sha256, options.texts.languages)
+    key = xxhash.xxh3_128_hexdigest(repr((read, others, plan.text, SAMPLED, tokenizers.VERSION)).encode())
+    content = kept(parts[0].source.beside / f"tokenizer-{key}", lambda: train().backend.to_str().encode())
+    return tokenizers.of_json(content.decode(), plan.text)
 
 
 def fewest_rows(options: Options, plan: Plan, ranks: int) -> int:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pairloom.loader.order import End
-from pairloom.loader.rows import Captions
 from pairloom.loader.texts import Texts
 from pairloom.typed import Positive, Range, check_ranges
+
+Captions = Literal["each", "one"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class Options:
     pin: bool = False  # page-locked batches, for copies to a GPU that run beside the computing
     augment: bool = True
     ahead: Positive = 2  # batches that each worker has in work or ready, on average: more take more memory
-    cache: Path | None = None  # folder for copies of remote shards
+    cache: Path | None = None  # folder for copies of remote shards; None: ~/.cache/pairloom
+    cache_bytes: Positive = 20 << 30  # of these copies, which all processes of a machine share
+    patience_s: Annotated[float, Range(0)] = 120.0  # that a server may fail before training ends
     split: str = "train"
     texts: Texts | None = None  # without images (texts.open_texts), for rows of text alone
 

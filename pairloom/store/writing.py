@@ -50,9 +50,12 @@ def committed(folder: Path, name: str) -> Iterator[Path]:
     temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(folder / name)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
         _sync(folder)  # so that the rename itself survives a power cut
     except OSError as error:
         raise StoreError(
@@ -60,8 +63,6 @@ def committed(folder: Path, name: str) -> Iterator[Path]:
             where=str(folder / name),
             fix="free some space or name another folder, and run the same command again; finished shards are kept",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_parquet(table: pa.Table, sink: object, row_group_bytes: int) -> None:

@@ -143,8 +143,11 @@ def damage(folder: Path, column: str, rows: tuple[int, ...]) -> None:
 
 def test_a_damaged_row_group_is_refused_by_name(folder: Path) -> None:
     damage(folder, "features", (4,))
+    batches = iter(loader(folder))
     with pytest.raises(DamagedError, match="row 4 is not what was written") as caught:
-        list(itertools.islice(loader(folder), 10))
+        list(itertools.islice(batches, 10))
+    with pytest.raises(DamagedError, match="row 4 is not what was written"):
+        next(batches)  # not the end of the epoch, nor the batch after
     assert caught.value.args[1].endswith("train-00000.parquet, row group 1")
 
 
