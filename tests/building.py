@@ -35,7 +35,7 @@ def write_table(
         group = table.nbytes * group_rows // len(table) + 1 if group_rows else ROW_GROUP_BYTES
         entry = write_shard(folder, name, table, group)
         if indexed:
-            write_index(folder, name, entry.sha256)
+            write_index(folder, name, entry.sha256, compared=True)
         writer.record(entry)
     writer.finish()
     return folder

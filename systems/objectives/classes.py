@@ -10,7 +10,7 @@ from torch import nn
 from pairloom.errors import ConfigError
 from pairloom.extra import as_dict
 from pairloom.loader.batch import IGNORE, Batch, Example
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.layers import initialised
 from trainer.contract import Encoded, Fusion, Scored, Shapes
