@@ -14,7 +14,8 @@ from typing import Any
 
 from pairloom.errors import RunError, StoreError
 from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
-from pairloom.store.writing import Writer, only_writer, sha256_file
+from pairloom.store.hashed import sha256_file
+from pairloom.store.writing import Writer, only_writer
 from pipeline import earlier, fingerprints, reuse
 from pipeline.card import write_card
 from pipeline.cluster import Died, Pool, open_pool

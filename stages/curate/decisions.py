@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pairloom.extra import as_dict
 from schemas.pairs import CAPTION
 from stages.curate.config import Config
 from stages.curate.rules import Facts
@@ -125,7 +126,7 @@ def score_of(row: Mapping[str, Any], config: Config) -> float | None:
     if config.score_column is None:
         return None
     try:
-        value = float(np.float32(dict(row["extra"]).get(config.score_column, "nan")))
+        value = float(np.float32(as_dict(row["extra"]).get(config.score_column, "nan")))
     except ValueError:
         return None
     return None if np.isnan(value) else value

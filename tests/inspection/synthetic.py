@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from inspection.tables import table_of
+from pairloom.extra import as_extra
 from pairloom.store.folder import Header, open_folder
 from pairloom.store.writing import Writer, write_shard
 from pipeline.stage import flow
@@ -146,7 +147,7 @@ def _pair(i: int, content: Any) -> Row:
         "url": f"http://sample.invalid/pictures/{i:03}.jpg", "sha256": hashlib.sha256(data).digest(), "phash": i,
         "licence": "CC0-1.0", "source": "photographs" if not isinstance(content, tuple) else "scenes",
         "captions": [{"text": text, "original": text, "lang": lang} for lang, text in texts],
-        "extra": [("number", str(i))], "boxes": boxes, "classes": classes,
+        "extra": as_extra({"number": str(i)}), "boxes": boxes, "classes": classes,
     }  # fmt: skip
 
 

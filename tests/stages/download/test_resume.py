@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pairloom.extra import as_extra
 from pairloom.store.folder import is_table, open_folder
 from stages.download.spool import Spool, key_of
 from tests.pipeline.helpers import hashes
@@ -240,4 +241,4 @@ def test_retry_fetches_only_what_failed_and_gives_the_shard_as_if_it_had_worked_
     for file in (run.out / "download").glob("*.parquet"):
         assert (file.stat().st_mtime_ns != stamps[file.name]) == (int(file.stem) in changed)
     extra = pq.read_table(run.out / "download/00000.parquet", columns=["extra"])["extra"].to_pylist()
-    assert extra[0] == [("number", "0")]
+    assert extra[0] == as_extra({"number": "0"})
