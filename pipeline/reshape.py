@@ -107,7 +107,7 @@ def _kept(folder: Path, keep: Keep, how: dict[str, object], out: Path) -> Reshap
 
 def _known(folder: Folder, entry: Entry) -> list[str]:
     """The small columns that this shard has; an older one lacks some."""
-    found = index.read(folder.file(entry.name).with_suffix(index.SUFFIX), entry.sha256)
+    found = index.read(index.path_of(folder.file(entry.name)), entry.sha256)
     found = found or index.build(folder.file(entry.name), entry.sha256)
     return [column for column in LIGHT if column in found.facts["columns"]]
 
@@ -124,10 +124,9 @@ class _New:
     def link(self, folder: Folder, entry: Entry) -> None:
         """The shard as it is: a hard link where the file system can, else a copy."""
         name = self._name(entry.name.partition("-")[0])
-        for suffix in (".parquet", index.SUFFIX):
-            old = folder.path / f"{entry.name}{suffix}"
-            if suffix == ".parquet" or old.exists():
-                _link(old, self.out / f"{name}{suffix}")
+        _link(folder.file(entry.name), self.out / f"{name}.parquet")
+        if (old := index.path_of(folder.file(entry.name))).exists():
+            _link(old, self.out / index.name_of(name))
         self.writer.record(replace(entry, name=name))
         self.linked += 1
 

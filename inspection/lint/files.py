@@ -13,7 +13,7 @@ from inspection.lint.problem import Findings
 from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
 from pairloom.store import cures, index
-from pairloom.store.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header, rebuild
+from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header, placed, rebuild
 
 
 def check_files(folder: Folder, findings: Findings) -> set[str]:
@@ -32,11 +32,15 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
 
 
 def _check_leftovers(folder: Folder, findings: Findings) -> None:
-    listed = {MANIFEST, JOURNAL, *(f"{entry.name}.parquet" for entry in folder.shards if entry.rows or entry.bytes)}
+    shards = [entry.name for entry in folder.shards if entry.rows or entry.bytes]
+    aside = {folder.path / MANIFEST, folder.path / JOURNAL}
     if folder.table in names() and table_of(folder.table).indexed:
-        listed |= {*COMPANIONS, *(f"{entry.name}{index.SUFFIX}" for entry in folder.shards)}
-    for path in sorted(folder.path.iterdir()):
-        if path.name not in listed:
+        aside |= {*(folder.path / name for name in COMPANIONS), *(folder.path / index.name_of(name) for name in shards)}
+    before = {folder.path / Path(name).name for name in (MANIFEST, JOURNAL, *COMPANIONS)}
+    before |= {folder.path / f"{name}{index.SUFFIX}" for name in shards}
+    listed = {folder.path / ASIDE, *map(folder.file, shards), *aside, *before}
+    for path in sorted([*folder.path.iterdir(), *(folder.path / ASIDE).glob("*")]):
+        if path not in listed:
             findings.file(
                 "leftover", path, "this file is not in the manifest", "delete it; `pairloom stage` leaves none"
             )
@@ -44,7 +48,7 @@ def _check_leftovers(folder: Folder, findings: Findings) -> None:
 
 def _check_header(folder: Folder, findings: Findings) -> bool:
     """Is it a table that this version of pairloom knows?"""
-    header, manifest = folder.header, folder.path / (MANIFEST if folder.complete else JOURNAL)
+    header, manifest = folder.header, placed(folder.path, MANIFEST if folder.complete else JOURNAL)
     if header.table not in names():
         findings.file(
             "schema", manifest, f"there is no table {header.table!r}", f"it should be one of {', '.join(names())}"

@@ -57,7 +57,7 @@ class LocalSource:
         """The index beside the shard; without one, or with one of other bytes, the shard is read to make it."""
         shard = self.path / f"{entry.name}.parquet"
         try:
-            found = indices.read(shard.with_suffix(indices.SUFFIX), entry.sha256) or self._built.get(entry.name)
+            found = indices.read(indices.path_of(shard), entry.sha256) or self._built.get(entry.name)
             if found is None:
                 print(f"{shard} has no index: reading it once (`pairloom shards index` keeps it)", file=sys.stderr)
                 found = self._built[entry.name] = indices.build(shard, entry.sha256)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairloom.errors import InputError, StoreError
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import COMPANIONS, open_folder
 from pairloom.store.verify import verify
 from pipeline import cli, reshape
 from pipeline.card import write_card
@@ -97,14 +97,14 @@ def test_folders_of_other_detectors_and_used_folders_are_refused(folder: Path, t
 
 def test_the_card_counts_what_is_there(folder: Path) -> None:
     write_card(open_folder(folder))
-    facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    facts = json.loads((folder / COMPANIONS[0]).read_text(encoding="utf-8"))
     captions = sum(1 + image % 3 for image in range(23))
     assert facts["splits"] == {"train": {"shards": 3, "images": 23, "captions": captions}}
     assert facts["licences"] == {"CC0-1.0": 23}
     assert facts["languages"] == {"en": captions}
     assert facts["regions"]["detector"] == "test"
     assert [shard["sha256"] for shard in facts["shards"]] == [entry.sha256 for entry in open_folder(folder).shards]
-    readme = (folder / "README.md").read_text(encoding="utf-8")
+    readme = (folder / COMPANIONS[1]).read_text(encoding="utf-8")
     code = readme.partition("```python\n")[2].partition("```")[0].replace("train-00000", f"{folder}/train-00000")
     names: dict[str, object] = {}
     exec(code, names)  # the README's own lines
