@@ -21,6 +21,7 @@ from pairloom.table import metadata
 ASIDE = "_pairloom"
 MANIFEST = f"{ASIDE}/manifest.json"  # of a finished table
 JOURNAL = f"{ASIDE}/manifest.jsonl"  # of one that is being written: a header line, then a line a finished shard
+MADE_OF = "made_of"  # key of a header's config: the folders that `pairloom shards` made this one of
 COMPANIONS = (f"{ASIDE}/dataset.json", f"{ASIDE}/README.md")  # the card of a folder of training shards
 
 
@@ -80,6 +81,11 @@ class Folder:
         return self.header.table
 
     @property
+    def maker(self) -> str:
+        """The stage that would make this table again; "" where `pairloom shards` made it of other folders."""
+        return "" if MADE_OF in self.header.config else self.header.stage
+
+    @property
     def rows(self) -> int:
         return sum(entry.rows for entry in self.shards)
 
@@ -124,7 +130,7 @@ class _AsStoreError:
 def rebuild(file: Path) -> str:
     """The cure of a shard that is missing or not as its stage wrote it."""
     try:
-        stage = open_folder(file.parent).header.stage
+        stage = open_folder(file.parent).maker
     except (StoreError, OSError):  # the manifest is gone or damaged as well
         stage = ""
     return cures.rebuild(file, stage)

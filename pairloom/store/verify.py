@@ -50,7 +50,7 @@ def verify(
 
 def _check(folder: Folder, entry: Entry) -> Problem | None:
     file = folder.file(entry.name)
-    fix = cures.rebuild(file, folder.header.stage)
+    fix = cures.rebuild(file, folder.maker)
     if not file.is_file():
         return Problem(str(file), "the shard is missing", fix)
     if (size := file.stat().st_size) != entry.bytes:
