@@ -24,7 +24,7 @@ def check_folder(folder: Folder, shards: Path | str) -> None:
     """Raise StoreError if the table is unfinished, is not one of shards, or is of a later version than this loader."""
     if not folder.complete:
         what = f"the shards are unfinished: {folder.rows} rows so far"
-        raise StoreError(what, str(shards), cures.resume(folder.path, folder.header.stage))
+        raise StoreError(what, str(shards), cures.resume(folder.path, folder.maker))
     if folder.table != "shards":
         fix = "name the folder that the stage shards wrote, such as data/shards"
         raise StoreError(f"it is a table of {folder.table}, not of shards", str(shards), fix)
