@@ -14,9 +14,11 @@ from stages.download.failure import Failure
 from stages.download.fetch import Fetched, Fetcher, Manners
 from stages.download.host import Courtesy, Host, Job
 from stages.download.hosts import Hosts
+from stages.download.local import Reading
 from stages.download.news import news
 from stages.download.outage import Outage
 from stages.download.persistence import Persistence
+from stages.download.places import Places
 from stages.download.shard import Shard, engine_failed, outcome_of
 
 MOST_REFUSALS = 12  # of one row for its host's rate that do not count as attempts
@@ -26,12 +28,20 @@ WAITING_BYTES = 96 << 20  # of bodies that wait to be decoded; beyond that nothi
 class Traffic:
     """Belongs to the loop it is made on; the engine's other thread only schedules `begin` and `abandon`."""
 
-    def __init__(self, manners: Manners, courtesy: Courtesy, persistence: Persistence, decoding: Decoding) -> None:
+    def __init__(
+        self,
+        manners: Manners,
+        courtesy: Courtesy,
+        persistence: Persistence,
+        decoding: Decoding,
+        places: Places,
+    ) -> None:
         self.persistence = persistence
         self.connections = manners.connections
         self.fetcher = Fetcher(manners)
         self.decoders = Decoders(decoding)
         self.hosts = Hosts(courtesy)
+        self.reading = Reading(places, self)
         self.loop = asyncio.get_running_loop()
         self.active = 0
         self.undecoded = 0  # bytes
@@ -48,6 +58,7 @@ class Traffic:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.reading.close()
         self.decoders.close()
         await self.fetcher.close()
 
@@ -60,6 +71,8 @@ class Traffic:
         for job in shard.jobs:
             self.hosts.of(job).open += 1
             self.hosts.add(job, self.loop.time())
+        if shard.wanted:
+            self.spawn(self.reading.read(shard, shard.wanted))
         self._pump()
 
     def abandon(self, shard: Shard) -> None:
@@ -100,7 +113,7 @@ class Traffic:
             self.idle_since = None
         while self.active < self.connections:
             # A host set aside costs a connection and hardly any work: it may be tried while decoding is behind.
-            job = self.hosts.take(now, only_aside=self.undecoded > WAITING_BYTES)
+            job = self.hosts.take(now, only_aside=self.backlog)
             if job is None:
                 break
             self.active += 1
@@ -171,6 +184,11 @@ class Traffic:
         self._close(job)
         self._pump()
 
+    @property
+    def backlog(self) -> bool:
+        """Whether decoding is so far behind that nothing more is to be brought."""
+        return self.undecoded > WAITING_BYTES
+
     def _failed(self, job: Job, host: Host, failure: Failure) -> None:
         job.failure = failure
         self._judge(job, host, failure)
@@ -233,9 +251,11 @@ class Traffic:
 
     def _close(self, job: Job) -> None:
         """One row less is open; the last one finishes the shard, unless an outage may be the reason."""
-        shard: Shard = job.shard
-        if not self._is_over(job):
-            return
+        if self._is_over(job):
+            self.one_less(job.shard)
+
+    def one_less(self, shard: Shard) -> None:
+        """A row of a shard has its outcome."""
         shard.open -= 1
         if not shard.open and not (shard.unsure and self.outage.testing):
             shard.settle()
