@@ -1,4 +1,4 @@
-"""SBU Captions: sbu-captions-all.json, whose values are columns (image_urls, user_ids, captions), or its two text files."""
+"""SBU Captions: sbu-captions-all.json, whose values are columns (image_urls, captions), or its two text files."""
 
 from __future__ import annotations
 

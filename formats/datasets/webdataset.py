@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any
 
 import xxhash
@@ -122,13 +122,12 @@ def _row(data: Data, file: str, sample: Sample) -> Pair | Bad | None:
         if isinstance(found, Bad):
             return found
         record = found
-    for name in chain(TEXTS, ("cls",)):
-        said = sample.texts.get(name, b"").decode("utf-8-sig", "surrogateescape")
-        if said and not is_utf8(said):
-            return Bad.not_utf8(said)
-        if said and name == "cls":
-            record.setdefault("cls", said.strip())
-        elif said and data.columns.caption_column:
-            record[data.columns.caption_column] = [said]
-            break
+    texts = {name: content.decode("utf-8-sig", "surrogateescape") for name, content in sample.texts.items()}
+    caption = next((texts[name] for name in TEXTS if texts.get(name)), None)
+    if (bad := next((said for said in (caption, texts.get("cls")) if said and not is_utf8(said)), None)) is not None:
+        return Bad.not_utf8(bad)
+    if caption and data.columns.caption_column:
+        record[data.columns.caption_column] = [caption]
+    if "cls" in texts:
+        record.setdefault("cls", texts["cls"].strip())
     return pair_of({**record, "key": sample.key, URL: data.locator(file, sample.picture)}, URL, [], data.columns)
