@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from formats.datasets.opened import Data
+from formats.lists.files import FORMATS, kind_and_packing
 from formats.lists.urls import Row
 from pairloom.errors import ConfigError, InputError
 
@@ -55,6 +56,9 @@ def detect(data: Data) -> tuple[str, str]:
     if len(left) == 1:
         return next(iter(left.items()))
     if not left:
-        raise InputError("it is none of the data sets that are known", data.place, f"name it: --as {'|'.join(names())}")
+        fix = f"name it: --as {'|'.join(names())}"
+        if kind_and_packing(data.place)[0] in FORMATS:
+            fix = f"`pairloom download` takes lists of URLs; or {fix}"
+        raise InputError("it is none of the data sets that are known", data.place, fix)
     said = "; ".join(f"{name}, since {why}" for name, why in left.items())
     raise InputError(f"it may be {said}", data.place, f"say which with --as {'|'.join(left)}")
