@@ -19,6 +19,7 @@ from pipeline.verbs import (
     dataset,
     detectors,
     extracting,
+    importing,
     looking,
     negatives,
     pairs,
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   pairloom init my-data --urls my.csv           a data project of your own, for `dvc repro`
   pairloom run --urls my.csv --out my-data      every stage on your own list
   pairloom download my.csv --out my-data        the pictures of a list, nothing else
+  pairloom import /data/coco --out coco         a data set on disk or in a bucket, by its format
   pairloom retry my-data --reason dns,timeout   fetch again what failed for these reasons
   pairloom curate my-data --out my-data --profile align    clean captions, rules by name
   pairloom stage regions --redo                 one stage, shards of other settings made again
@@ -116,7 +118,19 @@ def parser() -> argparse.ArgumentParser:
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="verb")
     root.add_argument("--version", action="version", version=f"pairloom {version('pairloom')}")
-    for group in (starting, dataset, pairs, detectors, extracting, negatives, shards, texts, training, looking):
+    for group in (
+        starting,
+        dataset,
+        importing,
+        pairs,
+        detectors,
+        extracting,
+        negatives,
+        shards,
+        texts,
+        training,
+        looking,
+    ):
         group.add(verbs)
     return root
 

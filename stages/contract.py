@@ -56,6 +56,17 @@ from pairloom.table import Table
 
 PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
 
+
+def kept_in(dataset: Path) -> Path:
+    """Where a dataset keeps what may be made again and outlives a growing list, such as indexes of tars."""
+    return dataset / ".index" / "kept"
+
+
+def kept(folder: Path) -> Path:
+    """The same, from the folder of a stage's index: <dataset>/.index/<stage>/<fingerprint>."""
+    return kept_in(folder.parents[2])
+
+
 Scope = Literal["shard", "before", "all"]
 Result: TypeAlias = pa.Table | tuple[pa.Table, pa.Table]
 
