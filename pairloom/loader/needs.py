@@ -14,7 +14,7 @@ from pairloom.store.folder import Entry, Folder
 
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
 COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
-LATEST = 5  # version of the table of shards
+LATEST = 6  # version of the table of shards
 OF_ONE_SHARD = frozenset({"pairloom", "shard"})  # metadata in which the shards of a folder differ
 Metadata = Callable[[], Mapping[str, str]]  # gives that of the shards' files
 FIX = "`pairloom recipe check RECIPE SHARDS` says which stages make what a recipe reads"
@@ -24,7 +24,7 @@ def check_folder(folder: Folder, shards: Path | str) -> None:
     """Raise StoreError if the table is unfinished, is not one of shards, or is of a later version than this loader."""
     if not folder.complete:
         what = f"the shards are unfinished: {folder.rows} rows so far"
-        raise StoreError(what, str(shards), cures.resume(folder.path, folder.header.stage))
+        raise StoreError(what, str(shards), cures.resume(folder.path, folder.maker))
     if folder.table != "shards":
         fix = "name the folder that the stage shards wrote, such as data/shards"
         raise StoreError(f"it is a table of {folder.table}, not of shards", str(shards), fix)

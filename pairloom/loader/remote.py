@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,8 @@ class RemoteSource:
         """The manifest as it is there now. Raises StoreError where it cannot be reached."""
         own = self.cache.folder / "manifests" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         own.mkdir(parents=True, exist_ok=True)
-        content = self._patiently(MANIFEST, lambda: self._cat(MANIFEST), min(self.patience_s, FIRST_PATIENCE_S))
+        content = self._either(MANIFEST, Path(MANIFEST).name, min(self.patience_s, FIRST_PATIENCE_S))
+        (own / MANIFEST).parent.mkdir(exist_ok=True)
         temporary = own / f".{uuid.uuid4().hex}.tmp"
         temporary.write_bytes(content)
         temporary.replace(own / MANIFEST)
@@ -79,10 +81,10 @@ class RemoteSource:
 
     def index(self, entry: Entry) -> Index:
         """Fetched whole. Raises StoreError if there is none: a remote shard cannot be read to make it."""
-        name = f"{entry.name}{indices.SUFFIX}"
+        name = indices.name_of(entry.name)
         key = f"{self.url}/{name}#{entry.sha256}"
         for _ in range(2):
-            path = self.cache.piece(key, lambda: self._patiently(name, lambda: self._cat(name)))
+            path = self.cache.piece(key, lambda: self._either(name, f"{entry.name}{indices.SUFFIX}"))
             if (found := indices.read(path, entry.sha256)) is not None:
                 self._process.entries[entry.name] = entry
                 return found
@@ -146,6 +148,13 @@ class RemoteSource:
         files, path = self._files()
         content: bytes = files.cat_file(f"{path}/{name}")
         return content
+
+    def _either(self, name: str, before: str, patience_s: float | None = None) -> bytes:
+        """A whole file, or the one that pairloom 0.1.0 wrote in its place. Raises InputError where neither is."""
+        for each in (name, before):
+            with suppress(InputError):
+                return self._patiently(each, partial(self._cat, each), patience_s)
+        raise InputError("there is no such file", f"{self.url}/{name}", "check the address")
 
     def _range(self, name: str, start: int, stop: int) -> bytes:
         files, path = self._files()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_did_not_matter(folder: Path) -> No
 
 
 def test_a_damaged_index_is_made_again_from_the_shard(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sound, path = read_everything(folder), folder / "train-00000.index"
+    sound, path = read_everything(folder), index.path_of(folder / "train-00000.parquet")
     whole = path.read_bytes()
     for bit in np.random.default_rng(1).integers(0, 8 * len(whole), 60).tolist():
         flip(path, bit)
@@ -135,7 +134,7 @@ def loader(folder: Path, **options: object) -> Loader[Batch]:
 def damage(folder: Path, column: str, rows: tuple[int, ...]) -> None:
     """Flip a bit in the values of these rows of the first shard."""
     entry = open_folder(folder).shards[0]
-    found = index.read(folder / "train-00000.index", entry.sha256)
+    found = index.read(index.path_of(folder / "train-00000.parquet"), entry.sha256)
     assert found is not None
     for row in rows:
         flip(folder / "train-00000.parquet", 8 * int(found.places(column).at[row]) + 3)
@@ -231,7 +230,7 @@ def test_shards_of_every_version_are_read(version: str, tmp_path: Path) -> None:
     """The folders were written by the version itself."""
     folder = tmp_path / version
     shutil.copytree(Path(__file__).parent / "versions" / version, folder)
-    assert json.loads((folder / "manifest.json").read_text())["table_version"] == int(version)
+    assert open_folder(folder).header.table_version == int(version)
     rows = [row for batch in itertools.islice(loader(folder), 2) for row in rows_of(batch)]
     other = write_folder(tmp_path / "now", (6,), group_rows=6)
     again = [row for batch in itertools.islice(loader(other), 2) for row in rows_of(batch)]
