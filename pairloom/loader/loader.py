@@ -118,7 +118,7 @@ class Loader(Generic[BatchType]):
             kinds: Mapping[str, Mapping[str, Part]] = {"": {}}
             fewest = 1
         else:
-            read = (*plan.columns(), *options.strings)  # each is a column, too
+            read = tuple(plan.columns()) + options.strings  # each is a column, too
             parts = tuple(opened_rows(part, read, plan.text.languages, options) for part in mixture.folders)
             tokenizer = tokenizer or trained_tokenizer(parts, plan, options)
             make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.strings, options.texts)
