@@ -360,7 +360,10 @@ def test_similar_captions_are_held_to_their_own_rules() -> None:
     mine, other = b"m" * 16, b"o" * 16
 
     def found(lists: list[list[tuple[bytes, float]]], captions: int) -> list[str]:
-        others = [[{"image_id": i, "caption_index": 0, "text": "a", "similarity": s} for i, s in one] for one in lists]
+        others = [
+            [{"image_id": i, "caption_index": n, "text": "a", "similarity": s} for n, (i, s) in enumerate(one)]
+            for one in lists
+        ]
         table = SIMILAR.table(image_id=[mine], similar=[others])
         table = table.append_column("captions", pa.array([["a"] * captions]))
         findings = Findings()
