@@ -31,7 +31,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from benchmarks.formats import PEERS, WIDTH, Peer, Record, Row, picture
 from pairloom import vectors
 from pairloom.loader import Loader, Options
-from pairloom.loader.batch import IGNORE, Batch, Example, Regions, Words, collate
+from pairloom.loader.batch import IGNORE, Batch, Example, Regions, Words
+from pairloom.loader.collate import collate
 from pairloom.loader.order import WHOLE, Order
 from pairloom.store import index
 from pairloom.store.folder import Header

@@ -57,7 +57,7 @@ class NewFolder:
     def write(self, table: pa.Table, split: str) -> None:
         name = self._name(split)
         entry = write_shard(self.out, name, table)
-        write_index(self.out, name, entry.sha256)
+        write_index(self.out, name, entry.sha256, compared=True)
         self.writer.record(replace(entry, rows_in=entry.rows))
 
     def _name(self, split: str) -> str:

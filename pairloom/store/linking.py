@@ -11,7 +11,8 @@ from pathlib import Path
 from pairloom.errors import StoreError
 from pairloom.store import index
 from pairloom.store.folder import Entry
-from pairloom.store.writing import committed, sha256_file
+from pairloom.store.hashed import sha256_file
+from pairloom.store.writing import committed
 
 
 def link_shard(folder: Path, entry: Entry, source: Path) -> bool:

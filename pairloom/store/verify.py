@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pairloom.store import cures, index
 from pairloom.store.folder import Entry, Folder, is_table, open_folder
-from pairloom.store.writing import sha256_file
+from pairloom.store.hashed import sha256_file
 
 
 @dataclass(frozen=True)

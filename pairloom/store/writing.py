@@ -7,7 +7,6 @@ Workers call `write_shard`; only the coordinating process holds a `Writer` and t
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import uuid
@@ -38,9 +37,9 @@ def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int =
     return Entry(name=name, rows=table.num_rows, bytes=file.bytes, sha256=file.sha256)
 
 
-def write_index(folder: Path, name: str, sha256: str) -> None:
-    """Index a shard that lies in the folder (pairloom/store/index.py). Raises StoreError if it is damaged."""
-    built = index.build(folder / f"{name}.parquet", sha256)
+def write_index(folder: Path, name: str, sha256: str, compared: bool = False) -> None:
+    """Index a shard that lies in the folder, as index.build does. Raises StoreError if it is damaged."""
+    built = index.build(folder / f"{name}.parquet", sha256, compared)
     with committed(folder, index.name_of(name)) as temporary, temporary.open("wb") as file:
         index.write(built, file)
 
@@ -52,9 +51,12 @@ def committed(folder: Path, name: str) -> Iterator[Path]:
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(file)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
         _sync(file.parent)  # so that the rename itself survives a power cut
     except OSError as error:
         raise StoreError(
@@ -62,8 +64,6 @@ def committed(folder: Path, name: str) -> Iterator[Path]:
             where=str(file),
             fix="free some space or name another folder, and run the same command again; finished shards are kept",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_parquet(table: pa.Table, sink: object, row_group_bytes: int) -> None:
@@ -101,11 +101,6 @@ def _leaves_of(path: str, kind: pa.DataType) -> Iterable[tuple[str, pa.DataType]
         yield from _leaves_of(f"{path}.list.element", kind.value_type)
     else:
         yield path, kind
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -48,7 +48,9 @@ def test_the_page_holds_counts_reasons_pictures_and_settings(good: Path, tmp_pat
         "patches": 18, "qa": 18, "similar": 18,
     }  # fmt: skip
     assert (summary["images"], summary["captions"], summary["regions"], summary["left_out"]) == (17, 72, 34, 5)
-    assert summary["quarantined"] == 7  # two of them a caption and a question of images that stay
+    assert summary["quarantined"] == 8  # three of them two captions and a question of images that stay
+    assert summary["captions_lost"] == 1
+    assert '<b class="lost">1</b><span>captions lost with duplicates</span>' in page
     assert summary["negatives"] == 18 * 4 * 2
     assert summary["pictures"] == page.count("data:image/jpeg;base64,") == 18
     assert summary["page_bytes"] == len(page.encode())
