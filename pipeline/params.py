@@ -43,9 +43,16 @@ class Params:
             raise type(error)(what, where.replace(DEFAULT, self.file), fix.replace(DEFAULT, self.file)) from error
 
     def of_stage(self, name: str) -> Any:
-        """The Config of a stage."""
+        """The Config of a stage, with the settings that it takes from other sections."""
         stage = load(name)
-        return self.build(stage.config_type, stage.name)
+        taken = {key: self._setting(path) for key, path in stage.takes.items()}
+        section = taken | self.section(stage.name)
+        return self.with_section(stage.name, **section).build(stage.config_type, stage.name)
+
+    def _setting(self, path: str) -> Any:
+        """The value of "section.key", or its default."""
+        section, _, key = path.partition(".")
+        return getattr(self.of_stage(section), key)
 
 
 def read_params(file: Path | None, settings: Sequence[str] = ()) -> Params:

@@ -48,6 +48,7 @@ class LoadedStage:
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
     overlap: int
     asked_by: Mapping[str, str]
+    takes: Mapping[str, str]
     distinct: bool
 
     def inputs(self, config: Any) -> tuple[str, ...]:
@@ -160,6 +161,7 @@ def load(name: str) -> LoadedStage:
         check=getattr(module, "check", _any_share),
         overlap=getattr(module, "OVERLAP", 1),
         asked_by=getattr(module, "ASKED_BY", {}),
+        takes=getattr(module, "TAKES", {}),
         distinct=getattr(module, "DISTINCT", False),
     )
 

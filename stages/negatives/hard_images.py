@@ -19,7 +19,8 @@ from stages.negatives.tokens import Tokens
 from stages.negatives.words import normalise
 
 BETWEEN = "\x00"  # tags of a set; no tag has it
-CLOSEST = Config(ceiling=2.0)  # no ceiling: equal sets are left out by themselves
+# No ceiling: equal sets are left out by themselves, and each image counts, also where its tags are those of others.
+CLOSEST = Config(ceiling=2.0, against="caption", distinct=False)
 
 
 def hard_images(tags: pa.Table, config: Config = CLOSEST, threads: int = 1) -> pa.Table:

@@ -30,6 +30,7 @@ SUMMING: tuple[contract.Summing, ...] = (negatives, qa, similar)
 CHECKING: tuple[contract.Checking, ...] = (curate, download)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
 MERGING: tuple[contract.Merging, ...] = (curate,)
+TAKING: tuple[contract.Taking, ...] = (negatives,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
 
 FAMILIES: tuple[Family, ...] = (published, starter)
@@ -55,6 +56,7 @@ def test_every_stage_is_checked() -> None:
         ("check", CHECKING),
         ("OVERLAP", OVERLAPPING),
         ("DISTINCT", MERGING),
+        ("TAKES", TAKING),
         ("ASKED_BY", ADVISING),
     ],
 )
