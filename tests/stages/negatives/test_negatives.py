@@ -30,7 +30,7 @@ from tests.stages.memory import InMemory
 
 WORDS = ("dog", "cat", "red", "big", "runs", "sits", "on", "mat", "bus", "tree")
 CLOSE = 1e-6
-PUBLISHED = {"against": "caption", "distinct": False, "train_only": False}  # InterBERT's rule
+PUBLISHED: dict[str, Any] = {"against": "caption", "distinct": False, "train_only": False}  # InterBERT's rule
 
 
 def made_up(number: int, seed: int) -> tuple[list[str], list[str]]:
@@ -205,6 +205,10 @@ def test_the_example_of_the_docs() -> None:
     texts = ["red dog runs", "red dog sits", "red bus", "red tree", "cat runs"]
     first = mine(texts, list("abcde"), config=Config(top_k=2))["negatives"][0].as_py()
     assert [(one["image_id"], round(one["similarity"], 3)) for one in first] == [("e", 0.398), ("c", 0.217)]
+    mined = mine([*texts, "red bus parked"], list("abcdea"), config=Config(top_k=2))["negatives"]
+    for row in (0, 5):
+        found = [(one["image_id"], round(one["similarity"], 3)) for one in mined[row].as_py()]
+        assert found == [("e", 0.41), ("d", 0.184)]
 
 
 def curated(texts: list[str], images: list[str]) -> pa.Table:
