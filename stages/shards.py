@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from schemas.regions import REGIONS
 from schemas.shards import JOINED, SHARDS
 from stages.contract import Corpus, Planned, Scope
 from stages.rejects import Reject, quarantine
+from stages.split import Split
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
@@ -43,6 +43,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def split(self) -> Split:
+        return Split(seed=self.seed, val_share=self.val_share)
 
 
 def inputs(config: Config) -> tuple[str, ...]:
@@ -87,7 +91,7 @@ def _shuffle(window: Sequence[InputShard], rng: np.random.Generator) -> Iterator
 
 def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> Iterator[Planned]:
     """The rows of this split in shards that end with the row that fills them."""
-    chosen = [(source, row) for source, row in rows if split_of(source.image_ids[row], config) == split]
+    chosen = [(source, row) for source, row in rows if config.split.of(source.image_ids[row]) == split]
     ends = np.cumsum([source.row_bytes for source, _ in chosen])
     number = (np.concatenate([[0], ends[:-1]]) // config.shard_bytes).astype(int) if chosen else np.zeros(0, int)
     for count, start in enumerate(np.unique(number, return_index=True)[1]):
@@ -96,12 +100,6 @@ def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> 
             {"shard": [source.name for source, _ in part], "row": pa.array([row for _, row in part], pa.int32())}
         )
         yield Planned(f"{split}-{count:05d}", table)
-
-
-def split_of(image_id: bytes, config: Config) -> str:
-    """`train` or `val`, from the image's id and the seed alone: it stays the same however the list grows."""
-    digest = hashlib.sha256(config.seed.to_bytes(8, "little", signed=True) + image_id).digest()
-    return "val" if int.from_bytes(digest[:8], "little") < config.val_share * 2**64 else "train"
 
 
 def setup(config: Config, folder: Path) -> Config:
@@ -144,9 +142,7 @@ def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:
     columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
-    columns["split"] = pa.array(
-        [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
-    )
+    columns["split"] = pa.array([config.split.of(image_id) for image_id in curate["image_id"].to_pylist()], pa.string())
     columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
     kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
     kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]

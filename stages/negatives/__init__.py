@@ -36,12 +36,14 @@ OUTPUT = NEGATIVES
 VERSION = 4
 COLUMNS = {"curate": ("image_id", "captions")}
 SCOPE: Scope = "all"
+TAKES = {"seed": "shards.seed", "val_share": "shards.val_share"}  # by which images are held out
 
 __all__ = [
     "COLUMNS",
     "INPUTS",
     "OUTPUT",
     "SCOPE",
+    "TAKES",
     "VERSION",
     "Config",
     "grow",
@@ -145,4 +147,4 @@ def _grown(index: Index, part: int, before: Lists, numbers: Array, config: Confi
         return before
     found = mine_captions(index, part, numbers, config, into=[fresh], known=before.last(config.top_k))
     added = Lists(before.rows, found.counts, negatives_at(index, found.places, found.similarities))
-    return union(before, added, config.top_k)
+    return union(before, added, config.top_k, config.distinct)

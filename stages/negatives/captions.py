@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pairloom.errors import InputError
 from stages.negatives.text import normalised
+from stages.split import Split
 
 Array = npt.NDArray[Any]
 ORDER = [("image_id", "ascending"), ("caption_index", "ascending")]
@@ -37,6 +38,10 @@ class Captions:
     sole: Array  # int32 (D,): the image that all captions of the document are of, or -1
     texts_of_image: Array  # int32 (I,): distinct texts of the image
     shared_of_image: Array  # int32 (I,): those of them that other images have too
+    owners: Array  # int32 (C,): number of the image itself, which may look like that of `images`; ascending
+    texts_of_owner: Array  # int32: distinct texts of each of these
+    trained: Array  # bool (C,): whether the image is one to train on
+    heads: Array  # int32 (2, D): the first caption of each document, and its first to train on or -1
 
     @property
     def copies(self) -> Array:
@@ -91,7 +96,7 @@ def in_order(captions: pa.Table) -> pa.Table:
     return captions.take(pc.sort_indices(captions, sort_keys=ORDER)).combine_chunks()
 
 
-def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
+def arrange(captions: pa.Table, split: Split) -> tuple[Captions, pa.Array]:
     """Number captions that are `in_order`, all of one language; and the normalised text of each document.
 
     Raises InputError if an image_id has a caption index twice.
@@ -99,6 +104,8 @@ def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
     table = captions.select([name for name in captions.column_names if name != "lang"])
     _refuse_repeated(table)
     images = _numbers(table["looks_like" if "looks_like" in table.column_names else "image_id"])
+    owners = _numbers(table["image_id"])
+    trained = _trained(one_chunk(table["image_id"]), owners, split)
     encoded = normalised(one_chunk(table["text"])).dictionary_encode()
     documents, texts = encoded.indices.to_numpy().astype(np.int32), encoded.dictionary
     members = np.argsort(documents, kind="stable").astype(np.int32)
@@ -110,7 +117,32 @@ def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
     sole[document] = np.where(alone[document], image, -1)
     of_image = np.bincount(image).astype(np.int32)
     shared = np.bincount(image, weights=~alone[document]).astype(np.int32)
-    return Captions(table, images, documents, starts, members, sole, of_image, shared), texts
+    heads = np.stack([members[starts[:-1]], _first_trained(members, documents, trained, len(texts))])
+    own = np.unique(owners.astype(np.int64) * max(len(texts), 1) + documents) // max(len(texts), 1)
+    of_owner = np.bincount(own).astype(np.int32)
+    counted = of_image, shared, owners, of_owner
+    return Captions(table, images, documents, starts, members, sole, *counted, trained, heads), texts
+
+
+def _trained(ids: pa.Array, owners: Array, split: Split) -> Array:
+    """bool (C,): whether the image of each caption is one to train on."""
+    if not split.val_share:
+        return np.ones(len(ids), np.bool_)
+    firsts = np.flatnonzero(np.diff(owners, prepend=-1))
+    held_out = [split.of(_as_bytes(image_id)) == "val" for image_id in ids.take(pa.array(firsts)).to_pylist()]
+    return ~np.array(held_out, np.bool_)[owners]
+
+
+def _as_bytes(image_id: Any) -> bytes:
+    return image_id if isinstance(image_id, bytes) else str(image_id).encode()
+
+
+def _first_trained(members: Array, documents: Array, trained: Array, number: int) -> Array:
+    """int32 (D,): of each document the first caption to train on, or -1."""
+    first = np.full(number, -1, np.int32)
+    own = members[trained[members]][::-1]  # of several that are written to one place the last stays
+    first[documents[own]] = own
+    return first
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
