@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from formats.pictures import Found, SourceError, Sources
 from pairloom.errors import PairloomError
-from stages.download.decoders import Decoders
+from stages.download.bodies import Bodies
 from stages.download.failure import Failure
 from stages.download.kinds import sniff
 from stages.download.places import Places, Wanted
@@ -28,15 +28,11 @@ HEAD = 32  # bytes that suffice to tell the kind of a picture
 class Owner(Protocol):
     """What a Reading needs of the Traffic that it belongs to."""
 
-    undecoded: int
-    decoders: Decoders
-
-    @property
-    def backlog(self) -> bool: ...
+    bodies: Bodies
 
     def one_less(self, shard: Shard, /) -> None: ...
 
-    def spawn(self, work: Coroutine[Any, Any, None], /) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, None], /) -> Any: ...
 
 
 class Reading:
@@ -59,7 +55,7 @@ class Reading:
         async with self._turn:
             found = self.sources.read([each.locator for each in wanted])
             while not shard.finished.done():
-                while self.traffic.backlog:
+                while self.traffic.bodies.behind:
                     await asyncio.sleep(0.005)
                 hop = await loop.run_in_executor(self._thread, _hop, found)
                 for number, body in hop:
@@ -80,7 +76,7 @@ class Reading:
             self._failed(shard, row, Failure("not-an-image", said))
         else:
             await self._places.acquire()
-            self.traffic.undecoded += len(found)
+            self.traffic.bodies.waiting += len(found)
             self.traffic.spawn(self._decode(shard, row, found, kind))
 
     def _failed(self, shard: Shard, row: Wanted, failure: Failure) -> None:
@@ -89,7 +85,7 @@ class Reading:
 
     async def _decode(self, shard: Shard, row: Wanted, body: bytes, kind: str) -> None:
         try:
-            outcome, picture = await self.traffic.decoders.outcome(body, kind, row.checksum)
+            outcome, picture = await self.traffic.bodies.outcome(body, kind, row.checksum)
             done: Outcome = {**outcome, "attempts": 1}
             shard.note(row.key, done, picture)
         except PairloomError:
@@ -97,7 +93,6 @@ class Reading:
         except Exception as error:  # noqa: BLE001  # it costs that row only
             shard.errors.append((row.key, error, 1))
         finally:
-            self.traffic.undecoded -= len(body)
             self._places.release()
         self.traffic.one_less(shard)
 

@@ -136,7 +136,7 @@ FATES = ("0.jpg", "gone.jpg", "page.jpg", "2.jpg", "http://no.invalid/x.jpg")
 
 def downloaded(folder: Path, kind: str) -> None:
     """What img2dataset makes of FATES on a server of ours; its own Downloader, in this process."""
-    from img2dataset import downloader, resizer, writer
+    from img2dataset import downloader, resizer, writer  # type: ignore[import-untyped]
 
     made = {"webdataset": writer.WebDatasetSampleWriter, "files": writer.FilesSampleWriter,
             "parquet": writer.ParquetSampleWriter}[kind]  # fmt: skip
@@ -161,7 +161,7 @@ def downloaded(folder: Path, kind: str) -> None:
 def test_img2dataset_folders_come_with_their_failures(tmp_path: Path, kind: str) -> None:
     downloaded(tmp_path / "x", kind)
     rows, bad = read(tmp_path / "x")
-    by_caption = {row.captions[0]["text"]: row for row in rows}
+    by_caption = {str(row.captions[0]["text"]): row for row in rows}
     assert (bad, sorted(by_caption)) == ([], [f"caption {number}" for number in range(len(FATES))])
     rows = [by_caption[f"caption {number}"] for number in range(len(FATES))]
     assert bodies(tmp_path / "x", [rows[0], rows[3]]) == [ALL[0], ALL[2]]
