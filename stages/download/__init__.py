@@ -29,6 +29,8 @@ from stages.download.optout import DIRECTIVES
 from stages.download.persistence import Persistence
 from stages.download.places import Places
 from stages.download.proxies import refuse_proxy
+from stages.download.recalled import recall as recall
+from stages.download.recalled import take_over
 from stages.download.server import HOST, PictureServer
 from stages.download.spool import Outcome, key_of
 from stages.rejects import Reject, quarantine
@@ -195,7 +197,10 @@ def process(urls: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
         refuse_proxy(getproxies_environment())
     shard = metadata(urls).get("shard")
     failed: list[tuple[int, Outcome]] = []
-    with tools.engine.run(asked, tools.folder / PARTIAL / shard if tools.folder and shard else None) as spool:
+    partial = tools.folder / PARTIAL / shard if tools.folder and shard else None
+    if tools.folder and partial:
+        take_over(asked, tools.folder, partial)
+    with tools.engine.run(asked, partial) as spool:
         found = ((n, known[n], b"") if n in known else (n, *spool.get(key_of(*row))) for n, row in enumerate(rows))
         table = pa.concat_tables(_stored(urls, found, failed))
     return table, rejects(urls.take(pa.array([row for row, _ in failed], pa.int64())), [each for _, each in failed])

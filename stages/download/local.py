@@ -32,7 +32,7 @@ class Owner(Protocol):
 
     def one_less(self, shard: Shard, /) -> None: ...
 
-    def spawn(self, work: Coroutine[Any, Any, None], /) -> Any: ...
+    def spawn(self, work: Coroutine[Any, Any, None], /) -> None: ...
 
 
 class Reading:
@@ -85,7 +85,7 @@ class Reading:
 
     async def _decode(self, shard: Shard, row: Wanted, body: bytes, kind: str) -> None:
         try:
-            outcome, picture = await self.traffic.bodies.outcome(body, kind, row.checksum)
+            outcome, picture = await self.traffic.bodies.decoders.outcome(body, kind, row.checksum)
             done: Outcome = {**outcome, "attempts": 1}
             shard.note(row.key, done, picture)
         except PairloomError:
@@ -93,6 +93,7 @@ class Reading:
         except Exception as error:  # noqa: BLE001  # it costs that row only
             shard.errors.append((row.key, error, 1))
         finally:
+            self.traffic.bodies.waiting -= len(body)
             self._places.release()
         self.traffic.one_less(shard)
 
