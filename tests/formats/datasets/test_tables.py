@@ -61,6 +61,15 @@ def test_a_folder_of_parquet_with_pictures(tmp_path: Path) -> None:
     assert rows[1].extra == {"label": "dog", "n": "1", "split": "train"}
 
 
+def test_several_columns_of_captions_of_a_dataset(tmp_path: Path) -> None:
+    table = pa.table({"image": ALL, "re_caption": ["long"] * 4, "org_caption": ["alt"] * 4, "text": ["no"] * 4})
+    pq.write_table(table, tmp_path / "x.parquet")
+    rows, bad = read(tmp_path, caption_column=("re_caption", "org_caption"), kinds=("synthetic", "alt"))
+    assert bad == []
+    assert [(one["text"], one["kind"]) for one in rows[0].captions] == [("long", "synthetic"), ("alt", "alt")]
+    assert rows[0].extra == {"text": "no"}
+
+
 def test_of_several_columns_of_pictures_one_must_be_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": ALL, "b": ALL[::-1], "text": ["x"] * 4}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="the columns a, b hold pictures"):
