@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairloom import vectors
+from pairloom.extra import as_dict
 from pairloom.layout import FEATURE_DTYPE
 from pairloom.table import Array, Blob, Column, metadata
 from pairloom.typed import Positive, Share, check_ranges
@@ -25,7 +26,13 @@ INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
 VERSION = 5
 SCOPE: Scope = "all"
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
+# What published splits call ours; a word that is not here is none.
+NAMED = {
+    **dict.fromkeys(("train", "restval"), "train"),  # restval: Karpathy's rest of COCO's val, which all train on
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    "test": "test",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,9 @@ class Config:
 
     seed: int = 0  # of the split and of the order of the rows
     val_share: Share = 0.01  # of the images that are held out as the split `val`
+    # name in `extra` of the split that the list gives each image, such as `split` of Karpathy's: train and restval are
+    # train, val and its like val, test is test; an image without goes by val_share; null: all go by it
+    split_from: str | None = None
     shard_bytes: Positive = 256 << 20  # size aimed at; a shard ends with the row that reaches it
     shuffle_window: Positive = 8  # input shards whose rows are mixed with each other
     features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
@@ -55,18 +65,22 @@ class InputShard:
     """One shard of the curated pairs, as the plan sees it."""
 
     name: str
-    image_ids: tuple[bytes, ...]
+    splits: tuple[str, ...]  # of each row
     row_bytes: float  # of one row over all inputs, on average
 
 
 def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
-    """Which row goes where: `train-00000` … and `val-00000` …, each about config.shard_bytes.
+    """Which row goes where: `train-00000` …, `val-00000` … and `test-00000` …, each about config.shard_bytes.
 
     Input shards are put in random order and their rows mixed within windows of config.shuffle_window shards, so that an
     output shard is read from a few input shards however many there are. The loader shuffles again, over all shards.
     """
     joined = inputs(config)
-    sources = [_source(corpus, joined, name, table) for name, table in corpus.tables("curate", ["image_id"])]
+    columns = ["image_id", *(["extra"] if config.split_from else [])]
+    sources = [
+        InputShard(name, tuple(_splits(table, config)), _row_bytes(corpus, joined, name, table.num_rows))
+        for name, table in corpus.tables("curate", columns)
+    ]
     rng = np.random.Generator(np.random.PCG64(config.seed))
     order = [sources[i] for i in rng.permutation(len(sources))]
     windows = [order[start : start + config.shuffle_window] for start in range(0, len(order), config.shuffle_window)]
@@ -74,20 +88,29 @@ def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
     return [planned for split in SPLITS for planned in _cut(shuffled, split, config)]
 
 
-def _source(corpus: Corpus, joined: Sequence[str], name: str, table: pa.Table) -> InputShard:
-    size = sum(corpus.bytes(stage, name) for stage in joined)
-    return InputShard(name, tuple(table["image_id"].to_pylist()), size / max(table.num_rows, 1))
+def _row_bytes(corpus: Corpus, joined: Sequence[str], name: str, rows: int) -> float:
+    return sum(corpus.bytes(stage, name) for stage in joined) / max(rows, 1)
+
+
+def _splits(table: pa.Table, config: Config) -> Iterator[str]:
+    """The split of each image of a table of pairs."""
+    ids = table["image_id"].to_pylist()
+    if config.split_from is None:
+        yield from (split_of(image_id, config) for image_id in ids)
+        return
+    for image_id, extra in zip(ids, table["extra"].to_pylist(), strict=True):
+        yield NAMED.get(as_dict(extra).get(config.split_from, "")) or split_of(image_id, config)
 
 
 def _shuffle(window: Sequence[InputShard], rng: np.random.Generator) -> Iterator[tuple[InputShard, int]]:
     """(shard, row) of all rows of these shards in random order."""
-    rows = [(source, row) for source in window for row in range(len(source.image_ids))]
+    rows = [(source, row) for source in window for row in range(len(source.splits))]
     return (rows[i] for i in rng.permutation(len(rows)))
 
 
 def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> Iterator[Planned]:
     """The rows of this split in shards that end with the row that fills them."""
-    chosen = [(source, row) for source, row in rows if split_of(source.image_ids[row], config) == split]
+    chosen = [(source, row) for source, row in rows if source.splits[row] == split]
     ends = np.cumsum([source.row_bytes for source, _ in chosen])
     number = (np.concatenate([[0], ends[:-1]]) // config.shard_bytes).astype(int) if chosen else np.zeros(0, int)
     for count, start in enumerate(np.unique(number, return_index=True)[1]):
@@ -144,9 +167,7 @@ def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:
     columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
-    columns["split"] = pa.array(
-        [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
-    )
+    columns["split"] = pa.array(_splits(curate, config), pa.string())
     columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
     kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
     kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]
