@@ -50,14 +50,20 @@ class Captions:
 
 
 def captions_of(pairs: pa.Table) -> pa.Table:
-    """One row a caption from one row an image (columns image_id, captions, and looks_like where it is)."""
+    """One row a caption from one row an image: image_id, captions, and looks_like and trained where they are."""
     captions = pairs["captions"].combine_chunks()
     rows = pc.list_parent_indices(captions)
     parts = (pc.struct_field(pc.list_flatten(captions), name) for name in ("text", "lang"))
     table = table_of(pairs["image_id"].take(rows), positions(rows.to_numpy()), *parts)
-    if "looks_like" in pairs.column_names:
-        table = table.append_column("looks_like", pairs["looks_like"].take(rows))
+    for name in ("looks_like", "trained"):
+        if name in pairs.column_names:
+            table = table.append_column(name, pairs[name].take(rows))
     return table
+
+
+def with_trained(images: pa.Table, split: Split) -> pa.Table:
+    """The table with a column `trained`: whether the image of each row is one to train on."""
+    return images.append_column("trained", pa.array([one == "train" for one in split.of_rows(images)], pa.bool_()))
 
 
 def table_of(image_ids: Any, indexes: Array, texts: Any, langs: Any) -> pa.Table:
@@ -96,16 +102,17 @@ def in_order(captions: pa.Table) -> pa.Table:
     return captions.take(pc.sort_indices(captions, sort_keys=ORDER)).combine_chunks()
 
 
-def arrange(captions: pa.Table, split: Split) -> tuple[Captions, pa.Array]:
+def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
     """Number captions that are `in_order`, all of one language; and the normalised text of each document.
 
     Raises InputError if an image_id has a caption index twice.
     """
-    table = captions.select([name for name in captions.column_names if name != "lang"])
+    table = captions.select([name for name in captions.column_names if name not in ("lang", "trained")])
     _refuse_repeated(table)
     images = _numbers(table["looks_like" if "looks_like" in table.column_names else "image_id"])
     owners = _numbers(table["image_id"])
-    trained = _trained(one_chunk(table["image_id"]), owners, split)
+    known = captions["trained"].to_numpy() if "trained" in captions.column_names else np.ones(len(table), np.bool_)
+    trained = known.astype(np.bool_)
     encoded = normalised(one_chunk(table["text"])).dictionary_encode()
     documents, texts = encoded.indices.to_numpy().astype(np.int32), encoded.dictionary
     members = np.argsort(documents, kind="stable").astype(np.int32)
@@ -122,19 +129,6 @@ def arrange(captions: pa.Table, split: Split) -> tuple[Captions, pa.Array]:
     of_owner = np.bincount(own).astype(np.int32)
     counted = of_image, shared, owners, of_owner
     return Captions(table, images, documents, starts, members, sole, *counted, trained, heads), texts
-
-
-def _trained(ids: pa.Array, owners: Array, split: Split) -> Array:
-    """bool (C,): whether the image of each caption is one to train on."""
-    if not split.val_share:
-        return np.ones(len(ids), np.bool_)
-    firsts = np.flatnonzero(np.diff(owners, prepend=-1))
-    held_out = [split.of(_as_bytes(image_id)) == "val" for image_id in ids.take(pa.array(firsts)).to_pylist()]
-    return ~np.array(held_out, np.bool_)[owners]
-
-
-def _as_bytes(image_id: Any) -> bytes:
-    return image_id if isinstance(image_id, bytes) else str(image_id).encode()
 
 
 def _first_trained(members: Array, documents: Array, trained: Array, number: int) -> Array:

@@ -25,7 +25,6 @@ from stages.negatives.postings import BLOCK, Postings, invert
 from stages.negatives.rule import Config
 from stages.negatives.tokens import Tokens, tokenise
 from stages.negatives.vectors import Statistics, Tally, measure, tally, vectorise
-from stages.split import Split
 
 Array = npt.NDArray[Any]
 Cut = Callable[[pa.Array, Config], Tokens]
@@ -96,8 +95,7 @@ def read(
 ) -> Ready:
     """Sort, cut and count; known: statistics to weigh by instead of those of these captions; cut: texts into terms."""
     ordered = in_order(captions)
-    split = Split(seed=config.seed, val_share=config.val_share)
-    arranged = [arrange(piece, split) for piece in _pieces(ordered, part)]
+    arranged = [arrange(piece) for piece in _pieces(ordered, part)]
     tokens = [cut(texts, config) for _, texts in arranged]
     if known is None:
         tallies: list[Tally] = [tally(terms, own.copies) for terms, (own, _) in zip(tokens, arranged, strict=True)]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pairloom.errors import ConfigError
 from pairloom.typed import Positive, Range, Share, check_ranges
+from stages.split import Split
 
 Frequency: TypeAlias = Positive | Share  # of a term, in captions: their number, or their share
 
@@ -43,6 +44,11 @@ class Config:
     idf: Literal["recomputed", "frozen"] = "recomputed"
     seed: int = 0  # of the split; that of section shards
     val_share: Share = 0.0  # of the images that are held out; that of section shards
+    split_from: str | None = None  # name in `extra` of the split that the list gives; that of section shards
+
+    @property
+    def split(self) -> Split:
+        return Split(seed=self.seed, val_share=self.val_share, split_from=self.split_from)
 
     def __post_init__(self) -> None:
         check_ranges(self)

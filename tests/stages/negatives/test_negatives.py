@@ -158,9 +158,10 @@ def test_bm25_is_rank_bm25s_score_over_the_captions_score_for_itself() -> None:
     check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
 
 
-def captions_table(texts: list[str], images: list[str]) -> pa.Table:
+def captions_table(texts: list[str], images: list[str], config: Config) -> pa.Table:
     ids = pa.array(images)
-    return table_of(ids, caption_indexes(ids), texts, [None] * len(texts))
+    table = table_of(ids, caption_indexes(ids), texts, [None] * len(texts))
+    return table.append_column("trained", pa.array([config.split.of(image.encode()) == "train" for image in images]))
 
 
 @pytest.mark.parametrize(("part", "block"), [(10_000, 1), (10_000, 7), (50, 1 << 16), (7, 3)])
@@ -172,8 +173,8 @@ def test_neither_parts_nor_blocks_nor_threads_change_a_bit(
     texts, images = made_up(300, seed=9)
     # A ceiling above 1, so that equal texts in different parts are close enough.
     config = Config(scorer=scorer, ceiling=1.5, top_k=9, **rule)
-    whole = mined(build(captions_table(texts, images), config), config)
-    parts = mined(build(captions_table(texts, images), config, part, block), config, threads=2)
+    whole = mined(build(captions_table(texts, images, config), config), config)
+    parts = mined(build(captions_table(texts, images, config), config, part, block), config, threads=2)
     assert whole == parts
     assert any(values for _, values in whole)
 
