@@ -18,7 +18,9 @@ from pipeline.memory import keep_freed_memory
 from pipeline.verbs import (
     dataset,
     detectors,
+    exporting,
     extracting,
+    features,
     looking,
     negatives,
     pairs,
@@ -116,7 +118,20 @@ def parser() -> argparse.ArgumentParser:
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="verb")
     root.add_argument("--version", action="version", version=f"pairloom {version('pairloom')}")
-    for group in (starting, dataset, pairs, detectors, extracting, negatives, shards, texts, training, looking):
+    for group in (
+        starting,
+        dataset,
+        pairs,
+        detectors,
+        extracting,
+        features,
+        exporting,
+        negatives,
+        shards,
+        texts,
+        training,
+        looking,
+    ):
         group.add(verbs)
     return root
 

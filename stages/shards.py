@@ -147,6 +147,7 @@ def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str]
     columns["split"] = pa.array(
         [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
     )
+    columns["image"] = pc.fill_null(curate["image"], b"")
     columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
     kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
     kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]

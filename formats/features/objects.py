@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from formats.features.lines import Line
 from formats.features.record import Array, BrokenError, Record, Vocabularies
 
 Objects = Sequence[Mapping[str, Any]]
@@ -64,6 +65,19 @@ def _best_attribute(each: Mapping[str, Any]) -> tuple[str, float]:
     pairs = [(float(score), str(name)) for name, score in zip(names, scores, strict=False) if float(score) > 0]
     score, name = max(pairs, key=lambda pair: pair[0], default=(0.0, ""))
     return name, score
+
+
+def all_names(rows: Iterable[Line], classes: tuple[str, ...]) -> Vocabularies:
+    """The names that occur in these lines, sorted; classes: those that are known already."""
+    found: tuple[set[str], set[str]] = (set(), set())
+    for line in rows:
+        try:
+            fields = seen(objects_of(parsed(line.cells[-1])))
+        except BrokenError:  # the reader will name it
+            continue
+        found[0].update(fields.get("class_names", ()))
+        found[1].update(fields.get("attribute_names", ()))
+    return Vocabularies(classes=classes or tuple(sorted(found[0])), attributes=tuple(sorted(found[1] - {""})))
 
 
 def written(record: Record, words: Vocabularies) -> list[dict[str, Any]]:

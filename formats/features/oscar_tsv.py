@@ -45,6 +45,12 @@ def _read_file(file: Path, floats: str) -> Iterator[Record | Bad]:
             yield bad_of(error, line.key, line.place) if line.whole else line.cut_off(error)
 
 
+def vocabulary(path: Path) -> Vocabularies:
+    """The names of classes and attributes that occur in the labels, sorted."""
+    found = (labels_of(file) for file in below(path, ".tsv") if path.is_file() or "feature" in file.stem)
+    return objects.all_names((line for file in found if file for line in lines(file)), ())
+
+
 def labels_of(features: Path) -> Path | None:
     """The labels beside a file of features: features.tsv has predictions.tsv, train.feature.tsv train.label.tsv."""
     for word in ("features", "feature"):

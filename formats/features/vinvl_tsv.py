@@ -94,6 +94,14 @@ def read_sizes(path: Path) -> Sizes:
     return sizes
 
 
+def vocabulary(path: Path) -> Vocabularies:
+    """The names of classes and attributes: of labelmap.tsv beside the detections, else all that occur, sorted."""
+    source = open_source(path)
+    named = source.features[0].with_name("labelmap.tsv")
+    classes = tuple(line.key for line in lines(named)) if named.is_file() else ()
+    return objects.all_names((line for file in source.features for line in lines(file)), classes)
+
+
 def _record(line: Line, sizes: Sizes, floats: str) -> Record:
     if len(line.cells) != 2:
         raise BrokenError(f"{len(line.cells)} columns, not 2")

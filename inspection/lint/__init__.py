@@ -13,6 +13,7 @@ from inspection.lint.problem import Findings, Problem
 from inspection.lint.references import Captions, caption_columns, check_beside, check_told
 from inspection.lint.shard import Shard
 from inspection.lint.values import check_values
+from pairloom.store.folder import Folder
 
 __all__ = ["Problem", "lint", "lint_text"]
 
@@ -41,7 +42,7 @@ def lint(path: Path | str, flow: Flow) -> list[Problem]:
 def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None:
     """What only the tables together can show."""
     for stage, folder in found.tables.items():
-        rejects, source = found.rejects_of(folder), found.tables.get(found.flow.main_input(stage) or "")
+        rejects, source = found.rejects_of(folder), _source(found, stage, folder)
         check_counts(folder, rejects, findings)
         if source is not None and found.flow.recut(stage):
             check_all_images(found, Step(source, folder, rejects, sound), findings)
@@ -49,6 +50,14 @@ def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None
             check_alignment(Step(source, folder, rejects, sound), findings)
     check_beside(found, sound, findings)
     _check_captions(found, sound, findings)
+
+
+def _source(found: Dataset, stage: str, folder: Folder) -> Folder | None:
+    """The table that this one was made from. Imported regions were made beside the pairs, whatever curate left out."""
+    beside = [each for each in found.tables.values() if each.header.stage == folder.header.stage and each is not folder]
+    if folder.table == "regions" and beside:
+        return beside[0]
+    return found.tables.get(found.flow.main_input(stage) or "")
 
 
 def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> None:

@@ -68,6 +68,8 @@ def _there(source: Source, entry: Entry, columns: Collection[str]) -> set[str]:
     if any(_counted(column) for column in columns):  # else the file need not be opened
         notes = ShardReader(source, entry).metadata
         there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
+    if "image" in columns and not source.index(entry).places("image").sizes.any():
+        there -= {"image"}  # pairs that came with their features alone
     return there
 
 

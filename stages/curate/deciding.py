@@ -8,7 +8,7 @@ quarantine table, so that lines added to the list later change no shard that is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class _Survivors:
     shards: list[int] = field(default_factory=list)  # positions in `names`
     keys: list[Key] = field(default_factory=list)
     image_ids: list[bytes] = field(default_factory=list)
-    phashes: list[int] = field(default_factory=list)
+    phashes: list[int | None] = field(default_factory=list)  # None of a pair without a picture
     excluded: list[bool] = field(default_factory=list)  # by their bytes
     captions: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # of those that are twice in their shard
 
@@ -144,9 +144,8 @@ def _captions_of_images(corpus: Corpus) -> Iterator[tuple[str, Counter[bytes]]]:
 def _decisions(
     rows: _Survivors, config: Config, avoided: npt.NDArray[np.uint64], corpus: Corpus
 ) -> Iterator[dict[str, Any]]:
-    excluded = np.array(rows.excluded, bool) | near_excluded(
-        np.array(rows.phashes, np.uint64), avoided, config.exclude_distance
-    )
+    hashes, pictured = hashes_of(rows.phashes)
+    excluded = np.array(rows.excluded, bool) | (pictured & near_excluded(hashes, avoided, config.exclude_distance))
     left = np.flatnonzero(~excluded)
     stays = np.arange(len(excluded))
     stays[left] = left[_kept(rows, left, config, corpus)]
@@ -160,6 +159,11 @@ def _decisions(
             verdict = EXCLUDED if excluded[here] else _verdict(rows, here, there)
             captions = united.get(here, [])
             yield {"shard": rows.name(here), "row": key, "occurrence": occurrence, **verdict, "captions": captions}
+
+
+def hashes_of(phashes: Sequence[int | None]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+    """(the hashes, 0 for a pair without a picture; which have one)."""
+    return np.array([phash or 0 for phash in phashes], np.uint64), np.array([p is not None for p in phashes], bool)
 
 
 def near_excluded(
@@ -183,7 +187,8 @@ def _kept(rows: _Survivors, left: npt.NDArray[np.int64], config: Config, corpus:
         shards = {rows.name(here) for here in left[places].tolist()}
         return (table for _, table in corpus.tables("download", ("image_id", "image"), shards))
 
-    return kept_positions(ids, np.array(rows.phashes, np.uint64)[left], alike, pictures)
+    hashes, pictured = hashes_of(rows.phashes)
+    return kept_positions(ids, hashes[left], alike, pictures, pictured[left])
 
 
 def _unites(rows: _Survivors, here: int, there: int) -> bool:
@@ -196,7 +201,7 @@ def _verdict(rows: _Survivors, here: int, there: int) -> dict[str, Any]:
         return {"reason": None, "detail": ""}
     kept = rows.image_ids[there].hex()
     if rows.image_ids[here] != rows.image_ids[there]:
-        distance = (rows.phashes[here] ^ rows.phashes[there]).bit_count()
+        distance = ((rows.phashes[here] or 0) ^ (rows.phashes[there] or 0)).bit_count()
         return {"reason": "near-duplicate", "detail": f"of {kept}, {distance} bits apart"}
     united = _unites(rows, here, there)
     place = "which has its captions too" if united else f"in shard {rows.name(there)}; its captions are only here"

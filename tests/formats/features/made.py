@@ -36,7 +36,7 @@ def record(key: str, count: int, seed: int = 0) -> Record:
         class_ids=ids,
         class_scores=probs[np.arange(count), ids + 1],
         attribute_ids=rng.integers(0, ATTRIBUTES, count),
-        attribute_scores=rng.random(count).astype(np.float16).astype(np.float32) + np.float32(0.125),
+        attribute_scores=rng.random(count).astype(np.float16).astype(np.float32),
         probs=probs,
     )
 

@@ -1,0 +1,124 @@
+"""`pairloom import FEATURES --as LAYOUT`: region features that others extracted, to tables of ours."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from formats.features import names
+from pipeline.verbs.common import Outcome, add_verb
+
+SHARDS = ("curate", "tags", "negatives", "shards")  # the stages that are left once regions are there
+
+
+def add(verbs: Any) -> None:
+    verb = add_verb(
+        verbs,
+        "import",
+        take,
+        "make tables of region features in the layouts of published code",
+        "pairloom import train2014_obj36.tsv --as lxmert-tsv --captions captions_train2014.json --out coco",
+    )
+    verb.add_argument("path", metavar="FEATURES", type=Path, help="file or folder of features")
+    verb.add_argument("--as", dest="layout", required=True, choices=names(), help="layout of the features")
+    add_options(verb)
+
+
+def add_options(verb: argparse.ArgumentParser) -> None:
+    """Those of features alone."""
+    verb.add_argument("--captions", type=Path, help="COCO's or Karpathy's JSON, or a list with image_id and caption")
+    verb.add_argument("--image-column", default="image_id", help="the list's column of pictures' keys")
+    verb.add_argument("--caption-column", default="caption", help="the list's column of captions")
+    verb.add_argument("--lang-column", default="lang", help="the list's column of languages")
+    verb.add_argument("--out", type=Path, required=True, help="folder of the dataset; the same command resumes there")
+    verb.add_argument("--source", help="name of the collection (default: the layout's)")
+    verb.add_argument("--objects", type=Path, help="names of classes, one a line (default: objects_vocab.txt beside)")
+    verb.add_argument("--attributes", type=Path, help="names of attributes (default: attributes_vocab.txt beside)")
+    verb.add_argument(
+        "--floats", choices=("float16", "float32", "float64"), default="float32", help="of base64 numbers"
+    )
+    verb.add_argument("--class-probs", type=int, help="most probable classes kept of each region (default: all)")
+    verb.add_argument("--rows-per-shard", type=int, default=256, help="pictures of each shard (default: 256)")
+    verb.add_argument("--shards", action="store_true", help="go on to training shards: curate, tags, negatives, shards")
+    verb.add_argument("--redo", action="store_true", help="replace what other settings made")
+    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
+
+
+def take(arguments: argparse.Namespace) -> Outcome:
+    """The tables, and with --shards all that comes after them."""
+    from formats.features import captions
+    from formats.features.lines import FLOATS
+    from formats.features.record import Vocabularies
+    from formats.lists.captions import Columns
+    from pipeline.features import incoming, words
+
+    columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
+    asked = incoming.Asked(
+        layout=arguments.layout,
+        path=arguments.path,
+        out=arguments.out,
+        source=arguments.source or arguments.layout,
+        captions=captions.read(arguments.captions, columns) if arguments.captions else None,
+        captions_from=str(arguments.captions or ""),
+        floats=FLOATS[arguments.floats],
+        prob_width=arguments.class_probs,
+        words=Vocabularies(
+            classes=words.read(arguments.objects) if arguments.objects else (),
+            attributes=words.read(arguments.attributes) if arguments.attributes else (),
+        ),
+        rows_per_shard=arguments.rows_per_shard,
+        redo=arguments.redo,
+        quiet=arguments.quiet,
+    )
+    taken = incoming.take(asked)
+    facts = {
+        "images": taken.images,
+        "captions": taken.captions,
+        "rejected": taken.rejected,
+        "shards": taken.shards,
+        "feature_width": taken.form.feature_width,
+        "feature_dtype": taken.form.feature_dtype,
+        "unknown": list(taken.form.unknown),
+        **{name: str(path) for name, path in taken.tables.items()},
+    }
+    lines = [describe(taken)]
+    if arguments.shards and asked.captions is not None:
+        lines += go_on(arguments.out, arguments.redo, arguments.quiet)
+    return Outcome(facts, "\n".join(lines))
+
+
+def describe(taken: Any) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in taken.rejected.items())
+    left = f", {sum(taken.rejected.values())} in quarantine ({reasons})" if taken.rejected else ""
+    unknown = f"; the files do not say {', '.join(taken.form.unknown)}" if taken.form.unknown else ""
+    kind = {"<f2": "float16", "<f4": "float32"}[taken.form.feature_dtype]
+    return (
+        f"import: {taken.images} pictures with {taken.captions} captions{left}; "
+        f"features of {taken.form.feature_width} {kind}{unknown}\n"
+        + "\n".join(f"{name}: {path}" for name, path in taken.tables.items())
+    )
+
+
+def go_on(out: Path, redo: bool, quiet: bool) -> list[str]:
+    """The stages after the regions, with their defaults."""
+    from pipeline.cluster import one_thread_a_worker
+    from pipeline.config import RunConfig
+    from pipeline.executor import Options, run_stage
+    from pipeline.params import Params
+    from pipeline.verbs.dataset import describe as describe_stage
+
+    one_thread_a_worker()
+    params = Params({"shards": {"features": stored_as(out)}}, "the command line")
+    options = Options(RunConfig(cluster="inline"), redo, quiet)
+    done = [run_stage(name, params.of_stage(name), out, options) for name in SHARDS]
+    return [*map(describe_stage, done), f"shards: {out / 'shards'}"]
+
+
+def stored_as(out: Path) -> str:
+    """The type in which the regions' features lie: shards keep it, so that no bit is lost."""
+    from pairloom.layout import FEATURE_DTYPE
+    from pairloom.store.folder import open_folder
+
+    folder = open_folder(out / "regions")
+    return {"<f2": "float16", "<f4": "float32"}[folder.metadata(folder.shards[0].name)[FEATURE_DTYPE]]
