@@ -118,7 +118,7 @@ class _Tables:
         left_out = [
             Reject(one.key or one.place, one.reason, one.detail, {"key": one.key, "place": one.place}) for one in bad
         ]
-        entry = write_rejects(self.rejects.folder, name, quarantine(NAME, left_out))
+        entry = write_rejects(self.rejects.folder, name, quarantine(self.rejects.folder.name, left_out))
         if entry.rows:
             self.rejects.record(entry)
         made = replace(Entry(name, 0, 0, ""), rows_in=len(rows) + len(bad), rejected=reasons)

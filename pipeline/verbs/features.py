@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from formats.features import names
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_params_options, add_verb
 
 SHARDS = ("curate", "tags", "negatives", "shards")  # the stages that are left once regions are there
 
@@ -41,6 +41,7 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--class-probs", type=int, help="most probable classes kept of each region (default: all)")
     verb.add_argument("--rows-per-shard", type=int, default=256, help="pictures of each shard (default: 256)")
     verb.add_argument("--shards", action="store_true", help="go on to training shards: curate, tags, negatives, shards")
+    add_params_options(verb)
     verb.add_argument("--redo", action="store_true", help="replace what other settings made")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
@@ -84,7 +85,7 @@ def take(arguments: argparse.Namespace) -> Outcome:
     }
     lines = [describe(taken)]
     if arguments.shards and asked.captions is not None:
-        lines += go_on(arguments.out, arguments.redo, arguments.quiet)
+        lines += go_on(arguments)
     return Outcome(facts, "\n".join(lines))
 
 
@@ -100,17 +101,21 @@ def describe(taken: Any) -> str:
     )
 
 
-def go_on(out: Path, redo: bool, quiet: bool) -> list[str]:
-    """The stages after the regions, with their defaults."""
+def go_on(arguments: argparse.Namespace) -> list[str]:
+    """The stages after the regions; what --params and --set do not say has its default."""
     from pipeline.cluster import one_thread_a_worker
     from pipeline.config import RunConfig
     from pipeline.executor import Options, run_stage
-    from pipeline.params import Params
+    from pipeline.params import Params, check_sections, read_params, with_settings
     from pipeline.verbs.dataset import describe as describe_stage
 
     one_thread_a_worker()
-    params = Params({"shards": {"features": stored_as(out)}}, "the command line")
-    options = Options(RunConfig(cluster="inline"), redo, quiet)
+    out = arguments.out
+    params = read_params(arguments.params) if arguments.params else Params({}, "the command line")
+    params = params.with_section("shards", **{"features": stored_as(out), **params.section("shards")})
+    params = with_settings(params, arguments.settings)
+    check_sections(params)
+    options = Options(RunConfig(cluster="inline"), arguments.redo, arguments.quiet)
     done = [run_stage(name, params.of_stage(name), out, options) for name in SHARDS]
     return [*map(describe_stage, done), f"shards: {out / 'shards'}"]
 
