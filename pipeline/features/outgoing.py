@@ -1,4 +1,4 @@
-"""Training shards, or a table of regions, to files of features: shard by shard, so that a killed run resumes.
+"""Training shards, or a table of regions, to files of other layouts: shard by shard, so that a killed run resumes.
 
 OUT/train and OUT/val hold a split each (a table of regions has none: then all lies in OUT), with the names of classes
 and attributes; OUT/export.sha256 lists every file as `sha256sum -c` reads it.
@@ -6,26 +6,26 @@ and attributes; OUT/export.sha256 lists every file as `sha256sum -c` reads it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from formats import features
+from formats.exports.settings import Settings
 from formats.features.record import Vocabularies
-from formats.features.tables import READ, UNKNOWN, records_of, unknown_in, words_of
+from formats.features.tables import UNKNOWN, unknown_in, words_of
 from pairloom.errors import ConfigError, RunError, StoreError
 from pairloom.store.folder import Entry, Folder, open_folder, sha256_of
 from pairloom.store.writing import only_writer, replace_text, sha256_file
 from pipeline.features import words
 from pipeline.features.keys import keys_of
-from pipeline.features.sums import Sums
+from pipeline.features.kinds import Kind, kind_of
+from pipeline.features.state import STATE, State
 from pipeline.progress import Progress
 
-STATE, LIST = ".export.json", "export.sha256"
+LIST = "export.sha256"
 SAYS = {  # how it is said that shards lack a field of Record
     "class_ids": "classes",
     "class_scores": "scores",
@@ -40,32 +40,53 @@ class Exported:
 
     folders: dict[str, int]
     checked: int
+    left_out: int  # pairs without a picture, where the layout has no place for them
     resumed: int  # shards that an earlier run had finished
 
 
-def export(source: Path, layout: str, out: Path, key: str | None, check: bool, quiet: bool) -> Exported:
-    """Write the features of a finished folder in this layout, and read them back if `check`.
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an export was asked for."""
+
+    source: Path
+    layout: str
+    out: Path
+    key: str | None = None  # column that names pictures
+    settings: Settings = field(default_factory=Settings)  # of layouts of pairs
+    check: bool = True  # read all back
+    quiet: bool = False
+
+    def facts(self, folder: Folder) -> dict[str, Any]:
+        """What decides the files."""
+        settings = asdict(self.settings) | {"classes": []}
+        return {"layout": self.layout, "shards": sha256_of(folder.shards), "key": self.key, "settings": settings}
+
+
+def export(asked: Asked) -> Exported:
+    """Write a finished folder in this layout, and read it back.
 
     Raises ConfigError before any work where the layout needs what the shards lack, or two pictures have one key.
     """
-    folder = _open(source)
-    module = features.load(layout)
+    folder = _open(asked.source)
     notes = folder.metadata(next(entry.name for entry in folder.shards if entry.rows))
-    refuse_lacking(layout, module.NEEDS, notes, source)
-    named = keys_of(folder, key)
-    state = _State.open(out, {"layout": layout, "shards": sha256_of(folder.shards), "key": key})
+    kind = kind_of(asked.layout, folder, notes, asked.settings)
+    refuse_lacking(asked.layout, kind.needs, notes, asked.source)
+    named = keys_of(folder, asked.key)
+    state = State.open(asked.out, asked.facts(folder))
     resumed = len(state.done)
-    with only_writer(out, "export"), Progress("export", folder.rows, "pictures", quiet) as progress:
+    with only_writer(asked.out, "export"), Progress("export", folder.rows, "pictures", asked.quiet) as progress:
+        job = _Job(folder, kind, words_of(notes), named, state, progress)
         for place, of_split in _splits(folder).items():
             if place not in state.finished:
-                _write(_Job(folder, module, words_of(notes), named, state, progress), of_split, out / place)
+                _write(job, of_split, asked.out / place)
                 state.finished.append(place)
                 state.save()
-        folders = {str(out / place): sum(e.rows for e in part) for place, part in _splits(folder).items()}
-    checked = _check(folder, out, module, named, quiet) if check else 0
-    _list(out)
-    (out / STATE).unlink()
-    return Exported(folders, checked, resumed)
+    written = {place: sum(entry.rows for entry in part) for place, part in _splits(folder).items()}
+    kind.finish(asked.out, written)
+    checked, left_out = _check(folder, asked.out, kind, named, asked.quiet) if asked.check else (0, 0)
+    _list(asked.out)
+    (asked.out / STATE).unlink()
+    return Exported({str(asked.out / place): count for place, count in written.items()}, checked, left_out, resumed)
 
 
 def _open(source: Path) -> Folder:
@@ -96,45 +117,15 @@ def _splits(folder: Folder) -> dict[str, list[Entry]]:
     return found
 
 
-class _State:
-    """Which shards are in the files already, and how far each writer was then."""
-
-    def __init__(self, path: Path, settings: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-        self._path, self._settings = path, dict(settings)
-        self.done: list[str] = list(content.get("done", []))
-        self.finished: list[str] = list(content.get("finished", []))
-        self.writer: dict[str, Any] = dict(content.get("writer", {}))
-
-    @classmethod
-    def open(cls, out: Path, settings: Mapping[str, Any]) -> _State:
-        """Raises StoreError where the folder holds something else."""
-        path = out / STATE
-        if not path.exists():
-            if out.exists() and any(out.iterdir()):
-                raise StoreError("the folder is not empty", str(out), "name another with --out, or remove it first")
-            out.mkdir(parents=True, exist_ok=True)
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if content and content["settings"] != dict(settings):
-            what = f"an export of {content['settings']['layout']} was begun here, of other shards or settings"
-            raise StoreError(what, str(out), "name another folder with --out, or remove this one")
-        found = cls(path, settings, content)
-        found.save()
-        return found
-
-    def save(self) -> None:
-        content = {"settings": self._settings, "done": self.done, "finished": self.finished, "writer": self.writer}
-        replace_text(self._path, json.dumps(content))
-
-
 @dataclass(frozen=True)
 class _Job:
     """What all splits of an export share."""
 
     folder: Folder
-    module: Any  # the layout
+    kind: Kind
     names: Vocabularies
     keys: Mapping[str, Sequence[str]]  # of the pictures of each shard
-    state: _State
+    state: State
     progress: Progress
 
 
@@ -143,10 +134,11 @@ def _write(job: _Job, entries: Sequence[Entry], place: Path) -> None:
     state = job.state
     place.mkdir(parents=True, exist_ok=True)
     begun = [entry for entry in entries if entry.name in state.done]
-    writer = job.module.Writer(place, job.names, state.writer if begun else {})
+    writer = job.kind.open(place, state.writer if begun else {})
     for entry in entries[len(begun) :]:
-        for record in records_of(_table(job.folder, entry), job.keys[entry.name]):
-            writer.add(record)
+        for one in job.kind.rows(_table(job.folder, entry, job.kind), job.keys[entry.name]):
+            if job.kind.takes(one):
+                writer.add(one)
             job.progress.advance(1)
         flushed = writer.flush()
         if flushed is not None:  # else it begins anew if it is killed
@@ -157,22 +149,27 @@ def _write(job: _Job, entries: Sequence[Entry], place: Path) -> None:
     words.write(place, job.names)
 
 
-def _table(folder: Folder, entry: Entry) -> pa.Table:
-    scales = ["feature_scales"] if folder.table == "shards" else []
-    return folder.read(entry.name, [*READ, *scales])
+def _table(folder: Folder, entry: Entry, kind: Kind) -> pa.Table:
+    return folder.read(entry.name, kind.columns)
 
 
-def _check(folder: Folder, out: Path, module: Any, named: Mapping[str, Sequence[str]], quiet: bool) -> int:
-    """Read every picture back and compare it with the shards. Raises RunError for the first that differs."""
-    checked = 0
+def _check(folder: Folder, out: Path, kind: Kind, named: Mapping[str, Sequence[str]], quiet: bool) -> tuple[int, int]:
+    """(pictures that were read back and are as in the shards, pairs that the layout has no place for).
+
+    Raises RunError for the first picture that differs.
+    """
+    checked = left_out = 0
     with Progress("check", 2 * folder.rows, "pictures", quiet) as progress:
         for place, entries in _splits(folder).items():
-            sums = Sums(module.STORED)
+            sums = kind.sums()
             for entry in entries:
-                for record in records_of(_table(folder, entry), named[entry.name]):
-                    sums.add(record)
+                for one in kind.rows(_table(folder, entry, kind), named[entry.name]):
+                    if kind.takes(one):
+                        sums.add(one)
+                    else:
+                        left_out += 1
                     progress.advance(1)
-            for found in module.read(out / place, "<f4"):
+            for found in kind.read(out / place):
                 if (problem := sums.differs(found)) is not None:
                     fix = "export again into another folder; if it is so again, report it as a bug"
                     raise RunError(problem, str(out / place), fix)
@@ -180,7 +177,7 @@ def _check(folder: Folder, out: Path, module: Any, named: Mapping[str, Sequence[
             if missing := sums.missing():
                 raise RunError(f"{missing} pictures are not in the files", str(out / place), "export again")
             checked += len(sums)
-    return checked
+    return checked, left_out
 
 
 def _is_listed(path: Path, out: Path) -> bool:

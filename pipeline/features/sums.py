@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xxhash
 
+from formats.exports.pairs import Pair
 from formats.features.record import Array, Bad, Record
 
 PIXEL = 1e-4  # by which a number of a box may differ
@@ -59,6 +60,34 @@ class Sums:
         if found.width is not None:
             return bool(np.abs(own - pixels).max() > PIXEL * limit)
         return bool(np.abs(own - shares).max() > (HALF if self._stored == "<f2" else SHARE) * limit)
+
+    def missing(self) -> int:
+        return len(self._wanted) - len(self._found)
+
+
+class PairSums:
+    """What is wanted of each key: the picture's bytes and its captions' words."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, bytes] = {}
+        self._found: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def add(self, pair: Pair) -> None:
+        self._wanted[pair.key] = self._sum(pair)
+
+    def _sum(self, pair: Pair) -> bytes:
+        words = "\n".join(" ".join(one.text.split()) for one in pair.captions)  # lists hold no line ends
+        return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(pair.image) + words.encode("utf-8", "surrogatepass"))
+
+    def differs(self, found: Pair) -> str | None:
+        """What is wrong with a pair that was read back; None where it is the same."""
+        if found.key not in self._wanted or found.key in self._found:
+            return f"{found.key} is there twice" if found.key in self._found else f"{found.key} was never written"
+        self._found.add(found.key)
+        return None if self._sum(found) == self._wanted[found.key] else f"{found.key} has another picture or captions"
 
     def missing(self) -> int:
         return len(self._wanted) - len(self._found)

@@ -28,11 +28,11 @@ def add(verbs: Any) -> None:
 def add_options(verb: argparse.ArgumentParser) -> None:
     """Those of features alone."""
     verb.add_argument("--captions", type=Path, help="COCO's or Karpathy's JSON, or a list with image_id and caption")
-    verb.add_argument("--image-column", default="image_id", help="the list's column of pictures' keys")
-    verb.add_argument("--caption-column", default="caption", help="the list's column of captions")
-    verb.add_argument("--lang-column", default="lang", help="the list's column of languages")
+    verb.add_argument("--image-col", default="image_id", help="the list's column of pictures' keys")
+    verb.add_argument("--caption-col", default="caption", help="the list's column of captions")
+    verb.add_argument("--lang-col", default="lang", help="the list's column of languages")
     verb.add_argument("--out", type=Path, required=True, help="folder of the dataset; the same command resumes there")
-    verb.add_argument("--source", help="name of the collection (default: the layout's)")
+    verb.add_argument("--name", help="name of the collection (default: the layout's)")
     verb.add_argument("--objects", type=Path, help="names of classes, one a line (default: objects_vocab.txt beside)")
     verb.add_argument("--attributes", type=Path, help="names of attributes (default: attributes_vocab.txt beside)")
     verb.add_argument(
@@ -54,12 +54,12 @@ def take(arguments: argparse.Namespace) -> Outcome:
     from formats.lists.captions import Columns
     from pipeline.features import incoming, words
 
-    columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
+    columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col, lang=arguments.lang_col)
     asked = incoming.Asked(
         layout=arguments.layout,
         path=arguments.path,
         out=arguments.out,
-        source=arguments.source or arguments.layout,
+        source=arguments.name or arguments.layout,
         captions=captions.read(arguments.captions, columns) if arguments.captions else None,
         captions_from=str(arguments.captions or ""),
         floats=FLOATS[arguments.floats],

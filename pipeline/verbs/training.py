@@ -30,9 +30,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--plots", type=Path, default=Path("plots"), help="folder for the loss curve (default: plots)")
     add_params_options(verb)
     verb.add_argument("--size", help="tiny (two cores), base (as published) …; overrides train.RECIPE.size")
-    verb.add_argument(
-        "--variant", help="no-questions: lxmert, vinvl without any; overrides train.RECIPE.variant"
-    )
+    verb.add_argument("--variant", help="no-questions: lxmert, vinvl without any; overrides train.RECIPE.variant")
     verb.add_argument("--init", help="weights to start from: a folder that training wrote, or published .safetensors")
     verb.add_argument("--steps", type=int, help="overrides train.RECIPE.steps")
     verb.add_argument("--seed", type=int, help="overrides train.RECIPE.seed")

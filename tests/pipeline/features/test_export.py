@@ -104,7 +104,7 @@ def test_a_killed_export_goes_on(layout: str, data: Path, tmp_path: Path) -> Non
             return read(*arguments)  # type: ignore[arg-type]
 
         outgoing._table = dying  # type: ignore[assignment]
-        outgoing.export(shards, layout, out, None, False, True)
+        outgoing.export(outgoing.Asked(source=shards, layout=layout, out=out, check=False, quiet=True))
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     said = run("export", shards, "--as", layout, "--out", out)
     assert said["checked"] == 60

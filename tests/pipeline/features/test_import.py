@@ -114,8 +114,8 @@ def test_a_captions_list_of_ones_own_with_any_spelling_of_keys(tmp_path: Path) -
         "00004,four\n"
     )
     run(
-        "import", tmp_path / "in", "--as", "lxmert-tsv", "--captions", tmp_path / "list.csv", "--image-column",
-        "picture", "--caption-column", "text", "--out", tmp_path / "data",
+        "import", tmp_path / "in", "--as", "lxmert-tsv", "--captions", tmp_path / "list.csv", "--image-col",
+        "picture", "--caption-col", "text", "--out", tmp_path / "data",
     )  # fmt: skip
     texts = [row["captions"][0]["text"] for row in rows(tmp_path / "data/download")]
     assert texts == ["one", "two", "three", "four"]
