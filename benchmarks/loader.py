@@ -31,8 +31,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from benchmarks.formats import PEERS, WIDTH, Peer, Record, Row, picture
 from pairloom import vectors
 from pairloom.loader import Loader, Options
-from pairloom.loader.batch import IGNORE, Batch, Example, Regions, Words, collate
+from pairloom.loader.batch import IGNORE, Batch, Example, Regions, Words
+from pairloom.loader.collate import collate
 from pairloom.loader.order import WHOLE, Order
+from pairloom.store import index
 from pairloom.store.folder import Header
 from pairloom.store.writing import Writer, write_index, write_shard
 from pairloom.vectors import Stored
@@ -297,8 +299,8 @@ def resume(folder: Path, rows: int, rows_a_shard: int = 10_000, rows_a_group: in
     write_index(folder, "train-00000", entry.sha256)
     for number in range(rows // rows_a_shard):
         name = f"train-{number:05d}"
-        for suffix in (".parquet", ".index") if number else ():
-            (folder / f"{name}{suffix}").hardlink_to(folder / f"train-00000{suffix}")
+        for file in ("{}.parquet".format, index.name_of) if number else ():
+            (folder / file(name)).hardlink_to(folder / file("train-00000"))
         writer.record(replace(entry, name=name))
     writer.finish()
     for start in (0, rows // 2):

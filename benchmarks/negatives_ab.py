@@ -23,9 +23,10 @@ import torch
 
 from pairloom.loader import Loader
 from pairloom.loader import tokenizer as tokenizers
-from pairloom.loader.batch import Batch, collate
+from pairloom.loader.batch import Batch
+from pairloom.loader.collate import collate
+from pairloom.loader.make import Make
 from pairloom.loader.order import row_rng
-from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.tokenizer import Tokenizer

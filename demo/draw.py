@@ -22,6 +22,7 @@ from demo.scenes import MAX_THINGS, Scene, compose
 from demo.things import CLASSES, glyphs
 from demo.translations import LANGUAGES, translated
 from pairloom.errors import InputError
+from pairloom.extra import as_extra
 from schemas.truth import TRUTH
 from schemas.urls import URLS
 
@@ -182,9 +183,10 @@ def _scenes(demo: Demo) -> Iterator[Item]:
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([demo.seed, number])))
         width, height = demo.scenes.sizes[number % len(demo.scenes.sizes)]
         scene = compose(rng, drawn, photographs, (width, height))
-        captions = [{"text": text, "lang": "en"} for text in english(scene, rng, demo.scenes.captions)]
+        captions = [_caption(text, "en", "original") for text in english(scene, rng, demo.scenes.captions)]
         if number % demo.scenes.translated_every == 0:
-            captions += [{"text": translated(scene, lang, rng), "lang": lang} for lang in demo.scenes.languages]
+            langs = demo.scenes.languages
+            captions += [_caption(translated(scene, lang, rng), lang, "translation") for lang in langs]
         ending, encode = pictures.ENCODINGS[SCENE_SAVE[number % len(SCENE_SAVE)]]
         body = encode(Image.fromarray(scene.image))
         item = Item(
@@ -192,6 +194,10 @@ def _scenes(demo: Demo) -> Iterator[Item]:
         )
         apart = np.random.Generator(np.random.PCG64(np.random.SeedSequence([demo.seed, number, 1])))
         yield replace(item, asked=questions.english(scene, apart, demo.scenes.questions))
+
+
+def _caption(text: str, lang: str, kind: str) -> dict[str, str]:
+    return {"text": text, "lang": lang, "kind": kind}
 
 
 def _asked(item: Item) -> list[dict[str, Any]]:
@@ -230,7 +236,7 @@ def _list(rows: Iterable[tuple[str, Item]]) -> pa.Table:
         licence=[item.licence for _, item in rows],
         source=[item.source for _, item in rows],
         checksum=[item.checksum for _, item in rows],
-        extra=[[("kind", item.kind)] for _, item in rows],
+        extra=[as_extra({"kind": item.kind}) for _, item in rows],
     )
 
 

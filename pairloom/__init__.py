@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pairloom.loader.columns import ColumnBatch
     from pairloom.loader.loader import Loader
     from pairloom.loader.mixture import Mix, Mixture
+    from pairloom.loader.options import Options
     from pairloom.loader.pair import Pair, Question
     from pairloom.loader.plan import Plan, Text
-    from pairloom.loader.prepare import Options
     from pairloom.store.folder import Folder
     from pairloom.store.folder import open_folder as open_table
     from pairloom.store.verify import Problem, verify
@@ -79,7 +79,7 @@ _HOMES = {
     "loader.mixture": ("Mix", "Mixture"),
     "loader.pair": ("Pair", "Question"),
     "loader.plan": ("Plan", "Text"),
-    "loader.prepare": ("Options",),
+    "loader.options": ("Options",),
     "store.folder": ("Folder",),
     "store.verify": ("Problem", "verify"),
 }

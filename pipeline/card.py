@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,9 @@ def write_card(folder: Folder) -> None:
     """Describe a finished folder, so that it can be read without pairloom. The same shards give the same bytes."""
     facts = describe(folder)
     name, readme = COMPANIONS
+    if (folder.path / Path(name).name).exists():  # pairloom 0.1.0 wrote it there, where it hinders other readers
+        for old in COMPANIONS:
+            (folder.path / Path(old).name).unlink(missing_ok=True)
     replace_text(folder.path / name, json.dumps(facts, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     replace_text(folder.path / readme, markdown(facts))
 
@@ -87,7 +91,7 @@ def markdown(facts: dict[str, Any]) -> str:
         "",
         f"Image-text pairs with regions, tags and hard negatives, written by pairloom {facts['made_by']['pairloom']}, "
         f"format version {facts['version']}. One row is {facts['row']}. `dataset.json` says the same for programs,",
-        "with the SHA-256 of every file; `manifest.json` is pairloom's own list. `*.index` only speeds its loader up.",
+        "with the SHA-256 of every file; `manifest.json` is pairloom's own list. `.*.index` only speeds its loader up.",
         "",
         "| split | shards | images | captions |",
         "|---|---|---|---|",
@@ -100,7 +104,7 @@ def markdown(facts: dict[str, Any]) -> str:
         "",
         "```python",
         "import numpy, pyarrow.parquet as pq",
-        'row = pq.read_table("train-00000.parquet").to_pylist()[0]',
+        'row = pq.read_table("train-00000.parquet").to_pylist()[0]  # in the folder above this file',
         f'features = numpy.frombuffer(row["features"], "{facts["regions"].get(FEATURE_DTYPE, "<f2")}")',
         'features = features.reshape(row["num_regions"], -1)',
         "```",

@@ -14,7 +14,8 @@ from typing import Any
 
 from pairloom.errors import RunError, StoreError
 from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
-from pairloom.store.writing import Writer, only_writer, sha256_file
+from pairloom.store.hashed import sha256_file
+from pairloom.store.writing import Writer, only_writer
 from pipeline import fingerprints, reuse
 from pipeline.card import write_card
 from pipeline.cluster import Died, Pool, open_pool
@@ -23,6 +24,7 @@ from pipeline.planning import CorpusOnDisk, Work, prepare
 from pipeline.progress import Progress
 from pipeline.stage import load
 from pipeline.task import Places, Task, probe, run_task
+from schemas.quarantine import QUARANTINE
 from stages.contract import Before, Counts
 
 MADE = "made.sha256"  # in an index: hash of the manifest of the table that was finished with it
@@ -80,13 +82,14 @@ def run_work(work: Work, options: Options, start: float) -> Done:
         (work.index / MADE).write_text(sha256_file(target / MANIFEST), encoding="utf-8")
     if stage.output.indexed:
         write_card(open_folder(target))
-    counts = count(open_folder(target))
+    table, rejects = open_folder(target), open_folder(work.places.quarantine)
+    counts = count(table)
     try:
-        stage.check(counts, work.config, (table for _, table in open_folder(work.places.quarantine).tables()))
+        stage.check(counts, work.config, (rejected for _, rejected in rejects.tables()))
     except RunError as error:  # a stage does not know where its tables lie
         what, where, fix = error.args
         raise RunError(what, where, fix.replace("FOLDER", str(work.places.data))) from error
-    summary = stage.summary(CorpusOnDisk({stage.name: open_folder(target)}))
+    summary = stage.summary(CorpusOnDisk({stage.name: table, QUARANTINE.name: rejects}))
     return Done(stage.name, counts, len(work.tasks), len(due) - reused, time.monotonic() - start, reused, summary)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pairloom.errors import ConfigError, StoreError
 from pairloom.store.folder import Entry, Folder, Header
-from pairloom.store.writing import sha256_file
+from pairloom.store.hashed import sha256_file
 from stages.contract import Planned, Scope
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import Entry, open_folder
+from pairloom.store.hashed import sha256_file
 from pairloom.store.linking import link_index, link_or_copy, link_shard
-from pairloom.store.writing import sha256_file, write_index
+from pairloom.store.writing import write_index
 from pipeline.planning import Work
 from stages.contract import PARTIAL
 
@@ -125,8 +126,8 @@ def _link_one(work: Work, other: Path, one: Reusable) -> bool:
         return False
     if not link_shard(places.table, one.entry, table / f"{name}.parquet"):
         return False
-    if work.stage.output.indexed and not link_index(places.table, one.entry, table / f"{name}.index"):
-        write_index(places.table, name, one.entry.sha256)
+    if work.stage.output.indexed and not link_index(places.table, one.entry, table / f"{name}.parquet"):
+        write_index(places.table, name, one.entry.sha256, compared=True)
     shutil.rmtree(work.index / PARTIAL / name, ignore_errors=True)
     return True
 

@@ -74,7 +74,7 @@ def run_task(task: Task) -> tuple[Entry, Entry]:
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
     written = write_shard(task.places.table, task.name, _with_provenance(output, task))
     if stage.output.indexed:
-        write_index(task.places.table, task.name, written.sha256)
+        write_index(task.places.table, task.name, written.sha256, compared=True)
     shutil.rmtree(task.folder / PARTIAL / task.name, ignore_errors=True)
     made = {"fingerprint": task.fingerprint, "rows_in": rows_in}
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))

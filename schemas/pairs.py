@@ -2,20 +2,21 @@
 
 import pyarrow as pa
 
+from pairloom.extra import EXTRA
 from pairloom.table import Column, Table
-from schemas.urls import EXTRA
 
 CAPTION = pa.struct(
     [
         pa.field("text", pa.string(), nullable=False),  # as training sees it; curate cleans it
         pa.field("original", pa.string(), nullable=False),  # as the list gave it
         pa.field("lang", pa.string()),  # BCP 47 code, null if unknown
+        pa.field("kind", pa.string()),  # original, alt, synthetic, region, translation …, null if unknown
     ]
 )
 
 PAIRS = Table(
     name="pairs",
-    version=1,
+    version=2,
     row="one stored image with all its captions, in the order of the URL list",
     columns=(
         Column("image_id", pa.binary(16), "first 128 bits of the SHA-256 of `image`, or of source and key without one"),

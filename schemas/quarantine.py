@@ -45,7 +45,8 @@ REASONS: dict[str, tuple[str, bool]] = {
     "caption-language": ("every caption is in another language, or fails another rule", False),
     "caption-repeated": ("too many images have its captions, or they fail another rule", False),
     "caption-dropped": ("one caption failed a rule; its image stays with the others", False),
-    "duplicate": ("the same bytes as an earlier image; captions of the same shard were added to that one", False),
+    "caption-lost": ("one caption of a duplicate, which the image that stays does not have", False),
+    "duplicate": ("the same bytes as an earlier image; detail says whether that one has its captions", False),
     "excluded": ("it is, or looks like, an image that was to be kept away from", False),
     "near-duplicate": ("looks the same as an earlier image, in shape and colour", False),
     # qa
@@ -67,8 +68,8 @@ REASONS: dict[str, tuple[str, bool]] = {
     "missing-input": ("an input table has no row for this image", True),
 }
 
-# Reasons of rows that tell of a part (a caption, a question): the input row itself stayed in the table.
-OF_A_PART = frozenset({"caption-dropped", "no-image", "several-images", "no-question"})
+# Reasons of rows that tell of a part (a caption, a question): the input row itself is counted elsewhere.
+OF_A_PART = frozenset({"caption-dropped", "caption-lost", "no-image", "several-images", "no-question"})
 
 QUARANTINE = Table(
     name="quarantine",

@@ -27,7 +27,7 @@ FEATURE_SCALES = Column(
 
 SHARDS = Table(
     name="shards",
-    version=5,
+    version=6,
     row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
     columns=(
         # of the pictures each is there, since the loader finds them by their places; without one it is empty

@@ -23,8 +23,8 @@ and, where it needs them:
                                 corpus has only grown; asked before `index`
     plan(corpus, config)        -> for a stage that cuts shards anew: rows of the input for each output shard
     resources(config)           -> files outside the tables that decide the result, such as a checkpoint
-    summary(corpus)             -> plain facts of the finished table (the corpus has it under the stage's own name), for
-                                the metrics
+    summary(corpus)             -> plain facts of the finished table, for the metrics; the corpus has it under the
+                                stage's own name, and what was left out as `quarantine`
     check(counts, config, rejects)    raises RunError when a finished stage kept too little; rejects: its quarantine
                                 tables, read one by one as they are asked for
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage

@@ -35,7 +35,7 @@ def write_table(
         group = table.nbytes * group_rows // len(table) + 1 if group_rows else ROW_GROUP_BYTES
         entry = write_shard(folder, name, table, group)
         if indexed:
-            write_index(folder, name, entry.sha256)
+            write_index(folder, name, entry.sha256, compared=True)
         writer.record(entry)
     writer.finish()
     return folder
@@ -52,7 +52,7 @@ def training_row(number: int, texts: Sequence[str], boxes: Any, features: Any, *
     plain = {
         "image_id": number.to_bytes(16, "big"), "image": b"", "format": "jpeg", "width": 64, "height": 48,
         "url": "u", "sha256": bytes(32), "captions": [{"text": t, "original": t, "lang": "en"} for t in texts],
-        "extra": {}, "num_regions": count, "boxes": boxes, "class_ids": np.zeros(count),
+        "extra": [], "num_regions": count, "boxes": boxes, "class_ids": np.zeros(count),
         "class_scores": np.ones(count), "attribute_ids": np.zeros(count), "attribute_scores": np.ones(count),
         "features": features, "prob_ids": np.zeros((count, 0)), "prob_values": np.zeros((count, 0)), "tags": [],
         "negatives": [[]] * len(texts), "short": [0] * len(texts),

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from formats.lists import Part
+from pairloom.extra import as_extra
 from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
@@ -60,7 +61,7 @@ def pair(image: int) -> dict[str, Any]:
         "image_id": hashlib.sha256(content).digest()[:16], "image": content, "format": "jpeg", "width": 400 + image,
         "height": 300, "original_width": 400 + image, "original_height": 300, "url": f"http://host/{image}",
         "sha256": hashlib.sha256(content).digest(), "phash": int.from_bytes(content[:8], "big"), "licence": "CC0-1.0",
-        "source": "fixed", "extra": [("kind", "fixed")],
+        "source": "fixed", "extra": as_extra({"kind": "fixed"}),
         "captions": [{"text": text, "original": text, "lang": "en"} for text in captions(image)],
     }  # fmt: skip
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from pairloom.errors import InputError
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.loader.tokenizer import load as load_tokenizer
-from pairloom.store.writing import sha256_file
+from pairloom.store.hashed import sha256_file
 from trainer.contract import Shapes
 from trainer.learner import Learner
 from trainer.recipe import Parts, parse

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, Example, Pixels, Regions
+from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair
-from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from trainer.precision import as_float32
 
@@ -163,10 +163,13 @@ class Unit(Protocol):
 
 @runtime_checkable
 class Countable(Protocol):
-    """Units that differ in number from image to image, for batches of so many tokens."""
+    """Units that are counted in batches of so many tokens. `load` of such units reads no picture."""
 
     def length(self, row: Row, settings: Any) -> int:
         """How many `load` takes."""
+
+    def most(self, settings: Any) -> int:
+        """How many it takes of any row at most."""
 
 
 class Model(Protocol):
@@ -214,6 +217,13 @@ class Numbering(Protocol):
     @property
     def NUMBERED_BY(self) -> tuple[str, ...]:  # noqa: N802  a constant of the module
         """Keys of the shards' metadata."""
+
+
+@runtime_checkable
+class Resizing(Objective, Protocol):
+    """An objective whose `prepare` may give a row another number of words, beside those that are `Alone`."""
+
+    def resizes(self, settings: Any) -> bool: ...
 
 
 class Pairing(Objective, Protocol):

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pairloom.loader.batch import Batch, collate
+from pairloom.loader.batch import Batch
+from pairloom.loader.collate import collate
+from pairloom.loader.make import Make
 from pairloom.loader.order import row_rng
-from pairloom.loader.prepare import Make, held_out
+from pairloom.loader.prepare import held_out
 from pairloom.loader.rows import Rows
 from trainer.contract import Scored
 from trainer.learner import Learner

@@ -16,7 +16,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader import Loader, Options
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.batch import Batch
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.texts import Texts, open_texts
 from pairloom.store.folder import sha256_of

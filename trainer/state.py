@@ -19,7 +19,7 @@ import torch
 from pairloom.errors import InputError
 from pairloom.loader import Loader
 from pairloom.loader.batch import Batch
-from pairloom.store.writing import sha256_file
+from pairloom.store.hashed import sha256_file
 from trainer.history import History
 from trainer.learner import Learner
 

@@ -1,8 +1,8 @@
 """A folder for Hugging Face datasets: Parquet with decoded pictures and splits, and a card whose YAML says so.
 
 `load_dataset(FOLDER)` opens it, streaming too, and `push_to_hub` or an upload of the folder makes a data set of the hub
-with a viewer. Columns: image, captions (texts), langs, key, url, licence, source, width, height, tags; with features
-also boxes [n, 4] in pixels, classes (names), scores [n] and features [n, d].
+with a viewer. Columns: image, captions (texts), langs, kinds, key, url, licence, source, width, height, tags; with
+features also boxes [n, 4] in pixels, classes (names), scores [n] and features [n, d].
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PLAIN: dict[str, pa.DataType] = {
     "image": pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]),
     "captions": TEXTS,
     "langs": TEXTS,
+    "kinds": TEXTS,
     "key": pa.string(),
     "url": pa.string(),
     "licence": pa.string(),
@@ -93,6 +94,7 @@ def _row(pair: Pair, settings: Settings) -> dict[str, Any]:
         "image": {"bytes": pair.image, "path": pair.file_name} if pair.image else None,
         "captions": [one.text for one in pair.captions],
         "langs": [one.lang for one in pair.captions],
+        "kinds": [one.kind for one in pair.captions],
         **{name: getattr(pair, name) for name in ("key", "url", "licence", "source", "width", "height")},
         "tags": list(pair.tags),
     }
@@ -123,7 +125,7 @@ def read(folder: Path) -> Iterator[Pair]:
             for batch in file.iter_batches(64):
                 for row in batch.to_pylist():
                     image = row["image"] or {"bytes": b""}
-                    said = [Caption(*one) for one in zip(row["captions"], row["langs"], strict=True)]
+                    said = [Caption(*one) for one in zip(row["captions"], row["langs"], row["kinds"], strict=True)]
                     yield Pair(
                         key=row["key"], image=image["bytes"], format="", width=row["width"], height=row["height"],
                         captions=said,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from formats.features.record import Record
 from formats.features.tables import READ, records_of
+from pairloom.extra import as_dict
 
 COLUMNS = (*READ, "feature_scales", "image", "format", "url", "licence", "source", "captions", "extra", "tags", "split")
 ENDINGS = {"jpeg": "jpg"}  # of a format's file, where it is not the format's name
@@ -17,10 +17,11 @@ ENDINGS = {"jpeg": "jpg"}  # of a format's file, where it is not the format's na
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption and its language, None if that is unknown."""
+    """A caption, its language and its kind (original, alt, synthetic …); None where these are unknown."""
 
     text: str
     lang: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,21 +61,12 @@ def pairs_of(table: pa.Table, keys: Sequence[str]) -> Iterator[Pair]:
             format=row["format"] or "",
             width=record.width or 0,
             height=record.height or 0,
-            captions=[Caption(said["text"], said["lang"]) for said in row["captions"]],
+            captions=[Caption(said["text"], said["lang"], said.get("kind")) for said in row["captions"]],
             url=row["url"],
             licence=row["licence"],
             source=row["source"],
             split=row["split"],
             tags=[tag["text"] for tag in row["tags"]],
-            extra=extra_of(row),
+            extra=as_dict(row["extra"]),
             regions=record,
         )
-
-
-def extra_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Further columns of the user's list; pairs, or structs of name and value."""
-    found = {}
-    for item in row.get("extra") or ():
-        name, value = (item["name"], item["value"]) if isinstance(item, Mapping) else item
-        found[name] = value
-    return found

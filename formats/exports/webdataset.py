@@ -116,7 +116,7 @@ def facts(pair: Pair) -> dict[str, Any]:
     return {
         "key": pair.key,
         "caption": pair.captions[0].text if pair.captions else "",
-        "captions": [{"text": one.text, "lang": one.lang} for one in pair.captions],
+        "captions": [{"text": one.text, "lang": one.lang, "kind": one.kind} for one in pair.captions],
         "url": pair.url,
         "width": pair.width,
         "height": pair.height,
@@ -163,7 +163,7 @@ def _pair(parts: Mapping[str, bytes]) -> Pair:
         format={"jpg": "jpeg"}.get(ending, ending),
         width=said["width"],
         height=said["height"],
-        captions=[Caption(one["text"], one["lang"]) for one in said["captions"]],
+        captions=[Caption(one["text"], one["lang"], one["kind"]) for one in said["captions"]],
     )
 
 

@@ -19,6 +19,7 @@ from formats.lists.bad import Bad
 from formats.lists.columns import ListColumns
 from formats.lists.files import files, format_of
 from pairloom.errors import InputError
+from pairloom.extra import as_extra
 from schemas.urls import URLS
 
 DIGITS = {32: "md5", 64: "sha256"}
@@ -102,7 +103,7 @@ def _table(pairs: list[Pair]) -> pa.Table:
         licence=[pair.licence for pair in pairs],
         source=[pair.source for pair in pairs],
         checksum=[pair.checksum for pair in pairs],
-        extra=[list(pair.extra.items()) for pair in pairs],
+        extra=[as_extra(pair.extra) for pair in pairs],
     )
 
 
@@ -182,7 +183,8 @@ def _captions(record: records.Record, config: ListColumns) -> list[dict[str, str
         item = item if isinstance(item, dict) else {"text": item}
         caption = text(item.get("text"))
         if caption is not None:
-            captions.append({"text": caption, "lang": text(item.get("lang")) or text(lang)})
+            spoken_in = text(item.get("lang")) or text(lang)
+            captions.append({"text": caption, "lang": spoken_in, "kind": text(item.get("kind"))})
     return captions
 
 

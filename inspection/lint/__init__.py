@@ -31,8 +31,8 @@ def lint(path: Path | str, flow: Flow) -> list[Problem]:
         for name in sorted(check_files(table, findings)):
             if check_values(table, name, findings):
                 sound.add(table.file(name))
-    for stage, table in found.tables.items():
-        if flow.distinct(stage):
+    for table in found.tables.values():
+        if flow.distinct(table.header.stage):
             check_distinct(table, sound, findings)
     if found.is_root:
         _check_between(found, sound, findings)
@@ -42,6 +42,8 @@ def lint(path: Path | str, flow: Flow) -> list[Problem]:
 def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None:
     """What only the tables together can show."""
     for stage, folder in found.tables.items():
+        if not folder.maker:
+            continue  # made of other folders: what is beside it is not its input
         rejects, source = found.rejects_of(folder), _source(found, stage, folder)
         check_counts(folder, rejects, findings)
         if source is not None and found.flow.recut(stage):
@@ -66,7 +68,9 @@ def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> Non
     for stage, folder in found.tables.items():
         told, source = caption_columns(folder.table), found.flow.main_input(stage) or ""
         corpus = found.tables.get(source)
-        if not told or corpus is None or not {corpus.file(entry.name) for entry in corpus.shards} <= sound:
+        if not told or corpus is None or not folder.maker:
+            continue
+        if not {corpus.file(entry.name) for entry in corpus.shards} <= sound:
             continue
         captions = known[source] = known.get(source) or Captions.read(corpus)
         for entry in folder.shards:

@@ -45,6 +45,7 @@ def write_report(
         "rows": rows,
         "left_out": sum(stage["left_out"] for stage in flow),
         "quarantined": sum(stage["quarantined"] for stage in flow),
+        "captions_lost": collect.captions_lost(flow),
         "bytes": sum(stage["bytes"] for stage in flow),
         "pictures": len(cards),
         "recipes": [recipe.name for recipe in trained],

@@ -24,6 +24,11 @@ def flow(found: Dataset) -> list[dict[str, Any]]:
     return tables
 
 
+def captions_lost(tables: list[dict[str, Any]]) -> int:
+    """How many captions went with duplicates. tables: as `flow` gives them."""
+    return sum(table["quarantined_by_reason"].get("caption-lost", 0) for table in tables)
+
+
 def failures(found: Dataset) -> list[dict[str, Any]]:
     """One entry for each reason of each stage, most frequent first: count, meaning, and a few examples."""
     entries = []

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pairloom.errors import ConfigError, MissingColumnsError
 from pairloom.layout import BLOBS
-from pairloom.loader.batch import filled, map_tensors, pad
+from pairloom.loader.batch import map_tensors
 from pairloom.loader.buffers import Empty
+from pairloom.loader.collate import filled, pad
 from pairloom.loader.plan import Part
 from pairloom.loader.row import Row
 from pairloom.loader.stored import Stored
@@ -80,7 +81,10 @@ class ColumnMake:
         """What a batch has, worked out once and not for every row."""
         return tuple(name for name in self.columns() if name not in ALWAYS or name in self.names)
 
-    def length(self, row: Row) -> int:
+    def resizes(self, objectives: Iterable[Part]) -> bool:
+        return False
+
+    def lengths(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> tuple[int, int]:
         raise ConfigError("max_tokens counts tokens, which columns have none of", "the loader", "leave max_tokens out")
 
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> ColumnExample:

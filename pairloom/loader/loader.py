@@ -10,23 +10,39 @@ from typing import Any, Generic, TypeVar, overload
 from pairloom.errors import ConfigError, StoreError
 from pairloom.loader.batch import Batch, map_tensors
 from pairloom.loader.columns import ColumnBatch
+from pairloom.loader.jobs import Made
+from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
 from pairloom.loader.opening import (
-    check_token_budget,
     column_make,
+    fewest_rows,
     opened_rows,
     refuse_data_loader,
     trained_tokenizer,
 )
-from pairloom.loader.order import ENDS, WHOLE, Steps, random_bits
+from pairloom.loader.options import Options
+from pairloom.loader.order import WHOLE, Steps
 from pairloom.loader.plan import Part, Plan
-from pairloom.loader.prepare import Assembler, Make, Options, Prepare
+from pairloom.loader.prepare import Prepare
 from pairloom.loader.rows import Rows
+from pairloom.loader.state import order_of, refuse_other_order
 from pairloom.loader.tokenizer import Tokenizer
-from pairloom.loader.workers import Made, WorkerPool, made_here
-from pairloom.store.folder import sha256_of
+from pairloom.loader.workers import WorkerPool, made_here
 
 BatchType = TypeVar("BatchType", Batch, ColumnBatch)
+
+
+class Epoch(Iterator[BatchType]):
+    """A loader's batches from where it is, up to this step; None: without end."""
+
+    def __init__(self, loader: Loader[BatchType], stop: int | None) -> None:
+        self._loader: Loader[BatchType] = loader
+        self._stop = stop
+
+    def __next__(self) -> BatchType:
+        if self._stop is not None and self._loader.step >= self._stop:
+            raise StopIteration
+        return self._loader.next_batch()
 
 
 class Loader(Generic[BatchType]):
@@ -100,23 +116,25 @@ class Loader(Generic[BatchType]):
                 opened_rows(part, columns_make.columns(), tuple(languages), options) for part in mixture.folders
             )
             kinds: Mapping[str, Mapping[str, Part]] = {"": {}}
+            fewest = 1
         else:
             parts = tuple(opened_rows(part, plan.columns(), plan.text.languages, options) for part in mixture.folders)
             tokenizer = tokenizer or trained_tokenizer(parts, plan, options)
             make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.texts)
             kinds = plan.steps()
-            check_token_budget(options, plan, world_size)
+            fewest = fewest_rows(options, plan, world_size)
             refuse_other_vocabularies(parts, plan)
         window = WHOLE if options.shuffle == "full" else options.window
         stream = Stream(parts, seed, window, mixture.mix, batch_size)
         steps = Steps(len(stream), batch_size, options.end)
         if len(parts) > 1 and options.end != "join":
             raise ConfigError(f"end is {options.end}", "the loader of a mixture", "set join: its folders end apart")
-        self.prepare = Prepare(stream, steps, make, kinds, seed, rank, world_size, options)
+        self.prepare = Prepare(stream, steps, make, kinds, seed, rank, world_size, options, fewest)
         self.options, self.workers, self._tokenizer = options, workers, tokenizer
         self.step = 0
         self._pool: WorkerPool | None = None
         self._batches: Iterator[Made] | None = None
+        self._failed: BaseException | None = None
         self._stats = {"batches": 0, "rows": 0, "read_s": 0.0, "decode_s": 0.0, "collate_s": 0.0, "starved_s": 0.0}
         self._damaged: dict[str, str] = {}
 
@@ -133,16 +151,24 @@ class Loader(Generic[BatchType]):
     def __iter__(self) -> Iterator[BatchType]:
         refuse_data_loader()
         per_epoch = self.prepare.steps.per_epoch()
-        stop = None if per_epoch is None else (self.step // per_epoch + 1) * per_epoch
-        while stop is None or self.step < stop:
+        return Epoch(self, None if per_epoch is None else (self.step // per_epoch + 1) * per_epoch)
+
+    def next_batch(self) -> BatchType:
+        """The batch of the next step, whatever epoch it is of; an error is raised again until `close` is called."""
+        if self._failed is not None:
+            raise self._failed
+        try:
             if self._batches is None:
                 self._batches = iter(self.pool()) if self.workers else made_here(self.prepare, self.step)
             began = time.perf_counter()
             made = next(self._batches)
             self._count(made, time.perf_counter() - began)
-            self.step = made.job.after
-            batch: BatchType = made.batch
-            yield self._finish(batch)
+        except BaseException as error:
+            self._failed = error
+            raise
+        self.step = made.job.after
+        batch: BatchType = made.batch
+        return self._finish(batch)
 
     def _count(self, made: Made, waited: float) -> None:
         # Without workers the caller waits for reading, decoding and collating, which have counts of their own.
@@ -156,8 +182,8 @@ class Loader(Generic[BatchType]):
         self._damaged |= made.facts.damaged
         if len(self._damaged) > self.options.damage_budget:
             raise StoreError(
-                f"{len(self._damaged)} row groups are damaged, the budget is {self.options.damage_budget}: "
-                + "; ".join(self._damaged.values()),
+                f"{len(self._damaged)} row groups or rows are damaged, the budget is {self.options.damage_budget}: "
+                + "; ".join(dict.fromkeys(self._damaged.values())),
                 where="; ".join(self._damaged),
                 fix="rebuild the shards (`pairloom verify` says how), or raise damage_budget",
             )
@@ -183,38 +209,14 @@ class Loader(Generic[BatchType]):
 
     def state_dict(self) -> dict[str, int]:
         """Where the stream is, counted by the batches that were handed out; the same on every rank."""
-        steps = self.prepare.steps
-        order = self.prepare.stream.fingerprint()
-        if self.options.max_tokens is not None:
-            order = int(random_bits(1, order, self.options.max_tokens).item()) >> 1
-        return {
-            "step": self.step,
-            "seed": self.prepare.seed,
-            "batch_size": steps.batch_size,
-            "order": order,
-            "shards": self._shards(),
-            "end": ENDS.index(steps.end),
-        }
-
-    def _shards(self) -> int:
-        """63 bits of the shards' SHA-256: the bytes that the order is one of."""
-        entries = (entry for part in self.prepare.stream.parts for entry in part.shards)
-        return int(sha256_of(entries)[:16], 16) >> 1
+        return {"step": self.step, **order_of(self.prepare)}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Resume from there, with any number of ranks and workers; nothing that was consumed is read again.
 
         Raises ConfigError if seed, batch size, shards, `end` or settings of the order are others than the state's.
         """
-        here = self.state_dict()
-        known = [key for key in here if key != "step" and key in state]  # earlier releases knew neither shards nor end
-        other = {key: (state[key], here[key]) for key in known if state[key] != here[key]}
-        if other:
-            raise ConfigError(
-                f"the state belongs to another order: {', '.join(f'{k} {a}, here {b}' for k, (a, b) in other.items())}",
-                where="the loader's state",
-                fix="resume with the same shards, mixture, seed, batch_size, window and end, on any ranks and workers",
-            )
+        refuse_other_order(state, order_of(self.prepare))
         self.close()
         self.step = state["step"]
 
@@ -226,7 +228,7 @@ class Loader(Generic[BatchType]):
         """Stop the workers; iterating starts them again."""
         if self._pool is not None:
             self._pool.close()
-        self._pool = self._batches = None
+        self._pool = self._batches = self._failed = None
 
     def pool(self) -> WorkerPool:
         """The workers, started if they are not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from pairloom.errors import MissingColumnsError, StoreError
@@ -14,8 +14,9 @@ from pairloom.store.folder import Entry, Folder
 
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
 COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
-LATEST = 5  # version of the table of shards
+LATEST = 6  # version of the table of shards
 OF_ONE_SHARD = frozenset({"pairloom", "shard"})  # metadata in which the shards of a folder differ
+Metadata = Callable[[], Mapping[str, str]]  # gives that of the shards' files
 FIX = "`pairloom recipe check RECIPE SHARDS` says which stages make what a recipe reads"
 
 
@@ -23,7 +24,7 @@ def check_folder(folder: Folder, shards: Path | str) -> None:
     """Raise StoreError if the table is unfinished, is not one of shards, or is of a later version than this loader."""
     if not folder.complete:
         what = f"the shards are unfinished: {folder.rows} rows so far"
-        raise StoreError(what, str(shards), cures.resume(folder.path, folder.header.stage))
+        raise StoreError(what, str(shards), cures.resume(folder.path, folder.maker))
     if folder.table != "shards":
         fix = "name the folder that the stage shards wrote, such as data/shards"
         raise StoreError(f"it is a table of {folder.table}, not of shards", str(shards), fix)
@@ -58,15 +59,18 @@ def entries_of(folder: Folder, split: str, shards: Path | str) -> tuple[Entry, .
 def lacking(shards: Path | str, columns: Iterable[str]) -> list[str]:
     """Those of the columns that a folder of shards lacks."""
     source, columns = open_source(shards), list(columns)
-    there = _there(source, entries_of(source.folder(), "train", shards)[0], columns)
+    first = entries_of(source.folder(), "train", shards)[0]
+    there = _there(source, first, columns, lambda: ShardReader(source, first).metadata)
     return [column for column in columns if column not in there]
 
 
-def _there(source: Source, entry: Entry, columns: Collection[str]) -> set[str]:
+def _there(
+    source: Source, entry: Entry, columns: Collection[str], metadata: Callable[[], Mapping[str, str]]
+) -> set[str]:
     """The columns of a shard, without those of the named ones that are null throughout."""
     there = set(source.index(entry).facts["columns"])
     if any(_counted(column) for column in columns):  # else the file need not be opened
-        notes = ShardReader(source, entry).metadata
+        notes = metadata()
         there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
     if "image" in columns and not source.index(entry).places("image").sizes.any():
         there -= {"image"}  # pairs that came with their features alone
@@ -77,9 +81,9 @@ def _counted(column: str) -> str | None:
     return next((key for prefix, key in COUNTED.items() if column.startswith(prefix)), None)
 
 
-def check_columns(source: Source, entry: Entry, columns: Collection[str]) -> None:
+def check_columns(source: Source, entry: Entry, columns: Collection[str], metadata: Metadata) -> None:
     """Raises MissingColumnsError, which lists the columns that there are."""
-    there = _there(source, entry, columns)
+    there = _there(source, entry, columns, metadata)
     if missing := sorted(set(columns) - there):
         what = f"the shards lack the columns {', '.join(missing)}"
         fix = f"name some of {', '.join(sorted(there))}; {FIX}"

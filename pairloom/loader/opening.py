@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import xxhash
 from torch.utils.data import get_worker_info
 
 from pairloom.errors import ConfigError
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.columns import ColumnMake
+from pairloom.loader.options import Options
 from pairloom.loader.plan import Plan
-from pairloom.loader.prepare import Options
 from pairloom.loader.reading import Clock
-from pairloom.loader.rows import Rows, open_rows
+from pairloom.loader.rows import KEPT_FROM, Rows, open_rows
 from pairloom.loader.tokenizer import Tokenizer
+from pairloom.store.folder import sha256_of
+from pairloom.store.kept import kept
+
+SAMPLED = 1024  # row groups, evenly spread, whose captions a tokenizer is trained on: some hundred thousand captions
 
 
 def refuse_data_loader() -> None:
@@ -31,9 +36,10 @@ def opened_rows(
     shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options
 ) -> Rows:
     """The rows of a folder, or rows that are open already, to be read from their beginning."""
+    skip = options.on_damage == "skip"
     if isinstance(shards, Rows):
-        return replace(shards, captions=options.captions, clock=Clock(), _readers={}, _open={})
-    return open_rows(shards, options.split, columns, languages, options.captions, cache=options.cache)
+        return replace(shards, captions=options.captions, skip=skip, clock=Clock(), _readers={}, _open={})
+    return open_rows(shards, options.split, columns, languages, options)
 
 
 def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
@@ -48,19 +54,34 @@ def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
 
 
 def trained_tokenizer(parts: Sequence[Rows], plan: Plan, options: Options) -> Tokenizer:
-    """The plan's tokenizer, trained on all captions that are read."""
-    alone = options.texts.all() if options.texts else ()
-    return tokenizers.train(itertools.chain(*(part.texts() for part in parts), alone), plan.text)
+    """The plan's tokenizer, trained on captions of SAMPLED row groups of each folder at most; kept for large ones."""
+    alone = options.texts.all(SAMPLED) if options.texts else ()
+
+    def train() -> Tokenizer:
+        return tokenizers.train(itertools.chain(*(part.texts(SAMPLED) for part in parts), alone), plan.text)
+
+    if max(len(part.shards) for part in parts) < KEPT_FROM:
+        return train()
+    read = [(sha256_of(part.shards), part.languages, "qa" in part.columns) for part in parts]
+    others = options.texts and (options.texts.sha256, options.texts.languages)
+    key = xxhash.xxh3_128_hexdigest(repr((read, others, plan.text, SAMPLED, tokenizers.VERSION)).encode())
+    content = kept(parts[0].source.beside / f"tokenizer-{key}", lambda: train().backend.to_str().encode())
+    return tokenizers.of_json(content.decode(), plan.text)
 
 
-def check_token_budget(options: Options, plan: Plan, ranks: int) -> None:
-    """Raises ConfigError where a batch might have too few rows for all ranks."""
+def fewest_rows(options: Options, plan: Plan, ranks: int) -> int:
+    """Rows that a batch of so many tokens has in any case: half as many as fit, were all as long as can be.
+
+    It does not depend on the ranks. Raises ConfigError where these are more.
+    """
     if options.max_tokens is None:
-        return
-    longest = plan.text.max_tokens + getattr(plan.units.settings, "max_regions", 0)
+        return 1
+    most = getattr(plan.units.module, "most", None)  # pixels have none
+    longest = plan.text.max_tokens + (0 if most is None else most(plan.units.settings))
     if options.max_tokens < 2 * ranks * longest or options.end != "join":
         raise ConfigError(
             f"max_tokens is {options.max_tokens} and end {options.end}",
             where=f"the loader of {ranks} ranks, with rows of up to {longest} tokens",
             fix=f"set max_tokens from {2 * ranks * longest} on (it counts all ranks), and end to join",
         )
+    return options.max_tokens // longest // 2

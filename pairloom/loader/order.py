@@ -19,7 +19,7 @@ from numpy.random.bit_generator import ISeedSequence
 from pairloom.errors import ConfigError
 from pairloom.table import Array
 
-GROUPS, WINDOW, ROW, SCHEDULE, CAPTION, MIXTURE, PACK = range(1, 8)  # keep the streams of random numbers apart
+GROUPS, WINDOW, ROW, SCHEDULE, CAPTION, MIXTURE, PACK, REPLACE = range(1, 9)  # keep the streams of random numbers apart
 WHOLE = 0  # a window of all groups
 
 End = Literal["join", "drop", "pad", "repeat"]
@@ -171,23 +171,6 @@ class Steps:
 def rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
     """The part of a global batch that is this rank's: neighbours, and parts of as equal size as can be."""
     return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
-
-
-def packed(lengths: Array, most: int, *key: int) -> list[Array]:
-    """Rows sorted by length and cut into batches of at most `most` tokens with their padding; batches in random order.
-
-    lengths: tokens of each row. Returns the places of each batch's rows, each place once (UNITER's token buckets). No
-    batch has fewer than half the rows that the longest row allows, unless all rows do. The key decides the order.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    cuts = [0]
-    while cuts[-1] < len(order):
-        cuts.append(cuts[-1] + max(most // max(int(lengths[order[cuts[-1]]]), 1), 1))
-    cuts[-1] = len(order)
-    if len(cuts) > 2 and cuts[-1] - cuts[-2] < cuts[-2] - cuts[-3]:
-        cuts[-2] = (cuts[-3] + cuts[-1] + 1) // 2  # the rest would be a batch of few rows, too few for many ranks
-    batches = [np.sort(batch) for batch in np.split(order, cuts[1:-1])]
-    return [batches[number] for number in shuffled(len(batches), PACK, *key)]
 
 
 def row_rng(seed: int, epoch: int, image_id: bytes, caption_index: int) -> np.random.Generator:

@@ -15,15 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT_BYTES = 20 << 30
-
 
 @dataclass(frozen=True)
 class Cache:
     """A folder of pieces, the least recently used of which go when it is full."""
 
     folder: Path
-    limit_bytes: int = LIMIT_BYTES
+    limit_bytes: int
 
     def piece(self, key: str, fetch: Callable[[], bytes]) -> Path:
         """The file of this key; fetched if it is not there. Raises what `fetch` raises."""

@@ -34,7 +34,15 @@ class Clock:
 
 
 class DamagedError(StoreError):
-    """A row group whose bytes are not what was written; `where` names shard and row group."""
+    """A row group whose bytes are not what was written, or a row that cannot be used; `where` names it and its shard.
+
+    places: the row groups that are damaged, where they are more than `where` names.
+    """
+
+    def __init__(self, what: str, where: str, fix: str, places: tuple[str, ...] = ()) -> None:
+        super().__init__(what, where, fix)
+        self.args = (what, where, fix, places)
+        self.places = places or (where,)
 
 
 class FileDescriptor:
@@ -137,7 +145,6 @@ class ShardReader:
     @cached_property
     def _file(self) -> pq.ParquetFile:
         """The Parquet file, its footer verified."""
-        where = self.source.where(self.name)
         try:
             opened = self.source.parquet(self.name)
             with opened.open("rb") if hasattr(opened, "open") else nullcontext(opened) as stream:
@@ -145,11 +152,15 @@ class ShardReader:
             if sound:
                 return pq.ParquetFile(opened, memory_map=False)
         except FileNotFoundError as error:
-            raise DamagedError("the shard is missing", where, FIX) from error
+            raise self._lost("the shard is missing") from error
         except (OSError, pa.ArrowException) as error:
-            refuse_machine_error(error, where)
-            raise DamagedError(f"the shard cannot be opened: {error}", where, FIX) from error
-        raise DamagedError("the shard's footer is not what was written", where, FIX)
+            refuse_machine_error(error, self.source.where(self.name))
+            raise self._lost(f"the shard cannot be opened: {error}") from error
+        raise self._lost("the shard's footer is not what was written")
+
+    def _lost(self, what: str) -> DamagedError:
+        """Of all row groups."""
+        return DamagedError(what, self.source.where(self.name), FIX, tuple(map(self.where, range(self.groups))))
 
     @cached_property
     def metadata(self) -> dict[str, str]:
@@ -192,7 +203,7 @@ class ShardReader:
             path, base = self.source.local(self.name, start, stop)
             return Heavy(places, self._descriptor(path), base, self.where(group), self._scratch, self.clock)
         except FileNotFoundError as error:
-            raise DamagedError("the shard is missing", self.where(group), FIX) from error
+            raise self._lost("the shard is missing") from error
 
     def _descriptor(self, path: Path) -> FileDescriptor:
         """One for all columns and row groups that lie in a file, as long as one of them is in use."""

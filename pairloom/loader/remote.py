@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,14 +26,16 @@ import pyarrow.fs
 from fsspec.implementations.arrow import ArrowFSWrapper
 
 from pairloom.errors import InputError, StoreError
-from pairloom.loader.pieces import LIMIT_BYTES, Cache
+from pairloom.loader.options import Options
+from pairloom.loader.pieces import Cache
 from pairloom.store import index as indices
 from pairloom.store.folder import JOURNAL, MANIFEST, Entry, Folder, open_folder
 from pairloom.store.index import Index
 
 CACHE = Path.home() / ".cache" / "pairloom"
-ATTEMPTS = 4
-PAUSE_S = 0.2  # before the second attempt; doubled before each further one
+PAUSE_S = 0.2  # before the second attempt; doubled before each further one, up to MOST_PAUSE_S
+MOST_PAUSE_S = 5.0
+FIRST_PATIENCE_S = 10.0  # at most, with a server that has not answered yet: the address may be wrong
 STALL_S = 30.0  # without an answer, after which an attempt is given up
 AHEAD = 4  # pieces that a process fetches ahead at a time
 
@@ -53,13 +56,13 @@ class RemoteSource:
 
     url: str
     cache: Cache
-    attempts: int = ATTEMPTS
+    patience_s: float
     stall_s: float = STALL_S
     _process: ProcessState = field(default_factory=ProcessState, repr=False, compare=False)
 
     @classmethod
-    def open(cls, url: str, cache: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> RemoteSource:
-        return cls(url.rstrip("/"), Cache(cache or CACHE, limit_bytes))
+    def open(cls, url: str, options: Options) -> RemoteSource:
+        return cls(url.rstrip("/"), Cache(options.cache or CACHE, options.cache_bytes), options.patience_s)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_process": ProcessState()}
@@ -68,7 +71,8 @@ class RemoteSource:
         """The manifest as it is there now. Raises StoreError where it cannot be reached."""
         own = self.cache.folder / "manifests" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         own.mkdir(parents=True, exist_ok=True)
-        content = self._patiently(MANIFEST, lambda: self._cat(MANIFEST))
+        content = self._either(MANIFEST, Path(MANIFEST).name, min(self.patience_s, FIRST_PATIENCE_S))
+        (own / MANIFEST).parent.mkdir(exist_ok=True)
         temporary = own / f".{uuid.uuid4().hex}.tmp"
         temporary.write_bytes(content)
         temporary.replace(own / MANIFEST)
@@ -77,10 +81,10 @@ class RemoteSource:
 
     def index(self, entry: Entry) -> Index:
         """Fetched whole. Raises StoreError if there is none: a remote shard cannot be read to make it."""
-        name = f"{entry.name}{indices.SUFFIX}"
+        name = indices.name_of(entry.name)
         key = f"{self.url}/{name}#{entry.sha256}"
         for _ in range(2):
-            path = self.cache.piece(key, lambda: self._patiently(name, lambda: self._cat(name)))
+            path = self.cache.piece(key, lambda: self._either(name, f"{entry.name}{indices.SUFFIX}"))
             if (found := indices.read(path, entry.sha256)) is not None:
                 self._process.entries[entry.name] = entry
                 return found
@@ -88,6 +92,10 @@ class RemoteSource:
         raise StoreError(
             f"{name} is missing, damaged or of another shard", f"{self.url}/{name}", "run `pairloom shards index` there"
         )
+
+    @property
+    def beside(self) -> Path:
+        return self.cache.folder / "loader"
 
     def where(self, name: str) -> str:
         return f"{self.url}/{name}.parquet"
@@ -108,6 +116,8 @@ class RemoteSource:
                     self.local(name, start, stop)
                 except StoreError as error:
                     print(f"reading ahead: {error.args[0]}", file=sys.stderr)
+                except FileNotFoundError as error:
+                    print(f"reading ahead: there is no {error}", file=sys.stderr)
 
         threading.Thread(target=fetch, daemon=True).start()
 
@@ -139,6 +149,13 @@ class RemoteSource:
         content: bytes = files.cat_file(f"{path}/{name}")
         return content
 
+    def _either(self, name: str, before: str, patience_s: float | None = None) -> bytes:
+        """A whole file, or the one that pairloom 0.1.0 wrote in its place. Raises InputError where neither is."""
+        for each in (name, before):
+            with suppress(InputError):
+                return self._patiently(each, partial(self._cat, each), patience_s)
+        raise InputError("there is no such file", f"{self.url}/{name}", "check the address")
+
     def _range(self, name: str, start: int, stop: int) -> bytes:
         files, path = self._files()
 
@@ -148,30 +165,42 @@ class RemoteSource:
                 raise OSError(f"got {len(content):,} of {stop - start:,} bytes")
             return content
 
-        return self._patiently(name, read)
+        try:
+            return self._patiently(name, read)
+        except InputError as error:  # a shard that is gone, as on a disk
+            raise FileNotFoundError(f"{self.url}/{name}") from error
 
-    def _patiently(self, name: str, read: Callable[[], bytes]) -> bytes:
+    def _patiently(self, name: str, read: Callable[[], bytes], patience_s: float | None = None) -> bytes:
         """What `read` gives, tried again when it fails or stalls. Raises StoreError when it keeps failing."""
-        reason = ""
-        for attempt in range(self.attempts):
-            if attempt:
-                time.sleep(PAUSE_S * 2 ** (attempt - 1))
-            outcome = _in_background(read)
-            try:
-                error = outcome.exception(timeout=self.stall_s)
-            except TimeoutError:
-                reason = f"no answer within {self.stall_s:g} s"
-                continue
-            if error is None:
-                return outcome.result()
-            if isinstance(error, FileNotFoundError):
-                raise InputError("there is no such file", f"{self.url}/{name}", "check the address") from error
-            reason = f"{type(error).__name__}: {error}"
+        patience_s = self.patience_s if patience_s is None else patience_s
+        began, pause, attempts = time.monotonic(), PAUSE_S, 0
+        while True:
+            attempts += 1
+            found = self._attempt(name, read)
+            if isinstance(found, bytes):
+                return found
+            if time.monotonic() - began + pause > patience_s:
+                break
+            if attempts == 1:
+                print(f"{self.url}/{name}: {found}; trying again for {patience_s:g} s", file=sys.stderr, flush=True)
+            time.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE_S)
         raise StoreError(
-            f"it could not be fetched in {self.attempts} attempts: {reason}",
+            f"it could not be fetched in {time.monotonic() - began:.1f} s and {attempts} attempts: {found}",
             where=f"{self.url}/{name}",
-            fix="see whether the server is up, then resume: what was fetched is kept",
+            fix="see whether the server is up, then resume: what was fetched is kept. Options.patience_s waits longer",
         )
+
+    def _attempt(self, name: str, read: Callable[[], bytes]) -> bytes | str:
+        """What `read` gives, or why it gave nothing. Raises InputError where there is no such file."""
+        outcome = _in_background(read)
+        try:
+            error = outcome.exception(timeout=self.stall_s)
+        except TimeoutError:
+            return f"no answer within {self.stall_s:g} s"
+        if isinstance(error, FileNotFoundError):
+            raise InputError("there is no such file", f"{self.url}/{name}", "check the address") from error
+        return outcome.result() if error is None else f"{type(error).__name__}: {error}"
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from pairloom.layout import BLOBS
 from pairloom.loader.order import CAPTION, random_bits
-from pairloom.loader.reading import Heavy, ShardReader
+from pairloom.loader.reading import DamagedError, Heavy, ShardReader
 from pairloom.loader.stored import Stored
 from pairloom.table import Array
+
+UNUSABLE = "leave the row out when the shards are made, or set the loader's on_damage to skip"
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,17 @@ class OpenGroup:
         rows, width = (size if isinstance(size, int) else size[row] for size in shape)
         scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
         rows = rows if most is None else min(rows, most)
-        return Stored(self.heavy[column], self._row_in_shard(row), rows, width, stored, scales)
+        return Stored(self.heavy[column], self.in_shard(row), rows, width, stored, scales)
 
     def image(self, row: int) -> bytes:
-        return self.heavy["image"].value(self._row_in_shard(row))
+        return self.heavy["image"].value(self.in_shard(row))
 
-    def _row_in_shard(self, row: int) -> int:
+    def url(self, row: int) -> str:
+        """Read for a message alone."""
+        found: str = self.reader.small(self.number, ["url"])["url"][row].as_py()
+        return found
+
+    def in_shard(self, row: int) -> int:
         return int(self.reader.starts[self.number]) + row
 
     def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | list[int]]]:
@@ -164,6 +171,12 @@ class Row:
     @property
     def text(self) -> str:
         return self.group.text(self.row, self.caption_index)
+
+    def unusable(self, what: str) -> DamagedError:
+        """What to raise where a value is as it was written, and cannot be used. It names shard, row and url."""
+        return DamagedError(
+            what, f"{self.group.where}, row {self.group.in_shard(self.row)}, {self.group.url(self.row)}", UNUSABLE
+        )
 
     def has(self, column: str) -> bool:
         return column in self.group.names

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pairloom.loader.options import Options
 from pairloom.machine import refuse_machine_error
 from pairloom.store import index as indices
 from pairloom.store.folder import Entry, Folder, open_folder
@@ -22,6 +23,10 @@ class Source(Protocol):
         """The manifest. Raises StoreError if there is none."""
 
     def index(self, entry: Entry) -> Index: ...
+
+    @property
+    def beside(self) -> Path:
+        """Folder on this machine for what is worked out of the shards once; it can be deleted."""
 
     def where(self, name: str) -> str:
         """The shard's address, for messages."""
@@ -54,17 +59,28 @@ class LocalSource:
         return open_folder(self.path)
 
     def index(self, entry: Entry) -> Index:
-        """The index beside the shard; without one, or with one of other bytes, the shard is read to make it."""
+        """The index beside the shard; without one of the manifest's bytes, the shard is verified and read to make it.
+
+        Raises StoreError where its bytes are others: then nothing in it can be trusted, its number of rows included.
+        """
         shard = self.path / f"{entry.name}.parquet"
         try:
-            found = indices.read(shard.with_suffix(indices.SUFFIX), entry.sha256) or self._built.get(entry.name)
+            found = indices.read(indices.path_of(shard), entry.sha256) or self._built.get(entry.name)
             if found is None:
-                print(f"{shard} has no index: reading it once (`pairloom shards index` keeps it)", file=sys.stderr)
+                if not self._built:
+                    said = (
+                        "has no index of its bytes: such shards are read whole (`pairloom shards index` makes indices)"
+                    )
+                    print(f"{shard} {said}", file=sys.stderr)
                 found = self._built[entry.name] = indices.build(shard, entry.sha256)
         except OSError as error:
             refuse_machine_error(error, str(shard))
             raise
         return found
+
+    @property
+    def beside(self) -> Path:
+        return self.path.absolute().parent / ".loader"  # not in the folder, which DVC and others hash
 
     def where(self, name: str) -> str:
         return str(self.path / f"{name}.parquet")
@@ -96,10 +112,10 @@ class LocalSource:
         return None
 
 
-def open_source(shards: Path | str, cache: Path | None = None) -> Source:
-    """The folder at a path, or at an address such as s3://bucket/shards; cache is for the latter."""
+def open_source(shards: Path | str, options: Options = Options()) -> Source:  # noqa: B008  # frozen
+    """The folder at a path, or at an address such as s3://bucket/shards, whose cache and patience the options name."""
     if "://" in str(shards):
         from pairloom.loader.remote import RemoteSource  # fsspec is not needed for local shards
 
-        return RemoteSource.open(str(shards), cache)
+        return RemoteSource.open(str(shards), options)
     return LocalSource(Path(shards))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +43,9 @@ class Texts:
         group = int(np.searchsorted(self.ends, number, side="right"))
         return self._group(group)[number - int(self.ends[group])]  # counted from the group's end
 
-    def all(self) -> Iterator[str]:
-        """In stored order."""
-        for group in range(len(self.places)):
+    def all(self, most_groups: int | None = None) -> Iterator[str]:
+        """In stored order; of so many row groups at most, evenly spread."""
+        for group in sampled(len(self.places), most_groups):
             yield from self._read(group)
 
     def _group(self, group: int) -> list[str]:
@@ -71,6 +71,11 @@ class Texts:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_groups": {}, "_files": {}}  # a worker opens its own
+
+
+def sampled(count: int, most: int | None) -> Iterable[int]:
+    """The numbers below `count`, or so many of them at most, evenly spread."""
+    return range(count) if most is None or count <= most else (number * count // most for number in range(most))
 
 
 def open_texts(folder: Path, plan: Plan) -> Texts:

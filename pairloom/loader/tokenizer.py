@@ -17,6 +17,7 @@ from pairloom.errors import InputError
 from pairloom.loader.batch import IGNORE, Words
 from pairloom.loader.plan import Text
 
+VERSION = tokenizers.__version__  # another one may train another vocabulary
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # What published vocabularies call the same things, the most frequent name first.
 PAD_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
@@ -84,6 +85,11 @@ def train(captions: Iterable[str], text: Text) -> Tokenizer:
     """A tokenizer of the recipe's kind, trained on these captions; the same captions give the same tokenizer."""
     trained = {"wordpiece": _wordpiece, "byte_bpe": _byte_bpe, "unigram": _unigram}[text.tokenizer](captions, text)
     return Tokenizer(trained, text.max_tokens)
+
+
+def of_json(content: str, text: Text) -> Tokenizer:
+    """A tokenizer that was trained here, from what its backend's `to_str` gave."""
+    return Tokenizer(tokenizers.Tokenizer.from_str(content), text.max_tokens)
 
 
 def _wordpiece(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:

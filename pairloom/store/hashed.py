@@ -1,4 +1,4 @@
-"""A file that is hashed, and sent on to the disk, while it is written, not afterwards."""
+"""SHA-256 of files: of one that lies there, and of one while it is written and sent on to the disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from types import TracebackType
 
 STEP = 8 << 20  # bytes written between two rounds of hashing and syncing
 PIECE = 1 << 20  # bytes read back at once
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class HashedFile:

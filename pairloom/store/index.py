@@ -1,7 +1,8 @@
-"""The index beside each training shard: which captions its rows have, and where their large values lie in the file.
+"""The index of each training shard: which captions its rows have, and where their large values lie in the file.
 
-`train-00000.index` is an Arrow IPC file, opened by mapping it into memory, so that a loader knows the order of a
-million rows without reading one of them. It is derived from the shard and can be made again (`pairloom shards index`).
+`_pairloom/.train-00000.index` is an Arrow IPC file, opened by mapping it into memory, so that a loader knows the order
+of a million rows without reading one of them. It is derived from the shard and can be made again (`pairloom shards
+index`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import xxhash
 
 from pairloom.errors import StoreError
 from pairloom.machine import refuse_machine_error
+from pairloom.store.folder import ASIDE, rebuild
+from pairloom.store.hashed import sha256_file
 from pairloom.store.pages import values
 from pairloom.table import Array
 
@@ -84,16 +87,30 @@ def _flat(column: pa.ChunkedArray) -> tuple[Array, Array]:
     return whole.offsets.to_numpy(), whole.values.to_numpy()
 
 
+def name_of(shard: str) -> str:
+    """The index of a shard of this name, in its folder; the dot keeps datasets from reading it as the split train."""
+    return f"{ASIDE}/.{shard}{SUFFIX}"
+
+
+def path_of(shard: Path) -> Path:
+    """Where the index of this file lies, if it has one; pairloom 0.1.0 wrote it beside the shard."""
+    now, before = shard.parent / name_of(shard.stem), shard.with_suffix(SUFFIX)
+    return before if before.exists() and not now.exists() else now
+
+
 def block_sums(value: memoryview) -> list[int]:
     """XXH3 (64 bits) of each block of a value."""
     return [xxhash.xxh3_64_intdigest(value[start : start + BLOCK]) for start in range(0, len(value), BLOCK)]
 
 
-def build(path: Path, sha256: str) -> Index:
-    """Read a whole shard and index it; `sha256` says which bytes it describes.
+def build(path: Path, sha256: str, compared: bool = False) -> Index:
+    """Read a whole shard and index it, if its SHA-256 is this one, as the manifest says.
 
-    Raises StoreError if the shard is damaged or stores its large values in a way that cannot be read by position.
+    compared: whether the file's SHA-256 was taken or compared just before. Raises StoreError if the shard is missing,
+    has other bytes, or stores its large values in a way that cannot be read by position.
     """
+    if not compared:
+        _refuse_other_bytes(path, sha256)
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         metadata, names = file.metadata, file.schema_arrow.names
         langs = file.read(columns=["captions.list.element.lang"])["captions"] if "captions" in names else None
@@ -109,6 +126,24 @@ def build(path: Path, sha256: str) -> Index:
     facts["content"] = _content_sum(pa.table(columns))
     facts["facts"] = _facts_sum(facts)
     return Index(pa.table(columns).replace_schema_metadata({"pairloom-index": json.dumps(facts, sort_keys=True)}))
+
+
+def _refuse_other_bytes(path: Path, sha256: str) -> None:
+    """What is wrong in a file must not become what its index calls right."""
+    try:
+        found = sha256_file(path)
+    except FileNotFoundError as error:
+        raise StoreError("the shard is missing", str(path), rebuild(path)) from error
+    if found != sha256:
+        what = f"the shard is damaged: its SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…"
+        raise StoreError(what, str(path), rebuild(path))
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    """Of the index of a shard with these columns."""
+    heavy = {"at": pa.uint64(), "bytes": pa.uint64(), "sums": pa.list_(pa.uint64())}
+    places = {f"{column}_{key}": kind for column in HEAVY if column in columns for key, kind in heavy.items()}
+    return pa.schema({"row_group": pa.int32(), "captions": pa.list_(pa.int16()), **places})
 
 
 def _facts_sum(facts: dict[str, Any]) -> str:
@@ -197,7 +232,9 @@ def read(path: Path, sha256: str) -> Index | None:
     """The index at `path`, mapped into memory; None if there is none or it describes other bytes."""
     try:
         index = Index(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
-        current = (index.facts["version"], index.facts["sha256"]) == (VERSION, sha256)
+        index.table.validate()  # or flipped lengths would be read beyond the file's end
+        current = index.table.schema.equals(_schema(index.facts["columns"]))  # names have no checksum
+        current = current and (index.facts["version"], index.facts["sha256"]) == (VERSION, sha256)
         current = current and index.facts["facts"] == _facts_sum(index.facts)
         current = current and index.facts["content"] == _content_sum(index.table)
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from formats.features.keys import Seen
 from formats.features.record import Bad, BrokenError, Record, Vocabularies
 from formats.features.tables import UNKNOWN_SIDE, Form, check, table_of, unknown_of
 from pairloom.errors import InputError, RunError
+from pairloom.extra import as_extra
 from pairloom.store.folder import Entry, Header, is_table, open_folder
 from pairloom.store.writing import Writer, only_writer, write_shard
 from pipeline.features.words import words_for
@@ -247,6 +248,10 @@ def pairs_of(rows: list[Row], asked: Asked) -> Any:
         original_height=heights,
         url=[""] * len(rows),
         source=[asked.source] * len(rows),
-        captions=[[{"text": text, "original": text, "lang": lang} for text, lang in said] for _, _, said in rows],
-        extra=[[("key", one.key)] for one, _, _ in rows],
+        captions=[[_caption(*one) for one in said] for _, _, said in rows],
+        extra=[as_extra({"key": one.key}) for one, _, _ in rows],
     )
+
+
+def _caption(text: str, lang: str | None) -> dict[str, str | None]:
+    return {"text": text, "original": text, "lang": lang, "kind": None}

@@ -8,6 +8,7 @@ from typing import Any
 from formats.features.keys import Seen
 from formats.names import one_line
 from pairloom.errors import ConfigError
+from pairloom.extra import as_dict
 from pairloom.store.folder import Folder
 
 OWN = ("key", "image_id", "id")  # columns of the list that are taken where every picture of the first shard has them
@@ -38,27 +39,18 @@ def _rows(folder: Folder, name: str) -> list[dict[str, Any]]:
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]], table: str) -> str:
-    extras = [extra_of(row) for row in rows]
+    extras = [as_dict(row.get("extra")) for row in rows]
     own = next((name for name in OWN if all(extra.get(name) for extra in extras)), None)
     if own is None and table == "regions" and all(row["source"] for row in rows):
         return "source"
     return own or "image_id"
 
 
-def extra_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Further columns of the user's list; pairs, or structs of name and value."""
-    found = {}
-    for item in row.get("extra") or ():
-        name, value = (item["name"], item["value"]) if isinstance(item, Mapping) else item
-        found[name] = value
-    return found
-
-
 def _key(row: Mapping[str, Any], column: str, folder: Folder, name: str, place: int) -> str:
-    if column == "image_id" and column not in extra_of(row):
+    if column == "image_id" and column not in as_dict(row.get("extra")):
         identity: bytes = row["image_id"]
         return identity.hex()
-    value = extra_of(row).get(column) or row.get(column)
+    value = as_dict(row.get("extra")).get(column) or row.get(column)
     if not value:
         what = f"a picture has no {column}, which was to be its key"
         raise ConfigError(what, _where(folder, name, place), "name another column with --key, such as image_id")

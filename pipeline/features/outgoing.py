@@ -18,7 +18,8 @@ from formats.features.record import Vocabularies
 from formats.features.tables import UNKNOWN, unknown_in, words_of
 from pairloom.errors import ConfigError, RunError, StoreError
 from pairloom.store.folder import Entry, Folder, open_folder, sha256_of
-from pairloom.store.writing import only_writer, replace_text, sha256_file
+from pairloom.store.hashed import sha256_file
+from pairloom.store.writing import only_writer, replace_text
 from pipeline.features import words
 from pipeline.features.keys import keys_of
 from pipeline.features.kinds import Kind, kind_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.config import RunConfig
 from pipeline.executor import Options
@@ -32,6 +32,11 @@ def add_verb(verbs: Any, name: str, command: Any, summary: str, example: str) ->
     verb.add_argument("--json", action="store_true", help="print one JSON object to standard output")
     verb.set_defaults(command=command)
     return verb
+
+
+def bold(text: str, stream: TextIO) -> str:
+    """The text so that it stands out where it is printed to, if that is a terminal."""
+    return f"\033[1m{text}\033[0m" if stream.isatty() else text
 
 
 def add_run_options(verb: argparse.ArgumentParser) -> None:

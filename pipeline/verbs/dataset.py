@@ -16,7 +16,7 @@ from pipeline.cluster import one_thread_a_worker
 from pipeline.executor import Done, Options, run_stage
 from pipeline.params import Params, check_resources, check_sections, check_settings, read_params, with_settings
 from pipeline.stage import load, names, wanted
-from pipeline.verbs.common import Outcome, add_run_options, add_verb, run_options
+from pipeline.verbs.common import Outcome, add_run_options, add_verb, bold, run_options
 
 NOT_ASKED = "not-asked.txt"  # in the folder of a table that no setting asks for
 
@@ -164,6 +164,8 @@ def describe(done: Done) -> str:
     rejected = sum(done.counts.rejected.values())
     reasons = ", ".join(f"{reason} {number}" for reason, number in done.counts.rejected.items())
     tail = f", {rejected} in quarantine ({reasons})" if rejected else ""
+    lost = done.summary.get("captions_lost")
+    tail += f", {bold(f'{lost} captions lost', sys.stdout)} with duplicates" if lost else ""
     reused = f", {done.reused} reused" if done.reused else ""
     work = (
         f"{done.made} of {done.shards} shards made{reused} in {done.seconds:.1f} s"

@@ -33,6 +33,11 @@ def add(verbs: Any) -> None:
         ways, "merge", merged, "merge several folders into one", "pairloom shards merge a/shards b/shards --out c"
     )
     merge.add_argument("folder", type=Path, nargs="+")
+    merge.add_argument(
+        "--keep-first",
+        action="store_true",
+        help="keep the first row of an image in several folders; else it is refused",
+    )
     split = add_verb(
         ways, "split", cut, "split one folder into several", "pairloom shards split data/shards --parts 4 --out c"
     )
@@ -71,7 +76,7 @@ def index(arguments: argparse.Namespace) -> Outcome:
     """Indices of all shards, and the card."""
     folder = open_folder(arguments.folder)
     if not folder.complete:
-        raise StoreError("the folder is unfinished", str(folder.path), cures.resume(folder.path, folder.header.stage))
+        raise StoreError("the folder is unfinished", str(folder.path), cures.resume(folder.path, folder.maker))
     with Progress("index", folder.rows) as progress:
         for entry in folder.shards:
             write_index(folder.path, entry.name, entry.sha256)
@@ -81,7 +86,7 @@ def index(arguments: argparse.Namespace) -> Outcome:
 
 
 def merged(arguments: argparse.Namespace) -> Outcome:
-    return _told(reshape.merge(arguments.folder, arguments.out))
+    return _told(reshape.merge(arguments.folder, arguments.out, arguments.keep_first))
 
 
 def cut(arguments: argparse.Namespace) -> Outcome:
@@ -98,4 +103,5 @@ def sampled(arguments: argparse.Namespace) -> Outcome:
 
 def _told(*made: reshape.Reshaped) -> Outcome:
     lines = [f"{one.path}: {one.rows:,} rows in {one.shards} shards, {one.linked} of them unchanged" for one in made]
+    lines += [f"{one.left_out:,} rows of images that came before are left out" for one in made if one.left_out]
     return Outcome({"folders": [asdict(one) | {"path": str(one.path)} for one in made]}, "\n".join(lines))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pairloom.errors import RunError
 from pairloom.table import metadata
@@ -33,6 +34,7 @@ __all__ = [
     "resources",
     "scope",
     "setup",
+    "summary",
 ]
 
 INPUTS = ("download",)
@@ -56,8 +58,8 @@ def index(corpus: Corpus, config: Config, folder: Path) -> None:
 
 
 def scope(config: Config) -> Scope:
-    """All shards, if a rule counts over the whole corpus; else a row knows of earlier ones only."""
-    return "all" if config.counts_corpus else SCOPE
+    """All shards, if a rule counts or captions are handed over in the whole corpus; else rows know of earlier ones."""
+    return "all" if config.reads_corpus else SCOPE
 
 
 def resources(config: Config) -> list[Path]:
@@ -70,7 +72,7 @@ def setup(config: Config, folder: Path) -> Tools:
 
 
 def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
-    """Rows that stay, with clean captions; all others, and every caption dropped from a row that stays, as rejects.
+    """Rows that stay, with clean captions; all others, and every caption that is dropped or lost, as rejects.
 
     pairs: rows of one shard, whose name is in the metadata `shard`. A caption equal to another of its image (same text
     and language) is left out without a reject, since nothing is lost.
@@ -89,6 +91,8 @@ def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
         reason, detail = (verdict.reason, verdict.detail) if verdict.reason else (decision.reason, decision.detail)
         if reason:
             rejects.append(Reject(row["image_id"].hex(), reason, detail, row))
+            if not verdict.reason:
+                rejects += lost_captions(row, [verdict.captions[place] for place in decision.lost], detail)
         else:
             kept.append(position)
             captions.append(verdict.captions)
@@ -101,10 +105,26 @@ def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
 
 def dropped_captions(row: dict[str, Any], verdict: Verdict) -> list[Reject]:
     """One reject for each caption that was dropped although its image stays."""
-    return [
-        Reject(row["image_id"].hex(), "caption-dropped", why, {"url": row["url"], "captions": [caption]})
-        for caption, why in verdict.dropped
-    ]
+    return [_of_caption("caption-dropped", row, caption, why) for caption, why in verdict.dropped]
+
+
+def lost_captions(row: dict[str, Any], captions: Iterable[Mapping[str, Any]], why: str) -> list[Reject]:
+    """One reject for each caption that went with a duplicate."""
+    return [_of_caption("caption-lost", row, caption, why) for caption in captions]
+
+
+def _of_caption(reason: str, row: dict[str, Any], caption: Mapping[str, Any], why: str) -> Reject:
+    return Reject(row["image_id"].hex(), reason, why, {"url": row["url"], "captions": [caption]})
+
+
+def summary(corpus: Corpus) -> dict[str, Any]:
+    """How many captions there are, and how many went with duplicates though no image that stays has them."""
+    captions = lost = 0
+    for _, table in corpus.tables("curate", ["captions"]):
+        captions += int(pc.sum(pc.list_value_length(table["captions"])).as_py() or 0)
+    for _, rejects in corpus.tables("quarantine", ["reason"]):
+        lost += int(pc.sum(pc.equal(rejects["reason"], "caption-lost")).as_py() or 0)
+    return {"captions": captions, "captions_lost": lost}
 
 
 def check(counts: Counts, config: Config, rejects: Iterable[pa.Table] = ()) -> None:

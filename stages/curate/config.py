@@ -43,7 +43,11 @@ class Config:
     max_repeats: Positive | None = None  # images of the corpus that may have the same caption
     max_repeat_share: Annotated[float, Range(above=0, most=1)] | None = None  # the same as a share of all images
     # The corpus
-    unite_duplicates: bool = True  # rows with the same bytes become one, with all captions
+    unite_duplicates: bool = True  # rows with the same bytes become one, with all captions as unite_captions says
+    # where a duplicate hands its captions over: to an image of its own shard alone, so that a longer list changes no
+    # finished one (those of others are counted as captions_lost); or of the whole corpus, so that it does all shards
+    # again. Rules that count over the corpus do that anyway, and captions are then handed over in all of it
+    unite_captions: Literal["shard", "corpus"] = "shard"
     # bits of 64 by which perceptual hashes of near duplicates differ; null: no such rule
     max_distance: Annotated[int, Range(0, 16)] | None = 4
     # near duplicates differ in no cell of 8 × 8 by more, in Cb and Cr (0 to 255); null: colour does not count
@@ -81,6 +85,11 @@ class Config:
         """Whether a rule needs to know all rows before it can judge one."""
         counting = (self.max_image_captions, self.max_repeats, self.max_repeat_share, self.top_share)
         return self.counted == "corpus" and any(limit is not None for limit in counting)
+
+    @property
+    def reads_corpus(self) -> bool:
+        """Whether what becomes of a row may depend on any other."""
+        return self.counts_corpus or (self.unite_duplicates and self.unite_captions == "corpus")
 
     @staticmethod
     def expanded(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Finds what repeats over the whole corpus: rows like an earlier one or an excluded image, captions of many images.
 
 Decided once over all shards. The earliest row in list order that passes the rules stays. Captions of an exact duplicate
-are added to the row that stays if both lie in the same shard. Across shards they stay with the duplicate, in the
-quarantine table, so that lines added to the list later change no shard that is done.
+are added to the row that stays if both lie in the same shard, or if shards depend on the whole corpus by the settings.
+Otherwise they stay in the quarantine table, each as a row `caption-lost`, so that lines added to the list later change
+no shard that is done. So do captions of near duplicates, which tell of another picture.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from stages.curate.decisions import (
     keys,
     score_of,
 )
+from stages.curate.handover import Captions, lost
 from stages.curate.near import Alike, Positions, kept_positions
 from stages.curate.rules import judge
 from stages.curate.text import clean
@@ -52,14 +54,15 @@ class _Survivors:
     image_ids: list[bytes] = field(default_factory=list)
     phashes: list[int | None] = field(default_factory=list)  # None of a pair without a picture
     excluded: list[bool] = field(default_factory=list)  # by their bytes
-    captions: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # of those that are twice in their shard
+    captions: Captions = field(default_factory=Captions)  # those that pass the rules
 
-    def add(self, key: Key, row: dict[str, Any], excluded: bool) -> None:
+    def add(self, key: Key, row: dict[str, Any], excluded: bool, captions: list[dict[str, Any]]) -> None:
         self.shards.append(len(self.names) - 1)
         self.keys.append(key)
         self.image_ids.append(row["image_id"])
         self.phashes.append(row["phash"])
         self.excluded.append(excluded)
+        self.captions.add(captions)
 
     def name(self, here: int) -> str:
         return self.names[self.shards[here]]
@@ -77,12 +80,11 @@ def decide(corpus: Corpus, config: Config, folder: Path) -> None:
     for shard, table in corpus.tables("download", columns):
         listed = table.drop_columns(["image"] if config.min_bytes else []).to_pylist()
         rows.names.append(shard)
-        twice = Counter(row["image_id"] for row in listed)
         for key, row, size in zip(keys(listed), listed, image_sizes(table, config), strict=True):
-            if judge(known.facts(row, shard, config, size), row["captions"], config).reason is None:
-                rows.add(key, row, not avoided.ids.isdisjoint((row["image_id"], row["sha256"])))
-                if twice[row["image_id"]] > 1:
-                    rows.captions[len(rows.keys) - 1] = row["captions"]
+            verdict = judge(known.facts(row, shard, config, size), row["captions"], config)
+            if verdict.reason is None:
+                excluded = not avoided.ids.isdisjoint((row["image_id"], row["sha256"]))
+                rows.add(key, row, excluded, verdict.captions)
     table = pa.Table.from_pylist(list(_decisions(rows, config, avoided.phashes, corpus)), SCHEMA)
     pq.write_table(table, folder / FILE)
 
@@ -149,16 +151,19 @@ def _decisions(
     left = np.flatnonzero(~excluded)
     stays = np.arange(len(excluded))
     stays[left] = left[_kept(rows, left, config, corpus)]
-    united: dict[int, list[dict[str, Any]]] = {}
-    for here, there in enumerate(stays.tolist()):
-        if _unites(rows, here, there):
-            united.setdefault(there, []).extend(rows.captions[here])
-    for here, there in enumerate(stays.tolist()):
-        if here != there or here in united or excluded[here]:
+    places: list[int] = stays.tolist()
+    united = [here for here, there in enumerate(places) if _unites(rows, here, there, config)]
+    gone = lost(rows.captions, places, united)
+    handed: dict[int, list[dict[str, Any]]] = {}
+    for here, captions in _captions(rows, united, corpus):
+        handed.setdefault(places[here], []).extend(captions)
+    for here, there in enumerate(places):
+        if here != there or here in handed or excluded[here]:
             key, occurrence = rows.keys[here]
-            verdict = EXCLUDED if excluded[here] else _verdict(rows, here, there)
-            captions = united.get(here, [])
-            yield {"shard": rows.name(here), "row": key, "occurrence": occurrence, **verdict, "captions": captions}
+            verdict = EXCLUDED if excluded[here] else _verdict(rows, here, there, here in gone)
+            captions, positions = handed.get(here, []), gone.get(here, [])
+            row = {"shard": rows.name(here), "row": key, "occurrence": occurrence}
+            yield {**row, **verdict, "captions": captions, "lost": positions}
 
 
 def hashes_of(phashes: Sequence[int | None]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
@@ -191,18 +196,34 @@ def _kept(rows: _Survivors, left: npt.NDArray[np.int64], config: Config, corpus:
     return kept_positions(ids, hashes[left], alike, pictures, pictured[left])
 
 
-def _unites(rows: _Survivors, here: int, there: int) -> bool:
-    same_shard = rows.shards[here] == rows.shards[there]
-    return here != there and same_shard and rows.image_ids[here] == rows.image_ids[there]
+def _unites(rows: _Survivors, here: int, there: int, config: Config) -> bool:
+    """Whether a row hands its captions to the one that stays."""
+    reached = config.reads_corpus or rows.shards[here] == rows.shards[there]
+    return here != there and reached and rows.image_ids[here] == rows.image_ids[there]
 
 
-def _verdict(rows: _Survivors, here: int, there: int) -> dict[str, Any]:
+def _captions(rows: _Survivors, wanted: Sequence[int], corpus: Corpus) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """(row, its captions as downloaded) of these rows, in order."""
+    by_shard: dict[str, dict[Key, int]] = {}
+    for here in wanted:
+        by_shard.setdefault(rows.name(here), {})[rows.keys[here]] = here
+    if by_shard:
+        for shard, table in corpus.tables("download", ("url", "image_id", "captions"), by_shard):
+            listed = table.to_pylist()
+            for key, row in zip(keys(listed), listed, strict=True):
+                if key in by_shard[shard]:
+                    yield by_shard[shard][key], row["captions"]
+
+
+def _verdict(rows: _Survivors, here: int, there: int, loses: bool) -> dict[str, Any]:
+    """loses: whether captions are lost with the row."""
     if here == there:
         return {"reason": None, "detail": ""}
     kept = rows.image_ids[there].hex()
     if rows.image_ids[here] != rows.image_ids[there]:
         distance = ((rows.phashes[here] or 0) ^ (rows.phashes[there] or 0)).bit_count()
         return {"reason": "near-duplicate", "detail": f"of {kept}, {distance} bits apart"}
-    united = _unites(rows, here, there)
-    place = "which has its captions too" if united else f"in shard {rows.name(there)}; its captions are only here"
+    place = "which has its captions too"
+    if loses:
+        place = f"in shard {rows.name(there)}; captions of it are only here"
     return {"reason": "duplicate", "detail": f"of {kept}, {place}"}

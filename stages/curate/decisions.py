@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pairloom.extra import as_dict
 from schemas.pairs import CAPTION
 from stages.curate.config import Config
 from stages.curate.rules import Facts
@@ -29,7 +30,8 @@ SCHEMA = pa.schema(
         pa.field("occurrence", pa.int32(), nullable=False),  # 0 for the shard's first row that holds this, 1 …
         pa.field("reason", pa.string()),  # duplicate, near-duplicate or excluded; null: it stays
         pa.field("detail", pa.string(), nullable=False),
-        pa.field("captions", pa.list_(CAPTION), nullable=False),  # of its duplicates in the same shard, as downloaded
+        pa.field("captions", pa.list_(CAPTION), nullable=False),  # that duplicates hand to it, as downloaded
+        pa.field("lost", pa.list_(pa.int32()), nullable=False),  # positions among its captions that pass the rules
     ]
 )
 OF_A_SHARD = pa.schema(
@@ -39,6 +41,7 @@ OF_A_SHARD = pa.schema(
         pa.field("score_floor", pa.float32()),
     ]
 )
+DECIDED = ("reason", "detail", "captions", "lost")  # the fields of Decision
 Key = tuple[bytes, int]  # row_key, occurrence
 
 
@@ -49,9 +52,10 @@ class Decision:
     reason: str | None
     detail: str
     captions: list[dict[str, Any]]
+    lost: list[int]
 
 
-NOTHING = Decision(None, "", [])
+NOTHING = Decision(None, "", [], [])
 
 
 def row_key(row: Mapping[str, Any]) -> bytes:
@@ -100,7 +104,7 @@ class Decisions:
     def of(self, shard: str) -> dict[Key, Decision]:
         """Those of one shard; a row that is not among them stays as it is."""
         found = self.table.filter(pc.equal(self.table["shard"], shard)).to_pylist()
-        return {(r["row"], r["occurrence"]): Decision(r["reason"], r["detail"], r["captions"]) for r in found}
+        return {(r["row"], r["occurrence"]): Decision(*(r[name] for name in DECIDED)) for r in found}
 
     def facts(self, row: Mapping[str, Any], shard: str, config: Config, size: int) -> Facts:
         """What the rules know of a row of this shard; size: bytes of its image."""
@@ -122,7 +126,7 @@ def score_of(row: Mapping[str, Any], config: Config) -> float | None:
     if config.score_column is None:
         return None
     try:
-        value = float(np.float32(dict(row["extra"]).get(config.score_column, "nan")))
+        value = float(np.float32(as_dict(row["extra"]).get(config.score_column, "nan")))
     except ValueError:
         return None
     return None if np.isnan(value) else value

@@ -237,11 +237,8 @@ def pairs(urls: pa.Table, found: Sequence[Sequence[Any]]) -> pa.Table:
 
 
 def _captions(listed: pa.ChunkedArray) -> pa.Array:
-    """text and lang as listed; `original` is the same text until curate cleans it."""
-    rows = [
-        [{"text": item["text"], "original": item["text"], "lang": item["lang"]} for item in captions]
-        for captions in listed.to_pylist()
-    ]
+    """As listed; `original` is the same text until curate cleans it."""
+    rows = [[item | {"original": item["text"]} for item in captions] for captions in listed.to_pylist()]
     return pa.array(rows, pa.list_(CAPTION))
 
 

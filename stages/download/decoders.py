@@ -47,6 +47,11 @@ class Decoders:
             self._idle.put_nowait(None)  # a place for a process
         self._alive: list[_Process] = []
 
+    @property
+    def busy(self) -> bool:
+        """Whether a body that comes now has to wait."""
+        return self._idle.empty()
+
     async def outcome(self, body: bytes, kind: str, checksum: str | None) -> tuple[dict[str, Any], bytes]:
         """decoder.outcome of a body, with the stored picture always given; a process that dies costs this row only."""
         process = await self._idle.get()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from pairloom.errors import RunError, StoreError
 from stages.download.address import Target, parse
 from stages.download.failure import Failure, unexpected
+from stages.download.fetch import Fetched
 from stages.download.host import Job
 from stages.download.spool import Outcome, Spool, key_of
 
@@ -39,17 +42,31 @@ class Shard:
         except Exception as error:  # noqa: BLE001  # whatever a URL does, it costs that row only
             self.errors.append((key, error, 1))
         else:
-            if key in self.spool:
+            if key in self.spool or self.spool.has_body(key):
                 self.came = target
-            else:
+            if key not in self.spool:
                 self.jobs.append(Job(target, key, checksum, self))
                 self.open += 1
 
     def note(self, key: bytes, outcome: Outcome, picture: bytes = b"") -> None:
+        self._write(partial(self.spool.add, key, outcome, picture))
+
+    def keep(self, job: Job, fetched: Fetched) -> None:
+        """Note what came for a row, so that a killed run need not ask for it again."""
+        facts = {"kind": fetched.kind, "attempts": job.tries}
+        self._write(partial(self.spool.add_body, job.key, facts, fetched.body))
+
+    def kept(self, job: Job) -> Fetched:
+        """What a killed run noted for a row that came before; the row has as many attempts as it had then."""
+        facts, body = self.spool.body(job.key)
+        job.attempts = facts["attempts"]
+        return Fetched(body, facts["kind"])
+
+    def _write(self, note: Callable[[], None]) -> None:
         if self.finished.done():
             return
         try:
-            self.spool.add(key, outcome, picture)
+            note()
         except StoreError as error:
             self.finished.set_exception(error)
 

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from pairloom.errors import PairloomError
-from stages.download.decoders import Decoders, Decoding
+from stages.download.bodies import Bodies
+from stages.download.decoders import Decoding
 from stages.download.failure import Failure
-from stages.download.fetch import Fetched, Fetcher, Manners
+from stages.download.fetch import Fetcher, Manners
 from stages.download.host import Courtesy, Host, Job
 from stages.download.hosts import Hosts
 from stages.download.news import news
@@ -20,7 +21,6 @@ from stages.download.persistence import Persistence
 from stages.download.shard import Shard, engine_failed, outcome_of
 
 MOST_REFUSALS = 12  # of one row for its host's rate that do not count as attempts
-WAITING_BYTES = 96 << 20  # of bodies that wait to be decoded; beyond that nothing more is fetched
 
 
 class Traffic:
@@ -30,11 +30,10 @@ class Traffic:
         self.persistence = persistence
         self.connections = manners.connections
         self.fetcher = Fetcher(manners)
-        self.decoders = Decoders(decoding)
+        self.bodies = Bodies(decoding, self.spawn, self._decoded)
         self.hosts = Hosts(courtesy)
         self.loop = asyncio.get_running_loop()
         self.active = 0
-        self.undecoded = 0  # bytes
         self.shards: list[Shard] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.timer: asyncio.TimerHandle | None = None
@@ -48,7 +47,7 @@ class Traffic:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        self.decoders.close()
+        self.bodies.close()
         await self.fetcher.close()
 
     def begin(self, shard: Shard) -> None:
@@ -59,7 +58,9 @@ class Traffic:
         shard.finished.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._forget, shard))
         for job in shard.jobs:
             self.hosts.of(job).open += 1
-            self.hosts.add(job, self.loop.time())
+            if not shard.spool.has_body(job.key):
+                self.hosts.add(job, self.loop.time())
+        self.bodies.resume([job for job in shard.jobs if shard.spool.has_body(job.key)])
         self._pump()
 
     def abandon(self, shard: Shard) -> None:
@@ -100,14 +101,14 @@ class Traffic:
             self.idle_since = None
         while self.active < self.connections:
             # A host set aside costs a connection and hardly any work: it may be tried while decoding is behind.
-            job = self.hosts.take(now, only_aside=self.undecoded > WAITING_BYTES)
+            job = self.hosts.take(now, only_aside=self.bodies.behind)
             if job is None:
                 break
             self.active += 1
             self.spawn(self._fetch(job), job)
         if (moment := self.hosts.next_time()) is not None and self.active < self.connections:
             self.timer = self.loop.call_at(moment, self._pump)
-            self.idle_since = None if self.active or self.undecoded else now
+            self.idle_since = None if self.active or self.bodies.waiting else now
         self._end_lost()
 
     def _end_lost(self) -> None:
@@ -116,11 +117,12 @@ class Traffic:
             failure = job.failure or why
             self._end(job, failure, sure=not failure.silent and failure.reason != "host-down")
 
-    def spawn(self, work: Coroutine[Any, Any, None], job: Job | None = None) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], job: Job | None = None) -> asyncio.Task[None]:
         """Do this meanwhile. job: the row that it is for, which an unexpected error belongs to."""
         task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, job))
+        return task
 
     def _ended(self, job: Job | None, task: asyncio.Task[None]) -> None:
         """An unexpected error of a row's task is that row's outcome; any other ends every shard in work."""
@@ -155,19 +157,13 @@ class Traffic:
             self.hosts.answer(host, rules.pause_s)
             self.hosts.progress(host)
             self.outage.over(job.target)
-            self.undecoded += len(fetched.body)
-            self.spawn(self._decode(job, fetched), job)
+            self.bodies.take(job, fetched)
         finally:
             self.active -= 1
             self.hosts.done(host, self.loop.time())
             self._pump()
 
-    async def _decode(self, job: Job, fetched: Fetched) -> None:
-        try:
-            found, picture = await self.decoders.outcome(fetched.body, fetched.kind, job.checksum)
-        finally:
-            self.undecoded -= len(fetched.body)
-        job.shard.note(job.key, {**found, "attempts": job.tries}, picture)
+    def _decoded(self, job: Job) -> None:
         self._close(job)
         self._pump()
 

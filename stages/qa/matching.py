@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pairloom.errors import InputError
+from pairloom.extra import as_dict
 from stages.contract import Corpus
 from stages.qa.config import Config, QuestionFile
 from stages.qa.records import records
@@ -34,7 +35,7 @@ def name_of(row: Mapping[str, Any], match: str) -> str:
     """What a row of `curate` calls its image, without folder and ending; empty if the list does not say it."""
     if match == "url":
         return stem(unquote(urlsplit(row["url"]).path))
-    return stem(dict(row["extra"] or ()).get(match) or "")
+    return stem(as_dict(row["extra"]).get(match) or "")
 
 
 def stem(name: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Example, Regions, Words
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, Share, check_ranges

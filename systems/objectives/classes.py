@@ -8,8 +8,9 @@ import numpy as np
 from torch import nn
 
 from pairloom.errors import ConfigError
+from pairloom.extra import as_dict
 from pairloom.loader.batch import IGNORE, Batch, Example
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.layers import initialised
 from trainer.contract import Encoded, Fusion, Scored, Shapes
@@ -49,7 +50,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
         tags = row.value("tags")
         label = tags[0]["class_id"] if tags else IGNORE
     else:
-        given = dict(row.value("extra") or ()).get(settings.label)
+        given = as_dict(row.value("extra")).get(settings.label)
         label = settings.names.index(given) if given in settings.names else IGNORE
     return example.with_targets(label=np.array(label, np.int64))
 

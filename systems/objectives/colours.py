@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, Range, Share, check_ranges

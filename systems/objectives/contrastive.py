@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 
 from pairloom.loader.batch import Batch, Example
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
 from trainer.contract import Embedded, Scored, Shapes, Towers

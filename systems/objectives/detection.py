@@ -13,7 +13,7 @@ from torchvision.ops import box_convert, generalized_box_iou
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Positive, Share, check_ranges
 from systems.models.encoder_decoder import EncoderDecoder, Read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pairloom.loader.batch import Example
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.objectives.mlm import Settings, head, loss
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, Example, WordBatch
+from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair
-from pairloom.loader.prepare import Make
 from pairloom.loader.questions import another
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example, Regions
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
 from systems.layers import transform

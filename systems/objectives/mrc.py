@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, Example, RegionBatch
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.layers import initialised, transform
 from systems.objectives.masking import RegionMasking
@@ -55,6 +55,11 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Sequential:
     assert names is not None
     classifier = initialised(nn.Linear(model.widths.units, names), model.init_std)
     return nn.Sequential(transform(model.widths.units, model.init_std), classifier)
+
+
+def resizes(settings: Settings) -> bool:
+    """Of the image alone, no word is seen."""
+    return not settings.text
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:

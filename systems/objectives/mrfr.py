@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, Example, RegionBatch, Regions
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.layers import initialised, transform
 from systems.objectives.masking import RegionMasking, mask_regions
@@ -55,6 +55,11 @@ class Head(nn.Module):
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
     assert shapes.feature_width is not None
     return Head(model, shapes.feature_width, settings.tied)
+
+
+def resizes(settings: Settings) -> bool:
+    """Of the image alone, no word is seen."""
+    return not settings.text
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:

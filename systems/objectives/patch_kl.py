@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import HIDDEN, ITSELF, Batch, Example, Regions
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, Range, check_ranges

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, Example
+from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair, Question
-from pairloom.loader.prepare import Make
 from pairloom.loader.questions import another, ask
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges

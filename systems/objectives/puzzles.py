@@ -18,7 +18,7 @@ from torch import nn
 
 from pairloom.layout import LEVELS
 from pairloom.loader.batch import IGNORE, Batch, Example
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from systems.layers import initialised

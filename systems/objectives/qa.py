@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from pairloom.errors import ConfigError
 from pairloom.loader import questions
 from pairloom.loader.batch import IGNORE, Batch, Example
+from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair
-from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Range, check_ranges
 from systems.layers import initialised

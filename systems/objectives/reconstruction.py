@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, Example, Pixels
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Positive, Share, check_ranges
 from systems.objectives.masking import mask_words

@@ -8,7 +8,7 @@ import numpy as np
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import IGNORE, Batch, Example, Words
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
 from systems.objectives.masking import draw_tokens
@@ -32,6 +32,11 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
         given = f"{type(model).__name__} lets words see what comes after them"
         raise ConfigError(given, "objective seq2seq", "take model single_stream, or leave the objective out")
     return Head(model, shapes.vocab_size)
+
+
+def resizes(settings: Settings) -> bool:
+    """Each row has one end more."""
+    return True
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pairloom.loader.batch import IGNORE, Batch, Example, WordBatch
-from pairloom.loader.prepare import Make
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from systems.objectives.contrastive import Head, Settings, between, head, similarity
 from trainer.contract import Embedded, Scored, Towers

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from pairloom.errors import InputError
-from pairloom.loader.batch import Batch, Example, Regions, collate
+from pairloom.loader.batch import Batch, Example, Regions
+from pairloom.loader.collate import collate
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.table import Array
 from trainer.learner import Learner

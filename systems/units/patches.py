@@ -54,6 +54,15 @@ def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
     return {"feature_width": int(metadata["patch_width"])}
 
 
+def length(row: Row, settings: Settings) -> int:
+    """Crops of the image, for batches of so many tokens."""
+    return settings.count
+
+
+def most(settings: Settings) -> int:
+    return settings.count
+
+
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
     """All crops of the row's image, nothing corrupted yet; nothing is augmented."""
     boxes_R4 = row.numbers(f"{settings.of}_boxes")

@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import math
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,11 +17,17 @@ import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
 from pairloom.errors import ConfigError
+from pairloom.foreign import shown
 from pairloom.loader.batch import Pixels
 from pairloom.loader.row import Row
 from pairloom.typed import Positive, Range, Share, check_ranges
 
 JPEG = b"\xff\xd8\xff"  # how each begins
+# What Pillow raises on what it cannot decode; UnidentifiedImageError is an OSError. A lack of memory is another matter.
+UNDECODABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, RuntimeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 Box = tuple[float, float, float, float]  # x1 y1 x2 y2, pixels
 
 
@@ -74,12 +82,28 @@ def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
 
 
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Pixels:
-    """The picture as the settings show it: at random with rng, else as in evaluation. Bicubic, as CLIP's."""
-    return decode(row.value("image"), settings, rng)
+    """The picture as the settings show it: at random with rng, else as in evaluation. Bicubic, as CLIP's.
+
+    Raises DamagedError, naming the row, where the picture cannot be decoded.
+    """
+    image = row.value("image")
+    try:
+        picture = opened(image, least_side(settings))
+    except UNDECODABLE as error:
+        raise row.unusable(f"the picture cannot be decoded: {shown(str(error))}") from error
+    return prepared(picture, settings, rng)
 
 
 def decode(image: bytes, settings: Settings, rng: np.random.Generator | None) -> Pixels:
-    picture = opened(image, math.ceil(max(settings.size, settings.squash) / settings.min_side))
+    return prepared(opened(image, least_side(settings)), settings, rng)
+
+
+def least_side(settings: Settings) -> int:
+    """Pixels that are needed of the shorter side."""
+    return math.ceil(max(settings.size, settings.squash) / settings.min_side)
+
+
+def prepared(picture: Image.Image, settings: Settings, rng: np.random.Generator | None) -> Pixels:
     if settings.fit == "crop":
         box, shape = crop(*picture.size, settings.min_side, rng), (settings.size,) * 2
     elif settings.fit == "squash":

@@ -64,6 +64,10 @@ def length(row: Row, settings: Settings) -> int:
     return _taken(row.group, settings).counts[row.row]
 
 
+def most(settings: Settings) -> int:
+    return settings.max_regions
+
+
 def _taken(group: OpenGroup, settings: Settings) -> Taken:
     taken: Taken = group.cached(settings, lambda: take(group, settings))
     return taken

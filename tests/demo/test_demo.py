@@ -16,6 +16,7 @@ from demo.draw import Item, draw, load, spread
 from demo.scenes import ATTRIBUTES, RELATIONS
 from demo.things import CLASSES, THINGS
 from pairloom.errors import InputError
+from pairloom.extra import as_dict
 from schemas.truth import TRUTH
 from schemas.urls import URLS
 from stages import sample
@@ -45,7 +46,7 @@ def small(path: Path, **changes: object) -> Path:
 
 
 def of_kind(table: pa.Table, kind: str) -> list[dict[str, object]]:
-    return [row for row in table.to_pylist() if dict(row["extra"])["kind"] == kind]
+    return [row for row in table.to_pylist() if as_dict(row["extra"])["kind"] == kind]
 
 
 def test_the_list_has_the_schema_of_urls_and_no_url_twice(table: pa.Table) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
 from inspection.tables import table_of
+from pairloom.extra import as_extra
 from pairloom.store.folder import Header, open_folder
 from pairloom.store.writing import Writer, write_shard
 from pipeline.stage import flow
@@ -59,9 +60,8 @@ def make_dataset(root: Path, images: Sequence[Image.Image] = ()) -> Path:
         name: [Reject(part[-1]["image_id"].hex(), "caption-length", "the longest has 1 word", part[-1])]
         for name, part in shards.items()
     }
-    short["00001"].append(
-        Reject(shards["00001"][0]["image_id"].hex(), "caption-dropped", "'x' has 1 word", {})  # its image stays
-    )
+    stays = shards["00001"][0]["image_id"].hex()
+    short["00001"] += [Reject(stays, reason, "'x' has 1 word", {}) for reason in ("caption-dropped", "caption-lost")]
     kept = {name: part[:-1] for name, part in shards.items()}
     _write(root, "curate", kept, short)
     blind = {"00000": [Reject(kept["00000"][4]["image_id"].hex(), "no-regions", "nothing above 0.2", {})]}
@@ -147,7 +147,7 @@ def _pair(i: int, content: Any) -> Row:
         "url": f"http://sample.invalid/pictures/{i:03}.jpg", "sha256": hashlib.sha256(data).digest(), "phash": i,
         "licence": "CC0-1.0", "source": "photographs" if not isinstance(content, tuple) else "scenes",
         "captions": [{"text": text, "original": text, "lang": lang} for lang, text in texts],
-        "extra": [("number", str(i))], "boxes": boxes, "classes": classes,
+        "extra": as_extra({"number": str(i)}), "boxes": boxes, "classes": classes,
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from inspection.lint.shard import Shard
 from inspection.lint.values import RULES
 from inspection.tables import column_names, names
 from pairloom.errors import StoreError
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import JOURNAL, MANIFEST, open_folder
 from schemas.similar import SIMILAR
 from tests.inspection.synthetic import FLOW, edit, edit_blob, rewrite
 
@@ -88,16 +88,14 @@ def test_a_missing_shard_a_leftover_and_a_cut_file_are_found(data: Path) -> None
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"table": "tags"}', '{"shards": [{"nam": 1}]}', ""])
 def test_a_broken_manifest_is_a_problem_not_a_crash(data: Path, content: str) -> None:
-    (data / "tags" / "manifest.json").write_text(content)
+    (data / "tags" / MANIFEST).write_text(content)
     assert {(problem.check, Path(problem.file).name) for problem in lint(data, FLOW)} == {("manifest", "tags")}
 
 
 def test_an_interrupted_table_is_a_problem(data: Path) -> None:
-    manifest = json.loads((data / "tags" / "manifest.json").read_text())
+    manifest = json.loads((data / "tags" / MANIFEST).read_text())
     shards = manifest.pop("shards")
-    (data / "tags" / "manifest.jsonl").write_text(
-        "\n".join([json.dumps(manifest), json.dumps(shards[0]), '{"half a li'])
-    )
+    (data / "tags" / JOURNAL).write_text("\n".join([json.dumps(manifest), json.dumps(shards[0]), '{"half a li']))
     found = lint(data / "tags", FLOW)
     assert [(problem.check, Path(problem.file).name) for problem in found] == [
         ("unfinished", "tags"),
@@ -107,9 +105,9 @@ def test_an_interrupted_table_is_a_problem(data: Path) -> None:
 
 def _manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
-        content = json.loads((folder / "manifest.json").read_text())
+        content = json.loads((folder / MANIFEST).read_text())
         change(content)
-        (folder / "manifest.json").write_text(json.dumps(content))
+        (folder / MANIFEST).write_text(json.dumps(content))
 
     return apply
 
@@ -173,9 +171,9 @@ def test_an_image_twice_is_found_in_every_table_that_has_it_once(data: Path, sta
 
 @pytest.mark.parametrize("stage", ALIGNED)
 def test_a_shard_that_only_the_input_has_is_found(data: Path, stage: str) -> None:
-    manifest = json.loads((data / stage / "manifest.json").read_text())
+    manifest = json.loads((data / stage / MANIFEST).read_text())
     manifest["shards"] = [entry for entry in manifest["shards"] if entry["name"] != "00001"]
-    (data / stage / "manifest.json").write_text(json.dumps(manifest))
+    (data / stage / MANIFEST).write_text(json.dumps(manifest))
     (data / stage / "00001.parquet").unlink()
     missing = [problem for problem in lint(data, FLOW) if problem.check == "missing"]
     assert [Path(problem.file).parent.name for problem in missing] == [stage]

@@ -14,6 +14,7 @@ import pytest
 from inspection.report import write_report
 from inspection.report.gallery import PICTURES
 from pairloom.errors import InputError, StoreError
+from pairloom.store.folder import JOURNAL, MANIFEST
 from tests.inspection.synthetic import FLOW, edit, rewrite
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}
@@ -47,7 +48,9 @@ def test_the_page_holds_counts_reasons_pictures_and_settings(good: Path, tmp_pat
         "patches": 18, "qa": 18, "similar": 18,
     }  # fmt: skip
     assert (summary["images"], summary["captions"], summary["regions"], summary["left_out"]) == (17, 72, 34, 5)
-    assert summary["quarantined"] == 7  # two of them a caption and a question of images that stay
+    assert summary["quarantined"] == 8  # three of them two captions and a question of images that stay
+    assert summary["captions_lost"] == 1
+    assert '<b class="lost">1</b><span>captions lost with duplicates</span>' in page
     assert summary["negatives"] == 18 * 4 * 2
     assert summary["pictures"] == page.count("data:image/jpeg;base64,") == 18
     assert summary["page_bytes"] == len(page.encode())
@@ -116,9 +119,9 @@ def test_a_part_of_the_tables_makes_a_page_too(good: Path, tmp_path: Path, stage
 
 
 def test_an_interrupted_table_is_marked(data: Path, tmp_path: Path) -> None:
-    manifest = json.loads((data / "tags" / "manifest.json").read_text())
+    manifest = json.loads((data / "tags" / MANIFEST).read_text())
     shards = manifest.pop("shards")
-    (data / "tags" / "manifest.jsonl").write_text(json.dumps(manifest) + "\n" + json.dumps(shards[0]) + "\n")
+    (data / "tags" / JOURNAL).write_text(json.dumps(manifest) + "\n" + json.dumps(shards[0]) + "\n")
     assert "interrupted" in write(data, tmp_path / "report.html")
 
 

@@ -74,7 +74,7 @@ def tables(numbers: list[int], feature: float = 1.0) -> tuple[pa.Table, pa.Table
     pairs = PAIRS.table(
         image_id=ids, image=[b"x"] * count, format=["jpeg"] * count, width=one, height=one, original_width=one,
         original_height=one, url=["u"] * count, sha256=[bytes(32)] * count, phash=one,
-        captions=[[{"text": "a", "original": "a", "lang": None}]] * count, extra=[{}] * count,
+        captions=[[{"text": "a", "original": "a", "lang": None}]] * count, extra=[[]] * count,
     )  # fmt: skip
     regions = REGIONS.table(
         image_id=ids, width=one, height=one, num_regions=one, boxes=[np.ones((1, 4))] * count,

@@ -18,8 +18,9 @@ from torch.autograd import gradcheck
 
 from pairloom.errors import ConfigError
 from pairloom.loader import Loader
-from pairloom.loader.batch import Batch, RegionBatch, Regions, WordBatch, collate
-from pairloom.loader.prepare import Make
+from pairloom.loader.batch import Batch, RegionBatch, Regions, WordBatch
+from pairloom.loader.collate import collate
+from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.loader.rows import Rows, open_rows
 from pipeline.advice import advised

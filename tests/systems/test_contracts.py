@@ -42,12 +42,24 @@ from systems.objectives import (
     seq2seq,
 )
 from systems.units import patches, pixels, regions
-from trainer.contract import Alone, Countable, Matcher, Model, Numbering, Objective, Pairing, Published, Reading, Unit
+from trainer.contract import (
+    Alone,
+    Countable,
+    Matcher,
+    Model,
+    Numbering,
+    Objective,
+    Pairing,
+    Published,
+    Reading,
+    Resizing,
+    Unit,
+)
 
 FOLDER = Path(__file__).resolve().parents[2] / "systems"
 
 UNITS: tuple[Unit, ...] = (patches, pixels, regions)
-COUNTABLE: tuple[Countable, ...] = (regions,)
+COUNTABLE: tuple[Countable, ...] = (patches, regions)
 MODELS: tuple[Model, ...] = (
     *(cross_modal, dual_encoder, efficient_dual, encoder_decoder, grid_stream, interaction, patch_stream),
     *(single_stream, two_stream, vilt, vit),
@@ -61,6 +73,7 @@ OBJECTIVES: tuple[Objective, ...] = (
 )
 PAIRING: tuple[Pairing, ...] = (itm, polluted, qa)
 ALONE: tuple[Alone, ...] = (mlm, prefix_lm)
+RESIZING: tuple[Resizing, ...] = (mrc, mrfr, seq2seq)
 MATCHERS: tuple[Matcher, ...] = (cmcl, contrastive, itm, polluted)
 READING: tuple[Reading, ...] = (aligned, classes, cmcl, detection, itm, mrc, polluted, qa)
 NUMBERING: tuple[Numbering, ...] = (qa,)
@@ -80,6 +93,7 @@ def test_every_module_that_a_recipe_can_name_is_checked(kind: str, checked: tupl
         ("published", "models", PUBLISHED),
         ("pair", "objectives", PAIRING),
         ("text_alone", "objectives", ALONE),
+        ("resizes", "objectives", RESIZING),
         ("similarity", "objectives", MATCHERS),
         ("columns", "objectives", READING),
         ("NUMBERED_BY", "objectives", NUMBERING),

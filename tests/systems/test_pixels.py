@@ -18,7 +18,8 @@ from PIL import Image
 from scipy.stats import chisquare
 from torch import Tensor
 
-from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels, WordBatch, collate_pixels, pixel_mask
+from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels, WordBatch
+from pairloom.loader.collate import collate_pixels, pixel_mask
 from systems import backbone, dictionary, recipes
 from systems.objectives import colours, detection, mvm, prefix_lm, reconstruction
 from systems.objectives.translation import word_batch

@@ -18,8 +18,8 @@ from torch.autograd import gradcheck
 from pairloom.errors import ConfigError
 from pairloom.loader import Loader, questions
 from pairloom.loader.batch import IGNORE, Example, Pixels
+from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair
-from pairloom.loader.prepare import Make
 from pairloom.loader.row import Row
 from pairloom.loader.rows import Rows, open_rows
 from systems import recipes

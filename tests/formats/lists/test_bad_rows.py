@@ -103,7 +103,7 @@ def test_bytes_in_parquet_are_text_where_text_belongs_and_refused_elsewhere(tmp_
         table(tmp_path / "list.parquet")
     assert "sample.drop: [image]" in str(caught.value)
     (part,) = read(tmp_path / "list.parquet", ListColumns(drop=("image",)), 9)
-    assert part.rows["captions"].to_pylist() == [[{"text": "hé", "lang": None}]]
+    assert part.rows["captions"].to_pylist() == [[{"text": "hé", "lang": None, "kind": None}]]
     assert part.rows["extra"].to_pylist() == [[]]
     assert [(bad.number, "not UTF-8" in bad.said) for bad in part.bad] == [(2, True)]
 
@@ -122,4 +122,4 @@ def test_two_columns_of_one_name_are_refused_in_parquet(tmp_path: Path) -> None:
 
 def test_a_list_in_utf_16_is_read(tmp_path: Path) -> None:
     file = written(tmp_path, "list.csv", "url,caption\nhttp://h/1,é\n".encode("utf-16"))
-    assert table(file)["captions"].to_pylist() == [[{"text": "é", "lang": None}]]
+    assert table(file)["captions"].to_pylist() == [[{"text": "é", "lang": None, "kind": None}]]

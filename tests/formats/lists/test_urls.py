@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from formats.lists import ListColumns, read
 from pairloom.errors import InputError
+from pairloom.extra import as_dict, as_extra
 from schemas.urls import URLS
 
 COLUMNS = ["url", "caption", "lang", "licence", "source", "checksum", "my column"]
@@ -80,7 +81,7 @@ def table(file: Path | str, **settings: Any) -> pa.Table:
 def expected(row: Row) -> dict[str, Any]:
     """The row of table urls that a row of text stands for, where the caption is no JSON list."""
     kept = {key: value or None for key, value in row.items()}
-    caption = {"text": kept["caption"], "lang": kept["lang"]}
+    caption = {"text": kept["caption"], "lang": kept["lang"], "kind": None}
     total = kept["checksum"] and {32: "md5:"}.get(len(kept["checksum"]), "") + kept["checksum"]
     return {
         "url": kept["url"],
@@ -88,7 +89,7 @@ def expected(row: Row) -> dict[str, Any]:
         "licence": kept["licence"],
         "source": kept["source"],
         "checksum": total,
-        "extra": [("my column", kept["my column"])] if kept["my column"] else [],
+        "extra": as_extra({"my column": kept["my column"]} if kept["my column"] else {}),
     }
 
 
@@ -130,12 +131,16 @@ def test_captions_may_be_lists_in_every_format(tmp_path: Path) -> None:
     writer.writeheader()
     writer.writerows(text)
     commas = written(tmp_path, "list.csv", stream.getvalue())
-    wanted = [[{"text": "a dog", "lang": "en"}, {"text": "ein Hund", "lang": "de"}]]
+    wanted = [[{"text": "a dog", "lang": "en", "kind": None}, {"text": "ein Hund", "lang": "de", "kind": None}]]
     assert [table(file)["captions"].to_pylist() for file in (lines, columns, commas)] == [wanted] * 3
 
 
-def test_captions_may_be_objects_with_a_language(tmp_path: Path) -> None:
-    row = {"url": "http://h/1", "caption": [{"text": "a dog", "lang": "en"}, {"text": "狗", "lang": "zh"}]}
+def test_captions_may_be_objects_with_a_language_and_a_kind(tmp_path: Path) -> None:
+    captions = [
+        {"text": "a dog", "lang": "en", "kind": "original"},
+        {"text": "狗", "lang": "zh", "kind": "translation"},
+    ]
+    row = {"url": "http://h/1", "caption": captions}
     file = written(tmp_path, "list.jsonl", json.dumps(row))
     assert table(file)["captions"].to_pylist() == [row["caption"]]
 
@@ -149,13 +154,13 @@ def test_values_that_look_like_numbers_or_nothing_stay_text(tmp_path: Path) -> N
     file = written(tmp_path, "list.csv", "url,caption,n\nhttp://h/1,007,1e5\nhttp://h/2,null,NaN\n")
     seen = table(file)
     assert [row[0]["text"] for row in seen["captions"].to_pylist()] == ["007", "null"]
-    assert seen["extra"].to_pylist() == [[("n", "1e5")], [("n", "NaN")]]
+    assert seen["extra"].to_pylist() == [as_extra({"n": "1e5"}), as_extra({"n": "NaN"})]
 
 
 def test_other_types_become_json_text(tmp_path: Path) -> None:
     row = {"url": "http://h/1", "caption": "a", "size": 3, "ok": True, "box": [1, 2], "none": None}
     extra = table(written(tmp_path, "list.jsonl", json.dumps(row)))["extra"].to_pylist()
-    assert extra == [[("size", "3"), ("ok", "true"), ("box", "[1, 2]")]]
+    assert extra == [as_extra({"size": "3", "ok": "true", "box": "[1, 2]"})]
 
 
 def test_quotation_marks_are_letters_where_the_settings_say_so(tmp_path: Path) -> None:
@@ -170,8 +175,8 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
     file = written(tmp_path, "list.csv", "URL,TEXT,LICENSE,url\nhttp://h/1,a dog,CC0,kept\n")
     row = table(file, url_column="URL", caption_column="TEXT", licence_column="LICENSE").to_pylist()[0]
     assert row["licence"] == "CC0"
-    assert row["captions"] == [{"text": "a dog", "lang": None}]
-    assert row["extra"] == [("url", "kept")]
+    assert row["captions"] == [{"text": "a dog", "lang": None, "kind": None}]
+    assert row["extra"] == as_extra({"url": "kept"})
 
 
 def test_captions_are_left_out_when_the_settings_say_so(tmp_path: Path) -> None:
@@ -254,7 +259,7 @@ def test_a_list_without_a_header_line_is_read_by_the_names_given(
 ) -> None:
     found = table(written(tmp_path, name, body), columns=columns, quotes=False)
     assert found["url"].to_pylist() == ["http://h/1.jpg"]
-    assert found["captions"].to_pylist() == [[{"text": 'a "very typical bus station', "lang": None}]]
+    assert found["captions"].to_pylist() == [[{"text": 'a "very typical bus station', "lang": None, "kind": None}]]
 
 
 def test_lists_are_read_from_any_file_system_of_fsspec(tmp_path: Path) -> None:
@@ -309,4 +314,4 @@ def test_an_ordinary_list_reads_as_img2dataset_reads_it(tmp_path: Path, kind: st
     ours = table(file)
     assert ours["url"].to_pylist() == seen["url"].to_pylist()
     assert [row[0]["text"] for row in ours["captions"].to_pylist()] == seen["caption"].to_pylist()
-    assert [dict(row)["my column"] for row in ours["extra"].to_pylist()] == seen["my column"].to_pylist()
+    assert [as_dict(row)["my column"] for row in ours["extra"].to_pylist()] == seen["my column"].to_pylist()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 import pytest
 from torch.utils.data import DataLoader, IterableDataset
 
 from pairloom import ColumnBatch, Loader, Options, open_table
 from pairloom.errors import ConfigError, StoreError
+from pairloom.extra import EXTRA, as_dict, as_extra
 from pairloom.loader.needs import LATEST
 from pairloom.store.folder import JOURNAL, MANIFEST
+from schemas.pairs import CAPTION
 from schemas.shards import SHARDS
 from tests.building import write_table
 from tests.pairloom.loader.loading import METADATA, table_of, write_folder
@@ -61,6 +66,30 @@ def test_a_later_version_is_refused_by_its_number(shards: Path) -> None:
     assert SHARDS.version == LATEST
     (shards / MANIFEST).write_text(json.dumps(manifest(shards) | {"table_version": LATEST + 1}), encoding="utf-8")
     refused(shards, f"version {LATEST + 1}, and this pairloom reads up to {LATEST}")
+
+
+def test_shards_of_version_5_give_the_same_batches(tmp_path: Path) -> None:
+    """There `extra` was a map, and a caption had no kind."""
+    now = table_of(range(6), "train").set_column(
+        SHARDS.schema().get_field_index("extra"),
+        "extra",
+        pa.array([as_extra({"n": str(row)}) for row in range(6)], EXTRA),
+    )
+    older = {
+        "extra": pa.array([[("n", str(row))] for row in range(6)], pa.map_(pa.string(), pa.string())),
+        "captions": pa.array(now["captions"].to_pylist(), pa.list_(pa.struct(list(CAPTION)[:3]))),
+    }
+    then = now
+    for name, column in older.items():
+        then = then.set_column(then.schema.get_field_index(name), name, column)
+    seen = []
+    for version, table in ((5, then), (6, now)):
+        schema = replace(SHARDS, version=version)
+        folder = write_table(tmp_path / str(version), schema, {"train-00000": table}, "shards", indexed=True)
+        batches = itertools.islice(Loader(folder, columns=("extra", "class_ids"), batch_size=2), 9)  # an epoch and more
+        seen.append([(batch.texts, [as_dict(extra) for extra in batch["extra"]]) for batch in batches])
+    assert seen[0] == seen[1]
+    assert {extra["n"] for _, extras in seen[1] for extra in extras} == set("012345")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pairloom.errors import ConfigError
 from pairloom.loader.mixture import Mix
-from pairloom.loader.order import WHOLE, Order, Steps, objective_at, packed, random_bits, rank_slice, row_rng, shuffled
+from pairloom.loader.order import WHOLE, Order, Steps, objective_at, random_bits, rank_slice, row_rng, shuffled
+from pairloom.loader.packing import packed
 
 SNAPSHOTS = Path(__file__).with_name("order.json")
 
@@ -26,8 +27,9 @@ def snapshots() -> dict[str, object]:
         "shuffled(10, 7)": shuffled(10, 7).tolist(),
         "Order(3, (5, 4, 3, 6, 2), window=2), epochs 0 and 1": every,
         "objective_at(1, step, 'abc', (2, 1, 1))": [objective_at(1, step, "abc", (2, 1, 1)) for step in range(12)],
-        "packed((5, 3, 9, 3, 8, 1, 1, 2), 12, 7)": [
-            batch.tolist() for batch in packed(np.array([5, 3, 9, 3, 8, 1, 1, 2]), 12, 7)
+        "packed((5, 3, 9, 3, 8, 1, 1, 2) words and units, 24, 1, 7)": [
+            cut.rows.tolist()
+            for cut in packed(8, lambda _, at: np.array([[5, 3, 9, 3, 8, 1, 1, 2]] * 2).T[at], lambda _: "", 24, 1, 7)
         ],
         "row_rng(1, 2, image 3, caption 4)": row_rng(1, 2, (3).to_bytes(16, "big"), 4).integers(0, 2**32, 4).tolist(),
     }
@@ -97,22 +99,6 @@ def test_temperature_evens_the_shares_out_but_keeps_their_order(sizes: list[int]
     assert abs(shares.sum() - 1) < 1e-9
     assert shares.max() <= plain.max() + 1e-9
     assert (np.argsort(sizes, kind="stable") == np.argsort(np.round(shares, 12), kind="stable")).all()
-
-
-@given(lengths=st.lists(st.integers(1, 160), min_size=1, max_size=300), most=st.integers(160, 3000))
-def test_packed_rows_come_once_within_the_budget_and_never_few_at_a_time(lengths: list[int], most: int) -> None:
-    batches = packed(np.array(lengths), most, 3, 4)
-    assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) * max(lengths[row] for row in batch) <= most
-        assert len(batch) >= min(most // max(lengths) // 2, len(lengths))
-
-
-def test_packing_wastes_little_on_padding() -> None:
-    lengths = np.random.default_rng(0).integers(20, 120, 8192)
-    batches = packed(lengths, 10240, 1)
-    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
-    assert padded < 1.02 * lengths.sum()  # batches of rows as they come would have a mean of 70 padded to nearly 120
 
 
 def test_a_mixture_without_sense_is_refused() -> None:

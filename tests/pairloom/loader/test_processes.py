@@ -122,6 +122,11 @@ def test_a_killed_worker_is_a_clear_error_within_seconds(folder: Path) -> None:
         for _ in itertools.islice(iterator, 100):
             pass
     assert time.monotonic() - began < 10  # not a timing: a hang would be for ever
+    for again in (iterator, iter(mine)):
+        with pytest.raises(RunError, match=f"loader worker {worker.pid} was killed by signal 9"):
+            next(again)
+    mine.close()
+    assert len(next(iter(mine))) == 6
     mine.close()
 
 

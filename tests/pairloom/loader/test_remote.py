@@ -71,15 +71,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def started(folder: Path, port: int = 0) -> Server:
+    server = Server(("127.0.0.1", port), Handler)
+    server.folder, server.faults, server.asked = folder, [], Counter()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     write_folder(tmp_path / "site" / "shards", (9, 8, 6))
-    with Server(("127.0.0.1", 0), Handler) as started:
-        started.folder, started.faults, started.asked = tmp_path / "site", [], Counter()
-        thread = threading.Thread(target=started.serve_forever, daemon=True)
-        thread.start()
-        yield started
-        started.shutdown()
+    with started(tmp_path / "site") as server:
+        yield server
+        server.shutdown()
 
 
 def url(server: Server) -> str:
@@ -93,8 +97,8 @@ def batches(shards: Any, steps: int = 8, **options: Any) -> list[list[dict[str, 
 
 def rows(server: Server, cache: Path, **settings: Any) -> Any:
     """The rows of the remote folder, with a source that loses patience sooner."""
-    opened = open_rows(url(server), "train", recipe().columns(), ("en",), cache=cache)
-    object.__setattr__(opened, "source", RemoteSource(url(server), Cache(cache), **settings))
+    opened = open_rows(url(server), "train", recipe().columns(), ("en",), Options(cache=cache))
+    object.__setattr__(opened, "source", RemoteSource(url(server), Cache(cache, 1 << 30), patience_s=60, **settings))
     return opened
 
 
@@ -122,8 +126,36 @@ def test_a_server_that_always_fails_is_an_error_that_names_it(
 ) -> None:
     monkeypatch.setattr(remote, "PAUSE_S", 0.01)
     server.faults = ["fail"] * 1000
-    with pytest.raises((StoreError, DamagedError), match=r"could not be fetched in 4 attempts.*503"):
-        batches(url(server), cache=tmp_path / "cache")
+    with pytest.raises((StoreError, DamagedError), match=r"could not be fetched in 0.\d s and \d+ attempts: .*503"):
+        batches(url(server), cache=tmp_path / "cache", patience_s=0.5)
+
+
+def test_training_goes_on_when_a_server_was_restarted(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = batches(server.folder / "shards")
+    options = Options(window=2, cache=tmp_path / "cache", patience_s=60)
+    mine = iter(Loader(url(server), recipe(), tokenizer(), seed=2, batch_size=8, options=options))
+    found = [rows_of(next(mine))]
+    server.shutdown()
+    server.server_close()
+    again: list[Server] = []
+    restarting = threading.Timer(1.5, lambda: again.append(started(server.folder, server.server_port)))
+    restarting.start()
+    found += [rows_of(batch) for batch in itertools.islice(mine, 7)]
+    assert found == local
+    assert "trying again for 60 s" in capsys.readouterr().err
+    restarting.join()
+    again[0].shutdown()
+    again[0].server_close()
+
+
+def test_a_shard_that_is_gone_is_passed_over_as_on_a_disk(server: Server, tmp_path: Path) -> None:
+    local = batches(server.folder / "shards", on_damage="skip")
+    (server.folder / "shards" / "train-00002.parquet").unlink()
+    kept = batches(server.folder / "shards", on_damage="skip", damage_budget=9)
+    assert kept != local
+    assert batches(url(server), cache=tmp_path / "cache", on_damage="skip", damage_budget=9) == kept
 
 
 def test_bytes_that_were_changed_on_the_way_are_not_used(server: Server, tmp_path: Path) -> None:
@@ -159,7 +191,7 @@ def test_the_cache_drops_the_oldest_piece_and_never_grows_beyond_its_limit(tmp_p
 
 
 def test_many_at_once_fetch_a_piece_once(tmp_path: Path) -> None:
-    cache, calls = Cache(tmp_path / "cache"), []
+    cache, calls = Cache(tmp_path / "cache", limit_bytes=250), []
 
     def fetch() -> bytes:
         calls.append(1)

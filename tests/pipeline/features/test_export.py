@@ -15,6 +15,7 @@ import torch
 from formats import features
 from formats.features.record import Record
 from formats.features.tables import records_of
+from pairloom.extra import as_dict
 from pairloom.store.folder import open_folder
 from pipeline.features import outgoing
 from systems import recipes
@@ -44,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(shards: Path) -> dict[str, Record]:
     found = {}
     for _, table in open_folder(shards).tables():
-        keys = [dict(extra)["key"] for extra in table["extra"].to_pylist()]
+        keys = [as_dict(extra)["key"] for extra in table["extra"].to_pylist()]
         found |= {one.key: one for one in records_of(table, keys)}
     return found
 

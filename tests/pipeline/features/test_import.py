@@ -13,6 +13,7 @@ import pytest
 from formats import features
 from formats.features import captions
 from formats.features.tables import records_of
+from pairloom.extra import as_dict
 from pairloom.store.folder import open_folder
 from pipeline.features import incoming
 from tests.formats.features import made
@@ -34,7 +35,7 @@ def test_a_layout_becomes_tables_of_the_same_numbers(layout: str, tmp_path: Path
     found = {}
     for _, table in open_folder(out / "regions").tables():
         found |= {one.key: one for one in records_of(table, table["source"].to_pylist())}
-    pairs = {dict(row["extra"])["key"]: row for row in rows(out / "download")}
+    pairs = {as_dict(row["extra"])["key"]: row for row in rows(out / "download")}
     for number, one in enumerate(RECORDS, start=1):
         stored = np.asarray(one.features, features.load(layout).STORED)
         assert np.array_equal(found[one.key].features, stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from hypothesis.strategies import DrawFn, composite, integers, lists, sampled_fr
 from pairloom.errors import ConfigError, RunError
 from pairloom.typed import build
 from schemas.pairs import PAIRS
-from schemas.quarantine import QUARANTINE
+from schemas.quarantine import OF_A_PART, QUARANTINE
 from stages import curate
 from stages.contract import Counts
+from stages.rejects import Reject, quarantine
 from tests.stages.memory import InMemory
 
 Row = dict[str, Any]
@@ -55,7 +57,7 @@ def table(rows: Sequence[Row], shard: str) -> pa.Table:
 
 def run(folder: Path, shards: Sequence[Sequence[Row]], **settings: Any) -> list[tuple[list[Row], list[Row]]]:
     """(rows that stay, rejects) of each shard."""
-    config = curate.Config(**{"min_chars": 2, "max_distance": 2, **settings})
+    config = config_of(settings)
     corpus = corpus_of(shards)
     curate.index(corpus, config, folder)
     tools = curate.setup(config, folder)
@@ -66,6 +68,10 @@ def run(folder: Path, shards: Sequence[Sequence[Row]], **settings: Any) -> list[
         QUARANTINE.check(rejects, where="test")
         results.append((kept.to_pylist(), rejects.to_pylist()))
     return results
+
+
+def config_of(settings: dict[str, Any]) -> curate.Config:
+    return curate.Config(**{"min_chars": 2, "max_distance": 2, **settings})
 
 
 def texts(kept: Row) -> list[str]:
@@ -121,12 +127,56 @@ def test_exact_duplicates_of_a_shard_give_their_captions_to_the_first(tmp_path: 
     assert rejects[1]["detail"] == f"of {'01' * 16}, which has its captions too"
 
 
-def test_exact_duplicates_of_another_shard_keep_their_captions_in_quarantine(tmp_path: Path) -> None:
-    [(kept, _), (later, rejects)] = run(tmp_path, [[row(1, "first")], [row(1, "second"), row(2, "other")]])
-    assert texts(kept[0]) == ["first"]
+TWICE = [[row(1, "first", "both")], [row(1, "second", "both", "x"), row(2, "other")], [row(1, "second", "third")]]
+
+
+def test_captions_of_duplicates_in_other_shards_are_lost_one_by_one(tmp_path: Path) -> None:
+    [(kept, _), (later, rejects), (_, last)] = run(tmp_path, TWICE)
+    assert texts(kept[0]) == ["first", "both"]
     assert [texts(item) for item in later] == [["other"]]
-    assert rejects[0]["detail"] == f"of {'01' * 16}, in shard 00000; its captions are only here"
-    assert json.loads(rejects[0]["row"])["captions"][0]["text"] == "second"
+    where = f"of {'01' * 16}, in shard 00000; captions of it are only here"
+    assert [(reject["reason"], reject["detail"]) for reject in rejects] == [
+        ("duplicate", where),
+        ("caption-lost", where),
+    ]
+    assert lost(rejects) == ["second"]  # "both" is not lost, and "x" would go anyway
+    assert lost(last) == ["third"]  # "second" is lost already
+
+
+def test_captions_are_handed_over_in_the_whole_corpus_if_asked(tmp_path: Path) -> None:
+    for wide in ({"unite_captions": "corpus"}, {"max_repeats": 9}):  # such a rule reads the corpus anyway
+        [(kept, _), *others] = run(tmp_path, TWICE, **wide)
+        assert texts(kept[0]) == ["first", "both", "second", "third"]
+        assert [reasons(rejects) for _, rejects in others] == [["duplicate"]] * 2
+        assert curate.scope(config_of(wide)) == "all"
+    [(kept, _), *_] = run(tmp_path, TWICE, max_repeats=9, counted="so-far")
+    assert texts(kept[0]) == ["first", "both"]
+    assert curate.scope(config_of({"max_repeats": 9, "counted": "so-far"})) == "before"
+
+
+def test_captions_of_near_duplicates_are_lost(tmp_path: Path) -> None:
+    rows = [row(1, "here", "both", phash=0), row(2, "both", "gone", phash=1)]
+    [(kept, rejects)] = run(tmp_path, [rows], max_distance=2, max_colour_distance=None, unite_captions="corpus")
+    assert texts(kept[0]) == ["here", "both"]
+    assert reasons(rejects) == ["near-duplicate", "caption-lost"]
+    assert lost(rejects) == ["gone"]
+
+
+def test_lost_captions_are_in_the_summary() -> None:
+    folder = InMemory("curate", [table(shard, "") for shard in TWICE])
+    rejected = [Reject("k", reason, "", {}) for reason in ("caption-lost", "duplicate", "caption-lost")]
+    rejects = InMemory("quarantine", [quarantine("curate", rejected), QUARANTINE.empty()])
+
+    class Both(InMemory):
+        def tables(self, stage: str, columns: Sequence[str], shards: Any = None) -> Any:
+            return (rejects if stage == "quarantine" else folder).tables(stage, columns, shards)
+
+    assert curate.summary(Both("", [])) == {"captions": 8, "captions_lost": 2}
+
+
+def lost(rejects: Sequence[Row]) -> list[str]:
+    found = [json.loads(reject["row"]) for reject in rejects if reject["reason"] == "caption-lost"]
+    return [caption["text"] for item in found for caption in item["captions"]]
 
 
 def test_near_duplicates_go_by_distance_and_the_earliest_stays(tmp_path: Path) -> None:
@@ -135,8 +185,8 @@ def test_near_duplicates_go_by_distance_and_the_earliest_stays(tmp_path: Path) -
     [(kept, rejects)] = run(tmp_path, [rows], max_distance=2)
     # 2 is two bits from 0 and goes; 3 is three bits from 0 and stays, although 2 was one bit away; 5 is two from 3.
     assert [item["image_id"][0] for item in kept] == [0, 3, 9]
-    assert reasons(rejects) == ["near-duplicate"] * 2
-    assert rejects[1]["detail"] == f"of {'03' * 16}, 2 bits apart"
+    assert reasons(rejects) == ["near-duplicate", "caption-lost"] * 2
+    assert rejects[2]["detail"] == f"of {'03' * 16}, 2 bits apart"
     [(kept, rejects)] = run(tmp_path, [rows], max_distance=None)
     assert len(kept) == 5
 
@@ -186,7 +236,7 @@ def test_rows_are_conserved_and_judged_as_the_rules_say(tmp_path: Path, shards: 
     results = run(tmp_path, shards)
     seen: list[Row] = []  # rows that stay so far
     for shard, (kept, rejects) in zip(shards, results, strict=True):
-        whole = [reject for reject in rejects if reject["reason"] != "caption-dropped"]
+        whole = [reject for reject in rejects if reject["reason"] not in OF_A_PART]
         assert len(kept) + len(whole) == len(shard)
         left = {json.loads(reject["row"])["url"]: reject["reason"] for reject in whole}
         stays = {item["url"]: item for item in kept}
@@ -220,6 +270,28 @@ def expected(item: Row, seen: list[Row]) -> str | None:
     if any((item["phash"] ^ other["phash"]).bit_count() <= 2 for other in seen):
         return "near-duplicate"
     return None
+
+
+@given(shards=corpora(), reach=sampled_from(["shard", "corpus"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_usable_caption_of_an_image_stays_or_is_lost_once(
+    tmp_path: Path, shards: list[list[Row]], reach: str
+) -> None:
+    results = run(tmp_path, shards, unite_captions=reach)
+    alike = {}  # image of each row that passes the rules -> the image that stays
+    for _, rejects in results:
+        for reject in rejects:
+            if reject["reason"] in ("duplicate", "near-duplicate"):
+                alike[bytes.fromhex(reject["key"])] = bytes.fromhex(reject["detail"].split()[1].strip(","))
+    wanted, found = set(), Counter[tuple[bytes, str]]()
+    for item in (item for shard in shards for item in shard if expected(item, []) is None):
+        wanted |= {(alike.get(item["image_id"], item["image_id"]), text) for text in usable(item)}
+    for kept, rejects in results:
+        found.update((item["image_id"], text) for item in kept for text in texts(item))
+        for reject in rejects:
+            if reject["reason"] == "caption-lost":
+                found[bytes.fromhex(reject["detail"].split()[1].strip(",")), lost([reject])[0]] += 1
+    assert found == dict.fromkeys(wanted, 1)
 
 
 @given(shards=corpora(), more=corpora())

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import lists, sampled_from
 
 from pairloom.errors import ConfigError, InputError, RunError
+from pairloom.extra import as_dict, as_extra
 from pairloom.typed import build
 from schemas.pairs import PAIRS
 from schemas.quarantine import QUARANTINE
@@ -83,12 +84,12 @@ def listed(cases: list[tuple[str, str | None]]) -> pa.Table:
         licence=[f"licence {row}" if row % 2 else None for row in rows],
         source=[None for _ in rows],
         checksum=[checksum for _, checksum in cases],
-        extra=[[("row", str(row))] for row in rows],
+        extra=[as_extra({"row": str(row)}) for row in rows],
     )
 
 
 def numbers(table: pa.Table) -> list[int]:
-    return [int(dict(extra)["row"]) for extra in table["extra"].to_pylist()]
+    return [int(as_dict(extra)["row"]) for extra in table["extra"].to_pylist()]
 
 
 def test_each_kind_of_row_ends_where_it_should(tools: download.Tools) -> None:
@@ -109,11 +110,11 @@ def test_a_stored_row_carries_everything_of_the_list_and_of_the_picture(tools: d
     assert one["image"] == ONE
     assert one["captions"] == []
     assert one["image_id"] == hashlib.sha256(ONE).digest()[:16]
-    assert two["captions"] == [{"text": "caption 1", "original": "caption 1", "lang": "en"}]
+    assert two["captions"] == [{"text": "caption 1", "original": "caption 1", "lang": "en", "kind": None}]
     assert (two["width"], two["height"], two["original_width"], two["original_height"]) == (256, 192, 640, 480)
     assert two["sha256"] == hashlib.sha256(TWO).digest()
     assert two["image_id"] == hashlib.sha256(two["image"]).digest()[:16]
-    assert (two["licence"], two["source"], two["extra"]) == ("licence 1", None, [("row", "1")])
+    assert (two["licence"], two["source"], two["extra"]) == ("licence 1", None, as_extra({"row": "1"}))
 
 
 def test_credentials_reach_no_table(tools: download.Tools) -> None:
@@ -129,7 +130,7 @@ def test_every_row_is_stored_or_rejected_exactly_once_and_in_order(
 ) -> None:
     table, rejects = download.process(listed(cases), tools)
     kept = numbers(table)
-    left = [int(dict(json.loads(row)["extra"])["row"]) for row in rejects["row"].to_pylist()]
+    left = [int(as_dict(json.loads(row)["extra"])["row"]) for row in rejects["row"].to_pylist()]
     assert kept == sorted(kept)
     assert left == sorted(left)
     assert sorted(kept + left) == list(range(len(cases)))

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pairloom.extra import as_extra
 from pairloom.store.folder import is_table, open_folder
 from stages.download.spool import Spool, key_of
 from tests.pipeline.helpers import hashes
@@ -152,6 +153,36 @@ def test_kill_9_at_twenty_random_moments(hostile: HostileServer, tmp_path: Path)
 
 
 @pytest.mark.crash
+def test_kill_9_forgets_no_body_that_waits_for_a_decoder(hostile: HostileServer, tmp_path: Path) -> None:
+    """While decoding is slower than the web, all rows but the one in the decoder are there when it is killed."""
+    sent = []
+    for row in range(ROWS):
+        picture = reply(jpeg(1600 + row, 1200, seed=row))
+
+        def counted(connection: Any, path: str, picture: Answer = picture) -> None:
+            picture(connection, path)
+            sent.append(path)
+
+        hostile.answers[f"/{row}"] = counted
+    undisturbed = Run(tmp_path / "undisturbed", hostile.port)
+    undisturbed.finish()
+    sent.clear()
+    run = Run(tmp_path / "run", hostile.port)
+    with Warm() as warm:
+        process = warm.start(run.command[3:])
+        wait_until(lambda: len(sent) == ROWS, lambda: True)
+        time.sleep(0.3)  # until the last one is read
+        assert warm.kill(process) == -signal.SIGKILL
+        decoded = len(run.noted())
+        hostile.requests.clear()
+        warm.start(run.command[3:])
+        assert warm.code() == 0
+    assert decoded < ROWS - 1
+    assert len([path for path in hostile.requests if path != "/robots.txt"]) <= DOWNLOAD["decoders"]
+    assert run.tables() == undisturbed.tables()
+
+
+@pytest.mark.crash
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_with_its_code(
     hostile: HostileServer, tmp_path: Path, number: signal.Signals, code: int
@@ -210,4 +241,4 @@ def test_retry_fetches_only_what_failed_and_gives_the_shard_as_if_it_had_worked_
     for file in (run.out / "download").glob("*.parquet"):
         assert (file.stat().st_mtime_ns != stamps[file.name]) == (int(file.stem) in changed)
     extra = pq.read_table(run.out / "download/00000.parquet", columns=["extra"])["extra"].to_pylist()
-    assert extra[0] == [("number", "0")]
+    assert extra[0] == as_extra({"number": "0"})

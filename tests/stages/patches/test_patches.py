@@ -47,7 +47,7 @@ def pairs(bodies: list[bytes]) -> pa.Table:
     return PAIRS.table(
         image_id=[number.to_bytes(16, "big") for number in range(count)], image=bodies, format=["png"] * count,
         width=one, height=one, original_width=one, original_height=one, url=["u"] * count, sha256=[bytes(32)] * count,
-        phash=one, captions=[[{"text": "a", "original": "a", "lang": None}]] * count, extra=[{}] * count,
+        phash=one, captions=[[{"text": "a", "original": "a", "lang": None}]] * count, extra=[[]] * count,
     )  # fmt: skip
 
 

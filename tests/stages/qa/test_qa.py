@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pairloom.errors import InputError
+from pairloom.extra import as_extra
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from pipeline.config import RunConfig
@@ -33,7 +34,7 @@ def write_pairs(data: Path, *shards: list[dict[str, Any]]) -> None:
             image_id=ids, image=[b"x"] * len(rows), format=["png"] * len(rows), width=one, height=one,
             original_width=one, original_height=one, url=[row["url"] for row in rows], sha256=[bytes(32)] * len(rows),
             phash=one, captions=[[{"text": "a", "original": "a", "lang": None}]] * len(rows),
-            source=[row.get("source") for row in rows], extra=[row.get("extra", {}) for row in rows],
+            source=[row.get("source") for row in rows], extra=[as_extra(row.get("extra", {})) for row in rows],
         )  # fmt: skip
         tables.append(made)
     write_table(data / "curate", PAIRS, numbered(tables), "curate")

@@ -1,0 +1,68 @@
+"""Damage among the rows of a batch: refused, or another row of the batch in the place of each damaged one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pairloom.errors import StoreError
+from pairloom.loader.order import REPLACE, shuffled
+from pairloom.loader.reading import FIX, DamagedError
+
+
+@dataclass
+class Places:
+    """The examples at the places of a global batch, made when they are asked for.
+
+    In the place of a damaged row comes the first good one in a random order of the batch's rows, which is a function of
+    (seed, step, place): it is the same whichever rank has the place.
+    """
+
+    count: int  # of the global batch
+    make: Callable[[int], Any]  # the example at a place; raises DamagedError
+    key: tuple[int, int]  # seed, step
+    skip: bool  # else damage is raised
+    damaged: dict[str, str] = field(default_factory=dict)  # row group, or row -> what is wrong
+    _known: dict[int, Any] = field(default_factory=dict)  # None: damaged
+
+    def example(self, place: int) -> Any:
+        """Of this place. Raises StoreError if all of the batch's rows are damaged."""
+        for candidate in itertools.chain((place,), self._others(place)):
+            if candidate not in self._known:
+                self._known[candidate] = self._made(candidate)
+            if self._known[candidate] is not None:
+                return self._known[candidate]
+        named = list(self.damaged)
+        what = f"every row of a batch is damaged: {len(named)} row groups or rows, first {named[0]}"
+        raise StoreError(what, named[0], FIX)
+
+    def _others(self, place: int) -> Iterator[int]:
+        yield from shuffled(self.count, REPLACE, *self.key, place).tolist()
+
+    def _made(self, place: int) -> Any | None:
+        try:
+            return self.make(place)
+        except DamagedError as error:
+            self.record(error)
+            return None
+
+    def record(self, error: DamagedError) -> None:
+        """Note what the error names as damaged, or raise it."""
+        if not self.skip:
+            raise error
+        self.damaged |= dict.fromkeys(error.places, error.args[0])
+
+    def drop_unreadable(self, read: Callable[[Any], object]) -> bool:
+        """Take out the examples whose values cannot be read where they still lie in a shard; whether there were any."""
+        found = False
+        for place, example in self._known.items():
+            try:
+                if example is not None:
+                    read(example)
+            except DamagedError as error:
+                self.record(error)
+                self._known[place] = None
+                found = True
+        return found
