@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from formats import features
+from formats.features.lines import encoded
 from formats.features.record import Record
 from formats.features.tables import records_of
 from pairloom.extra import as_dict
@@ -43,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wanted(shards: Path) -> dict[str, Record]:
-    found = {}
+    found: dict[str, Record] = {}
     for _, table in open_folder(shards).tables():
         keys = [as_dict(extra)["key"] for extra in table["extra"].to_pylist()]
         found |= {one.key: one for one in records_of(table, keys)}
@@ -140,10 +141,9 @@ def test_a_key_that_is_not_there_or_stands_for_two_is_named(data: Path, tmp_path
 
 
 def test_a_damaged_export_is_noticed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import formats.features.butd_tsv as layout
-
-    encoded = layout.encoded
-    monkeypatch.setattr(layout, "encoded", lambda values, dtype: encoded(np.asarray(values)[::-1], dtype))
+    monkeypatch.setattr(
+        "formats.features.butd_tsv.encoded", lambda values, dtype: encoded(np.asarray(values)[::-1], dtype)
+    )
     said = refused("export", data / "lxmert-tsv/shards", "--as", "butd-tsv", "--out", tmp_path / "out")
     assert "has other features" in said
 

@@ -41,7 +41,7 @@ def picture(number: int) -> bytes:
 
 def row(number: int) -> dict[str, Any]:
     boxes = np.array([[1, 2, 30, 40], [5, 6, 20, 21.5]], np.float32) + number
-    own = {"image": picture(number), "format": "png" if number % 3 == 2 else "jpeg"}
+    own: dict[str, Any] = {"image": picture(number), "format": "png" if number % 3 == 2 else "jpeg"}
     own |= {"extra": as_extra({"key": f"val2014/COCO_{number:06d}"}), "licence": "CC0-1.0", "source": "made"}
     own |= {"class_ids": np.array([number % 2, 1]), "class_scores": np.array([0.9, 0.5]), "url": f"http://h/{number}"}
     features = np.arange(8).reshape(2, 4) + number
