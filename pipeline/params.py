@@ -45,7 +45,16 @@ class Params:
     def of_stage(self, name: str) -> Any:
         """The Config of a stage."""
         stage = load(name)
+        if any(item.metadata.get("of_list") for item in fields(stage.config_type)):
+            return self._with_sources(stage.name).build(stage.config_type, stage.name)
         return self.build(stage.config_type, stage.name)
+
+    def _with_sources(self, name: str) -> Params:
+        """The same with the list's sources in this section: which these are, section `sample` says."""
+        from stages import sample
+
+        places = self.build(sample.Config, "sample").places()
+        return self.with_section(name, sources=places) if places else self
 
 
 def read_params(file: Path | None, settings: Sequence[str] = ()) -> Params:

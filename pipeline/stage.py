@@ -46,6 +46,7 @@ class LoadedStage:
     resources: Callable[[Any], Sequence[Path]]
     summary: Callable[[Corpus], dict[str, Any]]
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
+    recall: Callable[[Mapping[str, Any], Path], int] | None
     overlap: int
     asked_by: Mapping[str, str]
     distinct: bool
@@ -158,6 +159,7 @@ def load(name: str) -> LoadedStage:
         resources=getattr(module, "resources", _no_files),
         summary=getattr(module, "summary", _no_facts),
         check=getattr(module, "check", _any_share),
+        recall=getattr(module, "recall", None),
         overlap=getattr(module, "OVERLAP", 1),
         asked_by=getattr(module, "ASKED_BY", {}),
         distinct=getattr(module, "DISTINCT", False),

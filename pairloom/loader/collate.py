@@ -48,6 +48,7 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
         targets={name: collate_target([example.targets[name] for example in examples]) for name in examples[0].targets},
         causal=examples[0].causal,
         others=_others([example.others for example in examples], pad_id),
+        strings={name: tuple(example.strings[name] for example in examples) for name in examples[0].strings},
     )
 
 

@@ -15,7 +15,8 @@ from formats.features.captions import Captions
 from formats.features.keys import Seen
 from formats.features.record import Bad, BrokenError, Record, Vocabularies
 from formats.features.tables import UNKNOWN_SIDE, Form, check, table_of, unknown_of
-from pairloom.errors import InputError, RunError
+from formats.locators import Locator, is_name
+from pairloom.errors import ConfigError, InputError, RunError
 from pairloom.extra import as_extra
 from pairloom.store.folder import Entry, Header, is_table, open_folder
 from pairloom.store.writing import Writer, only_writer, write_shard
@@ -50,6 +51,10 @@ class Asked:
     rows_per_shard: int = 256
     redo: bool = False
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_name(self.source):
+            raise ConfigError(f"the collection's name is {self.source!r}", "--name", "take small letters, digits and -")
 
     def settings(self) -> dict[str, Any]:
         """What decides the tables."""
@@ -246,7 +251,7 @@ def pairs_of(rows: list[Row], asked: Asked) -> Any:
         height=heights,
         original_width=widths,
         original_height=heights,
-        url=[""] * len(rows),
+        url=[str(Locator(asked.source, one.key)) for one, _, _ in rows],
         source=[asked.source] * len(rows),
         captions=[[_caption(*one) for one in said] for _, _, said in rows],
         extra=[as_extra({"key": one.key}) for one, _, _ in rows],

@@ -1,4 +1,4 @@
-"""`pairloom import FEATURES --as LAYOUT`: region features that others extracted, to tables of ours."""
+"""`pairloom import FEATURES --as LAYOUT`: what is done with region features that others extracted."""
 
 from __future__ import annotations
 
@@ -7,43 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from formats.features import names
-from pipeline.verbs.common import Outcome, add_params_options, add_verb
+from pipeline.verbs.common import Outcome
 
+ROWS_PER_SHARD = 256  # a hundred regions of 2,048 float32 each are 200 MB
 SHARDS = ("curate", "tags", "negatives", "shards")  # the stages that are left once regions are there
 
 
-def add(verbs: Any) -> None:
-    verb = add_verb(
-        verbs,
-        "import",
-        take,
-        "make tables of region features in the layouts of published code",
-        "pairloom import train2014_obj36.tsv --as lxmert-tsv --captions captions_train2014.json --out coco",
-    )
-    verb.add_argument("path", metavar="FEATURES", type=Path, help="file or folder of features")
-    verb.add_argument("--as", dest="layout", required=True, choices=names(), help="layout of the features")
-    add_options(verb)
-
-
 def add_options(verb: argparse.ArgumentParser) -> None:
-    """Those of features alone."""
-    verb.add_argument("--captions", type=Path, help="COCO's or Karpathy's JSON, or a list with image_id and caption")
-    verb.add_argument("--image-col", default="image_id", help="the list's column of pictures' keys")
-    verb.add_argument("--caption-col", default="caption", help="the list's column of captions")
-    verb.add_argument("--lang-col", default="lang", help="the list's column of languages")
-    verb.add_argument("--out", type=Path, required=True, help="folder of the dataset; the same command resumes there")
-    verb.add_argument("--name", help="name of the collection (default: the layout's)")
-    verb.add_argument("--objects", type=Path, help="names of classes, one a line (default: objects_vocab.txt beside)")
-    verb.add_argument("--attributes", type=Path, help="names of attributes (default: attributes_vocab.txt beside)")
-    verb.add_argument(
-        "--floats", choices=("float16", "float32", "float64"), default="float32", help="of base64 numbers"
-    )
-    verb.add_argument("--class-probs", type=int, help="most probable classes kept of each region (default: all)")
-    verb.add_argument("--rows-per-shard", type=int, default=256, help="pictures of each shard (default: 256)")
-    verb.add_argument("--shards", action="store_true", help="go on to training shards: curate, tags, negatives, shards")
-    add_params_options(verb)
-    verb.add_argument("--redo", action="store_true", help="replace what other settings made")
-    verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
+    """Those of `pairloom import` that are of features alone."""
+    group = verb.add_argument_group("features of regions, --as " + ", ".join(names()))
+    group.add_argument("--captions", type=Path, help="COCO's or Karpathy's JSON, or a list with image_id and caption")
+    group.add_argument("--image-col", default="image_id", help="the list's column of pictures' keys")
+    group.add_argument("--objects", type=Path, help="names of classes, a line each (default: objects_vocab.txt beside)")
+    group.add_argument("--attributes", type=Path, help="names of attributes (default: attributes_vocab.txt beside)")
+    group.add_argument("--floats", choices=("float16", "float32", "float64"), default="float32", help="of base64")
+    group.add_argument("--class-probs", type=int, help="most probable classes kept of each region (default: all)")
+    group.add_argument("--shards", action="store_true", help="go on to shards: curate, tags, negatives, shards")
 
 
 def take(arguments: argparse.Namespace) -> Outcome:
@@ -54,12 +33,12 @@ def take(arguments: argparse.Namespace) -> Outcome:
     from formats.lists.captions import Columns
     from pipeline.features import incoming, words
 
-    columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col, lang=arguments.lang_col)
+    columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col or "caption")
     asked = incoming.Asked(
-        layout=arguments.layout,
-        path=arguments.path,
+        layout=arguments.format,
+        path=Path(arguments.data),
         out=arguments.out,
-        source=arguments.name or arguments.layout,
+        source=arguments.name or arguments.format,
         captions=captions.read(arguments.captions, columns) if arguments.captions else None,
         captions_from=str(arguments.captions or ""),
         floats=FLOATS[arguments.floats],
@@ -68,7 +47,7 @@ def take(arguments: argparse.Namespace) -> Outcome:
             classes=words.read(arguments.objects) if arguments.objects else (),
             attributes=words.read(arguments.attributes) if arguments.attributes else (),
         ),
-        rows_per_shard=arguments.rows_per_shard,
+        rows_per_shard=arguments.rows_per_shard or ROWS_PER_SHARD,
         redo=arguments.redo,
         quiet=arguments.quiet,
     )

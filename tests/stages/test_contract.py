@@ -28,6 +28,7 @@ PLANNING: tuple[contract.Planning, ...] = (shards,)
 RESOURCEFUL: tuple[contract.Resourceful, ...] = (curate, patches, qa, regions, tags, folder_regions)
 SUMMING: tuple[contract.Summing, ...] = (curate, negatives, qa, similar)
 CHECKING: tuple[contract.Checking, ...] = (curate, download)
+RECALLING: tuple[contract.Recalling, ...] = (download,)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
 MERGING: tuple[contract.Merging, ...] = (curate,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
@@ -53,6 +54,7 @@ def test_every_stage_is_checked() -> None:
         ("resources", RESOURCEFUL),
         ("summary", SUMMING),
         ("check", CHECKING),
+        ("recall", RECALLING),
         ("OVERLAP", OVERLAPPING),
         ("DISTINCT", MERGING),
         ("ASKED_BY", ADVISING),

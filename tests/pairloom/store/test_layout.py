@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
+from pairloom.loader.options import Options
 from pairloom.loader.remote import RemoteSource
 from pairloom.store import index
 from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MANIFEST, Folder, is_table, open_folder
@@ -54,7 +55,7 @@ def test_a_folder_of_before_is_read_as_it_is(folder: Path, tmp_path: Path) -> No
     assert before == now
     assert is_table(folder)
     assert verify(folder) == []
-    remote = RemoteSource.open(folder.as_uri(), tmp_path / "cache")
+    remote = RemoteSource.open(folder.as_uri(), Options(cache=tmp_path / "cache"))
     assert remote.folder().shards == now.shards
     assert len(remote.index(now.shards[0])) == 9
 
