@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from formats import features
 from formats.features.lines import encoded
@@ -22,7 +21,6 @@ from pipeline.features import outgoing
 from systems import recipes
 from tests.formats.features import made
 from tests.pipeline.features.lists import coco, records, refused, run
-from trainer import loop
 
 LAYOUTS = [name for name in features.names() if name != "grid-npy"]
 VAL = "shards.val_share=0.3"
@@ -146,17 +144,6 @@ def test_a_damaged_export_is_noticed(data: Path, tmp_path: Path, monkeypatch: py
     )
     said = refused("export", data / "lxmert-tsv/shards", "--as", "butd-tsv", "--out", tmp_path / "out")
     assert "has other features" in said
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "layout"), [("uniter", "vilbert-lmdb"), ("lxmert", "lxmert-tsv")])
-def test_recipes_of_regions_train_without_any_picture(recipe: str, layout: str, data: Path) -> None:
-    variant = "no-questions" if recipe == "lxmert" else None
-    config = loop.Config(size="tiny", variant=variant, steps=3, batch_size=8)
-    shown = recipes.load(recipe, "tiny", config.overrides() | {"retrieval": None}, variant)
-    result = loop.train(shown, data / layout / "shards", config)
-    assert result.metrics["steps"] == 3
-    assert all(torch.isfinite(weights).all() for weights in result.learner.state_dict().values())
 
 
 @pytest.mark.parametrize("recipe", ["lxmert", "vinvl"])
