@@ -150,7 +150,7 @@ def _check_training(params: Params) -> None:
 
     for name, section in params.section("train").items():
         config = build(loop.Config, section or {}, f"{params.file}, section train.{name}")
-        recipes.load(name, config.size, config.overrides())
+        recipes.load(name, config.size, config.overrides(), config.variant)
 
 
 def check_resources(params: Params) -> None:

@@ -146,7 +146,8 @@ def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:
     columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
-    columns["split"] = pa.array(config.split.of_rows(curate), pa.string())
+    columns["split"] = pa.array(list(config.split.of_rows(curate)), pa.string())
+    columns["image"] = pc.fill_null(curate["image"], b"")
     columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
     kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
     kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]

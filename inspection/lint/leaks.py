@@ -51,8 +51,9 @@ def check_leaks(found: Dataset, sound: set[Path], findings: Findings) -> None:
 
 
 def _read(folder: Folder, columns: list[str]) -> Rows:
-    """All rows, ordered by image; hashes are zeros without the column."""
+    """Rows by image; hashes are zeros without the column, and a pair without a picture, which has none, is left out."""
     tables = [table for _, table in folder.tables(["image_id", *columns])]
+    tables = [table.filter(table["phash"].is_valid()) for table in tables] if columns else tables
     images = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
     hashes = [table["phash"].to_numpy() if columns else np.zeros(len(table), np.uint64) for table in tables]
     shards = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
