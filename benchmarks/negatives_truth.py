@@ -40,7 +40,8 @@ def scenes(count: int) -> tuple[list[Scene], list[str], list[str]]:
     photographs = backgrounds(SAMPLE)
     for number in range(count):
         rng = np.random.default_rng(number)
-        scene = compose(rng, drawn, photographs, demo.scenes.sizes[number % len(demo.scenes.sizes)])
+        width, height = demo.scenes.sizes[number % len(demo.scenes.sizes)]
+        scene = compose(rng, drawn, photographs, (width, height))
         own = english(scene, rng)
         found.append(scene)
         texts += own
