@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.loader import BATCH, REGIONS, SEED, WIDTH, make_records, our_loader, write_ours
+from benchmarks.formats import WIDTH
+from benchmarks.loader import BATCH, REGIONS, SEED, make_records, our_loader, write_ours
 from pairloom.loader.buffers import Buffers
 from pairloom.store import index
 from pairloom.store.folder import open_folder
