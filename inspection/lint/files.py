@@ -82,6 +82,13 @@ def _check_shard(folder: Folder, entry: Entry, findings: Findings) -> bool:
         what = f"its SHA-256 is {found[:12]}…, the manifest says {entry.sha256[:12]}… ({_sizes(file, entry)})"
         findings.file("checksum", file, f"the file has changed since it was written: {what}", rebuild(file))
         return False  # damaged Parquet may crash its reader
+    if (size := file.stat().st_size) != entry.bytes:
+        what = f"it has {size:,} bytes, the manifest says {entry.bytes:,}, though their SHA-256 is the manifest's"
+        findings.file("bytes", file, what, rebuild(file))
+    beside = index.path_of(file)
+    if beside.exists() and index.read(beside, entry.sha256) is None:
+        what = "the index is damaged or of other bytes than the shard's"
+        findings.file("index", beside, what, f"run `pairloom shards index {folder.path}`")
     return _check_schema(folder, entry, file, findings)
 
 

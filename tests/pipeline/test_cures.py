@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -16,8 +17,9 @@ import yaml
 
 from inspection.lint import lint
 from pairloom.store.cures import stage_command
+from pairloom.store.folder import MANIFEST
 from pipeline.cli import main
-from tests.inspection.synthetic import FLOW
+from tests.inspection.synthetic import FLOW, edit, rewrite
 from tests.pipeline.helpers import hashes
 from tests.serving import pictures, write_list
 
@@ -60,13 +62,47 @@ def test_the_cure_of_a_damaged_shard_works(
     fixes = {problem.fix for problem in lint(Path("own"), FLOW)}
     assert fixes
     for fix in sorted(fixes):
-        doomed = re.match(r"delete (\S+) if it is there", fix)
-        if doomed:
-            Path(doomed[1]).unlink(missing_ok=True)
-        (command,) = re.findall("`(pairloom [^`]*)`", fix)
-        assert main(shlex.split(command)[1:]) == 0, fix
+        follow(fix)
     assert lint(Path("own"), FLOW) == []
     assert hashes(Path("own") / table) == whole
+
+
+def follow(fix: str) -> None:
+    """Do what a cure says."""
+    doomed = re.match(r"delete (\S+) if it is there", fix)
+    if doomed:
+        Path(doomed[1]).unlink(missing_ok=True)
+    (command,) = re.findall("`(pairloom [^`]*)`", fix)
+    assert main(shlex.split(command)[1:]) == 0, fix
+
+
+PLANTED = {
+    "curate": ("00000", edit("captions", 1, lambda captions: [captions[0] | {"lang": "xx"}])),
+    "tags": ("00000", edit("image_id", 1, lambda _: bytes(16))),
+    "negatives": ("00000", edit("short", 1, lambda short: [60000] * len(short))),
+    "shards": ("train-00000", edit("sha256", 0, lambda _: bytes(32))),
+}
+
+
+def test_the_cures_of_wrong_values_a_damaged_index_and_a_wrong_manifest_work(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(dataset, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    whole = {name: hashes(Path("own") / name) for name in (*PLANTED, "download")}
+    for table, (name, change) in PLANTED.items():
+        rewrite(Path("own") / table, name, change)
+    (damaged,) = Path("own/shards").glob("_pairloom/.val-*.index")
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    manifest = json.loads((Path("own/download") / MANIFEST).read_text(encoding="utf-8"))
+    manifest["shards"][0]["bytes"] += 1
+    (Path("own/download") / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    problems = lint(Path("own"), FLOW)
+    assert {"language", "alignment", "short", "hash", "index", "bytes"} <= {problem.check for problem in problems}
+    for fix in dict.fromkeys(problem.fix for problem in problems):  # in lint's order, which is that of the data
+        follow(fix)
+    assert lint(Path("own"), FLOW) == []
+    assert {name: hashes(Path("own") / name) for name in whole} == whole
 
 
 def test_the_command_names_the_dataset_and_the_stage() -> None:
