@@ -82,8 +82,7 @@ def _check_folder(folder: Folder, source: Folder, known: Rows, findings: Finding
         what = f"it looks like image {twin} of {folder.shards[train.shards[other]].name}"
         bad.setdefault(int(val.shards[one]), []).append((int(val.rows[one]), what))
     for shard, rows in bad.items():
-        file = folder.file(folder.shards[shard].name)
-        findings.rows("leak", file, [row for row, _ in rows], lambda i, rows=rows: rows[i][1], _cure(source, distance))
+        findings.named("leak", folder.file(folder.shards[shard].name), rows, _cure(source, distance))
 
 
 def _cure(source: Folder, distance: int | None) -> str:
@@ -130,7 +129,7 @@ def _same_colours(folder: Folder, one: Rows, other: Rows, config: Any) -> bool:
     if most is None:
         return True
     cells = [_colours(folder, each) for each in (one, other)]
-    return float(np.square(cells[0] - cells[1]).sum(axis=-1).max()) <= most**2
+    return bool(np.square(cells[0] - cells[1]).sum(axis=-1).max() <= most**2)
 
 
 def _colours(folder: Folder, row: Rows) -> Array:
