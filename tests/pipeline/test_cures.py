@@ -176,6 +176,16 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert ran.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["recipe show uniter", "lint nothing --json", "lint nothing"])
+def test_a_reader_that_is_gone_before_anything_is_said_is_no_error(command: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    arguments = [sys.executable, "-m", "pipeline.cli", *command.split()]
+    ran = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ran.stdout is not None
+    ran.stdout.close()
+    assert b"Traceback" not in ran.communicate()[1]
+
+
 def pairloom(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-m", "pipeline.cli", *arguments]
