@@ -16,7 +16,7 @@ from pairloom.errors import RunError, StoreError
 from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
 from pairloom.store.hashed import sha256_file
 from pairloom.store.writing import Writer, only_writer
-from pipeline import fingerprints, reuse
+from pipeline import earlier, fingerprints, reuse
 from pipeline.card import write_card
 from pipeline.cluster import Died, Pool, open_pool
 from pipeline.config import RunConfig
@@ -78,6 +78,7 @@ def run_work(work: Work, options: Options, start: float) -> Done:
         reused = _make(work, due, writers, options)
     for writer in reversed(writers):
         writer.finish()
+    earlier.forget(work)
     if work.index.exists():
         (work.index / MADE).write_text(sha256_file(target / MANIFEST), encoding="utf-8")
     if stage.output.indexed:
@@ -97,9 +98,11 @@ def _make(work: Work, due: set[str], writers: tuple[Writer, Writer], options: Op
     """Leave the table with all its shards, unfinished; how many of those due were taken from another dataset."""
     other = reuse.other_dataset(options.run.reuse, work.places.data)
     found = reuse.find(work, other, due)
+    kept = [task.name for task in work.tasks if task.name not in due]
     if len(found) < len(due):  # before `begin`: an index grows from that of a finished table
         build_index(work, other)
-    begin(writers, [task.name for task in work.tasks if task.name not in due])
+        earlier.keep(work, kept)
+    begin(writers, kept)
     linked = reuse.link(work, other, found, partial(record, writers))
     rest = [task for task in work.tasks if task.name in due - linked]
     if rest:
@@ -141,6 +144,7 @@ def build_index(work: Work, other: Path | None = None) -> None:
         if not (stage.grow and before and stage.grow(corpus, work.config, temporary, before)):
             stage.index(corpus, work.config, temporary)
         reuse.seal(temporary)
+    earlier.carry(work, others, temporary)
     for path in others:
         shutil.rmtree(path, ignore_errors=True)
     temporary.replace(folder)

@@ -46,8 +46,10 @@ class LoadedStage:
     resources: Callable[[Any], Sequence[Path]]
     summary: Callable[[Corpus], dict[str, Any]]
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
+    recall: Callable[[Mapping[str, Any], Path], int] | None
     overlap: int
     asked_by: Mapping[str, str]
+    takes: Mapping[str, str]
     distinct: bool
 
     def inputs(self, config: Any) -> tuple[str, ...]:
@@ -158,8 +160,10 @@ def load(name: str) -> LoadedStage:
         resources=getattr(module, "resources", _no_files),
         summary=getattr(module, "summary", _no_facts),
         check=getattr(module, "check", _any_share),
+        recall=getattr(module, "recall", None),
         overlap=getattr(module, "OVERLAP", 1),
         asked_by=getattr(module, "ASKED_BY", {}),
+        takes=getattr(module, "TAKES", {}),
         distinct=getattr(module, "DISTINCT", False),
     )
 

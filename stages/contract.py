@@ -27,16 +27,21 @@ and, where it needs them:
                                 stage's own name, and what was left out as `quarantine`
     check(counts, config, rejects)    raises RunError when a finished stage kept too little; rejects: its quarantine
                                 tables, read one by one as they are asked for
+    recall(settings, folder)    -> of how many rows it knows what became of them from shards that are being made again;
+                                as they were, these lie in folder/EARLIER/<n>/table and /quarantine until the table is
+                                finished, the latest under the largest n. settings: the Config as the manifest has it
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
                                 that waits more than it computes
     DISTINCT                    True where no image comes twice in its table, whatever its input holds; the tables that
                                 are made of it have each image once, too
+    TAKES: dict                 a field of Config -> the setting of another section, such as "shards.seed", whose value
+                                it has unless it is set itself
     ASKED_BY: dict              beginning of a column's name -> the setting that makes the stage write it, where the
                                 default leaves it null
 
 A Config with a field `workers` is told by the executor over how many processes the work is spread. A stage may keep
 what it has finished of a shard, so that a killed run need not do it again, in folder/PARTIAL/<shard>; the executor
-deletes that when the shard is on disk.
+deletes that when the shard is on disk. Since the list may change after a kill, each thing in it must say what it is of.
 
 `process` knows nothing of files, Dask, DVC or retries. It must depend on its rows alone: the executor may run
 it on any part of a shard to find a row that makes it fail, and puts that row in the quarantine table. Input
@@ -55,6 +60,18 @@ import pyarrow as pa
 from pairloom.table import Table
 
 PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
+EARLIER = "earlier"  # there, too: shards that are being made again, as they were
+
+
+def kept_in(dataset: Path) -> Path:
+    """Where a dataset keeps what may be made again and outlives a growing list, such as indexes of tars."""
+    return dataset / ".index" / "kept"
+
+
+def kept(folder: Path) -> Path:
+    """The same, from the folder of a stage's index: <dataset>/.index/<stage>/<fingerprint>."""
+    return kept_in(folder.parents[2])
+
 
 Scope = Literal["shard", "before", "all"]
 Result: TypeAlias = pa.Table | tuple[pa.Table, pa.Table]
@@ -178,6 +195,12 @@ class Checking(Protocol):
     def check(self, counts: Counts, config: Any, rejects: Iterable[pa.Table], /) -> None: ...
 
 
+class Recalling(Protocol):
+    """It takes rows over from shards that are being made again."""
+
+    def recall(self, settings: Mapping[str, Any], folder: Path, /) -> int: ...
+
+
 class Overlapping(Protocol):
     """A worker has several of its shards in work at once."""
 
@@ -188,6 +211,13 @@ class Merging(Protocol):
     """No image comes twice in its table, whatever its input holds."""
 
     DISTINCT: bool
+
+
+class Taking(Protocol):
+    """It follows settings of other sections."""
+
+    @property
+    def TAKES(self) -> Mapping[str, str]: ...  # noqa: N802  # a module's constant
 
 
 class Advising(Protocol):

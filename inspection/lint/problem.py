@@ -51,6 +51,6 @@ class Findings:
             what = describe(int(i)) + (f" (and {others:,} more rows like it)" if others > 0 else "")
             self.problems.append(Problem(check, what, str(file), rows[i], fix or rebuild(file)))
 
-    def named(self, check: str, file: Path, bad: Sequence[tuple[int, str]], fix: str = "") -> None:
+    def named(self, check: str, file: Path, bad: Sequence[tuple[int, str]]) -> None:
         """A problem of some rows, each as (row, what is wrong)."""
-        self.rows(check, file, [row for row, _ in bad], lambda i: bad[i][1], fix)
+        self.rows(check, file, [row for row, _ in bad], lambda i: bad[i][1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,12 @@ from pairloom.loader.plan import Part
 from pairloom.loader.row import Row
 from pairloom.loader.texts import Texts
 from pairloom.loader.tokenizer import Tokenizer
+
+STRINGS: dict[str, Callable[[Row], Any]] = {
+    "captions": lambda row: row.text,
+    "tags": lambda row: tuple(text for text, _ in row.tagged()),
+    "negatives": lambda row: tuple(row.negatives()),
+}
 
 
 class Assembler(Protocol):
@@ -46,6 +52,7 @@ class Make:
     units: Part
     augment: bool
     second: Literal["none", "tags"] = "none"  # what follows a caption
+    strings: tuple[str, ...] = ()  # that an example holds, too: of STRINGS
     texts: Texts | None = None  # without images, for rows of text alone; None: their captions stand for such
 
     def pair(self, row: Row) -> Pair:
@@ -101,7 +108,9 @@ class Make:
         example = self(self.paired(row, objectives, rng), rng)
         for part in objectives:
             example = part.module.prepare(example, row, self, part.settings, rng)
-        return example
+        return (
+            replace(example, strings={name: STRINGS[name](row) for name in self.strings}) if self.strings else example
+        )
 
     def collate(self, examples: Sequence[Example], empty: Empty, dtype: str | None = None) -> Batch:
         """The examples as a batch, padded by the tokenizer's id."""

@@ -20,12 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import pyarrow as pa
-import pyarrow.fs
-from fsspec.implementations.arrow import ArrowFSWrapper
-
 from pairloom.errors import InputError, StoreError
+from pairloom.filesystems import file_system
 from pairloom.loader.options import Options
 from pairloom.loader.pieces import Cache
 from pairloom.store import index as indices
@@ -141,7 +137,7 @@ class RemoteSource:
 
     def _files(self) -> tuple[Any, str]:
         if self._process.files is None:
-            self._process.files = _file_system(self.url)
+            self._process.files = file_system(self.url)
         return self._process.files
 
     def _cat(self, name: str) -> bytes:
@@ -201,21 +197,6 @@ class RemoteSource:
         if isinstance(error, FileNotFoundError):
             raise InputError("there is no such file", f"{self.url}/{name}", "check the address") from error
         return outcome.result() if error is None else f"{type(error).__name__}: {error}"
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    """(fsspec's file system, the path in it); for s3:// and gs:// without a package of fsspec, Arrow's own client."""
-    try:
-        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        try:
-            files, path = pyarrow.fs.FileSystem.from_uri(url)
-        except (pa.ArrowException, NotImplementedError):
-            raise InputError(f"no package here opens it: {error}", url, "install the one that is named") from error
-        wrapped = ArrowFSWrapper(files)
-        wrapped.cat_file = partial(wrapped.cat_file, seekable=True)  # or it cannot cut a run of bytes at the beginning
-        found = wrapped, path
-    return found
 
 
 def _in_background(read: Callable[[], bytes]) -> Future[bytes]:

@@ -20,27 +20,32 @@ def outcomes(urls: pa.Table, pairs: pa.Table, rejects: Sequence[Mapping[str, Any
 
     urls: the shard of the list; pairs and rejects: what became of it, both in its order.
     """
-    failed = {_of_reject(reject): reject for reject in rejects}
+    failed = {_row_of(reject): reject for reject in rejects}
     stored, position = pairs.to_pylist(), 0
     known: Known = {}
     for url, checksum in zip(urls["url"].to_pylist(), urls["checksum"].to_pylist(), strict=True):
         reject = failed.get((without_credentials(url), checksum))
         if reject is not None:
-            outcome = {name: reject[name] for name in ("reason", "detail", "attempts")}
-            known[key_of(url, checksum)] = outcome, b""
+            known[key_of(url, checksum)] = of_reject(reject), b""
             continue
         if position == len(stored) or stored[position]["url"] != url:
             return None
-        known[key_of(url, checksum)] = _of_pair(stored[position])
+        known[key_of(url, checksum)] = of_pair(stored[position])
         position += 1
     return known if position == len(stored) else None
 
 
-def _of_reject(reject: Mapping[str, Any]) -> tuple[str, str | None]:
+def _row_of(reject: Mapping[str, Any]) -> tuple[str, str | None]:
     row = json.loads(reject["row"])
     return row["url"], row["checksum"]
 
 
-def _of_pair(row: Mapping[str, Any]) -> tuple[Outcome, bytes]:
+def of_reject(reject: Mapping[str, Any]) -> Outcome:
+    """The outcome of a row of the quarantine."""
+    return {name: reject[name] for name in ("reason", "detail", "attempts")}
+
+
+def of_pair(row: Mapping[str, Any]) -> tuple[Outcome, bytes]:
+    """Outcome and picture of a row of the table; how often it was tried is in no table."""
     found = {"image_id": row["image_id"].hex(), "sha256": row["sha256"].hex(), "attempts": 1}
     return found | {name: row[name] for name in SIZES}, row["image"]

@@ -20,7 +20,7 @@ class Outage:
         fetcher: Fetcher,
         after: int | None,
         settle: Callable[[], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         """after: silent rows in a row, null: never; settle: what is unsure has failed; spawn: do this meanwhile."""
         self.fetcher, self.after, self.settle, self.spawn = fetcher, after, settle, spawn

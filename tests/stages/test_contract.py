@@ -28,8 +28,10 @@ PLANNING: tuple[contract.Planning, ...] = (shards,)
 RESOURCEFUL: tuple[contract.Resourceful, ...] = (curate, patches, qa, regions, tags, folder_regions)
 SUMMING: tuple[contract.Summing, ...] = (curate, negatives, qa, similar)
 CHECKING: tuple[contract.Checking, ...] = (curate, download)
+RECALLING: tuple[contract.Recalling, ...] = (download,)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
 MERGING: tuple[contract.Merging, ...] = (curate,)
+TAKING: tuple[contract.Taking, ...] = (negatives,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
 
 FAMILIES: tuple[Family, ...] = (published, starter)
@@ -53,8 +55,10 @@ def test_every_stage_is_checked() -> None:
         ("resources", RESOURCEFUL),
         ("summary", SUMMING),
         ("check", CHECKING),
+        ("recall", RECALLING),
         ("OVERLAP", OVERLAPPING),
         ("DISTINCT", MERGING),
+        ("TAKES", TAKING),
         ("ASKED_BY", ADVISING),
     ],
 )

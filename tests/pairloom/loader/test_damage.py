@@ -88,7 +88,7 @@ def test_a_damaged_index_is_made_again_from_the_shard(folder: Path, capsys: pyte
 
 def test_without_an_index_a_flipped_bit_anywhere_is_refused_and_never_trusted(folder: Path) -> None:
     shard = folder / "train-00000.parquet"
-    (folder / "train-00000.index").unlink()
+    index.path_of(shard).unlink()
     whole, sha256 = shard.read_bytes(), open_folder(folder).shards[0].sha256
     footer = 8 * (int.from_bytes(whole[-8:-4], "little") + 8)
     random = np.random.default_rng(2)
@@ -100,11 +100,12 @@ def test_without_an_index_a_flipped_bit_anywhere_is_refused_and_never_trusted(fo
         with pytest.raises(StoreError, match="its SHA-256 is"):
             write_index(folder, shard.stem, sha256)
         shard.write_bytes(whole)
-    assert not (folder / "train-00000.index").exists()
+    assert not index.path_of(shard).exists()
 
 
 def test_two_flipped_bits_in_shard_and_index_are_refused_or_did_not_matter(folder: Path) -> None:
-    sound, files = read_everything(folder), [folder / "train-00000.parquet", folder / "train-00000.index"]
+    shard = folder / "train-00000.parquet"
+    sound, files = read_everything(folder), [shard, index.path_of(shard)]
     whole = [file.read_bytes() for file in files]
     random = np.random.default_rng(3)
     for _ in range(80):
@@ -117,8 +118,8 @@ def test_two_flipped_bits_in_shard_and_index_are_refused_or_did_not_matter(folde
 
 def test_shards_swapped_with_their_indices_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "shards", (6, 6), group_rows=3)
-    for suffix in ("parquet", "index"):
-        first, second = (folder / f"train-0000{number}.{suffix}" for number in (0, 1))
+    for name in ("{}.parquet".format, index.name_of):
+        first, second = (folder / name(f"train-0000{number}") for number in (0, 1))
         first.rename(tmp_path / "aside")
         second.rename(first)
         (tmp_path / "aside").rename(second)
