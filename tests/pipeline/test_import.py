@@ -59,6 +59,17 @@ def test_a_data_set_that_grows_makes_new_shards_only(tmp_path: Path, capsys: pyt
     assert urls == ["webdataset:0.tar/0.jpg", "webdataset:1.tar/1.jpg"]
 
 
+def test_two_workers_write_the_bytes_of_one(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    members = [m for n in range(12) for m in ((f"{n:02d}.jpg", picture(n)), (f"{n:02d}.txt", b"said"))]
+    write_tar(tmp_path / "x/0.tar", members)
+    command = ["import", str(tmp_path / "x"), "--rows-per-shard", "3", "--quiet"]
+    assert main([*command, "--out", str(tmp_path / "one"), "--cluster", "inline"]) == 0
+    assert main([*command, "--out", str(tmp_path / "two"), "--cluster", "local", "--workers", "2"]) == 0
+    assert hashes(tmp_path / "one/download") == hashes(tmp_path / "two/download")
+    assert open_table(tmp_path / "two/download").rows == 12
+
+
 def test_a_missing_picture_is_named_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     coco(tmp_path / "coco")
     gone = tmp_path / "coco/val2017/000000000001.jpg"
