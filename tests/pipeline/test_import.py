@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from pairloom import open_table
+from pipeline import project
 from pipeline.cli import main
+from pipeline.params import read_params
+from stages import sample
 from tests.formats.datasets.layouts import CAPTIONS, coco, picture, write_pictures, write_tar
 from tests.pipeline.helpers import hashes
 from tests.serving import served
@@ -125,6 +128,14 @@ def test_the_stages_of_a_project_make_the_same_of_it(tmp_path: Path, monkeypatch
         assert main(["stage", stage, *QUIET]) == 0
     for table in ("urls", "download"):
         assert rows(tmp_path / "data" / table) == rows(tmp_path / "out" / table)
+
+
+def test_a_project_of_a_data_set_says_its_format(tmp_path: Path) -> None:
+    project.write(tmp_path, "/data/coco", "coco")
+    params = read_params(tmp_path / "params.yaml")
+    settings = params.build(sample.Config, "sample")
+    assert (settings.format, settings.places()) == ("coco", (("coco", "/data/coco"),))
+    assert params.of_stage("download").sources == (("coco", "/data/coco"),)
 
 
 def test_a_list_may_name_places_in_sources(tmp_path: Path) -> None:

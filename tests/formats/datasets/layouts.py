@@ -61,7 +61,7 @@ def read(
 ) -> tuple[list[Pair], list[Bad]]:
     """The rows and bad rows of a data set; its format is found by looking if none is named."""
     data = Data(str(place), "s", open_root(str(pictures or place)), ListColumns(**columns), truths)
-    found = [row for *_, row in datasets.load(name or datasets.detect(data)[0]).rows(data)]
+    found = [row for *_, row in datasets.read(name or datasets.detect(data)[0], data)]
     if truths:
         truths.close()
     return [row for row in found if isinstance(row, Pair)], [row for row in found if isinstance(row, Bad)]
