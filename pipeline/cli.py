@@ -18,6 +18,7 @@ from pipeline.memory import keep_freed_memory
 from pipeline.verbs import (
     dataset,
     detectors,
+    exporting,
     extracting,
     importing,
     looking,
@@ -39,6 +40,8 @@ EXAMPLES = """examples:
   pairloom curate my-data --out my-data --profile align    clean captions, rules by name
   pairloom stage regions --redo                 one stage, shards of other settings made again
   pairloom extract photos --out photo-regions   the regions of a folder of pictures
+  pairloom import obj36.tsv --as lxmert-tsv --captions captions.json --out coco --shards    features, no pictures
+  pairloom export data/shards --as uniter-lmdb --out uniter    what other code trains from
   pairloom train --recipe uniter --shards data/shards    a recipe on finished shards
   pairloom negatives captions.csv --out mined   hard negatives of plain captions
   pairloom texts news.txt --out data/texts      texts without images, for rows of text alone
@@ -125,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
         pairs,
         detectors,
         extracting,
+        exporting,
         negatives,
         shards,
         texts,

@@ -55,7 +55,14 @@ REASONS: dict[str, tuple[str, bool]] = {
     "no-image": ("no image has the name by which the question knows its own", False),
     "several-images": ("more than one image has that name, so the question could be about any of them", False),
     "no-question": ("the question has no text", False),
+    # import of features
+    "bad-features": ("the entry of a file of features is damaged, or not as its layout says", False),
+    "cut-off": ("the file of features ends within the entry", False),
+    "other-width": ("its numbers are of another type, or a feature has more or fewer of them than others'", False),
+    "doubled-key": ("an earlier entry has the same key", False),
+    "no-features": ("a list names this picture, and the files of features have none", False),
     # any stage
+    "no-picture": ("the pair came without its picture, and the stage needs pixels", False),
     "no-regions": ("the detector returned no region", False),
     "bad-value": ("a value is NaN, infinite or does not fit its column", False),
     "stage-error": ("the stage raised an error on this row; detail has it", True),

@@ -30,7 +30,8 @@ SHARDS = Table(
     version=6,
     row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
     columns=(
-        *(column for column in PAIRS.columns if column.name not in LEFT_OUT),
+        # of the pictures each is there, since the loader finds them by their places; without one it is empty
+        *(replace(c, nullable=c.nullable and c.name != "image") for c in PAIRS.columns if c.name not in LEFT_OUT),
         *(column for column in REGIONS.columns if column.name not in TWICE),
         FEATURE_SCALES,
         *TAGS.columns[1:],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairloom import vectors
-from pairloom.extra import as_dict
 from pairloom.layout import FEATURE_DTYPE
 from pairloom.table import Array, Blob, Column, metadata
 from pairloom.typed import Positive, Share, check_ranges
@@ -21,18 +19,12 @@ from schemas.regions import REGIONS
 from schemas.shards import JOINED, SHARDS
 from stages.contract import Corpus, Planned, Scope
 from stages.rejects import Reject, quarantine
+from stages.split import SPLITS, Split
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
 VERSION = 5
 SCOPE: Scope = "all"
-SPLITS = ("train", "val", "test")
-# What published splits call ours; a word that is not here is none.
-NAMED = {
-    **dict.fromkeys(("train", "restval"), "train"),  # restval: Karpathy's rest of COCO's val, which all train on
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    "test": "test",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +45,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def split(self) -> Split:
+        return Split(seed=self.seed, val_share=self.val_share, split_from=self.split_from)
 
 
 def inputs(config: Config) -> tuple[str, ...]:
@@ -76,10 +72,9 @@ def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
     output shard is read from a few input shards however many there are. The loader shuffles again, over all shards.
     """
     joined = inputs(config)
-    columns = ["image_id", *(["extra"] if config.split_from else [])]
     sources = [
-        InputShard(name, tuple(_splits(table, config)), _row_bytes(corpus, joined, name, table.num_rows))
-        for name, table in corpus.tables("curate", columns)
+        InputShard(name, tuple(config.split.of_rows(table)), _row_bytes(corpus, joined, name, table.num_rows))
+        for name, table in corpus.tables("curate", config.split.columns)
     ]
     rng = np.random.Generator(np.random.PCG64(config.seed))
     order = [sources[i] for i in rng.permutation(len(sources))]
@@ -90,16 +85,6 @@ def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
 
 def _row_bytes(corpus: Corpus, joined: Sequence[str], name: str, rows: int) -> float:
     return sum(corpus.bytes(stage, name) for stage in joined) / max(rows, 1)
-
-
-def _splits(table: pa.Table, config: Config) -> Iterator[str]:
-    """The split of each image of a table of pairs."""
-    ids = table["image_id"].to_pylist()
-    if config.split_from is None:
-        yield from (split_of(image_id, config) for image_id in ids)
-        return
-    for image_id, extra in zip(ids, table["extra"].to_pylist(), strict=True):
-        yield NAMED.get(as_dict(extra).get(config.split_from, "")) or split_of(image_id, config)
 
 
 def _shuffle(window: Sequence[InputShard], rng: np.random.Generator) -> Iterator[tuple[InputShard, int]]:
@@ -119,12 +104,6 @@ def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> 
             {"shard": [source.name for source, _ in part], "row": pa.array([row for _, row in part], pa.int32())}
         )
         yield Planned(f"{split}-{count:05d}", table)
-
-
-def split_of(image_id: bytes, config: Config) -> str:
-    """`train` or `val`, from the image's id and the seed alone: it stays the same however the list grows."""
-    digest = hashlib.sha256(config.seed.to_bytes(8, "little", signed=True) + image_id).digest()
-    return "val" if int.from_bytes(digest[:8], "little") < config.val_share * 2**64 else "train"
 
 
 def setup(config: Config, folder: Path) -> Config:
@@ -167,7 +146,8 @@ def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:
     columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
-    columns["split"] = pa.array(_splits(curate, config), pa.string())
+    columns["split"] = pa.array(list(config.split.of_rows(curate)), pa.string())
+    columns["image"] = pc.fill_null(curate["image"], b"")
     columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
     kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
     kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]

@@ -16,6 +16,7 @@ from inspection.lint.references import Captions, caption_columns, check_beside, 
 from inspection.lint.shard import Shard
 from inspection.lint.told import check_limits
 from inspection.lint.values import check_values
+from pairloom.store.folder import Folder
 
 __all__ = ["Problem", "lint", "lint_text"]
 
@@ -54,7 +55,7 @@ def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None
     for stage, folder in found.tables.items():
         if not folder.maker:
             continue  # made of other folders: what is beside it is not its input
-        rejects, source = found.rejects_of(folder), found.tables.get(found.flow.main_input(stage) or "")
+        rejects, source = found.rejects_of(folder), _source(found, stage, folder)
         check_counts(folder, rejects, findings)
         if source is not None and found.flow.recut(stage):
             check_all_images(found, Step(source, folder, rejects, sound), findings)
@@ -64,6 +65,14 @@ def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None
     check_joined(found, sound, findings)
     check_leaks(found, sound, findings)
     _check_captions(found, sound, findings)
+
+
+def _source(found: Dataset, stage: str, folder: Folder) -> Folder | None:
+    """The table that this one was made from. Imported regions were made beside the pairs, whatever curate left out."""
+    beside = [each for each in found.tables.values() if each.header.stage == folder.header.stage and each is not folder]
+    if folder.table == "regions" and beside:
+        return beside[0]
+    return found.tables.get(found.flow.main_input(stage) or "")
 
 
 def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> None:

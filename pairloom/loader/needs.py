@@ -72,6 +72,8 @@ def _there(
     if any(_counted(column) for column in columns):  # else the file need not be opened
         notes = metadata()
         there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
+    if "image" in columns and not source.index(entry).places("image").sizes.any():
+        there -= {"image"}  # pairs that came with their features alone
     return there
 
 

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from formats.features import names as layouts
 from pipeline.cluster import one_thread_a_worker
 from pipeline.executor import run_stage
 from pipeline.params import Params
+from pipeline.verbs import features
 from pipeline.verbs.common import Outcome, add_verb
 from pipeline.verbs.pairs import (
     ROWS_PER_SHARD,
@@ -37,7 +39,8 @@ def add(verbs: Any) -> None:
         "--as",
         dest="format",
         metavar="FORMAT",
-        help="coco, folder, hf, img2dataset, webdataset, … (docs/import.md); found by looking where it is left out",
+        help="coco, folder, hf, img2dataset, webdataset, … (docs/import.md), found by looking where it is left out; "
+        "or a layout of features (docs/formats.md)",
     )
     verb.add_argument("--name", help="what rows call the source of the pictures (default: the format)")
     verb.add_argument("--pictures", metavar="PLACE", help="where the pictures lie, if not in SOURCE")
@@ -48,11 +51,14 @@ def add(verbs: Any) -> None:
         "--resize", choices=("none", "longest", "shortest", "area"), help="the side that --max-side limits"
     )
     verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
+    features.add_options(verb)
     add_common(verb)
 
 
 def bring(arguments: argparse.Namespace) -> Outcome:
     """The data set's rows into OUT/urls, its pictures into OUT/download, the rest into OUT/quarantine."""
+    if arguments.format in layouts():
+        return features.take(arguments)
     from pipeline.listing import write_list
     from stages import sample
 

@@ -58,13 +58,13 @@ def test_every_row_is_planned_exactly_once_in_its_own_split(sizes: list[int], se
         (f"{number:05d}", row) for number, size in enumerate(sizes) for row in range(size)
     ]
     for name, row, planned_name in rows:
-        assert planned_name.startswith(shards.split_of(images[int(name)][row], config))
+        assert planned_name.startswith(config.split.of(images[int(name)][row]))
     assert all(plan.rows.num_rows <= 4 for plan in planned)  # 4,000 bytes a row over all inputs: three fill a shard
 
 
 def test_the_share_of_val_is_as_asked_and_an_image_keeps_its_split() -> None:
     config = Config(val_share=0.1)
-    splits = [shards.split_of(image(number), config) for number in range(20_000)]
+    splits = [config.split.of(image(number)) for number in range(20_000)]
     assert abs(splits.count("val") / 20_000 - 0.1) < 0.01  # five standard deviations
 
 
