@@ -9,16 +9,20 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
 
 from formats.datasets import rowfiles
 from formats.datasets.folder import URL
 from formats.datasets.opened import Data
-from formats.lists.urls import Row, pair_of
+from formats.lists.urls import Row, pair_of, text
 from pairloom.errors import InputError
 
 ABOVE: tuple[str, ...] = ("folder",)
 CAPTIONS = ("caption", "captions", "text", "texts", "sentence", "sentences")  # where the setting's column is not there
+HEAD = re.compile(r"---\n(.*?)\n---", re.DOTALL)  # of a card
 SPLIT = re.compile(r"(?:^|/)(train|validation|valid|val|test)(?:[-_./]|$)")
 
 
@@ -59,15 +63,49 @@ def of_file(data: Data, file: str) -> Iterator[Row]:
         found = next((name for name in CAPTIONS if name in known.schema.names), None)
         columns = replace(columns, caption_column=found)
     others = [name for name in known.schema.names if name not in known.pictures and name not in data.columns.drop]
-    labels, split = known.labels(), SPLIT.search(file)
+    labels, split, card = known.labels(), SPLIT.search(file), card_of(data, file)
     for number, row in enumerate(rowfiles.rows(data, file, others)):
         for name, classes in labels.items():
             if isinstance(row.get(name), int) and 0 <= row[name] < len(classes):
                 row[name] = classes[row[name]]
         if split and "split" not in row:
             row["split"] = {"validation": "val", "valid": "val"}.get(split[1], split[1])
+        for column, said in ((columns.licence_column, card.licence), (columns.source_column, card.source)):
+            if row.get(column) is None and said:
+                row[column] = said
         row[URL] = data.locator(file, str(number), picture)
         yield file, number + 1, pair_of(row, URL, list(columns.captions), columns)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a data set says of itself as a whole."""
+
+    licence: str | None = None
+    source: str | None = None  # its name and version
+
+
+def card_of(data: Data, file: str) -> Card:
+    """From the dataset_info.json beside a file, and the head of the README.md of the data set."""
+    info: dict[str, Any] = {}
+    beside = posixpath.join(posixpath.dirname(file), "dataset_info.json")
+    if beside in data.listed:
+        info = json.loads(data.read_text(beside))
+    licence = info.get("license") or _head(data).get("license")
+    version = info.get("version")
+    said = version.get("version_str") if isinstance(version, dict) else version
+    name = info.get("dataset_name")
+    return Card(text(licence), " ".join(filter(None, (name, text(said)))) if name else None)
+
+
+def _head(data: Data) -> dict[str, Any]:
+    """The values at the head of README.md; none if it has no head, or one that is no YAML."""
+    head = HEAD.match(data.read_text("README.md")) if "README.md" in data.listed else None
+    try:
+        found = yaml.safe_load(head[1]) if head else None
+    except yaml.YAMLError:
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def _picture(data: Data, file: str, found: list[str]) -> str:

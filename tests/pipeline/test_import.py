@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from pairloom import open_table
+from pipeline import project
 from pipeline.cli import main
+from pipeline.params import read_params
+from stages import sample
 from tests.formats.datasets.layouts import CAPTIONS, coco, picture, write_pictures, write_tar
 from tests.pipeline.helpers import hashes
 from tests.serving import served
@@ -57,6 +60,17 @@ def test_a_data_set_that_grows_makes_new_shards_only(tmp_path: Path, capsys: pyt
         assert (found["shards"], found["shards_made"]) == (number + 1, 1)
     urls = [row["url"] for row in rows(tmp_path / "out/download")]
     assert urls == ["webdataset:0.tar/0.jpg", "webdataset:1.tar/1.jpg"]
+
+
+def test_two_workers_write_the_bytes_of_one(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    members = [m for n in range(12) for m in ((f"{n:02d}.jpg", picture(n)), (f"{n:02d}.txt", b"said"))]
+    write_tar(tmp_path / "x/0.tar", members)
+    command = ["import", str(tmp_path / "x"), "--rows-per-shard", "3", "--quiet"]
+    assert main([*command, "--out", str(tmp_path / "one"), "--cluster", "inline"]) == 0
+    assert main([*command, "--out", str(tmp_path / "two"), "--cluster", "local", "--workers", "2"]) == 0
+    assert hashes(tmp_path / "one/download") == hashes(tmp_path / "two/download")
+    assert open_table(tmp_path / "two/download").rows == 12
 
 
 def test_a_missing_picture_is_named_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +128,14 @@ def test_the_stages_of_a_project_make_the_same_of_it(tmp_path: Path, monkeypatch
         assert main(["stage", stage, *QUIET]) == 0
     for table in ("urls", "download"):
         assert rows(tmp_path / "data" / table) == rows(tmp_path / "out" / table)
+
+
+def test_a_project_of_a_data_set_says_its_format(tmp_path: Path) -> None:
+    project.write(tmp_path, "/data/coco", "coco")
+    params = read_params(tmp_path / "params.yaml")
+    settings = params.build(sample.Config, "sample")
+    assert (settings.format, settings.places()) == ("coco", (("coco", "/data/coco"),))
+    assert params.of_stage("download").sources == (("coco", "/data/coco"),)
 
 
 def test_a_list_may_name_places_in_sources(tmp_path: Path) -> None:

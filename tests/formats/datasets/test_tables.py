@@ -61,6 +61,16 @@ def test_a_folder_of_parquet_with_pictures(tmp_path: Path) -> None:
     assert rows[1].extra == {"label": "dog", "n": "1", "split": "train"}
 
 
+def test_licence_and_version_are_those_of_the_card(tmp_path: Path) -> None:
+    made = dataset()
+    made.info.license, made.info.version, made.info.dataset_name = "cc-by-4.0", datasets.Version("1.2.0"), "pets"
+    made.save_to_disk(str(tmp_path / "saved"))
+    assert {(row.licence, row.source) for row in read(tmp_path / "saved")[0]} == {("cc-by-4.0", "pets 1.2.0")}
+    made.to_parquet(str(tmp_path / "parquet/train.parquet"))
+    (tmp_path / "parquet/README.md").write_text("---\nlicense: mit\ntags: [a]\n---\n# Pets\n")
+    assert {(row.licence, row.source) for row in read(tmp_path / "parquet")[0]} == {("mit", "s")}
+
+
 def test_several_columns_of_captions_of_a_dataset(tmp_path: Path) -> None:
     table = pa.table({"image": ALL, "re_caption": ["long"] * 4, "org_caption": ["alt"] * 4, "text": ["no"] * 4})
     pq.write_table(table, tmp_path / "x.parquet")
