@@ -50,7 +50,7 @@ def write(folder: Path, kind: str, bodies: list[bytes], rows: int) -> Path:
                     facts = tarfile.TarInfo(f"{row:08d}.{ending}")
                     facts.size = len(body)
                     tar.addfile(facts, BytesIO(body))
-                    tar.members = []
+                    tar.members = []  # type: ignore[attr-defined]  # or it keeps all of them
     else:
         schema = pa.schema(
             [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("text", pa.string())]

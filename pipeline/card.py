@@ -35,7 +35,7 @@ def write_card(folder: Folder) -> None:
 
 def describe(folder: Folder) -> dict[str, Any]:
     """Everything that the card says, as JSON values."""
-    counted: dict[str, Counter[str]] = {name: Counter() for name in ("licence", "source", "lang")}
+    counted: dict[str, Counter[str]] = {name: Counter() for name in ("licence", "source", "lang", "kind")}
     splits: dict[str, Counter[str]] = {}
     for name, table in folder.tables(["licence", "source", "captions"]):
         captions = pc.list_flatten(table["captions"])
@@ -43,7 +43,8 @@ def describe(folder: Folder) -> dict[str, Any]:
         split.update(shards=1, images=table.num_rows, captions=len(captions))
         for key in ("licence", "source"):
             counted[key].update(_counts(table[key]))
-        counted["lang"].update(_counts(pc.struct_field(captions, "lang")))
+        for key in ("lang", "kind"):
+            counted[key].update(_counts(pc.struct_field(captions, key)))
     metadata = folder.metadata(folder.shards[0].name) if folder.shards else {}
     header = asdict(folder.header)
     return {
@@ -55,6 +56,7 @@ def describe(folder: Folder) -> dict[str, Any]:
         "licences": dict(counted["licence"]),
         "sources": dict(counted["source"]),
         "languages": dict(counted["lang"]),
+        "kinds": dict(counted["kind"]),
         "regions": {name: metadata[name] for name in FACTS if name in metadata},
         "vocabularies": {name: len(json.loads(metadata.get(name, "[]"))) for name in REGIONS.metadata[-2:]},
         "made_by": {name: header[name] for name in ("pairloom", "stage", "stage_version", "config", "resources")},
@@ -98,7 +100,7 @@ def markdown(facts: dict[str, Any]) -> str:
         *splits,
         "",
         f"Licences: {_listed(facts['licences'])}. Sources: {_listed(facts['sources'])}. "
-        f"Languages: {_listed(facts['languages'])}.",
+        f"Languages: {_listed(facts['languages'])}. Kinds of captions: {_listed(facts['kinds'])}.",
         f"Regions: {', '.join(f'{name} {value}' for name, value in facts['regions'].items())}; "
         "the names of classes and attributes are JSON lists in each file's metadata.",
         "",

@@ -75,7 +75,8 @@ def _link(table: Folder, target: Path, kept: Collection[str]) -> None:
 
 
 def _link_file(source: str, target: str) -> None:
-    link_or_copy(Path(source), Path(target))
+    if not Path(target).exists():  # two names of one file may be met after a kill
+        link_or_copy(Path(source), Path(target))
 
 
 def _numbers(folder: Path) -> list[int]:

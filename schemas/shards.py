@@ -37,7 +37,7 @@ SHARDS = Table(
         *TAGS.columns[1:],
         *NEGATIVES.columns[1:],
         *(replace(column, nullable=True) for table in JOINED for column in table.columns[1:]),
-        Column("split", pa.string(), "train or val, by image"),
+        Column("split", pa.string(), "train or val, by image; or test, where the list says so (shards.split_from)"),
     ),
     metadata=tuple(key for table in (REGIONS, *JOINED) for key in table.metadata),
     indexed=True,

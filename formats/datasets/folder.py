@@ -78,17 +78,16 @@ def _beside(data: Data) -> Iterator[Row]:
 
 def _pair(data: Data, file: str, stem: str) -> Any:
     record: dict[str, Any] = {}
-    caption = data.columns.caption_column
     if f"{stem}.json" in data.listed:
         found = record_of(data.read_text(f"{stem}.json"), f"{stem}.json")
         if isinstance(found, Bad):
             return found
         record = found
-    if caption and f"{stem}.txt" in data.listed:
+    if data.columns.captions and f"{stem}.txt" in data.listed:
         said = data.read_text(f"{stem}.txt").rstrip("\r\n")
         if not is_utf8(said):
             return Bad.not_utf8(said)
-        record |= {caption: [said]}
+        record |= {data.columns.captions[0]: [said]}
     return pair_of({**record, URL: data.locator(file)}, URL, [], data.columns)
 
 

@@ -9,6 +9,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from formats.datasets import rowfiles
 from formats.datasets.folder import URL
@@ -53,9 +54,10 @@ def of_file(data: Data, file: str) -> Iterator[Row]:
     """The rows of one file. Raises InputError if it has no column of pictures, or several."""
     known = rowfiles.columns(data, file)
     picture = _picture(data, file, known.pictures)
-    caption = data.columns.caption_column
-    if caption == "caption":
-        caption = next((name for name in CAPTIONS if name in known.schema.names), None)
+    columns = data.columns
+    if columns.captions == ("caption",):
+        found = next((name for name in CAPTIONS if name in known.schema.names), None)
+        columns = replace(columns, caption_column=found)
     others = [name for name in known.schema.names if name not in known.pictures and name not in data.columns.drop]
     labels, split = known.labels(), SPLIT.search(file)
     for number, row in enumerate(rowfiles.rows(data, file, others)):
@@ -64,10 +66,8 @@ def of_file(data: Data, file: str) -> Iterator[Row]:
                 row[name] = classes[row[name]]
         if split and "split" not in row:
             row["split"] = {"validation": "val", "valid": "val"}.get(split[1], split[1])
-        if caption and data.columns.caption_column and caption != data.columns.caption_column:
-            row[data.columns.caption_column] = row.pop(caption)
         row[URL] = data.locator(file, str(number), picture)
-        yield file, number + 1, pair_of(row, URL, [], data.columns)
+        yield file, number + 1, pair_of(row, URL, list(columns.captions), columns)
 
 
 def _picture(data: Data, file: str, found: list[str]) -> str:

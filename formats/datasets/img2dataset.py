@@ -88,8 +88,8 @@ def _of_shard(data: Data, shard: str) -> Iterator[Row]:
 def _row(data: Data, row: dict[str, Any], locator: str) -> Any:
     status, message = row.get("status"), row.get("error_message") or ""
     record = {name: value for name, value in row.items() if name not in OWN}
-    if data.columns.caption_column and data.columns.caption_column not in record:
-        record[data.columns.caption_column] = row.get("txt")
+    if data.columns.captions == ("caption",) and "caption" not in record:
+        record["caption"] = row.get("txt")
     if status == "success":
         return pair_of({**record, URL: locator}, URL, [], data.columns)
     record[earlier.REASON] = reason_of(status or "", message)

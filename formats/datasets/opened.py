@@ -139,12 +139,15 @@ def pair(
     source: str | None = None,
     licence: Any = None,
     lang: str | None = None,
+    kind: str | None = None,
 ) -> Pair:
     """A row of table `urls`. captions: texts, of which null and the empty one are none, or (text, lang)."""
     texts = (each if isinstance(each, tuple) else (each, lang) for each in captions)
     return Pair(
         url=url,
-        captions=[{"text": said, "lang": spoken} for each, spoken in texts if (said := text(each)) is not None],
+        captions=[
+            {"text": said, "lang": spoken, "kind": kind} for each, spoken in texts if (said := text(each)) is not None
+        ],
         licence=text(licence),
         source=source,
         checksum=None,

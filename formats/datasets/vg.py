@@ -59,7 +59,7 @@ def _pair(data: Data, image: dict[str, Any], regions: list[dict[str, Any]]) -> P
     extra = {"vg_id": number, **{name: image.get(name) for name in SHOWN}}
     if boxes:
         extra["region_boxes"] = json.dumps(list(boxes.values()))
-    return pair(data.locator(path), boxes, extra, source=data.source)
+    return pair(data.locator(path), boxes, extra, source=data.source, kind="region")
 
 
 def _box(item: dict[str, Any], width: str, height: str) -> list[float]:

@@ -126,8 +126,8 @@ def _row(data: Data, file: str, sample: Sample) -> Pair | Bad | None:
     caption = next((texts[name] for name in TEXTS if texts.get(name)), None)
     if (bad := next((said for said in (caption, texts.get("cls")) if said and not is_utf8(said)), None)) is not None:
         return Bad.not_utf8(bad)
-    if caption and data.columns.caption_column:
-        record[data.columns.caption_column] = [caption]
+    if caption and data.columns.captions:
+        record[data.columns.captions[0]] = [caption]
     if "cls" in texts:
         record.setdefault("cls", texts["cls"].strip())
     return pair_of({**record, "key": sample.key, URL: data.locator(file, sample.picture)}, URL, [], data.columns)

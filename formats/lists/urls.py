@@ -131,7 +131,7 @@ def listed_rows(listed: Iterable[str], config: ListColumns) -> Iterator[Row]:
 
 def _refuse_bytes(file: str, config: ListColumns) -> None:
     """Raise InputError if a column that would be carried along holds bytes, such as pictures."""
-    read_here = {config.url_column, config.caption_column, *config.optional_columns().values(), *config.drop}
+    read_here = {config.url_column, *config.captions, *config.optional_columns().values(), *config.drop}
     carried = [name for name in records.columns_of_bytes(file) if name not in read_here]
     if carried:
         raise InputError(
@@ -169,7 +169,7 @@ def _checked_pair(record: records.Record, url_column: str, needed: list[str], co
         raise _BadRowError(
             f"column {url_column!r} is {record[url_column]!r}", "give the row a URL, or take it out of the list"
         )
-    known = {url_column, config.caption_column, *optional.values(), *config.drop}
+    known = {url_column, *config.captions, *optional.values(), *config.drop}
     return Pair(
         url=url,
         captions=_captions(record, config),
@@ -182,7 +182,7 @@ def _checked_pair(record: records.Record, url_column: str, needed: list[str], co
 
 def _captions(record: records.Record, config: ListColumns) -> list[dict[str, str | None]]:
     """The row's captions with their languages; an empty one is no caption."""
-    listed = _items(record.get(config.caption_column) if config.caption_column else None)
+    listed = [(item, config.kind_of(name)) for name in config.captions for item in _items(record.get(name))]
     spoken = _items(record.get(config.lang_column))
     langs = spoken * len(listed) if len(spoken) == 1 else spoken or [None] * len(listed)
     if len(langs) != len(listed):
@@ -191,12 +191,12 @@ def _captions(record: records.Record, config: ListColumns) -> list[dict[str, str
             f"give column {config.lang_column!r} one language for all captions of the row, or one for each",
         )
     captions = []
-    for item, lang in zip(listed, langs, strict=True):
+    for (item, kind), lang in zip(listed, langs, strict=True):
         item = item if isinstance(item, dict) else {"text": item}
         caption = text(item.get("text"))
         if caption is not None:
             spoken_in = text(item.get("lang")) or text(lang)
-            captions.append({"text": caption, "lang": spoken_in, "kind": text(item.get("kind"))})
+            captions.append({"text": caption, "lang": spoken_in, "kind": text(item.get("kind")) or kind})
     return captions
 
 

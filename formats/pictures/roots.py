@@ -224,8 +224,9 @@ class Stream:
         self.place = offset + (0, self.place, self.file.size)[whence]
         return self.place
 
-    def read(self, length: int = -1) -> bytes:
-        length = max(0, self.file.size - self.place) if length is None or length < 0 else length
+    def read(self, length: int | None = -1) -> bytes:
+        if length is None or length < 0:
+            length = max(0, self.file.size - self.place)
         found = self._read(self.place, length)
         self.place += len(found)
         return found

@@ -84,7 +84,8 @@ def _check_folder(folder: Folder, source: Folder, known: Rows, findings: Finding
         bad.setdefault(int(val.shards[one]), []).append((int(val.rows[one]), what))
     for shard, rows in bad.items():
         file = folder.file(folder.shards[shard].name)
-        findings.rows("leak", file, [row for row, _ in rows], lambda i, rows=rows: rows[i][1], _cure(source, distance))
+        told = [what for _, what in rows]
+        findings.rows("leak", file, [row for row, _ in rows], told.__getitem__, _cure(source, distance))
 
 
 def _cure(source: Folder, distance: int | None) -> str:
@@ -131,7 +132,8 @@ def _same_colours(folder: Folder, one: Rows, other: Rows, config: Any) -> bool:
     if most is None:
         return True
     cells = [_colours(folder, each) for each in (one, other)]
-    return float(np.square(cells[0] - cells[1]).sum(axis=-1).max()) <= most**2
+    farthest = np.square(cells[0] - cells[1]).sum(axis=-1).max()
+    return bool(farthest <= most**2)
 
 
 def _colours(folder: Folder, row: Rows) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -54,11 +54,23 @@ class Regions:
     prob_values_RK: Array | None = None
 
 
+class Unwritten(Protocol):
+    """Pixels that are worked out where they are written to: in their place in a batch, with no copy in between."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def write(self, out_3SS: Array) -> None:
+        """Fill `out_3SS`, float32 of this shape, contiguous or not."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array: ...
+
+
 @dataclass(frozen=True)
 class Pixels:
     """One picture, cropped, resized and normalised."""
 
-    values_3SS: Array  # float32; 3 channels RGB, S pixels a side, which need not be equally many
+    values_3SS: Array | Unwritten  # float32; 3 channels RGB, S pixels a side, which need not be equally many
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pairloom.loader.batch import (
     Pixels,
     RegionBatch,
     Regions,
+    Unwritten,
     WordBatch,
     Words,
     map_tensors,
@@ -52,18 +53,22 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
     )
 
 
-def collate_pixels(pixels: Sequence[Array], empty: Empty) -> Tensor:
+def collate_pixels(pixels: Sequence[Array | Unwritten], empty: Empty) -> Tensor:
     """(B, 3, S, S), as large as the largest in each direction; 0, the mean colour, fills up the others."""
     height, width = (max(values.shape[axis] for values in pixels) for axis in (1, 2))
     padded = empty((len(pixels), 3, height, width), np.dtype(np.float32))
     for place, values in zip(padded, pixels, strict=True):
-        place[:, : values.shape[1], : values.shape[2]] = values
+        inside = place[:, : values.shape[1], : values.shape[2]]
+        if isinstance(values, np.ndarray):
+            inside[...] = values
+        else:
+            values.write(inside)
         place[:, values.shape[1] :] = 0
         place[:, : values.shape[1], values.shape[2] :] = 0
     return torch.from_numpy(padded)
 
 
-def pixel_mask(pixels: Sequence[Array]) -> Tensor | None:
+def pixel_mask(pixels: Sequence[Array | Unwritten]) -> Tensor | None:
     """(B, S, S) bool, where there is picture and no filling; None if all pictures are of one size."""
     if len({values.shape for values in pixels}) <= 1:
         return None

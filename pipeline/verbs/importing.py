@@ -13,7 +13,16 @@ from pipeline.executor import run_stage
 from pipeline.params import Params
 from pipeline.verbs import features
 from pipeline.verbs.common import Outcome, add_verb
-from pipeline.verbs.pairs import ROWS_PER_SHARD, add_common, downloaded, given, note, outcome_of, settings_of
+from pipeline.verbs.pairs import (
+    ROWS_PER_SHARD,
+    add_caption_options,
+    add_common,
+    downloaded,
+    given,
+    note,
+    outcome_of,
+    settings_of,
+)
 
 
 def add(verbs: Any) -> None:
@@ -36,7 +45,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--name", help="what rows call the source of the pictures (default: the format)")
     verb.add_argument("--pictures", metavar="PLACE", help="where the pictures lie, if not in SOURCE")
     verb.add_argument("--url-col", help="the column of pictures or paths, where there are several")
-    verb.add_argument("--caption-col", help="the column of captions, or none (default: caption)")
+    add_caption_options(verb)
     verb.add_argument("--rows-per-shard", type=int, help=f"rows of each shard (default: {ROWS_PER_SHARD})")
     verb.add_argument(
         "--resize", choices=("none", "longest", "shortest", "area"), help="the side that --max-side limits"
@@ -70,9 +79,11 @@ def list_settings(arguments: argparse.Namespace, section: dict[str, Any]) -> dic
     from stages import sample
 
     listed = {"rows_per_shard": ROWS_PER_SHARD, **section, "urls": arguments.data}
-    listed |= given(arguments, url_col="url_column", caption_col="caption_column", rows_per_shard="rows_per_shard")
-    if listed.get("caption_column") == "none":
-        listed["caption_column"] = None
+    listed |= given(arguments, url_col="url_column", rows_per_shard="rows_per_shard")
+    if arguments.caption_col:
+        listed["caption_column"] = None if arguments.caption_col == "none" else arguments.caption_col.split(",")
+    if arguments.kinds:
+        listed["kinds"] = arguments.kinds.split(",")
     listed["format"] = arguments.format or listed.get("format") or look(arguments.data)
     if arguments.name or arguments.pictures:
         usual = dict(Params({"sample": listed}).build(sample.Config, "sample").places())

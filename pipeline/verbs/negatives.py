@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Readers of Parquet folders skip what begins with _.
 SUMMARY = "_summary.json"  # written last: a folder without it is unfinished
+SETTINGS = ("scorer", "against", "distinct", "veto", "top_k", "ceiling", "floor", "min_df", "max_df", "unspaced")
 STARTED = "_started.json"  # written first, removed last: what a killed run was about
 
 
@@ -45,6 +46,11 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--out", type=Path, required=True, help="folder for the result; one row for each caption")
     verb.add_argument("--scorer", help="tfidf (default) or bm25")
+    verb.add_argument("--against", help="image (default): the largest similarity to its captions, or caption")
+    verb.add_argument(
+        "--distinct", action=argparse.BooleanOptionalAction, help="of equal texts a list has one (default), or all"
+    )
+    verb.add_argument("--veto", help="none (default), or captions: leave out what the image's captions say, too")
     verb.add_argument("--top-k", type=int, help="negatives for each caption (default: 30)")
     verb.add_argument("--ceiling", type=float, help="leave out similarities of this and above (default: 0.5)")
     verb.add_argument("--floor", type=float, help="leave out similarities of this and below (default: 0)")
@@ -77,14 +83,15 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     from stages.negatives.standalone import Mined
     from stages.negatives.summary import summarise
 
-    names = ("scorer", "top_k", "ceiling", "floor", "min_df", "max_df", "unspaced")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     given |= {"ngram_range": arguments.ngrams} if arguments.ngrams else {}
     config = build(Config, given, "pairloom negatives")
     start = time.monotonic()
     if arguments.images:
+        from stages.negatives.hard_images import OF_SETS
+
         _clear(arguments.out, arguments.redo)
-        return _hard_images(arguments, build(Config, {"ceiling": 2.0} | given, "pairloom negatives"))
+        return _hard_images(arguments, build(Config, OF_SETS | given, "pairloom negatives"))
     columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
     listed = read_captions(arguments.captions, columns)
     _begin(arguments, {"captions": sha256(arguments.captions), **asdict(columns), **asdict(config)})

@@ -50,7 +50,7 @@ def _add_download(verbs: Any) -> None:
     )
     verb.add_argument("--contact", help="address for questions about these requests; part of the User-Agent")
     verb.add_argument("--url-col", help="the list's column of URLs (default: url)")
-    verb.add_argument("--caption-col", help="the list's column of captions, or none (default: caption)")
+    add_caption_options(verb)
     verb.add_argument("--columns", help="comma-separated column names of a csv or tsv list without a header line")
     verb.add_argument("--no-quotes", action="store_true", help='a " in a csv or tsv list is a letter like any other')
     verb.add_argument(
@@ -104,6 +104,12 @@ def _add_curate(verbs: Any) -> None:
     add_common(verb)
 
 
+def add_caption_options(verb: argparse.ArgumentParser) -> None:
+    """--caption-col and --kinds."""
+    verb.add_argument("--caption-col", help="comma-separated columns of captions, or none (default: caption)")
+    verb.add_argument("--kinds", help="what each of these is, comma-separated: original, alt, synthetic, region, …")
+
+
 def add_common(verb: argparse.ArgumentParser) -> None:
     add_params_options(verb)
     verb.add_argument(
@@ -122,15 +128,17 @@ def download(arguments: argparse.Namespace) -> Outcome:
     one_thread_a_worker()
     params, options = settings_of(arguments)
     listed = {"rows_per_shard": ROWS_PER_SHARD, **params.section("sample"), "urls": arguments.list}
-    listed |= given(arguments, url_col="url_column", caption_col="caption_column", rows_per_shard="rows_per_shard")
+    listed |= given(arguments, url_col="url_column", rows_per_shard="rows_per_shard")
     if arguments.columns:
         listed["columns"] = arguments.columns.split(",")
     if arguments.no_quotes:
         listed["quotes"] = False
     if arguments.source:
         listed["sources"] = {**listed.get("sources", {}), **dict(map(source_of, arguments.source))}
-    if listed.get("caption_column") == "none":
-        listed["caption_column"] = None
+    if arguments.caption_col:
+        listed["caption_column"] = None if arguments.caption_col == "none" else arguments.caption_col.split(",")
+    if arguments.kinds:
+        listed["kinds"] = arguments.kinds.split(",")
     section = params.section("download") | given(arguments, contact="contact", resize="resize", max_side="max_side")
     section["allow_hosts"] = [*section.get("allow_hosts", []), *arguments.allow_host]
     config = Params({"sample": listed, "download": section}, params.file).of_stage("download")

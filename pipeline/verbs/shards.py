@@ -14,6 +14,7 @@ from pairloom.store.verify import folders_of, verify
 from pairloom.store.writing import write_index
 from pipeline import reshape
 from pipeline.card import write_card
+from pipeline.new_folder import Reshaped
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb
 
@@ -101,7 +102,7 @@ def sampled(arguments: argparse.Namespace) -> Outcome:
     return _told(reshape.sample(arguments.folder, arguments.share, arguments.seed, arguments.out))
 
 
-def _told(*made: reshape.Reshaped) -> Outcome:
+def _told(*made: Reshaped) -> Outcome:
     lines = [f"{one.path}: {one.rows:,} rows in {one.shards} shards, {one.linked} of them unchanged" for one in made]
     lines += [f"{one.left_out:,} rows of images that came before are left out" for one in made if one.left_out]
     return Outcome({"folders": [asdict(one) | {"path": str(one.path)} for one in made]}, "\n".join(lines))

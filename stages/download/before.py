@@ -7,6 +7,7 @@ import json
 import pyarrow as pa
 
 from formats import earlier
+from pairloom.extra import as_dict
 from schemas.quarantine import REASONS
 from stages.download.spool import Outcome
 
@@ -15,7 +16,7 @@ def failures(urls: pa.Table) -> dict[int, Outcome]:
     """Rows of which the list says why they failed before, with their outcomes."""
     found: dict[int, Outcome] = {}
     for row, extra in enumerate(urls["extra"].to_pylist()):
-        said = dict(extra or ())
+        said = as_dict(extra)
         if said.get(earlier.REASON) in REASONS:
             found[row] = {"reason": said[earlier.REASON], "detail": said.get(earlier.DETAIL, ""), "attempts": 1}
     return found
@@ -23,5 +24,5 @@ def failures(urls: pa.Table) -> dict[int, Outcome]:
 
 def failed(rejects: pa.Table) -> int:
     """How many of these rows failed before and were not asked for: that says nothing of this run."""
-    said = (dict(json.loads(row).get("extra") or ()).get(earlier.REASON) for row in rejects["row"].to_pylist())
+    said = (as_dict(json.loads(row).get("extra")).get(earlier.REASON) for row in rejects["row"].to_pylist())
     return sum(why == reason for why, reason in zip(said, rejects["reason"].to_pylist(), strict=True))

@@ -68,7 +68,7 @@ def first_region(value: float) -> Callable[[Any], Any]:
 def all_but_one(table: pa.Table) -> pa.Table:
     """As if similar captions had been joined to the other rows."""
     place = table.schema.get_field_index("similar")
-    lists = [None if row == ROW else [[]] * 4 for row in range(table.num_rows)]
+    lists: list[list[list[str]] | None] = [None if row == ROW else [[]] * 4 for row in range(table.num_rows)]
     return table.set_column(place, table.schema.field(place), pa.array(lists, table.schema.field(place).type))
 
 

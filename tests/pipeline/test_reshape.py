@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -159,7 +160,8 @@ def test_a_shard_that_none_of_the_folders_made_is_found(shards: Path, tmp_path: 
     manifest["config"]["made_of"]["merge"][0]["config"]["ceiling"] = 0.9
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     assert {problem.check for problem in lint(folder, FLOW)} == {"provenance"}
-    for broken in (None, 3, [], {"merge": 3}, {"merge": [3]}, {"of": None}):
+    others: list[Any] = [None, 3, [], {"merge": 3}, {"merge": [3]}, {"of": None}]
+    for broken in others:
         manifest["config"]["made_of"] = broken
         (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         assert {problem.check for problem in lint(folder, FLOW)} == {"provenance"}

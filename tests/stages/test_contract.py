@@ -31,6 +31,7 @@ CHECKING: tuple[contract.Checking, ...] = (curate, download)
 RECALLING: tuple[contract.Recalling, ...] = (download,)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
 MERGING: tuple[contract.Merging, ...] = (curate,)
+TAKING: tuple[contract.Taking, ...] = (negatives,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
 
 FAMILIES: tuple[Family, ...] = (published, starter)
@@ -57,6 +58,7 @@ def test_every_stage_is_checked() -> None:
         ("recall", RECALLING),
         ("OVERLAP", OVERLAPPING),
         ("DISTINCT", MERGING),
+        ("TAKES", TAKING),
         ("ASKED_BY", ADVISING),
     ],
 )

@@ -66,7 +66,7 @@ def read(
 def bodies(folder: Path, rows: Sequence[Pair]) -> list[bytes | str]:
     """The picture of each row, or why there is none."""
     sources = Sources({"s": str(folder)})
-    asked = [found for row in rows if (found := locators.parse(row.url, {"s"})) is not None]
+    asked = [place for row in rows if (place := locators.parse(row.url, {"s"})) is not None]
     assert len(asked) == len(rows)
     found = {n: body if isinstance(body, bytes) else str(body) for n, body in sources.read(asked)}
     sources.close()

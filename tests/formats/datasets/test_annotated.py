@@ -135,6 +135,7 @@ def test_visual_genome_gives_regions_as_captions_and_objects_as_truth(tmp_path: 
     write_json(tmp_path / "attributes.json", [{"image_id": 1, "attributes": [{**thing, "attributes": ["green"]}]}])
     rows, bad = read(tmp_path, truths=Truths(tmp_path / "out/truth.parquet"))
     assert texts(rows) == [("a clock", "green wall"), ("the sky",), ()]
+    assert {one["kind"] for row in rows for one in row.captions} == {"region"}
     assert json.loads(rows[0].extra["region_boxes"]) == [[1, 2, 6, 8], [0, 2, 5, 8]]
     assert [one.said for one in bad] == ["the regions of image 77 belong to no image of image_data"]
     assert bodies(tmp_path, rows) == [picture(0), picture(1), picture(2)]

@@ -61,6 +61,15 @@ def test_a_folder_of_parquet_with_pictures(tmp_path: Path) -> None:
     assert rows[1].extra == {"label": "dog", "n": "1", "split": "train"}
 
 
+def test_several_columns_of_captions_of_a_dataset(tmp_path: Path) -> None:
+    table = pa.table({"image": ALL, "re_caption": ["long"] * 4, "org_caption": ["alt"] * 4, "text": ["no"] * 4})
+    pq.write_table(table, tmp_path / "x.parquet")
+    rows, bad = read(tmp_path, caption_column=("re_caption", "org_caption"), kinds=("synthetic", "alt"))
+    assert bad == []
+    assert [(one["text"], one["kind"]) for one in rows[0].captions] == [("long", "synthetic"), ("alt", "alt")]
+    assert rows[0].extra == {"text": "no"}
+
+
 def test_of_several_columns_of_pictures_one_must_be_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": ALL, "b": ALL[::-1], "text": ["x"] * 4}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="the columns a, b hold pictures"):
@@ -136,7 +145,7 @@ FATES = ("0.jpg", "gone.jpg", "page.jpg", "2.jpg", "http://no.invalid/x.jpg")
 
 def downloaded(folder: Path, kind: str) -> None:
     """What img2dataset makes of FATES on a server of ours; its own Downloader, in this process."""
-    from img2dataset import downloader, resizer, writer
+    from img2dataset import downloader, resizer, writer  # type: ignore[import-untyped]
 
     made = {"webdataset": writer.WebDatasetSampleWriter, "files": writer.FilesSampleWriter,
             "parquet": writer.ParquetSampleWriter}[kind]  # fmt: skip
@@ -161,7 +170,7 @@ def downloaded(folder: Path, kind: str) -> None:
 def test_img2dataset_folders_come_with_their_failures(tmp_path: Path, kind: str) -> None:
     downloaded(tmp_path / "x", kind)
     rows, bad = read(tmp_path / "x")
-    by_caption = {row.captions[0]["text"]: row for row in rows}
+    by_caption = {str(row.captions[0]["text"]): row for row in rows}
     assert (bad, sorted(by_caption)) == ([], [f"caption {number}" for number in range(len(FATES))])
     rows = [by_caption[f"caption {number}"] for number in range(len(FATES))]
     assert bodies(tmp_path / "x", [rows[0], rows[3]]) == [ALL[0], ALL[2]]

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def test_a_layout_becomes_tables_of_the_same_numbers(layout: str, tmp_path: Path
         "--rows-per-shard", "4",
     )  # fmt: skip
     assert (said["images"], said["captions"], said["shards"], said["rejected"]) == (10, 20, 3, {})
-    found = {}
+    found: dict[str, Any] = {}
     for _, table in open_folder(out / "regions").tables():
         found |= {one.key: one for one in records_of(table, table["source"].to_pylist())}
     pairs = {as_dict(row["extra"])["key"]: row for row in rows(out / "download")}

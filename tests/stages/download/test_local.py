@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from pairloom.errors import ConfigError, RunError
+from pairloom.extra import as_extra
 from schemas.quarantine import QUARANTINE
 from schemas.urls import URLS
 from stages import download
@@ -47,7 +48,7 @@ BODIES = {
 
 def listed(urls: list[str]) -> pa.Table:
     return URLS.table(url=urls, captions=[[{"text": f"caption {n}", "lang": "en"}] for n in range(len(urls))],
-                      extra=[{} for _ in urls])  # fmt: skip
+                      extra=[[] for _ in urls])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,10 @@ def test_failures_of_another_program_are_kept_or_fetched(tools: download.Tools, 
     urls = URLS.table(
         url=[f"http://sample.invalid/pictures/{name}" for name in names],
         captions=[[], []],
-        extra=[[("earlier_reason", "dns"), ("earlier_detail", "img2dataset: it said so")], [("earlier_reason", "?")]],
+        extra=[
+            as_extra({"earlier_reason": "dns", "earlier_detail": "img2dataset: it said so"}),
+            as_extra({"earlier_reason": "?"}),
+        ],
     )
     table, rejects = download.process(urls, tools)
     assert table["url"].to_pylist() == urls["url"].to_pylist()[1:]
