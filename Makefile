@@ -51,7 +51,7 @@ bench: $(INSTALLED) ## run every script of benchmarks/, each against a named pee
 	    echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
 
 recipes: $(INSTALLED) ## train every recipe at size tiny on 1,200 scenes and print the table of docs/systems.md
-	@test -f data/recipes/shards/manifest.json || $(BIN)/pairloom run --params params.recipes.yaml --out data/recipes
+	@test -f data/recipes/shards/_pairloom/manifest.json || $(BIN)/pairloom run --params params.recipes.yaml --out data/recipes
 	@$(BIN)/pairloom recipe table --shards data/recipes/shards --write docs/systems.md
 
 report: $(INSTALLED) ## write the report again and say where it is

@@ -47,7 +47,7 @@ def pairs(texts: list[str], first: int) -> pa.Table:
         sha256=[bytes(32)] * images,
         phash=np.zeros(images, np.uint64),
         captions=pa.array(captions, pa.list_(CAPTION)),
-        extra=[{}] * images,
+        extra=[[]] * images,
         **sides,
     )
 

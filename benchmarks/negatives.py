@@ -155,7 +155,7 @@ def one(name: str, file: Path, queries: int, threads: int) -> dict[str, Any]:
     """One line of the table, measured in this process."""
     texts = pq.read_table(file)["caption"].combine_chunks()
     ids = pa.array([f"{number:09d}" for number in range(len(texts))])
-    config = Config(scorer="bm25" if name in BM25 else "tfidf")
+    config = Config(scorer="bm25" if name in BM25 else "tfidf", against="caption", distinct=False)
     if name == "whole":
         return whole(ids, texts, config, threads)
     small = Mined.of_columns(ids[:100], texts[:100], pa.nulls(100, pa.string()), config)

@@ -9,20 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
-import io
-import pickle
 import sys
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib import format as npy
 
-from pairloom import unpickle
+from formats.features.arrays import DAMAGE
+from formats.features.arrays import read_npz as read_npz_arrays
 from pairloom.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -32,7 +29,6 @@ LXMERT = (
     *("img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"),
     *("num_boxes", "boxes", "features"),
 )
-DAMAGE = (ValueError, KeyError, OSError, TypeError, csv.Error, pickle.UnpicklingError, zipfile.BadZipFile)
 COLUMNS = {"objects_id": "<i8", "objects_conf": "<f4", "attrs_id": "<i8", "attrs_conf": "<f4"}
 
 
@@ -103,8 +99,7 @@ def _bytes(text: str, number: int) -> bytes:
 
 def read_npz(path: Path) -> Iterator[Golden]:
     """MILVLG's: x, bbox, and a dictionary `info`, whose pickle is opened as data alone."""
-    with zipfile.ZipFile(path) as archive:
-        arrays = {name.removesuffix(".npy"): _npy(archive.read(name)) for name in archive.namelist()}
+    arrays = read_npz_arrays(path)
     info = arrays["info"].item() if "info" in arrays else {}
     size = {name: int(info.get(name, arrays.get(name, 0))) for name in ("image_w", "image_h")}
     yield Golden(
@@ -127,44 +122,4 @@ def _columns(info: Mapping[str, Any]) -> dict[str, Array]:
     return {name: np.asarray(found[name], kind) for name, kind in COLUMNS.items() if name in found}
 
 
-def _npy(data: bytes) -> Array:
-    """An array of a .npy file; numpy itself would open a pickled one with everything that a pickle may do."""
-    file = io.BytesIO(data)
-    version = npy.read_magic(file)
-    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = reader(file)
-    if dtype.hasobject:
-        return np.asarray(unpickle.loads(file.read(), TENSORS))
-    values = np.frombuffer(file.read(), dtype)
-    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
-
-
-def _storage(data: bytes) -> Any:
-    """The numbers of a tensor, flat, from what torch.save wrote of them on whatever device."""
-    import torch  # takes seconds to import, and most golden files need it not
-
-    try:
-        held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError) as error:
-        raise pickle.UnpicklingError(f"a tensor in it is damaged: {error}") from error
-    if not isinstance(held, torch.TypedStorage):
-        raise unpickle.RefusedError(f"it holds a {type(held).__name__} for a tensor's numbers")
-    return torch.empty(0, dtype=held.dtype).set_(held).numpy()
-
-
-def _tensor(flat: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> Array:
-    """An array of these numbers; strides in numbers, as torch has them."""
-    last = offset + sum((side - 1) * step for side, step in zip(shape, strides, strict=True))
-    if 0 in shape:
-        return np.zeros(shape, flat.dtype)
-    if min((offset, *shape, *strides)) < 0 or last >= len(flat):
-        raise pickle.UnpicklingError("a tensor in it lies outside of its numbers")
-    steps = [step * flat.itemsize for step in strides]
-    return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps).copy()
-
-
-TENSORS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch.storage", "_load_from_bytes"): _storage,
-}
 READERS = {".tsv": read_tsv, ".npz": read_npz}

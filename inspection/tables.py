@@ -21,11 +21,11 @@ HEAD = """# Tables
 
 Written by `python -m pipeline.pages` from `schemas/`; edit those, not this page.
 
-A table is a folder of numbered Parquet shards and one `manifest.json`. Shard N of every table before `shards` holds
-the same images in the same order. `list<…>` and `struct<…>` are Arrow's; a type such as `<f4 [num_regions, 4]` is a
-**blob**: one `large_binary` value a row that holds that many little-endian numbers (`<f2` float16, `<f4` float32, `<u2`
-unsigned 16-bit), read with `numpy.frombuffer(value, "<f4").reshape(-1, 4)`. A name in its shape is a column of the same
-row or a key of the file's metadata. `?` marks what may be null.
+A table is a folder of numbered Parquet shards with their list, `_pairloom/manifest.json`. Shard N of every table
+before `shards` holds the same images in the same order. `list<…>` and `struct<…>` are Arrow's; a type such as `<f4
+[num_regions, 4]` is a **blob**: one `large_binary` value a row that holds that many little-endian numbers (`<f2`
+float16, `<f4` float32, `<u2` unsigned 16-bit), read with `numpy.frombuffer(value, "<f4").reshape(-1, 4)`. A name in
+its shape is a column of the same row or a key of the file's metadata. `?` marks what may be null.
 
 Tables: {}.
 """

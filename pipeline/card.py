@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,13 +26,18 @@ def write_card(folder: Folder) -> None:
     """Describe a finished folder, so that it can be read without pairloom. The same shards give the same bytes."""
     facts = describe(folder)
     name, readme = COMPANIONS
-    replace_text(folder.path / name, json.dumps(facts, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-    replace_text(folder.path / readme, markdown(facts))
+    if (folder.path / Path(name).name).exists():  # pairloom 0.1.0 wrote it there, where it hinders other readers
+        for old in COMPANIONS:
+            (folder.path / Path(old).name).unlink(missing_ok=True)
+    texts = {name: json.dumps(facts, indent=1, ensure_ascii=False, sort_keys=True) + "\n", readme: markdown(facts)}
+    for file, text in texts.items():
+        if not (folder.path / file).exists() or (folder.path / file).read_text(encoding="utf-8") != text:
+            replace_text(folder.path / file, text)  # a folder that cannot be written may have the card already
 
 
 def describe(folder: Folder) -> dict[str, Any]:
     """Everything that the card says, as JSON values."""
-    counted: dict[str, Counter[str]] = {name: Counter() for name in ("licence", "source", "lang")}
+    counted: dict[str, Counter[str]] = {name: Counter() for name in ("licence", "source", "lang", "kind")}
     splits: dict[str, Counter[str]] = {}
     for name, table in folder.tables(["licence", "source", "captions"]):
         captions = pc.list_flatten(table["captions"])
@@ -39,7 +45,8 @@ def describe(folder: Folder) -> dict[str, Any]:
         split.update(shards=1, images=table.num_rows, captions=len(captions))
         for key in ("licence", "source"):
             counted[key].update(_counts(table[key]))
-        counted["lang"].update(_counts(pc.struct_field(captions, "lang")))
+        for key in ("lang", "kind"):
+            counted[key].update(_counts(pc.struct_field(captions, key)))
     metadata = folder.metadata(folder.shards[0].name) if folder.shards else {}
     header = asdict(folder.header)
     return {
@@ -51,6 +58,7 @@ def describe(folder: Folder) -> dict[str, Any]:
         "licences": dict(counted["licence"]),
         "sources": dict(counted["source"]),
         "languages": dict(counted["lang"]),
+        "kinds": dict(counted["kind"]),
         "regions": {name: metadata[name] for name in FACTS if name in metadata},
         "vocabularies": {name: len(json.loads(metadata.get(name, "[]"))) for name in REGIONS.metadata[-2:]},
         "made_by": {name: header[name] for name in ("pairloom", "stage", "stage_version", "config", "resources")},
@@ -87,20 +95,20 @@ def markdown(facts: dict[str, Any]) -> str:
         "",
         f"Image-text pairs with regions, tags and hard negatives, written by pairloom {facts['made_by']['pairloom']}, "
         f"format version {facts['version']}. One row is {facts['row']}. `dataset.json` says the same for programs,",
-        "with the SHA-256 of every file; `manifest.json` is pairloom's own list. `*.index` only speeds its loader up.",
+        "with the SHA-256 of every file; `manifest.json` is pairloom's own list. `.*.index` only speeds its loader up.",
         "",
         "| split | shards | images | captions |",
         "|---|---|---|---|",
         *splits,
         "",
         f"Licences: {_listed(facts['licences'])}. Sources: {_listed(facts['sources'])}. "
-        f"Languages: {_listed(facts['languages'])}.",
+        f"Languages: {_listed(facts['languages'])}. Kinds of captions: {_listed(facts['kinds'])}.",
         f"Regions: {', '.join(f'{name} {value}' for name, value in facts['regions'].items())}; "
         "the names of classes and attributes are JSON lists in each file's metadata.",
         "",
         "```python",
         "import numpy, pyarrow.parquet as pq",
-        'row = pq.read_table("train-00000.parquet").to_pylist()[0]',
+        'row = pq.read_table("train-00000.parquet").to_pylist()[0]  # in the folder above this file',
         f'features = numpy.frombuffer(row["features"], "{facts["regions"].get(FEATURE_DTYPE, "<f2")}")',
         'features = features.reshape(row["num_regions"], -1)',
         "```",

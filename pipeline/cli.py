@@ -18,7 +18,9 @@ from pipeline.memory import keep_freed_memory
 from pipeline.verbs import (
     dataset,
     detectors,
+    exporting,
     extracting,
+    importing,
     looking,
     negatives,
     pairs,
@@ -33,10 +35,13 @@ EXAMPLES = """examples:
   pairloom init my-data --urls my.csv           a data project of your own, for `dvc repro`
   pairloom run --urls my.csv --out my-data      every stage on your own list
   pairloom download my.csv --out my-data        the pictures of a list, nothing else
+  pairloom import /data/coco --out coco         a data set on disk or in a bucket, by its format
   pairloom retry my-data --reason dns,timeout   fetch again what failed for these reasons
   pairloom curate my-data --out my-data --profile align    clean captions, rules by name
   pairloom stage regions --redo                 one stage, shards of other settings made again
   pairloom extract photos --out photo-regions   the regions of a folder of pictures
+  pairloom import obj36.tsv --as lxmert-tsv --captions captions.json --out coco --shards    features, no pictures
+  pairloom export data/shards --as uniter-lmdb --out uniter    what other code trains from
   pairloom train --recipe uniter --shards data/shards    a recipe on finished shards
   pairloom negatives captions.csv --out mined   hard negatives of plain captions
   pairloom texts news.txt --out data/texts      texts without images, for rows of text alone
@@ -60,6 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        return _run(arguments)
+    except BrokenPipeError:  # the reader of our output has gone, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """The exit code; what was found, or what is wrong, is printed. Raises BrokenPipeError if nobody reads it."""
+    try:
         result = arguments.command(arguments)
         _print(result, arguments.json)
         sys.stdout.flush()
@@ -72,9 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _fail(missing, arguments.json)
         return 1
-    except BrokenPipeError:  # the reader of our output has gone, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:
         if error.errno not in OF_FOLDERS:
             raise
@@ -96,7 +107,7 @@ def _fail(error: PairloomError, as_json: bool) -> None:
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     if as_json:
         what, where, fix = error.args[:3]
-        print(json.dumps({"error": type(error).__name__, "what": what, "where": where, "fix": fix}))
+        print(json.dumps({"error": type(error).__name__, "what": what, "where": where, "fix": fix}), flush=True)
 
 
 def _print(result: Outcome, as_json: bool) -> None:
@@ -116,7 +127,20 @@ def parser() -> argparse.ArgumentParser:
     root.set_defaults(command=None)
     verbs = root.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="verb")
     root.add_argument("--version", action="version", version=f"pairloom {version('pairloom')}")
-    for group in (starting, dataset, pairs, detectors, extracting, negatives, shards, texts, training, looking):
+    for group in (
+        starting,
+        dataset,
+        importing,
+        pairs,
+        detectors,
+        extracting,
+        exporting,
+        negatives,
+        shards,
+        texts,
+        training,
+        looking,
+    ):
         group.add(verbs)
     return root
 

@@ -29,6 +29,7 @@ from pipeline.progress import Progress
 from schemas.urls import URLS
 from stages.sample import VERSION
 
+OF_ROWS = ("urls", "format")  # settings of which the rows say enough
 LIST_ROWS = "list_rows"  # in the manifest: how many rows the list had after each run that added some
 
 
@@ -45,7 +46,7 @@ def write_list(
     """
     start = time.monotonic()
     target = data / URLS.name
-    settings = {key: value for key, value in as_json(config).items() if key != "urls"}  # the rows say enough
+    settings = {key: value for key, value in as_json(config).items() if key not in OF_ROWS}
     header = Header(URLS.name, URLS.version, "sample", VERSION, settings, pairloom=version("pairloom"))
     if is_table(target) and not redo:
         refuse_mixture(_settings_alone(open_folder(target).header), header, target)

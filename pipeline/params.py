@@ -43,9 +43,25 @@ class Params:
             raise type(error)(what, where.replace(DEFAULT, self.file), fix.replace(DEFAULT, self.file)) from error
 
     def of_stage(self, name: str) -> Any:
-        """The Config of a stage."""
+        """The Config of a stage, with the settings that it takes from other sections."""
         stage = load(name)
-        return self.build(stage.config_type, stage.name)
+        listed = any(item.metadata.get("of_list") for item in fields(stage.config_type))
+        params = self._with_sources(stage.name) if listed else self
+        taken = {key: self._setting(path) for key, path in stage.takes.items()}
+        section = taken | params.section(stage.name)
+        return params.with_section(stage.name, **section).build(stage.config_type, stage.name)
+
+    def _setting(self, path: str) -> Any:
+        """The value of "section.key", or its default."""
+        section, _, key = path.partition(".")
+        return getattr(self.of_stage(section), key)
+
+    def _with_sources(self, name: str) -> Params:
+        """The same with the list's sources in this section: which these are, section `sample` says."""
+        from stages import sample
+
+        places = self.build(sample.Config, "sample").places()
+        return self.with_section(name, sources=places) if places else self
 
 
 def read_params(file: Path | None, settings: Sequence[str] = ()) -> Params:
@@ -134,7 +150,7 @@ def _check_training(params: Params) -> None:
 
     for name, section in params.section("train").items():
         config = build(loop.Config, section or {}, f"{params.file}, section train.{name}")
-        recipes.load(name, config.size, config.overrides())
+        recipes.load(name, config.size, config.overrides(), config.variant)
 
 
 def check_resources(params: Params) -> None:

@@ -98,7 +98,7 @@ def open_finished(path: Path) -> Folder:
         raise StoreError(
             f"table {path.name} is unfinished: {len(folder.shards)} shards so far",
             where=str(path),
-            fix=cures.resume(path, folder.header.stage),
+            fix=cures.resume(path, folder.maker),
         )
     return folder
 
@@ -112,7 +112,7 @@ def refuse_misaligned(inputs: Mapping[str, Folder]) -> None:
             raise StoreError(
                 f"tables {first} and {stage} have different shards ({len(names[first])} and {len(shards)})",
                 where=str(inputs[stage].path),
-                fix=cures.resume(inputs[stage].path, inputs[stage].header.stage),
+                fix=cures.resume(inputs[stage].path, inputs[stage].maker),
             )
 
 

@@ -91,12 +91,15 @@ def is_outdated(folder: Path, name: str) -> bool:
     return file.is_file() and (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get(name) != version_of(name)
 
 
-def write(folder: Path, urls: str) -> list[Path]:
-    """Write the project's files into a folder; their paths. Raises ConfigError if one of them is there already."""
+def write(folder: Path, urls: str, format: str | None = None) -> list[Path]:
+    """Write the project's files into a folder; their paths. Raises ConfigError if one of them is there already.
+
+    format: of a data set (docs/import.md), where `urls` is no list.
+    """
     head = HEAD.format(versions=VERSIONS)
     texts = {
         "dvc.yaml": head + _as_yaml({"stages": stages(urls)}),
-        "params.yaml": (TEMPLATES / "params.yaml").read_text(encoding="utf-8").replace("{urls}", _quoted(urls)),
+        "params.yaml": _params(urls, format),
         VERSIONS: yaml.safe_dump(versions(), sort_keys=False),
     }
     there = [name for name in texts if (folder / name).exists()]
@@ -112,6 +115,14 @@ def write(folder: Path, urls: str) -> list[Path]:
         fix = "name a folder that can be written"
         raise InputError(f"cannot write the project: {error.strerror or error}", str(folder), fix) from error
     return [folder / name for name in (*texts, ".gitignore")]
+
+
+def _params(urls: str, format: str | None) -> str:
+    text = (TEMPLATES / "params.yaml").read_text(encoding="utf-8").replace("{urls}", _quoted(urls))
+    if format is None:
+        return text
+    asked = f"  format: {_quoted(format)} # what `urls` is: docs/import.md\n"
+    return text.replace("  rows_per_shard:", f"{asked}  rows_per_shard:", 1).replace("  url_column: url\n", "")
 
 
 def _ignore(file: Path) -> None:

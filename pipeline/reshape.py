@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from inspection.columns import Array, ids
 from pairloom.errors import ConfigError, InputError, StoreError
 from pairloom.store import index
-from pairloom.store.folder import Entry, Folder, Header, open_folder, sha256_of
-from pairloom.store.writing import Writer, write_index, write_shard
-from pipeline.card import write_card
+from pairloom.store.folder import Entry, Folder, open_folder, sha256_of
+from pipeline.new_folder import Reshaped, empty, start
 from pipeline.progress import Progress
 from schemas.shards import SHARDS
 
@@ -24,27 +22,52 @@ Keep = Callable[[pa.Table], pa.Array]  # small columns of a shard -> bool of eac
 LIGHT = tuple(column.name for column in SHARDS.columns if column.name not in index.HEAVY)
 
 
-@dataclass(frozen=True)
-class Reshaped:
-    """A new folder; `linked` of its shards are the old files."""
+def merge(folders: Sequence[Path], out: Path, keep_first: bool = False) -> Reshaped:
+    """All shards of several folders, numbered anew.
 
-    path: Path
-    rows: int
-    shards: int
-    linked: int
-
-
-def merge(folders: Sequence[Path], out: Path) -> Reshaped:
-    """All shards of several folders, numbered anew. Raises StoreError if their tables or vocabularies differ."""
+    keep_first: of an image that is there several times the first row is kept, in the order of the folders. Raises
+    StoreError if there is such an image and `keep_first` is false, or if the folders' tables or vocabularies differ.
+    """
     opened = [_open(folder) for folder in folders]
     for other in opened[1:]:
         _refuse_mixture(opened[0], other)
+    first = list(_first_rows(opened))
+    again = sum(len(rows) - int(rows.sum()) for _, _, rows in first)
+    if again and not keep_first:
+        raise _doubled(opened, again)
     history: dict[str, object] = {"merge": [_history(folder) for folder in opened]}
-    with _new(out, opened[0].header, history) as new:
-        for folder in opened:
-            for entry in folder.shards:
-                new.link(folder, entry)
-    return new.told()
+    if again:
+        history["left_out"] = again
+    with start(out, opened[0].header, history) as new:
+        for folder, entry, rows in first:
+            new.take(folder, entry, pa.array(rows))
+    return replace(new.told(), left_out=again)
+
+
+def _first_rows(folders: Sequence[Folder]) -> Iterator[tuple[Folder, Entry, Array]]:
+    """Every shard, and of each of its rows whether no row before it, in any shard, is of the same image."""
+    places = [(folder, entry) for folder in folders for entry in folder.shards]
+    images = [ids(folder.read(entry.name, ["image_id"])["image_id"]) for folder, entry in places]
+    first = np.zeros(sum(map(len, images)), bool)
+    first[np.unique(np.concatenate([np.zeros(0, "S16"), *images]), return_index=True)[1]] = True
+    ends = np.cumsum([0, *map(len, images)]).tolist()
+    for (folder, entry), begin, end in zip(places, ends, ends[1:], strict=False):
+        yield folder, entry, first[begin:end]
+
+
+def _doubled(folders: Sequence[Folder], again: int) -> StoreError:
+    """Names an image that is there twice, and where it is."""
+    found: dict[bytes, str] = {}
+    for folder in folders:
+        for name, table in folder.tables(["image_id"]):
+            for image_id in table["image_id"].to_pylist():
+                place = str(folder.file(name))
+                if image_id in found:
+                    what = f"{again:,} rows are of images that came before, such as {image_id.hex()}"
+                    fix = "merge folders without common images, or keep the first row of each with --keep-first"
+                    return StoreError(what, f"{found[image_id]} and {place}", fix)
+                found[image_id] = place
+    raise AssertionError(again)
 
 
 def split(folder: Path, parts: int, out: Path) -> list[Reshaped]:
@@ -52,12 +75,17 @@ def split(folder: Path, parts: int, out: Path) -> list[Reshaped]:
     opened = _open(folder)
     if not 1 <= parts <= len(opened.shards):
         raise ConfigError(f"--parts is {parts}", str(folder), f"set 1 to {len(opened.shards)}, the number of shards")
-    made = []
-    for part in range(parts):
-        with _new(out / str(part), opened.header, {"split": [part, parts], "of": _history(opened)}) as new:
-            for entry in opened.shards[part::parts]:
-                new.link(opened, entry)
-        made.append(new.told())
+    made: list[Reshaped] = []
+    try:
+        for part in range(parts):
+            with start(out / str(part), opened.header, {"split": [part, parts], "of": _history(opened)}) as new:
+                for entry in opened.shards[part::parts]:
+                    new.link(opened, entry)
+            made.append(new.told())
+    except BaseException:
+        for finished in made:
+            empty(finished.path)
+        raise
     return made
 
 
@@ -94,76 +122,26 @@ def sample(folder: Path, share: float, seed: int, out: Path) -> Reshaped:
 
 def _kept(folder: Path, keep: Keep, how: dict[str, object], out: Path) -> Reshaped:
     opened = _open(folder)
-    with _new(out, opened.header, how | {"of": _history(opened)}) as new, Progress("shards", opened.rows) as progress:
+    with start(out, opened.header, how | {"of": _history(opened)}) as new, Progress("shards", opened.rows) as progress:
         for entry in opened.shards:
-            chosen = keep(opened.read(entry.name, _known(opened, entry)))
-            if pc.all(chosen).as_py():
-                new.link(opened, entry)
-            elif pc.any(chosen).as_py():
-                new.write(opened.read(entry.name).filter(chosen), entry.name.partition("-")[0])
+            new.take(opened, entry, keep(opened.read(entry.name, _known(opened, entry))))
             progress.advance(entry.rows)
     return new.told()
 
 
 def _known(folder: Folder, entry: Entry) -> list[str]:
     """The small columns that this shard has; an older one lacks some."""
-    found = index.read(folder.file(entry.name).with_suffix(index.SUFFIX), entry.sha256)
+    found = index.read(index.path_of(folder.file(entry.name)), entry.sha256)
     found = found or index.build(folder.file(entry.name), entry.sha256)
     return [column for column in LIGHT if column in found.facts["columns"]]
 
 
-class _New:
-    """A folder in the making."""
-
-    def __init__(self, out: Path, header: Header) -> None:
-        self.out, self.header = out, header
-        self.writer = Writer.open(out, header)
-        self.counts: dict[str, int] = {}
-        self.linked = 0
-
-    def link(self, folder: Folder, entry: Entry) -> None:
-        """The shard as it is: a hard link where the file system can, else a copy."""
-        name = self._name(entry.name.partition("-")[0])
-        for suffix in (".parquet", index.SUFFIX):
-            old = folder.path / f"{entry.name}{suffix}"
-            if suffix == ".parquet" or old.exists():
-                _link(old, self.out / f"{name}{suffix}")
-        self.writer.record(replace(entry, name=name))
-        self.linked += 1
-
-    def write(self, table: pa.Table, split: str) -> None:
-        name = self._name(split)
-        entry = write_shard(self.out, name, table)
-        write_index(self.out, name, entry.sha256, compared=True)
-        self.writer.record(replace(entry, rows_in=entry.rows))
-
-    def _name(self, split: str) -> str:
-        number = self.counts[split] = self.counts.get(split, -1) + 1
-        return f"{split}-{number:05d}"
-
-    def told(self) -> Reshaped:
-        return Reshaped(self.out, sum(e.rows for e in self.writer.done.values()), len(self.writer.done), self.linked)
-
-    def __enter__(self) -> _New:
-        self.writer.begin([])
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.writer.finish()
-            write_card(open_folder(self.out))
-
-
-def _new(out: Path, header: Header, history: dict[str, object]) -> _New:
-    if out.exists() and any(out.iterdir()):
-        raise StoreError("the folder is not empty", str(out), "name another with --out, or remove it first")
-    return _New(out, replace(header, config={**header.config, "made_of": history}))
-
-
 def _history(folder: Folder) -> dict[str, object]:
     """What a new folder remembers of the one it was made of."""
+    made_by = {key: getattr(folder.header, key) for key in ("stage_version", "resources")}
     sums = sha256_of(folder.shards)
-    return {"shards": len(folder.shards), "rows": folder.rows, "sha256": sums, "config": dict(folder.header.config)}
+    counts = {"shards": len(folder.shards), "rows": folder.rows, "sha256": sums}
+    return {**counts, **made_by, "config": dict(folder.header.config)}
 
 
 def _open(path: Path) -> Folder:
@@ -188,10 +166,3 @@ def _refuse_mixture(first: Folder, other: Folder) -> None:
                 where=str(other.path),
                 fix="mix them in the loader instead (docs/loader.md), or extract regions with the same detector",
             )
-
-
-def _link(old: Path, new: Path) -> None:
-    try:
-        os.link(old, new)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(old, new)

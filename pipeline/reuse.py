@@ -126,7 +126,7 @@ def _link_one(work: Work, other: Path, one: Reusable) -> bool:
         return False
     if not link_shard(places.table, one.entry, table / f"{name}.parquet"):
         return False
-    if work.stage.output.indexed and not link_index(places.table, one.entry, table / f"{name}.index"):
+    if work.stage.output.indexed and not link_index(places.table, one.entry, table / f"{name}.parquet"):
         write_index(places.table, name, one.entry.sha256, compared=True)
     shutil.rmtree(work.index / PARTIAL / name, ignore_errors=True)
     return True

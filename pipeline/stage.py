@@ -49,6 +49,7 @@ class LoadedStage:
     recall: Callable[[Mapping[str, Any], Path], int] | None
     overlap: int
     asked_by: Mapping[str, str]
+    takes: Mapping[str, str]
     distinct: bool
 
     def inputs(self, config: Any) -> tuple[str, ...]:
@@ -162,6 +163,7 @@ def load(name: str) -> LoadedStage:
         recall=getattr(module, "recall", None),
         overlap=getattr(module, "OVERLAP", 1),
         asked_by=getattr(module, "ASKED_BY", {}),
+        takes=getattr(module, "TAKES", {}),
         distinct=getattr(module, "DISTINCT", False),
     )
 

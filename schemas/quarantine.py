@@ -10,6 +10,8 @@ REASONS: dict[str, tuple[str, bool]] = {
     "bad-row": ("the row of the list cannot be read, or has no URL", False),
     # download
     "scheme-refused": ("the URL is not http or https, or carries credentials", False),
+    "path-refused": ("the locator leads out of its source: an absolute path, '..', or a link", False),
+    "unreadable": ("the source's file cannot be read, or ends early", True),
     "address-refused": ("the URL, or a redirect, leads to a private or local address", False),
     "dns": ("the host name could not be resolved", True),
     "connect": ("no connection, or it broke", True),
@@ -20,7 +22,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "host-slow": ("the host asks for pauses that would hold the run too long, so it was not asked for this row", True),
     "http-4xx": ("the server refused: another 4xx status, one of no known kind, or a redirect to nowhere", False),
     "http-again": ("status 408 or 425: the server asks to try again", True),
-    "not-found": ("status 404 or 410", False),
+    "not-found": ("status 404 or 410; or the source has no such file, member or row", False),
     "rate-limited": ("status 429", True),
     "http-5xx": ("the server failed: a 5xx status", True),
     "redirect-limit": ("too many redirects", False),
@@ -50,10 +52,17 @@ REASONS: dict[str, tuple[str, bool]] = {
     "excluded": ("it is, or looks like, an image that was to be kept away from", False),
     "near-duplicate": ("looks the same as an earlier image, in shape and colour", False),
     # qa
-    "no-image": ("no image has the name by which the question knows its own", False),
+    "no-image": ("no image has the name by which the question, or an entry of features, knows its own", False),
     "several-images": ("more than one image has that name, so the question could be about any of them", False),
     "no-question": ("the question has no text", False),
+    # import of features
+    "bad-features": ("the entry of a file of features is damaged, or not as its layout says", False),
+    "cut-off": ("the file of features ends within the entry", False),
+    "other-width": ("its numbers are of another type, or a feature has more or fewer of them than others'", False),
+    "doubled-key": ("an earlier entry has the same key", False),
+    "no-features": ("a list names this picture, and the files of features have none", False),
     # any stage
+    "no-picture": ("the pair came without its picture, and the stage needs pixels", False),
     "no-regions": ("the detector returned no region", False),
     "bad-value": ("a value is NaN, infinite or does not fit its column", False),
     "stage-error": ("the stage raised an error on this row; detail has it", True),

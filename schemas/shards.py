@@ -30,13 +30,14 @@ SHARDS = Table(
     version=6,
     row="one image with captions, regions, tags and negatives; row order is shuffled by seed",
     columns=(
-        *(column for column in PAIRS.columns if column.name not in LEFT_OUT),
+        # of the pictures each is there, since the loader finds them by their places; without one it is empty
+        *(replace(c, nullable=c.nullable and c.name != "image") for c in PAIRS.columns if c.name not in LEFT_OUT),
         *(column for column in REGIONS.columns if column.name not in TWICE),
         FEATURE_SCALES,
         *TAGS.columns[1:],
         *NEGATIVES.columns[1:],
         *(replace(column, nullable=True) for table in JOINED for column in table.columns[1:]),
-        Column("split", pa.string(), "train or val, by image"),
+        Column("split", pa.string(), "train or val, by image; or test, where the list says so (shards.split_from)"),
     ),
     metadata=tuple(key for table in (REGIONS, *JOINED) for key in table.metadata),
     indexed=True,

@@ -34,6 +34,8 @@ and, where it needs them:
                                 that waits more than it computes
     DISTINCT                    True where no image comes twice in its table, whatever its input holds; the tables that
                                 are made of it have each image once, too
+    TAKES: dict                 a field of Config -> the setting of another section, such as "shards.seed", whose value
+                                it has unless it is set itself
     ASKED_BY: dict              beginning of a column's name -> the setting that makes the stage write it, where the
                                 default leaves it null
 
@@ -59,6 +61,17 @@ from pairloom.table import Table
 
 PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
 EARLIER = "earlier"  # there, too: shards that are being made again, as they were
+
+
+def kept_in(dataset: Path) -> Path:
+    """Where a dataset keeps what may be made again and outlives a growing list, such as indexes of tars."""
+    return dataset / ".index" / "kept"
+
+
+def kept(folder: Path) -> Path:
+    """The same, from the folder of a stage's index: <dataset>/.index/<stage>/<fingerprint>."""
+    return kept_in(folder.parents[2])
+
 
 Scope = Literal["shard", "before", "all"]
 Result: TypeAlias = pa.Table | tuple[pa.Table, pa.Table]
@@ -198,6 +211,13 @@ class Merging(Protocol):
     """No image comes twice in its table, whatever its input holds."""
 
     DISTINCT: bool
+
+
+class Taking(Protocol):
+    """It follows settings of other sections."""
+
+    @property
+    def TAKES(self) -> Mapping[str, str]: ...  # noqa: N802  # a module's constant
 
 
 class Advising(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,12 @@ from schemas.regions import REGIONS
 from schemas.shards import JOINED, SHARDS
 from stages.contract import Corpus, Planned, Scope
 from stages.rejects import Reject, quarantine
+from stages.split import SPLITS, Split
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
 VERSION = 5
 SCOPE: Scope = "all"
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +33,9 @@ class Config:
 
     seed: int = 0  # of the split and of the order of the rows
     val_share: Share = 0.01  # of the images that are held out as the split `val`
+    # name in `extra` of the split that the list gives each image, such as `split` of Karpathy's: train and restval are
+    # train, val and its like val, test is test; an image without goes by val_share; null: all go by it
+    split_from: str | None = None
     shard_bytes: Positive = 256 << 20  # size aimed at; a shard ends with the row that reaches it
     shuffle_window: Positive = 8  # input shards whose rows are mixed with each other
     features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
@@ -43,6 +45,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def split(self) -> Split:
+        return Split(seed=self.seed, val_share=self.val_share, split_from=self.split_from)
 
 
 def inputs(config: Config) -> tuple[str, ...]:
@@ -55,18 +61,21 @@ class InputShard:
     """One shard of the curated pairs, as the plan sees it."""
 
     name: str
-    image_ids: tuple[bytes, ...]
+    splits: tuple[str, ...]  # of each row
     row_bytes: float  # of one row over all inputs, on average
 
 
 def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
-    """Which row goes where: `train-00000` … and `val-00000` …, each about config.shard_bytes.
+    """Which row goes where: `train-00000` …, `val-00000` … and `test-00000` …, each about config.shard_bytes.
 
     Input shards are put in random order and their rows mixed within windows of config.shuffle_window shards, so that an
     output shard is read from a few input shards however many there are. The loader shuffles again, over all shards.
     """
     joined = inputs(config)
-    sources = [_source(corpus, joined, name, table) for name, table in corpus.tables("curate", ["image_id"])]
+    sources = [
+        InputShard(name, tuple(config.split.of_rows(table)), _row_bytes(corpus, joined, name, table.num_rows))
+        for name, table in corpus.tables("curate", config.split.columns)
+    ]
     rng = np.random.Generator(np.random.PCG64(config.seed))
     order = [sources[i] for i in rng.permutation(len(sources))]
     windows = [order[start : start + config.shuffle_window] for start in range(0, len(order), config.shuffle_window)]
@@ -74,20 +83,19 @@ def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
     return [planned for split in SPLITS for planned in _cut(shuffled, split, config)]
 
 
-def _source(corpus: Corpus, joined: Sequence[str], name: str, table: pa.Table) -> InputShard:
-    size = sum(corpus.bytes(stage, name) for stage in joined)
-    return InputShard(name, tuple(table["image_id"].to_pylist()), size / max(table.num_rows, 1))
+def _row_bytes(corpus: Corpus, joined: Sequence[str], name: str, rows: int) -> float:
+    return sum(corpus.bytes(stage, name) for stage in joined) / max(rows, 1)
 
 
 def _shuffle(window: Sequence[InputShard], rng: np.random.Generator) -> Iterator[tuple[InputShard, int]]:
     """(shard, row) of all rows of these shards in random order."""
-    rows = [(source, row) for source in window for row in range(len(source.image_ids))]
+    rows = [(source, row) for source in window for row in range(len(source.splits))]
     return (rows[i] for i in rng.permutation(len(rows)))
 
 
 def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> Iterator[Planned]:
     """The rows of this split in shards that end with the row that fills them."""
-    chosen = [(source, row) for source, row in rows if split_of(source.image_ids[row], config) == split]
+    chosen = [(source, row) for source, row in rows if source.splits[row] == split]
     ends = np.cumsum([source.row_bytes for source, _ in chosen])
     number = (np.concatenate([[0], ends[:-1]]) // config.shard_bytes).astype(int) if chosen else np.zeros(0, int)
     for count, start in enumerate(np.unique(number, return_index=True)[1]):
@@ -96,12 +104,6 @@ def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> 
             {"shard": [source.name for source, _ in part], "row": pa.array([row for _, row in part], pa.int32())}
         )
         yield Planned(f"{split}-{count:05d}", table)
-
-
-def split_of(image_id: bytes, config: Config) -> str:
-    """`train` or `val`, from the image's id and the seed alone: it stays the same however the list grows."""
-    digest = hashlib.sha256(config.seed.to_bytes(8, "little", signed=True) + image_id).digest()
-    return "val" if int.from_bytes(digest[:8], "little") < config.val_share * 2**64 else "train"
 
 
 def setup(config: Config, folder: Path) -> Config:
@@ -144,9 +146,8 @@ def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
 
 def _join(curate: pa.Table, parts: dict[str, pa.Table], notes: Mapping[str, str], config: Config) -> pa.Table:
     columns = {name: table[name] for table in (*parts.values(), curate) for name in table.column_names}
-    columns["split"] = pa.array(
-        [split_of(image_id, config) for image_id in curate["image_id"].to_pylist()], pa.string()
-    )
+    columns["split"] = pa.array(list(config.split.of_rows(curate)), pa.string())
+    columns["image"] = pc.fill_null(curate["image"], b"")
     columns["features"], columns["feature_scales"] = _pack(parts["regions"], notes, config)
     kept = {key: value for key, value in notes.items() if key not in ("pairloom", "shard")}
     kept[FEATURE_DTYPE] = vectors.NUMPY[config.features]

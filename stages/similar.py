@@ -54,7 +54,13 @@ class Tools:
 def _rule(config: Config) -> negatives.Config:
     """The rule of the hard negatives that finds these. Infinity is no number of JSON, so it is no setting."""
     return negatives.Config(
-        scorer=config.scorer, floor=config.floor, ceiling=math.inf, top_k=config.top_k, unspaced=config.unspaced
+        scorer=config.scorer,
+        floor=config.floor,
+        ceiling=math.inf,
+        top_k=config.top_k,
+        unspaced=config.unspaced,
+        against="caption",
+        distinct=False,
     )
 
 

@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 def rows(folder: Path, split: str) -> Iterator[dict[str, Any]]:
     """Every image of a split with its captions and its regions as arrays."""
-    listed = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["shards"]
-    for name in sorted(shard["name"] for shard in listed if shard["name"].startswith(f"{split}-")):
-        with pq.ParquetFile(folder / f"{name}.parquet", page_checksum_verification=True) as file:
+    for path in sorted(folder.glob(f"{split}-*.parquet")):
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = {key.decode(): value.decode() for key, value in file.schema_arrow.metadata.items()}
             for group in range(file.num_row_groups):
                 for row in file.read_row_group(group).to_pylist():

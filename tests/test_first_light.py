@@ -20,7 +20,7 @@ from PIL import Image
 from demo import scenes, things
 from demo.backdrops import SAMPLE, backgrounds
 from inspection.lint import lint
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import JOURNAL, open_folder
 from pipeline.stage import on_request
 from tests.inspection.synthetic import FLOW
 from tests.pipeline.helpers import hashes
@@ -197,7 +197,7 @@ def test_killed_in_the_middle_of_regions_dvc_repro_finishes_with_equal_bytes(
 def wait_for_a_shard(folder: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "manifest.jsonl").exists() and open_folder(folder).shards:
+        if (folder / JOURNAL).exists() and open_folder(folder).shards:
             return
         time.sleep(0.01)
     raise AssertionError("the regions stage never committed a shard")

@@ -97,7 +97,7 @@ def test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs(name: str) -
     inputs = {f"data/{needed}" for needed in (*stage.always, *(on_request() if name == "shards" else ()))}
     asked = name in on_request()
     assert {code, f"schemas/{stage.output.name}.py", *inputs} <= set(entry["deps"])
-    assert entry["params"] == [name, *([f"shards.{name}"] * asked)]
+    assert entry["params"] == [name, *([f"shards.{name}"] * asked), *stage.takes.values()]
     outs = {path: options for out in entry["outs"] for path, options in out.items()}
     assert {f"data/{name}", f"data/quarantine/{name}"} <= set(outs)
     assert all(options["persist"] for options in outs.values())  # or a killed run would start from nothing

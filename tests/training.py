@@ -15,4 +15,4 @@ def train(
     out: Path | None = None,
 ) -> loop.TrainResult:
     """The recipe at the config's size, with what the config changes of it."""
-    return loop.train(recipes.load(name, config.size, config.overrides()), shards, config, report, out)
+    return loop.train(recipes.load(name, config.size, config.overrides(), config.variant), shards, config, report, out)

@@ -39,6 +39,7 @@ class Config:
     """Section `train.<recipe>` of params.yaml; null means what the recipe says."""
 
     size: str = "tiny"  # of the model: base, or one of the sizes that the recipe lists
+    variant: str | None = None  # of the recipe: one that it lists, such as no-questions
     steps: Positive | None = None  # of training
     batch_size: Positive | None = None  # rows, over all ranks
     lr: Annotated[float, Range(above=0)] | None = None  # learning rate at its height

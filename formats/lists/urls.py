@@ -37,6 +37,9 @@ class Pair:
     extra: dict[str, str]
 
 
+Row = tuple[str, int, "Pair | Bad"]  # file, number, and what is there
+
+
 @dataclass(frozen=True)
 class BadRow:
     """A row of the list that is left out."""
@@ -71,9 +74,14 @@ def read(path: Path | str, columns: ListColumns, rows: int) -> Iterator[Part]:
     A row without a URL, of another number of fields, or that is not UTF-8 is a bad row. Raises InputError, with file,
     row, value and cure, if a file cannot be read, a column is missing, more rows are bad than good, or there is none.
     """
+    yield from parts(listed_rows(files(str(path)), columns), rows, str(path))
+
+
+def parts(listed: Iterable[Row], rows: int, where: str) -> Iterator[Part]:
+    """These rows in parts of so many good ones. Raises InputError as `read` does; where: the list in messages."""
     batch, good, bad = _Batch(), 0, 0
     first: InputError | None = None
-    for file, number, row in _rows(files(str(path)), columns):
+    for file, number, row in listed:
         if isinstance(row, Bad):
             first, bad = first or row.error(file, number), bad + 1
             batch.bad.append(BadRow(good, PurePosixPath(file).name, number, row.said, row.shown))
@@ -86,7 +94,7 @@ def read(path: Path | str, columns: ListColumns, rows: int) -> Iterator[Part]:
         good += 1
     _refuse_if_most_are_bad(first, bad, good)
     if not good:
-        raise InputError("the list has no rows", str(path), "name a list with at least one URL (sample.urls)")
+        raise InputError("the list has no rows", where, "name a list with at least one URL (sample.urls)")
     yield batch.part()
 
 
@@ -107,7 +115,7 @@ def _table(pairs: list[Pair]) -> pa.Table:
     )
 
 
-def _rows(listed: Iterable[str], config: ListColumns) -> Iterator[tuple[str, int, Pair | Bad]]:
+def listed_rows(listed: Iterable[str], config: ListColumns) -> Iterator[Row]:
     """(file, number, row) of each row of these files."""
     for file in listed:
         only_urls = format_of(file) == "txt"  # each line is a URL, whatever the columns are called
@@ -118,12 +126,12 @@ def _rows(listed: Iterable[str], config: ListColumns) -> Iterator[tuple[str, int
             row = numbered.row
             if only_urls and not isinstance(row, Bad) and not row["line"].strip():
                 continue
-            yield file, numbered.number, row if isinstance(row, Bad) else _pair(row, url_column, needed, config)
+            yield file, numbered.number, row if isinstance(row, Bad) else pair_of(row, url_column, needed, config)
 
 
 def _refuse_bytes(file: str, config: ListColumns) -> None:
     """Raise InputError if a column that would be carried along holds bytes, such as pictures."""
-    read_here = {config.url_column, config.caption_column, *config.optional_columns().values(), *config.drop}
+    read_here = {config.url_column, *config.captions, *config.optional_columns().values(), *config.drop}
     carried = [name for name in records.columns_of_bytes(file) if name not in read_here]
     if carried:
         raise InputError(
@@ -137,7 +145,11 @@ class _BadRowError(Exception):
     """Says what is wrong with a row, and the cure."""
 
 
-def _pair(record: records.Record, url_column: str, needed: list[str], config: ListColumns) -> Pair | Bad:
+def pair_of(record: records.Record, url_column: str, needed: list[str], config: ListColumns) -> Pair | Bad:
+    """A record as a row of table `urls`.
+
+    url_column: that of the URL or locator; needed: the columns that it must have.
+    """
     try:
         return _checked_pair(record, url_column, needed, config)
     except _BadRowError as error:
@@ -157,7 +169,7 @@ def _checked_pair(record: records.Record, url_column: str, needed: list[str], co
         raise _BadRowError(
             f"column {url_column!r} is {record[url_column]!r}", "give the row a URL, or take it out of the list"
         )
-    known = {url_column, config.caption_column, *optional.values(), *config.drop}
+    known = {url_column, *config.captions, *optional.values(), *config.drop}
     return Pair(
         url=url,
         captions=_captions(record, config),
@@ -170,7 +182,7 @@ def _checked_pair(record: records.Record, url_column: str, needed: list[str], co
 
 def _captions(record: records.Record, config: ListColumns) -> list[dict[str, str | None]]:
     """The row's captions with their languages; an empty one is no caption."""
-    listed = _items(record.get(config.caption_column) if config.caption_column else None)
+    listed = [(item, config.kind_of(name)) for name in config.captions for item in _items(record.get(name))]
     spoken = _items(record.get(config.lang_column))
     langs = spoken * len(listed) if len(spoken) == 1 else spoken or [None] * len(listed)
     if len(langs) != len(listed):
@@ -179,12 +191,12 @@ def _captions(record: records.Record, config: ListColumns) -> list[dict[str, str
             f"give column {config.lang_column!r} one language for all captions of the row, or one for each",
         )
     captions = []
-    for item, lang in zip(listed, langs, strict=True):
+    for (item, kind), lang in zip(listed, langs, strict=True):
         item = item if isinstance(item, dict) else {"text": item}
         caption = text(item.get("text"))
         if caption is not None:
             spoken_in = text(item.get("lang")) or text(lang)
-            captions.append({"text": caption, "lang": spoken_in, "kind": text(item.get("kind"))})
+            captions.append({"text": caption, "lang": spoken_in, "kind": text(item.get("kind")) or kind})
     return captions
 
 

@@ -6,6 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
+from inspection.columns import ids
 from inspection.dataset import Dataset
 from inspection.lint.problem import Findings
 from inspection.tables import column_names
@@ -31,7 +35,7 @@ class Step:
 
     @property
     def again(self) -> str:
-        return cures.resume(self.made.path, self.made.header.stage)
+        return cures.resume(self.made.path, self.made.maker)
 
 
 def check_counts(folder: Folder, rejects: Folder | None, findings: Findings) -> None:
@@ -120,23 +124,32 @@ def check_all_images(found: Dataset, step: Step, findings: Findings) -> None:
     left_out = {key for folder, name in rejects for key in rejected_keys(folder, name)}
     if lost := sorted(wanted - made - left_out):
         what = f"{len(lost):,} images of {source} are neither in the {stage} nor in quarantine, such as {lost[0]}"
-        findings.file("lost", step.made.path, what, cures.redo(step.made.path, stage))
+        findings.file("lost", step.made.path, what, cures.redo(step.made.path, step.made.maker))
 
 
 def check_distinct(folder: Folder, sound: set[Path], findings: Findings) -> None:
-    """No image comes twice in a table after curate, which merges duplicates.
+    """No image comes twice in a table after curate, which merges duplicates; so none is in both train and val.
 
     `pairloom extract` keeps each file of a folder, so in table regions an image may come once from each source.
     """
-    sources = "source" if folder.table == "regions" else "image_id"
-    seen: set[tuple[str, str]] = set()
-    for entry in folder.shards:
-        if folder.file(entry.name) not in sound:
-            continue
-        twice: list[tuple[int, str]] = []
-        images, whence = keys(folder, entry.name, "image_id"), keys(folder, entry.name, sources)
-        for row, key in enumerate(zip(images, whence, strict=True)):
-            if key in seen:
-                twice.append((row, f"image_id {key[0]} is in the table twice"))
-            seen.add(key)
-        findings.named("duplicate", folder.file(entry.name), twice)
+    names = [entry.name for entry in folder.shards if folder.file(entry.name) in sound]
+    columns = ["image_id", "source"] if folder.table == "regions" else ["image_id"]
+    tables = [folder.read(name, columns) for name in names]
+    keys = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
+    groups = np.zeros(len(keys), np.int32)
+    if "source" in columns and tables:
+        sources = pa.concat_tables(table.select(["source"]).replace_schema_metadata() for table in tables)["source"]
+        codes = sources.combine_chunks().dictionary_encode().indices
+        groups = codes.fill_null(-1).to_numpy(zero_copy_only=False)
+    order = np.lexsort((groups, keys))  # stable: of equal rows the first of the table comes first
+    again = 1 + np.flatnonzero((keys[order][1:] == keys[order][:-1]) & (groups[order][1:] == groups[order][:-1]))
+    earlier = dict(zip(order[again].tolist(), order[again - 1].tolist(), strict=True))
+    starts = np.cumsum([0, *(table.num_rows for table in tables)])
+    found: dict[str, list[tuple[int, str]]] = {name: [] for name in names}
+    for row in sorted(earlier):
+        here, before = np.searchsorted(starts, [row, earlier[row]], side="right") - 1
+        image_id = bytes(keys[row]).ljust(16, b"\0").hex()  # numpy drops a value's last zero bytes
+        what = f"image_id {image_id} is in the table twice, before in shard {names[before]}"
+        found[names[here]].append((row - int(starts[here]), what))
+    for name, twice in found.items():
+        findings.named("duplicate", folder.file(name), twice)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,10 @@ from inspection.lint.problem import Findings
 from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
 from pairloom.store import cures, index
-from pairloom.store.folder import COMPANIONS, JOURNAL, MANIFEST, Entry, Folder, Header, rebuild
+from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MADE_OF, MANIFEST, Entry, Folder, placed, rebuild
+
+# What a shard and the manifest both say of its making.
+PROVENANCE = ("table", "table_version", "stage", "stage_version", "config", "resources")
 
 
 def check_files(folder: Folder, findings: Findings) -> set[str]:
@@ -23,7 +28,7 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
             "unfinished",
             folder.path,
             f"the table is unfinished: {len(folder.shards)} shards so far",
-            cures.resume(folder.path, folder.header.stage),
+            cures.resume(folder.path, folder.maker),
         )
     _check_leftovers(folder, findings)
     if not _check_header(folder, findings):
@@ -32,11 +37,15 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
 
 
 def _check_leftovers(folder: Folder, findings: Findings) -> None:
-    listed = {MANIFEST, JOURNAL, *(f"{entry.name}.parquet" for entry in folder.shards if entry.rows or entry.bytes)}
+    shards = [entry.name for entry in folder.shards if entry.rows or entry.bytes]
+    aside = {folder.path / MANIFEST, folder.path / JOURNAL}
     if folder.table in names() and table_of(folder.table).indexed:
-        listed |= {*COMPANIONS, *(f"{entry.name}{index.SUFFIX}" for entry in folder.shards)}
-    for path in sorted(folder.path.iterdir()):
-        if path.name not in listed:
+        aside |= {*(folder.path / name for name in COMPANIONS), *(folder.path / index.name_of(name) for name in shards)}
+    before = {folder.path / Path(name).name for name in (MANIFEST, JOURNAL, *COMPANIONS)}
+    before |= {folder.path / f"{name}{index.SUFFIX}" for name in shards}
+    listed = {folder.path / ASIDE, *map(folder.file, shards), *aside, *before}
+    for path in sorted([*folder.path.iterdir(), *(folder.path / ASIDE).glob("*")]):
+        if path not in listed:
             findings.file(
                 "leftover", path, "this file is not in the manifest", "delete it; `pairloom stage` leaves none"
             )
@@ -44,7 +53,7 @@ def _check_leftovers(folder: Folder, findings: Findings) -> None:
 
 def _check_header(folder: Folder, findings: Findings) -> bool:
     """Is it a table that this version of pairloom knows?"""
-    header, manifest = folder.header, folder.path / (MANIFEST if folder.complete else JOURNAL)
+    header, manifest = folder.header, placed(folder.path, MANIFEST if folder.complete else JOURNAL)
     if header.table not in names():
         findings.file(
             "schema", manifest, f"there is no table {header.table!r}", f"it should be one of {', '.join(names())}"
@@ -73,6 +82,13 @@ def _check_shard(folder: Folder, entry: Entry, findings: Findings) -> bool:
         what = f"its SHA-256 is {found[:12]}…, the manifest says {entry.sha256[:12]}… ({_sizes(file, entry)})"
         findings.file("checksum", file, f"the file has changed since it was written: {what}", rebuild(file))
         return False  # damaged Parquet may crash its reader
+    if (size := file.stat().st_size) != entry.bytes:
+        what = f"it has {size:,} bytes, the manifest says {entry.bytes:,}, though their SHA-256 is the manifest's"
+        findings.file("bytes", file, what, rebuild(file))
+    beside = index.path_of(file)
+    if beside.exists() and index.read(beside, entry.sha256) is None:
+        what = "the index is damaged or of other bytes than the shard's"
+        findings.file("index", beside, what, f"run `pairloom shards index {folder.path}`")
     return _check_schema(folder, entry, file, findings)
 
 
@@ -91,22 +107,33 @@ def _check_schema(folder: Folder, entry: Entry, file: Path, findings: Findings) 
         return False
     if rows != entry.rows:
         findings.file("rows", file, f"it has {rows:,} rows, the manifest says {entry.rows:,}", rebuild(file))
-    _check_provenance(folder.header, file, metadata, findings)
+    _check_provenance(folder, file, metadata, findings)
     return True
 
 
-def _check_provenance(header: Header, file: Path, metadata: dict[str, str], findings: Findings) -> None:
+def _check_provenance(folder: Folder, file: Path, metadata: dict[str, str], findings: Findings) -> None:
     """What the file says of its making must be what the manifest says; old and new are never mixed."""
     made_by = json.loads(metadata.get("pairloom", "{}"))
-    for key in ("table", "table_version", "stage", "stage_version", "config", "resources"):
-        wanted = json.loads(json.dumps(getattr(header, key)))
-        if key in made_by and made_by[key] != wanted:
-            findings.file(
-                "provenance",
-                file,
-                f"it was made with {key} {made_by[key]!r}, the manifest says {wanted!r}",
-                cures.redo(file.parent, header.stage),
-            )
+    own = {key: getattr(folder.header, key) for key in PROVENANCE}
+    makers = list(_makers(json.loads(json.dumps(own))))
+    differences = [[key for key in PROVENANCE if key in made_by and made_by[key] != maker[key]] for maker in makers]
+    if not all(differences):
+        return
+    for key in differences[0]:
+        said = f"{makers[0][key]!r}{f' or {len(makers) - 1} others' if len(makers) > 1 else ''}"
+        what = f"it was made with {key} {made_by[key]!r}, the manifest says {said}"
+        findings.file("provenance", file, what, cures.redo(file.parent, folder.maker))
+
+
+def _makers(own: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What may have made a shard of this folder: its header, or that of a folder of which `pairloom shards` made it."""
+    made_of = own["config"].get(MADE_OF) if isinstance(own["config"], dict) else None
+    if not isinstance(made_of, dict):
+        yield own
+        return
+    for before in made_of["merge"] if isinstance(made_of.get("merge"), list) else [made_of.get("of")]:
+        said = before if isinstance(before, dict) else {}
+        yield from _makers(own | {"config": {}} | {key: said[key] for key in PROVENANCE if key in said})
 
 
 def _sizes(file: Path, entry: Entry) -> str:

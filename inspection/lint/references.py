@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from inspection.columns import Numbers, flat_list, ids, struct_field
 from inspection.dataset import Dataset
-from inspection.lint import crops, region_checks
+from inspection.lint import crops, region_checks, tags
 from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard
 from inspection.tables import column_names, names, table_of
@@ -24,7 +24,7 @@ WORDS = {"negatives": "a negative", "similar": "a similar caption"}  # what one 
 # (a rule, columns of the table that it holds for, and columns of one of its inputs)
 BESIDE: tuple[tuple[Callable[[Shard], None], tuple[str, ...], tuple[str, ...]], ...] = (
     (region_checks.check_boxes_inside, ("num_regions", "boxes"), ("width", "height")),
-    (region_checks.check_tag_regions, ("tags",), ("num_regions", "class_ids")),
+    (tags.check_tag_regions, ("tags",), ("num_regions", "class_ids", "attribute_ids")),
     (crops.check_patches_inside, ("patch_boxes",), ("width", "height")),
     (crops.check_pyramids_inside, ("pyramid_boxes",), ("width", "height")),
 )
@@ -138,9 +138,10 @@ def _joined(
     for entry in right.shards:
         if entry.name in there and {left.file(entry.name), right.file(entry.name)} <= sound:
             table = right.read(entry.name, ["image_id", *columns[1]])
-            joined = _beside(table, left.read(entry.name, ["image_id", *columns[0]]))
+            other = left.read(entry.name, ["image_id", *columns[0]])
+            joined = _beside(table, other)
             if joined is not None:
-                yield Shard(right.file(entry.name), joined, metadata(table), findings)
+                yield Shard(right.file(entry.name), joined, metadata(other) | metadata(table), findings)
 
 
 def _beside(table: pa.Table, other: pa.Table) -> pa.Table | None:

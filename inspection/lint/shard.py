@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pyarrow.compute as pc
 
 from inspection.columns import Array, Numbers, is_finite
 from inspection.lint.problem import Findings
+from pairloom.store.folder import rebuild
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,16 @@ class Shard:
     table: pa.Table
     metadata: Mapping[str, str]
     findings: Findings
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """What the file says of its making: table, stage, config …; empty if it says nothing."""
+        found = json.loads(self.metadata.get("pairloom", "{}"))
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def cure(self) -> str:
+        return rebuild(self.file)
 
     def bad(self, check: str, rows: Numbers, describe: Callable[[int], str]) -> None:
         self.findings.rows(check, self.file, rows, describe)
@@ -45,8 +58,9 @@ class Shard:
         )
 
     def texts(self, name: str, structs: pa.Array, rows: Numbers) -> None:
-        """No `text` of these structs is empty."""
-        bad = np.flatnonzero(pc.equal(pc.struct_field(structs, "text"), "").to_numpy(zero_copy_only=False))
+        """No `text` of these structs is empty, or nothing but white space."""
+        blank = pc.equal(pc.utf8_trim_whitespace(pc.struct_field(structs, "text")), "")
+        bad = np.flatnonzero(blank.to_numpy(zero_copy_only=False))
         self.bad("empty", rows[bad], lambda _: f"a text of {name} is empty")
 
 

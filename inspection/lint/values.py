@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inspection import columns
-from inspection.lint import crops, region_checks, rules
+from inspection.lint import captions, crops, region_checks, rules, tags, told
 from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard, repeat_rows
 from inspection.tables import table_of
@@ -22,13 +22,14 @@ HEAVY = ("image", "features")  # read alone, and only once
 # What is checked beyond the schema: (a rule, the columns of the tables that it holds for).
 RULES: tuple[tuple[Callable[[Shard], None], tuple[str, ...]], ...] = (
     (rules.check_urls, ("url", "checksum")),
-    (rules.check_captions, ("image", "captions")),
+    (rules.check_sources, ("url", "sha256")),
+    (captions.check_captions, ("image", "captions")),
     (region_checks.check_regions, ("num_regions", "boxes", "prob_values")),
     (region_checks.check_boxes_inside, ("image", "num_regions", "boxes")),
-    (rules.check_tags, ("tags",)),
-    (region_checks.check_tag_regions, ("tags", "num_regions", "class_ids")),
-    (rules.check_negatives, ("negatives", "short")),
-    (rules.check_similar, ("similar",)),
+    (tags.check_tags, ("tags",)),
+    (tags.check_tag_regions, ("tags", "num_regions", "class_ids", "attribute_ids")),
+    (told.check_negatives, ("negatives", "short")),
+    (told.check_similar, ("similar",)),
     (rules.check_questions, ("qa",)),
     (crops.check_patches_inside, ("image", "patch_boxes")),
     (crops.check_pyramids_inside, ("image", "pyramid_boxes")),
@@ -70,6 +71,10 @@ def _check_column(shard: Shard, column: Column, values: pa.ChunkedArray) -> bool
         return False
     if column.name == "image":
         rules.check_pictures(shard, values)
+    if 0 < values.null_count < len(values) and not _is_scalar(column):
+        bad = pc.indices_nonzero(values.is_null()).to_numpy()
+        shard.bad("null", bad, lambda _: f"{column.name} is null, in other rows of the file it is not")
+        return False
     if isinstance(column.type, Blob):
         if column.nullable and values.null_count == len(values):
             return True
@@ -77,6 +82,11 @@ def _check_column(shard: Shard, column: Column, values: pa.ChunkedArray) -> bool
     for name, numbers, rows in columns.float_leaves(column, values):
         shard.finite(name, numbers, rows)
     return True
+
+
+def _is_scalar(column: Column) -> bool:
+    """Whether a row may lack it though others have it, as a licence; a table is joined to all rows or to none."""
+    return not isinstance(column.type, Blob) and not pa.types.is_nested(column.type)
 
 
 def _check_blob(shard: Shard, name: str, kind: Blob, values: pa.ChunkedArray) -> bool:
@@ -97,4 +107,6 @@ def _check_blob(shard: Shard, name: str, kind: Blob, values: pa.ChunkedArray) ->
     if dtype.kind == "f":
         rows = repeat_rows(found // dtype.itemsize)
         shard.finite(name, columns.flat_blob(values, dtype.str), rows)
+    if name == "features":
+        region_checks.check_features(shard, values, dtype.itemsize)
     return True

@@ -25,6 +25,7 @@ class Counts:
     sides: Counter[int] = field(default_factory=Counter)  # longer side, pixels
     characters: Counter[int] = field(default_factory=Counter)  # of a caption
     languages: Counter[str] = field(default_factory=Counter)  # of captions
+    kinds: Counter[str] = field(default_factory=Counter)  # of captions: original, synthetic, region, …
     sources: Counter[str] = field(default_factory=Counter)  # of images
     regions: Counter[int] = field(default_factory=Counter)  # of an image
     tags: Counter[str] = field(default_factory=Counter)  # texts
@@ -60,7 +61,10 @@ def _add_pairs(counts: Counts, table: pa.Table) -> None:
     captions, _ = flat_list(table["captions"])
     add(counts.sides, np.maximum(table["width"].to_numpy(), table["height"].to_numpy()))
     add(counts.characters, pc.utf8_length(pc.struct_field(captions, "text")).to_numpy(zero_copy_only=False))
-    for counter, column in ((counts.languages, pc.struct_field(captions, "lang")), (counts.sources, table["source"])):
+    columns = [(counts.languages, pc.struct_field(captions, "lang")), (counts.sources, table["source"])]
+    if captions.type.get_field_index("kind") >= 0:  # tables of pairloom 0.1.0 have none
+        columns.append((counts.kinds, pc.struct_field(captions, "kind")))
+    for counter, column in columns:
         here = pc.value_counts(pc.fill_null(column, "unknown"))
         counter.update({item["values"]: item["counts"] for item in here.to_pylist()})
 

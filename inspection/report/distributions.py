@@ -59,6 +59,7 @@ def draw(counts: Counts) -> list[Chart]:
     bars = [
         ("Tags", f"{len(counts.tags):,} different ones; the most frequent", counts.tags, 3),
         ("Languages", "captions of each", counts.languages, 5),
+        ("Kinds", "captions of each", counts.kinds, 4),
         ("Sources", "images of each", counts.sources, 6),
     ]
     made = [_histogram(*histogram) for histogram in histograms[:3] if histogram[2]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -54,11 +54,23 @@ class Regions:
     prob_values_RK: Array | None = None
 
 
+class Unwritten(Protocol):
+    """Pixels that are worked out where they are written to: in their place in a batch, with no copy in between."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def write(self, out_3SS: Array) -> None:
+        """Fill `out_3SS`, float32 of this shape, contiguous or not."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array: ...
+
+
 @dataclass(frozen=True)
 class Pixels:
     """One picture, cropped, resized and normalised."""
 
-    values_3SS: Array  # float32; 3 channels RGB, S pixels a side, which need not be equally many
+    values_3SS: Array | Unwritten  # float32; 3 channels RGB, S pixels a side, which need not be equally many
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,7 @@ class Example:
     causal: bool = False  # whether the second text is written word by word, as in all rows of the batch
     others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
     question: Question | None = None  # as in Pair
+    strings: Mapping[str, Any] = field(default_factory=dict)  # see Batch
 
     def with_targets(self, **targets: Array) -> Example:
         """The example with these targets beside those that it has; one of the same name is replaced."""
@@ -128,6 +141,8 @@ class Batch:
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     progress: float = 1.0  # share of the training that went before
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
+    # What Options.strings asks for, a value a row: `captions` the row's own, `tags` and `negatives` tuples of texts.
+    strings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -143,7 +158,9 @@ class Batch:
     def take(self, rows: Tensor) -> Batch:
         """The batch of these rows, in this order, repeats allowed."""
         taken = map_tensors(self, lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
-        return replace(taken, image_ids=tuple(self.image_ids[row] for row in rows.tolist()))
+        numbers = rows.tolist()
+        strings = {name: tuple(values[row] for row in numbers) for name, values in self.strings.items()}
+        return replace(taken, image_ids=tuple(self.image_ids[row] for row in numbers), strings=strings)
 
 
 def map_tensors(value: Tensors, change: Callable[[Tensor], Tensor]) -> Tensors:

@@ -16,6 +16,7 @@ from pairloom.loader.batch import (
     Pixels,
     RegionBatch,
     Regions,
+    Unwritten,
     WordBatch,
     Words,
     map_tensors,
@@ -48,21 +49,26 @@ def collate(examples: Sequence[Example], pad_id: int, empty: Empty = np.empty, d
         targets={name: collate_target([example.targets[name] for example in examples]) for name in examples[0].targets},
         causal=examples[0].causal,
         others=_others([example.others for example in examples], pad_id),
+        strings={name: tuple(example.strings[name] for example in examples) for name in examples[0].strings},
     )
 
 
-def collate_pixels(pixels: Sequence[Array], empty: Empty) -> Tensor:
+def collate_pixels(pixels: Sequence[Array | Unwritten], empty: Empty) -> Tensor:
     """(B, 3, S, S), as large as the largest in each direction; 0, the mean colour, fills up the others."""
     height, width = (max(values.shape[axis] for values in pixels) for axis in (1, 2))
     padded = empty((len(pixels), 3, height, width), np.dtype(np.float32))
     for place, values in zip(padded, pixels, strict=True):
-        place[:, : values.shape[1], : values.shape[2]] = values
+        inside = place[:, : values.shape[1], : values.shape[2]]
+        if isinstance(values, np.ndarray):
+            inside[...] = values
+        else:
+            values.write(inside)
         place[:, values.shape[1] :] = 0
         place[:, : values.shape[1], values.shape[2] :] = 0
     return torch.from_numpy(padded)
 
 
-def pixel_mask(pixels: Sequence[Array]) -> Tensor | None:
+def pixel_mask(pixels: Sequence[Array | Unwritten]) -> Tensor | None:
     """(B, S, S) bool, where there is picture and no filling; None if all pictures are of one size."""
     if len({values.shape for values in pixels}) <= 1:
         return None
@@ -124,12 +130,13 @@ def pad(rows: Sequence[Array | Stored], value: float, empty: Empty = np.empty, d
     there = filled([len(row) for row in rows])
     padded = empty((*there.shape, *rows[0].shape[1:]), dtype or rows[0].dtype)
     if isinstance(rows[0], Stored) or rows[0].nbytes > SMALL:
-        for number, row in enumerate(rows):
+        for place, row in zip(padded, rows, strict=True):
             if isinstance(row, Stored):
-                row.read_into(padded[number, : len(row)])  # from the file to its place, nothing in between
+                row.read_into(place[: len(row)])  # from the file to its place, nothing in between
             else:
-                padded[number, : len(row)] = row
-            padded[number, len(row) :] = value
+                place[: len(row)] = row
+            if len(row) < len(place):
+                place[len(row) :] = value
     else:  # many small ones: a loop over rows would cost more than the copy
         padded[...] = value
         padded[there] = np.concatenate(rows)

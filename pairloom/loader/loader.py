@@ -118,9 +118,10 @@ class Loader(Generic[BatchType]):
             kinds: Mapping[str, Mapping[str, Part]] = {"": {}}
             fewest = 1
         else:
-            parts = tuple(opened_rows(part, plan.columns(), plan.text.languages, options) for part in mixture.folders)
+            read = tuple(plan.columns()) + options.strings  # each is a column, too
+            parts = tuple(opened_rows(part, read, plan.text.languages, options) for part in mixture.folders)
             tokenizer = tokenizer or trained_tokenizer(parts, plan, options)
-            make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.texts)
+            make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.strings, options.texts)
             kinds = plan.steps()
             fewest = fewest_rows(options, plan, world_size)
             refuse_other_vocabularies(parts, plan)

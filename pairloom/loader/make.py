@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,12 @@ from pairloom.loader.plan import Part
 from pairloom.loader.row import Row
 from pairloom.loader.texts import Texts
 from pairloom.loader.tokenizer import Tokenizer
+
+STRINGS: dict[str, Callable[[Row], Any]] = {
+    "captions": lambda row: row.text,
+    "tags": lambda row: tuple(text for text, _ in row.tagged()),
+    "negatives": lambda row: tuple(row.negatives()),
+}
 
 
 class Assembler(Protocol):
@@ -46,6 +52,7 @@ class Make:
     units: Part
     augment: bool
     second: Literal["none", "tags"] = "none"  # what follows a caption
+    strings: tuple[str, ...] = ()  # that an example holds, too: of STRINGS
     texts: Texts | None = None  # without images, for rows of text alone; None: their captions stand for such
 
     def pair(self, row: Row) -> Pair:
@@ -68,15 +75,15 @@ class Make:
         """
         count = getattr(self.units.module, "length", None)  # pixels have none
         objectives = list(objectives)
-        if count is not None and self.resizes(objectives):
-            example = self.ready(row, objectives, rng)
-            assert isinstance(example.units, Regions)
-            return len(example.words.ids_T), len(example.units.boxes_R7)
-        if any(self._rewrites(part) for part in objectives):
+        if not any(self._rewrites(part) for part in objectives):
+            pair = self.paired(row, objectives, rng)
+            words = self.tokenizer.words(pair.text, pair.second)
+            return len(words.ids_T), 0 if count is None else int(count(pair.image, self.units.settings))
+        if count is None:
             return self.tokenizer.max_tokens + 1, 0  # one more: seq2seq ends twice
-        pair = self.paired(row, objectives, rng)
-        words = self.tokenizer.words(pair.text, pair.second)
-        return len(words.ids_T), 0 if count is None else int(count(row, self.units.settings))
+        example = self.ready(row, objectives, rng)
+        assert isinstance(example.units, Regions)
+        return len(example.words.ids_T), len(example.units.boxes_R7)
 
     def paired(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Pair:
         """What goes together for these objectives."""
@@ -101,7 +108,9 @@ class Make:
         example = self(self.paired(row, objectives, rng), rng)
         for part in objectives:
             example = part.module.prepare(example, row, self, part.settings, rng)
-        return example
+        return (
+            replace(example, strings={name: STRINGS[name](row) for name in self.strings}) if self.strings else example
+        )
 
     def collate(self, examples: Sequence[Example], empty: Empty, dtype: str | None = None) -> Batch:
         """The examples as a batch, padded by the tokenizer's id."""

@@ -24,7 +24,7 @@ def check_folder(folder: Folder, shards: Path | str) -> None:
     """Raise StoreError if the table is unfinished, is not one of shards, or is of a later version than this loader."""
     if not folder.complete:
         what = f"the shards are unfinished: {folder.rows} rows so far"
-        raise StoreError(what, str(shards), cures.resume(folder.path, folder.header.stage))
+        raise StoreError(what, str(shards), cures.resume(folder.path, folder.maker))
     if folder.table != "shards":
         fix = "name the folder that the stage shards wrote, such as data/shards"
         raise StoreError(f"it is a table of {folder.table}, not of shards", str(shards), fix)
@@ -72,6 +72,8 @@ def _there(
     if any(_counted(column) for column in columns):  # else the file need not be opened
         notes = metadata()
         there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
+    if "image" in columns and not source.index(entry).places("image").sizes.any():
+        there -= {"image"}  # pairs that came with their features alone
     return there
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import get_worker_info
 from pairloom.errors import ConfigError
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.columns import ColumnMake
+from pairloom.loader.needs import check_columns
 from pairloom.loader.options import Options
 from pairloom.loader.plan import Plan
 from pairloom.loader.reading import Clock
@@ -36,9 +37,13 @@ def opened_rows(
     shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options
 ) -> Rows:
     """The rows of a folder, or rows that are open already, to be read from their beginning."""
+    columns = tuple(dict.fromkeys(columns))
     skip = options.on_damage == "skip"
     if isinstance(shards, Rows):
-        return replace(shards, captions=options.captions, skip=skip, clock=Clock(), _readers={}, _open={})
+        check_columns(shards.source, shards.shards[0], columns, shards.metadata)
+        return replace(
+            shards, columns=columns, captions=options.captions, skip=skip, clock=Clock(), _readers={}, _open={}
+        )
     return open_rows(shards, options.split, columns, languages, options)
 
 
@@ -50,6 +55,8 @@ def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
         raise ConfigError(f"columns is the text {columns!r}", "the loader", f"pass columns=({columns!r},)")
     if options.max_tokens is not None or options.texts is not None:
         raise ConfigError("max_tokens and texts need tokens", "the loader of columns", "leave them out, or pass a plan")
+    if options.strings:
+        raise ConfigError(f"strings is {options.strings}", "the loader of columns", "name them among the columns")
     return ColumnMake(tuple(columns))
 
 

@@ -11,6 +11,7 @@ from pairloom.loader.texts import Texts
 from pairloom.typed import Positive, Range, check_ranges
 
 Captions = Literal["each", "one"]
+Strings = Literal["captions", "tags", "negatives"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Options:
     cache_bytes: Positive = 20 << 30  # of these copies, which all processes of a machine share
     patience_s: Annotated[float, Range(0)] = 120.0  # that a server may fail before training ends
     split: str = "train"
+    strings: tuple[Strings, ...] = ()  # that a plan's batches hold, too (Batch.strings)
     texts: Texts | None = None  # without images (texts.open_texts), for rows of text alone
 
     def __post_init__(self) -> None:

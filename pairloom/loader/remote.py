@@ -14,17 +14,14 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import pyarrow as pa
-import pyarrow.fs
-from fsspec.implementations.arrow import ArrowFSWrapper
-
 from pairloom.errors import InputError, StoreError
+from pairloom.filesystems import file_system
 from pairloom.loader.options import Options
 from pairloom.loader.pieces import Cache
 from pairloom.store import index as indices
@@ -70,7 +67,8 @@ class RemoteSource:
         """The manifest as it is there now. Raises StoreError where it cannot be reached."""
         own = self.cache.folder / "manifests" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         own.mkdir(parents=True, exist_ok=True)
-        content = self._patiently(MANIFEST, lambda: self._cat(MANIFEST), min(self.patience_s, FIRST_PATIENCE_S))
+        content = self._either(MANIFEST, Path(MANIFEST).name, min(self.patience_s, FIRST_PATIENCE_S))
+        (own / MANIFEST).parent.mkdir(exist_ok=True)
         temporary = own / f".{uuid.uuid4().hex}.tmp"
         temporary.write_bytes(content)
         temporary.replace(own / MANIFEST)
@@ -79,10 +77,10 @@ class RemoteSource:
 
     def index(self, entry: Entry) -> Index:
         """Fetched whole. Raises StoreError if there is none: a remote shard cannot be read to make it."""
-        name = f"{entry.name}{indices.SUFFIX}"
+        name = indices.name_of(entry.name)
         key = f"{self.url}/{name}#{entry.sha256}"
         for _ in range(2):
-            path = self.cache.piece(key, lambda: self._patiently(name, lambda: self._cat(name)))
+            path = self.cache.piece(key, lambda: self._either(name, f"{entry.name}{indices.SUFFIX}"))
             if (found := indices.read(path, entry.sha256)) is not None:
                 self._process.entries[entry.name] = entry
                 return found
@@ -139,13 +137,20 @@ class RemoteSource:
 
     def _files(self) -> tuple[Any, str]:
         if self._process.files is None:
-            self._process.files = _file_system(self.url)
+            self._process.files = file_system(self.url)
         return self._process.files
 
     def _cat(self, name: str) -> bytes:
         files, path = self._files()
         content: bytes = files.cat_file(f"{path}/{name}")
         return content
+
+    def _either(self, name: str, before: str, patience_s: float | None = None) -> bytes:
+        """A whole file, or the one that pairloom 0.1.0 wrote in its place. Raises InputError where neither is."""
+        for each in (name, before):
+            with suppress(InputError):
+                return self._patiently(each, partial(self._cat, each), patience_s)
+        raise InputError("there is no such file", f"{self.url}/{name}", "check the address")
 
     def _range(self, name: str, start: int, stop: int) -> bytes:
         files, path = self._files()
@@ -192,21 +197,6 @@ class RemoteSource:
         if isinstance(error, FileNotFoundError):
             raise InputError("there is no such file", f"{self.url}/{name}", "check the address") from error
         return outcome.result() if error is None else f"{type(error).__name__}: {error}"
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    """(fsspec's file system, the path in it); for s3:// and gs:// without a package of fsspec, Arrow's own client."""
-    try:
-        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        try:
-            files, path = pyarrow.fs.FileSystem.from_uri(url)
-        except (pa.ArrowException, NotImplementedError):
-            raise InputError(f"no package here opens it: {error}", url, "install the one that is named") from error
-        wrapped = ArrowFSWrapper(files)
-        wrapped.cat_file = partial(wrapped.cat_file, seekable=True)  # or it cannot cut a run of bytes at the beginning
-        found = wrapped, path
-    return found
 
 
 def _in_background(read: Callable[[], bytes]) -> Future[bytes]:

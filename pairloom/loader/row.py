@@ -199,7 +199,8 @@ class Row:
         return self._texts_of("similar")
 
     def _texts_of(self, column: str) -> list[str]:
-        listed = self.group.cell(column, self.row).values[self.caption_index].values
+        of_captions = self.group.cell(column, self.row).values
+        listed = None if of_captions is None else of_captions[self.caption_index].values
         return [] if listed is None else list(listed.field("text").to_pylist())
 
     def siblings(self) -> list[str]:

@@ -65,7 +65,7 @@ class LocalSource:
         """
         shard = self.path / f"{entry.name}.parquet"
         try:
-            found = indices.read(shard.with_suffix(indices.SUFFIX), entry.sha256) or self._built.get(entry.name)
+            found = indices.read(indices.path_of(shard), entry.sha256) or self._built.get(entry.name)
             if found is None:
                 if not self._built:
                     said = (

@@ -16,9 +16,13 @@ from pairloom.errors import StoreError
 from pairloom.store import cures
 from pairloom.table import metadata
 
-MANIFEST = "manifest.json"  # of a finished table
-JOURNAL = "manifest.jsonl"  # of one that is being written: a header line, then a line a finished shard
-COMPANIONS = ("dataset.json", "README.md")  # the card of a folder of training shards
+# Where everything but the shards lies in a table's folder. Programs that read a folder of Parquet files (pyarrow,
+# pandas, Daft, datasets, Spark) leave out what has a name like this; Polars needs a pattern, FOLDER/*.parquet.
+ASIDE = "_pairloom"
+MANIFEST = f"{ASIDE}/manifest.json"  # of a finished table
+JOURNAL = f"{ASIDE}/manifest.jsonl"  # of one that is being written: a header line, then a line a finished shard
+MADE_OF = "made_of"  # key of a header's config: the folders that `pairloom shards` made this one of
+COMPANIONS = (f"{ASIDE}/dataset.json", f"{ASIDE}/README.md")  # the card of a folder of training shards
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class Folder:
         return self.header.table
 
     @property
+    def maker(self) -> str:
+        """The stage that would make this table again; "" where `pairloom shards` made it of other folders."""
+        return "" if MADE_OF in self.header.config else self.header.stage
+
+    @property
     def rows(self) -> int:
         return sum(entry.rows for entry in self.shards)
 
@@ -121,7 +130,7 @@ class _AsStoreError:
 def rebuild(file: Path) -> str:
     """The cure of a shard that is missing or not as its stage wrote it."""
     try:
-        stage = open_folder(file.parent).header.stage
+        stage = open_folder(file.parent).maker
     except (StoreError, OSError):  # the manifest is gone or damaged as well
         stage = ""
     return cures.rebuild(file, stage)
@@ -136,7 +145,7 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def open_folder(path: Path | str) -> Folder:
     """The table in this folder. Raises StoreError if there is none or its manifest cannot be read."""
     path = Path(path)
-    finished, journal = path / MANIFEST, path / JOURNAL
+    finished, journal = placed(path, MANIFEST), placed(path, JOURNAL)
     if journal.exists():
         header, entries = _read_journal(journal)
         return Folder(path, header, _sorted(entries), complete=False)
@@ -148,14 +157,20 @@ def open_folder(path: Path | str) -> Folder:
         entries = [_built(Entry, entry, finished) for entry in listed]
         return Folder(path, _built(Header, content, finished), _sorted(entries), complete=True)
     raise StoreError(
-        f"there is no table here: neither {MANIFEST} nor {JOURNAL}",
+        f"there is no table here: neither {MANIFEST} nor {Path(JOURNAL).name}",
         where=str(path),
         fix="name the folder of a table, such as data/shards, or run the stage that writes it",
     )
 
 
 def is_table(path: Path) -> bool:
-    return (path / MANIFEST).exists() or (path / JOURNAL).exists()
+    return placed(path, MANIFEST).exists() or placed(path, JOURNAL).exists()
+
+
+def placed(folder: Path, name: str) -> Path:
+    """Where a table has this file of ASIDE; pairloom 0.1.0 wrote it beside the shards."""
+    now, before = folder / name, folder / Path(name).name
+    return before if folder.name != ASIDE and before.exists() and not now.exists() else now
 
 
 def sha256_of(shards: Iterable[Entry]) -> str:

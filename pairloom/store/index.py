@@ -1,7 +1,8 @@
-"""The index beside each training shard: which captions its rows have, and where their large values lie in the file.
+"""The index of each training shard: which captions its rows have, and where their large values lie in the file.
 
-`train-00000.index` is an Arrow IPC file, opened by mapping it into memory, so that a loader knows the order of a
-million rows without reading one of them. It is derived from the shard and can be made again (`pairloom shards index`).
+`_pairloom/.train-00000.index` is an Arrow IPC file, opened by mapping it into memory, so that a loader knows the order
+of a million rows without reading one of them. It is derived from the shard and can be made again (`pairloom shards
+index`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import xxhash
 
 from pairloom.errors import StoreError
 from pairloom.machine import refuse_machine_error
-from pairloom.store.folder import rebuild
+from pairloom.store.folder import ASIDE, rebuild
 from pairloom.store.hashed import sha256_file
 from pairloom.store.pages import values
 from pairloom.table import Array
@@ -84,6 +85,17 @@ def _flat(column: pa.ChunkedArray) -> tuple[Array, Array]:
         return np.zeros(1, np.int32), np.zeros(0, column.type.value_type.to_pandas_dtype())
     whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     return whole.offsets.to_numpy(), whole.values.to_numpy()
+
+
+def name_of(shard: str) -> str:
+    """The index of a shard of this name, in its folder; the dot keeps datasets from reading it as the split train."""
+    return f"{ASIDE}/.{shard}{SUFFIX}"
+
+
+def path_of(shard: Path) -> Path:
+    """Where the index of this file lies, if it has one; pairloom 0.1.0 wrote it beside the shard."""
+    now, before = shard.parent / name_of(shard.stem), shard.with_suffix(SUFFIX)
+    return before if before.exists() and not now.exists() else now
 
 
 def block_sums(value: memoryview) -> list[int]:

@@ -29,8 +29,13 @@ def link_shard(folder: Path, entry: Entry, source: Path) -> bool:
 
 
 def link_index(folder: Path, entry: Entry, source: Path) -> bool:
-    """The same for the index beside a shard."""
-    return _link(folder, f"{entry.name}{index.SUFFIX}", source, lambda file: index.read(file, entry.sha256) is not None)
+    """The same for the index of another folder's shard; source: the shard."""
+    return _link(
+        folder,
+        index.name_of(entry.name),
+        index.path_of(source),
+        lambda file: index.read(file, entry.sha256) is not None,
+    )
 
 
 class _NotIntactError(Exception):

@@ -24,7 +24,7 @@ class Problem:
 
 def folders_of(path: Path) -> list[Folder]:
     """The table at this path, or the tables below it. Raises StoreError if there is none."""
-    below = sorted({found.parent for found in path.rglob("manifest.json*")} if not is_table(path) else {path})
+    below = sorted(folder for folder in path.rglob("*/") if is_table(folder)) if not is_table(path) else [path]
     return [open_folder(folder) for folder in below] or [open_folder(path)]
 
 
@@ -50,7 +50,7 @@ def verify(
 
 def _check(folder: Folder, entry: Entry) -> Problem | None:
     file = folder.file(entry.name)
-    fix = cures.rebuild(file, folder.header.stage)
+    fix = cures.rebuild(file, folder.maker)
     if not file.is_file():
         return Problem(str(file), "the shard is missing", fix)
     if (size := file.stat().st_size) != entry.bytes:
@@ -58,7 +58,7 @@ def _check(folder: Folder, entry: Entry) -> Problem | None:
     if (digest := sha256_file(file)) != entry.sha256:
         what = f"its SHA-256 is {digest[:12]}…, the manifest says {entry.sha256[:12]}…"
         return Problem(str(file), what, fix)
-    beside = file.with_suffix(index.SUFFIX)
+    beside = index.path_of(file)
     if beside.exists() and index.read(beside, entry.sha256) is None:
         return Problem(str(beside), "the index is damaged or of other bytes", f"`pairloom shards index {folder.path}`")
     return None

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
 from pairloom.store import index
-from pairloom.store.folder import JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder
+from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder, placed
 from pairloom.store.hashed import HashedFile
 
 ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading
@@ -40,27 +40,28 @@ def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int =
 def write_index(folder: Path, name: str, sha256: str, compared: bool = False) -> None:
     """Index a shard that lies in the folder, as index.build does. Raises StoreError if it is damaged."""
     built = index.build(folder / f"{name}.parquet", sha256, compared)
-    with committed(folder, f"{name}{index.SUFFIX}") as temporary, temporary.open("wb") as file:
+    with committed(folder, index.name_of(name)) as temporary, temporary.open("wb") as file:
         index.write(built, file)
 
 
 @contextmanager
 def committed(folder: Path, name: str) -> Iterator[Path]:
     """A temporary file that gets its name, and reaches the disk, when the block ends without an error."""
-    temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
+    file = folder / name
+    temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             _sync(temporary)
-            temporary.replace(folder / name)
+            temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(folder)  # so that the rename itself survives a power cut
+        _sync(file.parent)  # so that the rename itself survives a power cut
     except OSError as error:
         raise StoreError(
-            f"{name} could not be written: {error.strerror or error}",
-            where=str(folder / name),
+            f"{file.name} could not be written: {error.strerror or error}",
+            where=str(file),
             fix="free some space or name another folder, and run the same command again; finished shards are kept",
         ) from error
 
@@ -131,7 +132,7 @@ class Writer:
 
     @property
     def complete(self) -> bool:
-        return (self.folder / MANIFEST).exists() and not (self.folder / JOURNAL).exists()
+        return placed(self.folder, MANIFEST).exists() and not placed(self.folder, JOURNAL).exists()
 
     def begin(self, keep: Iterable[str]) -> None:
         """From here on the table is incomplete: it holds only the shards in `keep` until `record` adds others."""
@@ -139,6 +140,7 @@ class Writer:
         lines = [json.dumps(vars(self.header)), *(json.dumps(vars(entry)) for entry in self.done.values())]
         replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         (self.folder / MANIFEST).unlink(missing_ok=True)
+        self._remove_old_layout()
 
     def record(self, entry: Entry) -> None:
         """Note a shard that lies on disk."""
@@ -154,15 +156,25 @@ class Writer:
         if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
             replace_text(self.folder / MANIFEST, text)
         (self.folder / JOURNAL).unlink(missing_ok=True)
-        for file in (*self.folder.glob("*.parquet"), *self.folder.glob(f"*{index.SUFFIX}")):
-            if file.stem not in self.done:
+        self._remove_old_layout()
+        kept = {self.folder / file for name in self.done for file in (f"{name}.parquet", index.name_of(name))}
+        for file in (*self.folder.glob("*.parquet"), *(self.folder / ASIDE).glob(f"*{index.SUFFIX}")):
+            if file not in kept:
                 file.unlink()
         _remove_leftovers(self.folder)
-        _sync(self.folder)
+        for changed in (self.folder / ASIDE, self.folder):
+            _sync(changed)
+
+    def _remove_old_layout(self) -> None:
+        """Of what pairloom 0.1.0 wrote beside the shards; indices are moved."""
+        for name in (MANIFEST, JOURNAL):
+            (self.folder / Path(name).name).unlink(missing_ok=True)
+        for old in self.folder.glob(f"*{index.SUFFIX}"):
+            old.replace(self.folder / index.name_of(old.stem))
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for leftover in folder.glob(".*.tmp"):
+    for leftover in (*folder.glob(".*.tmp"), *(folder / ASIDE).glob(".*.tmp")):
         leftover.unlink()
 
 

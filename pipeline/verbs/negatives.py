@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Readers of Parquet folders skip what begins with _.
 SUMMARY = "_summary.json"  # written last: a folder without it is unfinished
+SETTINGS = ("scorer", "against", "distinct", "veto", "top_k", "ceiling", "floor", "min_df", "max_df", "unspaced")
 STARTED = "_started.json"  # written first, removed last: what a killed run was about
 
 
@@ -45,6 +47,11 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("--out", type=Path, required=True, help="folder for the result; one row for each caption")
     verb.add_argument("--scorer", help="tfidf (default) or bm25")
+    verb.add_argument("--against", help="image (default): the largest similarity to its captions, or caption")
+    verb.add_argument(
+        "--distinct", action=argparse.BooleanOptionalAction, help="of equal texts a list has one (default), or all"
+    )
+    verb.add_argument("--veto", help="none (default), or captions: leave out what the image's captions say, too")
     verb.add_argument("--top-k", type=int, help="negatives for each caption (default: 30)")
     verb.add_argument("--ceiling", type=float, help="leave out similarities of this and above (default: 0.5)")
     verb.add_argument("--floor", type=float, help="leave out similarities of this and below (default: 0)")
@@ -61,6 +68,12 @@ def add(verbs: Any) -> None:
     verb.add_argument("--caption-column", default="caption")
     verb.add_argument("--lang-column", default="lang")
     verb.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
+    verb.add_argument(
+        "--audit",
+        type=int,
+        metavar="N",
+        help="then mine N of the captions by brute force with scikit-learn or rank-bm25",
+    )
     verb.add_argument("--redo", action="store_true", help="replace what is in the folder")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
@@ -77,14 +90,15 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     from stages.negatives.standalone import Mined
     from stages.negatives.summary import summarise
 
-    names = ("scorer", "top_k", "ceiling", "floor", "min_df", "max_df", "unspaced")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     given |= {"ngram_range": arguments.ngrams} if arguments.ngrams else {}
     config = build(Config, given, "pairloom negatives")
     start = time.monotonic()
     if arguments.images:
+        from stages.negatives.hard_images import OF_SETS
+
         _clear(arguments.out, arguments.redo)
-        return _hard_images(arguments, build(Config, {"ceiling": 2.0} | given, "pairloom negatives"))
+        return _hard_images(arguments, build(Config, OF_SETS | given, "pairloom negatives"))
     columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
     listed = read_captions(arguments.captions, columns)
     _begin(arguments, {"captions": sha256(arguments.captions), **asdict(columns), **asdict(config)})
@@ -97,7 +111,26 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
     (arguments.out / STARTED).unlink()
     text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
-    return Outcome(facts, f"{text}: {arguments.out}")
+    told = Outcome(facts, f"{text}: {arguments.out}")
+    return _audited(mined, arguments, told) if arguments.audit else told
+
+
+def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
+    """The outcome with what brute force says of some captions; exit code 1 where it differs."""
+    from stages.negatives.audit import audit
+    from stages.negatives.standalone import cuts
+
+    number = len(mined.captions)
+    chosen = np.sort(np.random.default_rng(0).permutation(number)[: arguments.audit])
+    lists: list[Any] = []
+    for file, rows in enumerate(cuts(number)):
+        here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
+        lists += pq.read_table(arguments.out / f"{file:05d}.parquet")["negatives"].take(pa.array(here)).to_pylist()
+    differing = audit(mined.captions, mined.config, chosen.tolist(), lists)
+    facts = {**told.facts, "audited": len(chosen), "differing": [asdict(one) for one in differing]}
+    lines = [f"image {one.image_id}, caption {one.caption_index}: {one.said}" for one in differing]
+    agree = f"{len(chosen) - len(differing)} of {len(chosen)} lists are those of brute force"
+    return Outcome(facts, "\n".join([told.text, *lines, agree]), exit_code=1 if differing else 0)
 
 
 def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:

@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pairloom.errors import ConfigError, StoreError
 from pairloom.store.folder import is_table, open_folder
+from pairloom.store.writing import replace_text
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
@@ -22,6 +25,7 @@ from schemas.quarantine import REASONS
 
 SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them
 ROWS_PER_SHARD = 1000
+SOURCES = "sources.yaml"
 EARLIER = "pairs"  # what pairloom 0.1.0 called the table that `download` wrote
 
 
@@ -46,15 +50,22 @@ def _add_download(verbs: Any) -> None:
     )
     verb.add_argument("--contact", help="address for questions about these requests; part of the User-Agent")
     verb.add_argument("--url-col", help="the list's column of URLs (default: url)")
-    verb.add_argument("--caption-col", help="the list's column of captions, or none (default: caption)")
+    add_caption_options(verb)
     verb.add_argument("--columns", help="comma-separated column names of a csv or tsv list without a header line")
     verb.add_argument("--no-quotes", action="store_true", help='a " in a csv or tsv list is a letter like any other')
+    verb.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME=PLACE",
+        help="folder or address of pictures that rows name as NAME:PATH",
+    )
     verb.add_argument("--rows-per-shard", type=int, help=f"rows of each shard (default: {ROWS_PER_SHARD})")
     verb.add_argument(
         "--resize", choices=("none", "longest", "shortest", "area"), help="the side that --max-side limits"
     )
     verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
-    _add_common(verb)
+    add_common(verb)
 
 
 def _add_retry(verbs: Any) -> None:
@@ -71,7 +82,7 @@ def _add_retry(verbs: Any) -> None:
     verb.add_argument(
         "--reason", required=True, help="comma-separated reasons of the quarantine table; 5xx is http-5xx"
     )
-    _add_common(verb)
+    add_common(verb)
 
 
 def _add_curate(verbs: Any) -> None:
@@ -90,10 +101,16 @@ def _add_curate(verbs: Any) -> None:
         help="folder of the dataset, which may be the same",
     )
     verb.add_argument("--profile", help="rules by name: stages/curate/profiles (default: none)")
-    _add_common(verb)
+    add_common(verb)
 
 
-def _add_common(verb: argparse.ArgumentParser) -> None:
+def add_caption_options(verb: argparse.ArgumentParser) -> None:
+    """--caption-col and --kinds."""
+    verb.add_argument("--caption-col", help="comma-separated columns of captions, or none (default: caption)")
+    verb.add_argument("--kinds", help="what each of these is, comma-separated: original, alt, synthetic, region, …")
+
+
+def add_common(verb: argparse.ArgumentParser) -> None:
     add_params_options(verb)
     verb.add_argument(
         "--redo", action="store_true", help="replace what other settings made; without it the command stops"
@@ -109,24 +126,55 @@ def download(arguments: argparse.Namespace) -> Outcome:
     from stages import sample
 
     one_thread_a_worker()
-    params, options = _settings(arguments)
+    params, options = settings_of(arguments)
     listed = {"rows_per_shard": ROWS_PER_SHARD, **params.section("sample"), "urls": arguments.list}
-    listed |= _given(arguments, url_col="url_column", caption_col="caption_column", rows_per_shard="rows_per_shard")
+    listed |= given(arguments, url_col="url_column", rows_per_shard="rows_per_shard")
     if arguments.columns:
         listed["columns"] = arguments.columns.split(",")
     if arguments.no_quotes:
         listed["quotes"] = False
-    if listed.get("caption_column") == "none":
-        listed["caption_column"] = None
-    section = params.section("download") | _given(arguments, contact="contact", resize="resize", max_side="max_side")
+    if arguments.source:
+        listed["sources"] = {**listed.get("sources", {}), **dict(map(source_of, arguments.source))}
+    if arguments.caption_col:
+        listed["caption_column"] = None if arguments.caption_col == "none" else arguments.caption_col.split(",")
+    if arguments.kinds:
+        listed["kinds"] = arguments.kinds.split(",")
+    section = params.section("download") | given(arguments, contact="contact", resize="resize", max_side="max_side")
     section["allow_hosts"] = [*section.get("allow_hosts", []), *arguments.allow_host]
-    config = Params({"download": section}, params.file).of_stage("download")
+    config = Params({"sample": listed, "download": section}, params.file).of_stage("download")
+    note(arguments.out, listed)
     if config.contact is None:
         print("no --contact: owners of servers do not know whom to write to", file=sys.stderr)
     settings = Params({"sample": listed}, params.file).build(sample.Config, "sample")
     parts = sample.parts(settings, arguments.out / ".sample")
     write_list(parts, settings, arguments.out, options.redo, plain=options.plain)
-    return _outcome(run_stage("download", config, arguments.out, options, _downloaded(arguments.out)), arguments.out)
+    return outcome_of(run_stage("download", config, arguments.out, options, downloaded(arguments.out)), arguments.out)
+
+
+def source_of(text: str) -> tuple[str, str]:
+    """NAME=PLACE as the two."""
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise ConfigError(f"the source is {text!r}", "--source", "write NAME=PLACE, such as coco=/data/coco")
+    return name, place
+
+
+def note(out: Path, listed: dict[str, Any]) -> None:
+    """Remember in the dataset's folder where its sources lie, for `retry`; nothing where it has none."""
+    if listed.get("sources") or listed.get("format"):
+        kept = {key: listed[key] for key in ("urls", "format", "sources") if listed.get(key)}
+        if "://" not in kept["urls"]:
+            kept["urls"] = str(Path(kept["urls"]).absolute())
+        out.mkdir(parents=True, exist_ok=True)
+        text = "# Where the pictures came from: `pairloom retry` reads it. Correct a path here if they have moved.\n"
+        replace_text(out / SOURCES, text + yaml.safe_dump({"sample": kept}, sort_keys=False, allow_unicode=True))
+
+
+def with_sources(params: Params, folder: Path) -> Params:
+    """The same with the sources that `note` remembered, unless section sample names others."""
+    if params.section("sample").get("sources") or not (folder / SOURCES).is_file():
+        return params
+    return params.with_section("sample", **read_params(folder / SOURCES).section("sample"))
 
 
 def retry(arguments: argparse.Namespace) -> Outcome:
@@ -135,21 +183,23 @@ def retry(arguments: argparse.Namespace) -> Outcome:
     from stages.download import OF_PIXELS
 
     one_thread_a_worker()
-    params, options = _settings(arguments)
+    params, options = settings_of(arguments)
+    params = with_sources(params, arguments.folder)
     reasons = {SHORT.get(word, word) for word in arguments.reason.replace(" ", "").split(",") if word}
     if unknown := sorted(reasons - set(REASONS)):
         raise ConfigError(f"there is no reason {unknown[0]!r}", "--reason", f"name some of {', '.join(REASONS)}")
-    places = _downloaded(arguments.folder)
+    places = downloaded(arguments.folder)
     made_with = open_folder(places.table).header.config
-    given = params.section("download")
+    asked = params.section("download")
     for name in OF_PIXELS:
-        if name in given and given[name] != made_with[name]:
-            what = f"download.{name} is {given[name]!r}, and the table was made with {made_with[name]!r}"
+        if name in asked and asked[name] != made_with[name]:
+            what = f"download.{name} is {asked[name]!r}, and the table was made with {made_with[name]!r}"
             raise ConfigError(what, params.file, f"leave {name} out: a retry stores pictures as the others are stored")
     made = params.with_section("download", **made_with).of_stage("download")
-    asking = Params({"download": {**made_with, **given}}, params.file).of_stage("download")
+    asking = params.with_section("download", **{**made_with, **asked}).of_stage("download")
+    asking = replace(asking, earlier_failures="fetch")
     result = try_again(made, asking, places, reasons, options)
-    outcome = _outcome(result.done, arguments.folder)
+    outcome = outcome_of(result.done, arguments.folder)
     return replace(
         outcome, facts=outcome.facts | {"retried": result.rows}, text=f"retried: {result.rows} rows\n{outcome.text}"
     )
@@ -158,8 +208,8 @@ def retry(arguments: argparse.Namespace) -> Outcome:
 def curate(arguments: argparse.Namespace) -> Outcome:
     """The pairs of a folder into OUT/curate, what the rules leave out into OUT/quarantine/curate."""
     one_thread_a_worker()
-    params, options = _settings(arguments)
-    config = params.with_section("curate", **_given(arguments, profile="profile")).of_stage("curate")
+    params, options = settings_of(arguments)
+    config = params.with_section("curate", **given(arguments, profile="profile")).of_stage("curate")
     places = (arguments.folder, arguments.folder / "download", arguments.folder / EARLIER)
     source = next((path for path in places if is_table(path)), None)
     if source is None:
@@ -168,17 +218,17 @@ def curate(arguments: argparse.Namespace) -> Outcome:
         )
     out = arguments.out
     target = Places({"download": source}, out / "curate", out / "quarantine" / "curate", out)
-    return _outcome(run_stage("curate", config, out, options, target), out)
+    return outcome_of(run_stage("curate", config, out, options, target), out)
 
 
-def _downloaded(out: Path) -> Places:
+def downloaded(out: Path) -> Places:
     """Where the tables of a download lie: as in any dataset, or as pairloom 0.1.0 put them."""
     if is_table(out / EARLIER):
         return Places({"urls": out / "urls"}, out / EARLIER, out / "quarantine", out)
     return Places.of(load("download"), None, out)
 
 
-def _settings(arguments: argparse.Namespace) -> tuple[Params, Options]:
+def settings_of(arguments: argparse.Namespace) -> tuple[Params, Options]:
     """What --params and --set say; a params.yaml that only lies there is of another dataset."""
     params = read_params(arguments.params, arguments.settings) if arguments.params else Params(file="the command line")
     params = params if arguments.params else with_settings(params, arguments.settings)
@@ -187,11 +237,11 @@ def _settings(arguments: argparse.Namespace) -> tuple[Params, Options]:
     return params, Options(run, redo=arguments.redo, plain=arguments.quiet)
 
 
-def _given(arguments: argparse.Namespace, **names: str) -> dict[str, Any]:
+def given(arguments: argparse.Namespace, **names: str) -> dict[str, Any]:
     """Options that were given, by the setting that they stand for."""
     values = {setting: getattr(arguments, option) for option, setting in names.items()}
     return {setting: value for setting, value in values.items() if value is not None}
 
 
-def _outcome(done: Done, out: Path) -> Outcome:
+def outcome_of(done: Done, out: Path) -> Outcome:
     return Outcome(facts(done), f"{describe(done)}\npairs: {out / done.stage}")

@@ -24,7 +24,11 @@ def add(verbs: Any) -> None:
         "pairloom init my-data --urls my.csv",
     )
     verb.add_argument("folder", type=Path, metavar="DIR")
-    verb.add_argument("--urls", help="csv, tsv, txt, json, jsonl or parquet list (default: urls.csv in DIR)")
+    verb.add_argument(
+        "--urls",
+        help="csv, tsv, txt, json, jsonl or parquet list (default: urls.csv in DIR); or a data set, with --as",
+    )
+    verb.add_argument("--as", dest="format", metavar="FORMAT", help="what the data set is: coco, webdataset, … or auto")
     verb.add_argument("--refresh", action="store_true", help="only write versions.yaml again, after an upgrade")
     verb = add_verb(
         verbs,
@@ -43,7 +47,9 @@ def add(verbs: Any) -> None:
 
 def init(arguments: argparse.Namespace) -> Outcome:
     """The files of a data project, and `dvc init`. A list of this machine is named by its path from the project."""
+    from formats import datasets
     from pipeline import project
+    from pipeline.verbs.importing import look
 
     folder = arguments.folder
     if arguments.refresh:
@@ -56,7 +62,12 @@ def init(arguments: argparse.Namespace) -> Outcome:
         raise ConfigError(
             "the program dvc is not on PATH", "PATH", "install pairloom[dvc], or activate its environment"
         )
-    files = project.write(folder, _from_project(arguments.urls, folder))
+    format = arguments.format
+    if format == "auto" and arguments.urls:
+        format = look(arguments.urls)
+    if format is not None:
+        datasets.load(format)  # raises ConfigError if there is none of that name
+    files = project.write(folder, _from_project(arguments.urls, folder), format)
     _dvc_init(folder)
     text = "\n".join(["wrote " + ", ".join(file.name for file in files), f"next: cd {folder} && dvc repro"])
     return Outcome({"folder": str(folder), "files": [file.name for file in files]}, text)

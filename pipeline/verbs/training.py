@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.typed import build
-from pipeline.advice import advised, made_by, settings_for
+from pipeline.advice import advised, commands_for, made_by, settings_for
 from pipeline.params import read_params
 from pipeline.progress import TrainingProgress
 from pipeline.verbs.common import Outcome, add_params_options, add_verb
@@ -30,6 +30,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--plots", type=Path, default=Path("plots"), help="folder for the loss curve (default: plots)")
     add_params_options(verb)
     verb.add_argument("--size", help="tiny (two cores), base (as published) …; overrides train.RECIPE.size")
+    verb.add_argument("--variant", help="no-questions: lxmert, vinvl without any; overrides train.RECIPE.variant")
     verb.add_argument("--init", help="weights to start from: a folder that training wrote, or published .safetensors")
     verb.add_argument("--steps", type=int, help="overrides train.RECIPE.steps")
     verb.add_argument("--seed", type=int, help="overrides train.RECIPE.seed")
@@ -53,6 +54,7 @@ def add_recipe(verbs: Any) -> None:
     check.add_argument("name")
     check.add_argument("shards", type=Path, help="folder of shards")
     check.add_argument("--size", default="base", help="default: base")
+    check.add_argument("--variant", help="one that the recipe lists, such as no-questions")
     probe = add_verb(
         group,
         "probe",
@@ -94,11 +96,11 @@ def train(arguments: argparse.Namespace) -> Outcome:
     name = recipes.name_of(arguments.recipe)
     params = read_params(arguments.params, arguments.settings)
     section = params.section("train").get(name) or {}
-    options = ("size", "init", "steps", "seed")
+    options = ("size", "variant", "init", "steps", "seed")
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     config = build(loop.Config, section | given, f"{params.file}, section train.{name}")
     out = arguments.out or Path("models") / name
-    recipe = recipes.load(arguments.recipe, config.size, config.overrides())
+    recipe = recipes.load(arguments.recipe, config.size, config.overrides(), config.variant)
     first = ranks.launched().rank == 0  # which alone tells and writes
     with TrainingProgress(name, arguments.quiet) as progress, advised():
         result = loop.train(recipe, arguments.shards, config, progress if first else None, out)
@@ -130,14 +132,14 @@ def check_recipe(arguments: argparse.Namespace) -> Outcome:
     from pairloom.loader.needs import lacking
     from systems import recipes
 
-    needed = recipes.load(arguments.name, arguments.size).columns()
+    needed = recipes.load(arguments.name, arguments.size, variant=arguments.variant).columns()
     missing = {column: made_by(column) for column in lacking(arguments.shards, needed)}
-    commands = [*(f"pairloom stage {stage}" for stage in sorted(set(missing.values()))), "pairloom stage shards"]
+    commands = commands_for(missing, arguments.shards)
     lines = [f"needs    {', '.join(needed)}", f"missing  {', '.join(missing) or 'nothing'}"]
     settings = settings_for(missing)
     lines += [f"set      {', '.join(settings)} in params.yaml"] if settings else []
     lines += [f"to make  {' && '.join(commands)}"] if missing else []
-    facts = {"needs": needed, "missing": missing, "settings": settings, "commands": commands if missing else []}
+    facts = {"needs": needed, "missing": missing, "settings": settings, "commands": commands}
     return Outcome(facts, "\n".join(lines), exit_code=1 if missing else 0)
 
 

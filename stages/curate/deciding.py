@@ -52,7 +52,7 @@ class _Survivors:
     shards: list[int] = field(default_factory=list)  # positions in `names`
     keys: list[Key] = field(default_factory=list)
     image_ids: list[bytes] = field(default_factory=list)
-    phashes: list[int] = field(default_factory=list)
+    phashes: list[int | None] = field(default_factory=list)  # None of a pair without a picture
     excluded: list[bool] = field(default_factory=list)  # by their bytes
     captions: Captions = field(default_factory=Captions)  # those that pass the rules
 
@@ -146,9 +146,8 @@ def _captions_of_images(corpus: Corpus) -> Iterator[tuple[str, Counter[bytes]]]:
 def _decisions(
     rows: _Survivors, config: Config, avoided: npt.NDArray[np.uint64], corpus: Corpus
 ) -> Iterator[dict[str, Any]]:
-    excluded = np.array(rows.excluded, bool) | near_excluded(
-        np.array(rows.phashes, np.uint64), avoided, config.exclude_distance
-    )
+    hashes, pictured = hashes_of(rows.phashes)
+    excluded = np.array(rows.excluded, bool) | (pictured & near_excluded(hashes, avoided, config.exclude_distance))
     left = np.flatnonzero(~excluded)
     stays = np.arange(len(excluded))
     stays[left] = left[_kept(rows, left, config, corpus)]
@@ -165,6 +164,11 @@ def _decisions(
             captions, positions = handed.get(here, []), gone.get(here, [])
             row = {"shard": rows.name(here), "row": key, "occurrence": occurrence}
             yield {**row, **verdict, "captions": captions, "lost": positions}
+
+
+def hashes_of(phashes: Sequence[int | None]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+    """(the hashes, 0 for a pair without a picture; which have one)."""
+    return np.array([phash or 0 for phash in phashes], np.uint64), np.array([p is not None for p in phashes], bool)
 
 
 def near_excluded(
@@ -188,7 +192,8 @@ def _kept(rows: _Survivors, left: npt.NDArray[np.int64], config: Config, corpus:
         shards = {rows.name(here) for here in left[places].tolist()}
         return (table for _, table in corpus.tables("download", ("image_id", "image"), shards))
 
-    return kept_positions(ids, np.array(rows.phashes, np.uint64)[left], alike, pictures)
+    hashes, pictured = hashes_of(rows.phashes)
+    return kept_positions(ids, hashes[left], alike, pictures, pictured[left])
 
 
 def _unites(rows: _Survivors, here: int, there: int, config: Config) -> bool:
@@ -216,7 +221,7 @@ def _verdict(rows: _Survivors, here: int, there: int, loses: bool) -> dict[str, 
         return {"reason": None, "detail": ""}
     kept = rows.image_ids[there].hex()
     if rows.image_ids[here] != rows.image_ids[there]:
-        distance = (rows.phashes[here] ^ rows.phashes[there]).bit_count()
+        distance = ((rows.phashes[here] or 0) ^ (rows.phashes[there] or 0)).bit_count()
         return {"reason": "near-duplicate", "detail": f"of {kept}, {distance} bits apart"}
     place = "which has its captions too"
     if loses:

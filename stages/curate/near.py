@@ -29,18 +29,22 @@ class Alike:
 
 
 def kept_positions(
-    image_ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], alike: Alike | None, pictures: Pictures
+    image_ids: npt.NDArray[np.void],
+    phashes: npt.NDArray[np.uint64],
+    alike: Alike | None,
+    pictures: Pictures,
+    pictured: npt.NDArray[np.bool_],
 ) -> Positions:
     """For each image the position of the earlier one that stays in its place, or its own.
 
-    alike: None where pictures must have the same bytes.
+    alike: None where pictures must have the same bytes. pictured: which pairs have a picture: only those look alike.
     """
     from stages.curate.duplicates import first_with_same_id  # here: numba takes its time to load
 
     first = first_with_same_id(image_ids)
     if alike is None:
         return first
-    distinct = np.flatnonzero(first == np.arange(len(first)))
+    distinct = np.flatnonzero((first == np.arange(len(first))) & pictured)
     near = _near(image_ids[distinct], phashes[distinct], alike, lambda places: pictures(distinct[places]))
     stays = np.arange(len(first))
     stays[distinct] = np.where(near < 0, distinct, distinct[near])

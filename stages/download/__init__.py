@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.request import getproxies_environment
 
 import pyarrow as pa
@@ -16,8 +16,8 @@ from pairloom.errors import ConfigError, RunError
 from pairloom.table import metadata
 from pairloom.typed import Positive, Range, Share, check_ranges
 from schemas.pairs import CAPTION, PAIRS
-from stages.contract import PARTIAL, Counts
-from stages.download import pictures
+from stages.contract import PARTIAL, Counts, kept
+from stages.download import before, pictures
 from stages.download.address import door, host_of, without_credentials
 from stages.download.decoders import Decoding
 from stages.download.engine import Engine
@@ -27,6 +27,7 @@ from stages.download.host import Courtesy
 from stages.download.names import Doors
 from stages.download.optout import DIRECTIVES
 from stages.download.persistence import Persistence
+from stages.download.places import Places
 from stages.download.proxies import refuse_proxy
 from stages.download.recalled import recall as recall
 from stages.download.recalled import take_over
@@ -87,6 +88,10 @@ class Config:
     decoders: Positive | None = field(default=None, metadata=SAME_OUTPUT)
     # megabytes that decoding one picture may take
     decoder_memory_mb: Annotated[int, Range(64)] = field(default=2048, metadata=SAME_OUTPUT)
+    # name and path or address of each source: set by the executor, from `sample.sources`
+    sources: tuple[tuple[str, str], ...] = field(default=(), metadata=SAME_OUTPUT | {"of_list": True})
+    # rows of which the list says why another program failed (docs/import.md): left out for that reason, or fetched
+    earlier_failures: Literal["keep", "fetch"] = "keep"
     # When to stop
     min_success_rate: Share = field(default=0.5, metadata=SAME_OUTPUT)  # share of rows that must come through
     # silent rows in a row after which the network is tested; null: never
@@ -118,6 +123,8 @@ class Tools:
     engine: Engine
     folder: Path | None
     server: PictureServer | None
+    checks_proxy: bool = False  # before the first row of the web
+    keeps_failures: bool = True
 
 
 def setup(config: Config, folder: Path | None) -> Tools:
@@ -126,7 +133,8 @@ def setup(config: Config, folder: Path | None) -> Tools:
     folder: where finished rows of unfinished shards are noted. Raises InputError if the folder to serve is missing, and
     ConfigError if the environment names a proxy.
     """
-    if not (config.serve or config.ignore_proxy):
+    checks_proxy = not (config.serve or config.ignore_proxy)
+    if checks_proxy and not config.sources:
         refuse_proxy(getproxies_environment())
     server = PictureServer(Path(config.serve)) if config.serve else None
     mapped = {HOST: server.address} if server else {}
@@ -156,7 +164,9 @@ def setup(config: Config, folder: Path | None) -> Tools:
         max_wait_s=config.max_wait_s,
         outage_after=config.outage_after,
     )
-    return Tools(Engine(manners, courtesy, persistence, decoding(config)), folder, server)
+    places = Places(config.sources, kept(folder) if folder else None, config.max_bytes)
+    engine = Engine(manners, courtesy, persistence, decoding(config), places)
+    return Tools(engine, folder, server, checks_proxy, config.earlier_failures == "keep")
 
 
 def decoding(config: Config) -> Decoding:
@@ -181,13 +191,17 @@ def process(urls: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     URL and checksum are fetched once. This is the one stage that has the network and notes what is finished of a shard.
     """
     rows = list(zip(urls["url"].to_pylist(), urls["checksum"].to_pylist(), strict=True))
+    known = before.failures(urls) if tools.keeps_failures else {}
+    asked = [row for number, row in enumerate(rows) if number not in known]
+    if tools.checks_proxy and not all(tools.engine.places.parse(url) for url, _ in asked):
+        refuse_proxy(getproxies_environment())
     shard = metadata(urls).get("shard")
     failed: list[tuple[int, Outcome]] = []
     partial = tools.folder / PARTIAL / shard if tools.folder and shard else None
     if tools.folder and partial:
-        take_over(rows, tools.folder, partial)
-    with tools.engine.run(rows, partial) as spool:
-        found = ((row, *spool.get(key_of(*rows[row]))) for row in range(len(rows)))
+        take_over(asked, tools.folder, partial)
+    with tools.engine.run(asked, partial) as spool:
+        found = ((n, known[n], b"") if n in known else (n, *spool.get(key_of(*row))) for n, row in enumerate(rows))
         table = pa.concat_tables(_stored(urls, found, failed))
     return table, rejects(urls.take(pa.array([row for row, _ in failed], pa.int64())), [each for _, each in failed])
 
@@ -262,6 +276,9 @@ def rejects(urls: pa.Table, failures: Sequence[Outcome]) -> pa.Table:
 def check(counts: Counts, config: Config, rejects: Iterable[pa.Table] = ()) -> None:
     """Raise RunError if too few rows came through, with the failures by reason and the hosts that failed most."""
     if counts.rows_out >= config.min_success_rate * counts.rows_in:
+        return
+    rejects = list(rejects)
+    if counts.rows_out >= config.min_success_rate * (counts.rows_in - sum(map(before.failed, rejects))):
         return
     reasons = sorted(counts.rejected.items(), key=lambda item: (-item[1], item[0]))
     hosts = Counter(

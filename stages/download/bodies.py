@@ -21,7 +21,7 @@ class Bodies:
     def __init__(self, decoding: Decoding, spawn: Spawn, decoded: Callable[[Job], None]) -> None:
         """spawn: starts the work for a row; decoded: told of each row whose outcome is noted."""
         self.waiting = 0  # bytes of bodies that are not decoded, those in decoders too
-        self._decoders = Decoders(decoding)
+        self.decoders = Decoders(decoding)
         self._spawn, self._decoded = spawn, decoded
 
     @property
@@ -31,7 +31,7 @@ class Bodies:
 
     def take(self, job: Job, fetched: Fetched) -> None:
         """Decode what came for a row, as soon as a decoder is free."""
-        if self._decoders.busy:
+        if self.decoders.busy:
             job.shard.keep(job, fetched)
         self.waiting += len(fetched.body)
         self._spawn(self._decode(job, fetched), job)
@@ -39,11 +39,11 @@ class Bodies:
     def resume(self, jobs: Sequence[Job]) -> None:
         """Decode what a killed run noted for these rows of a shard."""
         left = iter(jobs)
-        for job in jobs[: self._decoders.decoding.processes]:
+        for job in jobs[: self.decoders.decoding.processes]:
             self._spawn(self._one_by_one(left), job)
 
     def close(self) -> None:
-        self._decoders.close()
+        self.decoders.close()
 
     async def _one_by_one(self, jobs: Iterator[Job]) -> None:
         """So that few bodies of a shard are in memory at a time."""
@@ -60,7 +60,7 @@ class Bodies:
     async def _decode(self, job: Job, fetched: Fetched) -> None:
         """Of a body that is counted as waiting."""
         try:
-            found, picture = await self._decoders.outcome(fetched.body, fetched.kind, job.checksum)
+            found, picture = await self.decoders.outcome(fetched.body, fetched.kind, job.checksum)
         finally:
             self.waiting -= len(fetched.body)
         job.shard.note(job.key, {**found, "attempts": job.tries}, picture)

@@ -19,6 +19,7 @@ from stages.download.decoders import Decoding
 from stages.download.fetch import Manners
 from stages.download.host import Courtesy
 from stages.download.persistence import Persistence
+from stages.download.places import Places
 from stages.download.shard import Shard
 from stages.download.spool import Spool
 from stages.download.traffic import Traffic
@@ -27,8 +28,16 @@ from stages.download.traffic import Traffic
 class Engine:
     """Downloads shards; `run` may be called from several threads."""
 
-    def __init__(self, manners: Manners, courtesy: Courtesy, persistence: Persistence, decoding: Decoding) -> None:
+    def __init__(
+        self,
+        manners: Manners,
+        courtesy: Courtesy,
+        persistence: Persistence,
+        decoding: Decoding,
+        places: Places | None = None,
+    ) -> None:
         self.manners, self.courtesy, self.persistence, self.decoding = manners, courtesy, persistence, decoding
+        self.places = places or Places()
         self._lock = threading.Lock()
         self._running: _Running | None = None
 
@@ -38,10 +47,10 @@ class Engine:
         folder: where what is finished is noted row by row, and found again after a crash. Raises RunError in an
         outage, and if most rows end in errors that nobody expected. One such row is an outcome: stage-error.
         """
-        shard = Shard(Spool(folder))
+        shard = Shard(Spool(folder), self.places)
         for url, checksum in dict.fromkeys(rows):
             shard.plan(url, checksum)
-        if not shard.jobs:
+        if not shard.open:
             shard.settle()
             shard.finished.result()
         else:
@@ -77,7 +86,7 @@ class _Running:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="download")
         self.thread.start()
-        made = partial(Traffic, engine.manners, engine.courtesy, engine.persistence, engine.decoding)
+        made = partial(Traffic, engine.manners, engine.courtesy, engine.persistence, engine.decoding, engine.places)
         self.traffic = asyncio.run_coroutine_threadsafe(_call(made), self.loop).result()
 
     def stop(self) -> None:

@@ -13,6 +13,7 @@ from stages.download.address import Target, parse
 from stages.download.failure import Failure, unexpected
 from stages.download.fetch import Fetched
 from stages.download.host import Job
+from stages.download.places import Places, Wanted
 from stages.download.spool import Outcome, Spool, key_of
 
 
@@ -21,7 +22,9 @@ class Shard:
     """The rows of one shard that are still to be done."""
 
     spool: Spool
+    places: Places = field(default_factory=Places)
     jobs: list[Job] = field(default_factory=list)
+    wanted: list[Wanted] = field(default_factory=list)  # rows of sources
     rows: int = 0  # of the whole shard, those that agree counted once
     open: int = 0
     came: Target | None = None  # one that was stored before
@@ -33,6 +36,11 @@ class Shard:
         """Make a job of a row that is not done yet."""
         key = key_of(url, checksum)
         self.rows += 1
+        if (locator := self.places.parse(url)) is not None:
+            if key not in self.spool:
+                self.wanted.append(Wanted(locator, key, checksum))
+                self.open += 1
+            return
         if key in self.spool and (self.came or not self.spool.stored(key)):
             return
         try:

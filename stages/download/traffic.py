@@ -15,9 +15,11 @@ from stages.download.failure import Failure
 from stages.download.fetch import Fetcher, Manners
 from stages.download.host import Courtesy, Host, Job
 from stages.download.hosts import Hosts
+from stages.download.local import Reading
 from stages.download.news import news
 from stages.download.outage import Outage
 from stages.download.persistence import Persistence
+from stages.download.places import Places
 from stages.download.shard import Shard, engine_failed, outcome_of
 
 MOST_REFUSALS = 12  # of one row for its host's rate that do not count as attempts
@@ -26,12 +28,20 @@ MOST_REFUSALS = 12  # of one row for its host's rate that do not count as attemp
 class Traffic:
     """Belongs to the loop it is made on; the engine's other thread only schedules `begin` and `abandon`."""
 
-    def __init__(self, manners: Manners, courtesy: Courtesy, persistence: Persistence, decoding: Decoding) -> None:
+    def __init__(
+        self,
+        manners: Manners,
+        courtesy: Courtesy,
+        persistence: Persistence,
+        decoding: Decoding,
+        places: Places,
+    ) -> None:
         self.persistence = persistence
         self.connections = manners.connections
         self.fetcher = Fetcher(manners)
         self.bodies = Bodies(decoding, self.spawn, self._decoded)
         self.hosts = Hosts(courtesy)
+        self.reading = Reading(places, self)
         self.loop = asyncio.get_running_loop()
         self.active = 0
         self.shards: list[Shard] = []
@@ -47,6 +57,7 @@ class Traffic:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.reading.close()
         self.bodies.close()
         await self.fetcher.close()
 
@@ -61,6 +72,8 @@ class Traffic:
             if not shard.spool.has_body(job.key):
                 self.hosts.add(job, self.loop.time())
         self.bodies.resume([job for job in shard.jobs if shard.spool.has_body(job.key)])
+        if shard.wanted:
+            self.spawn(self.reading.read(shard, shard.wanted))
         self._pump()
 
     def abandon(self, shard: Shard) -> None:
@@ -229,9 +242,11 @@ class Traffic:
 
     def _close(self, job: Job) -> None:
         """One row less is open; the last one finishes the shard, unless an outage may be the reason."""
-        shard: Shard = job.shard
-        if not self._is_over(job):
-            return
+        if self._is_over(job):
+            self.one_less(job.shard)
+
+    def one_less(self, shard: Shard) -> None:
+        """A row of a shard has its outcome."""
         shard.open -= 1
         if not shard.open and not (shard.unsure and self.outage.testing):
             shard.settle()

@@ -20,7 +20,7 @@ from pairloom.table import metadata
 from schemas.negatives import NEGATIVE, NEGATIVES
 from stages.contract import Before, Corpus, Scope
 from stages.negatives import growth
-from stages.negatives.captions import Array, captions_of, of_language
+from stages.negatives.captions import Array, captions_of, of_language, with_trained
 from stages.negatives.growth import Earlier
 from stages.negatives.inverted import Index, open_index
 from stages.negatives.lists import Lists, together, union
@@ -36,12 +36,14 @@ OUTPUT = NEGATIVES
 VERSION = 4
 COLUMNS = {"curate": ("image_id", "captions")}
 SCOPE: Scope = "all"
+TAKES = {name: f"shards.{name}" for name in ("seed", "val_share", "split_from")}  # by which images are held out
 
 __all__ = [
     "COLUMNS",
     "INPUTS",
     "OUTPUT",
     "SCOPE",
+    "TAKES",
     "VERSION",
     "Config",
     "grow",
@@ -83,7 +85,9 @@ def _captions(corpus: Corpus, config: Config, shards: Sequence[str] | None = Non
     """The captions of these shards, of all if None; near duplicates are looked for among all."""
     alike = looks_like(corpus, config)
     captions = []
-    for name, table in corpus.tables("curate", COLUMNS["curate"], shards):
+    columns = tuple(dict.fromkeys((*COLUMNS["curate"], *config.split.columns)))
+    for name, table in corpus.tables("curate", columns, shards):
+        table = with_trained(table, config.split)
         if alike:
             table = table.append_column("looks_like", alike[name]["looks_like"])
         captions.append(captions_of(table))
@@ -145,4 +149,4 @@ def _grown(index: Index, part: int, before: Lists, numbers: Array, config: Confi
         return before
     found = mine_captions(index, part, numbers, config, into=[fresh], known=before.last(config.top_k))
     added = Lists(before.rows, found.counts, negatives_at(index, found.places, found.similarities))
-    return union(before, added, config.top_k)
+    return union(before, added, config.top_k, config.distinct)

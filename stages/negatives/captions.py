@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pairloom.errors import InputError
 from stages.negatives.text import normalised
+from stages.split import Split
 
 Array = npt.NDArray[Any]
 ORDER = [("image_id", "ascending"), ("caption_index", "ascending")]
@@ -37,6 +38,10 @@ class Captions:
     sole: Array  # int32 (D,): the image that all captions of the document are of, or -1
     texts_of_image: Array  # int32 (I,): distinct texts of the image
     shared_of_image: Array  # int32 (I,): those of them that other images have too
+    owners: Array  # int32 (C,): number of the image itself, which may look like that of `images`; ascending
+    texts_of_owner: Array  # int32: distinct texts of each of these
+    trained: Array  # bool (C,): whether the image is one to train on
+    heads: Array  # int32 (2, D): the first caption of each document, and its first to train on or -1
 
     @property
     def copies(self) -> Array:
@@ -45,14 +50,20 @@ class Captions:
 
 
 def captions_of(pairs: pa.Table) -> pa.Table:
-    """One row a caption from one row an image (columns image_id, captions, and looks_like where it is)."""
+    """One row a caption from one row an image: image_id, captions, and looks_like and trained where they are."""
     captions = pairs["captions"].combine_chunks()
     rows = pc.list_parent_indices(captions)
     parts = (pc.struct_field(pc.list_flatten(captions), name) for name in ("text", "lang"))
     table = table_of(pairs["image_id"].take(rows), positions(rows.to_numpy()), *parts)
-    if "looks_like" in pairs.column_names:
-        table = table.append_column("looks_like", pairs["looks_like"].take(rows))
+    for name in ("looks_like", "trained"):
+        if name in pairs.column_names:
+            table = table.append_column(name, pairs[name].take(rows))
     return table
+
+
+def with_trained(images: pa.Table, split: Split) -> pa.Table:
+    """The table with a column `trained`: whether the image of each row is one to train on."""
+    return images.append_column("trained", pa.array([one == "train" for one in split.of_rows(images)], pa.bool_()))
 
 
 def table_of(image_ids: Any, indexes: Array, texts: Any, langs: Any) -> pa.Table:
@@ -96,9 +107,12 @@ def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
 
     Raises InputError if an image_id has a caption index twice.
     """
-    table = captions.select([name for name in captions.column_names if name != "lang"])
+    table = captions.select([name for name in captions.column_names if name not in ("lang", "trained")])
     _refuse_repeated(table)
     images = _numbers(table["looks_like" if "looks_like" in table.column_names else "image_id"])
+    owners = _numbers(table["image_id"])
+    known = captions["trained"].to_numpy() if "trained" in captions.column_names else np.ones(len(table), np.bool_)
+    trained = known.astype(np.bool_)
     encoded = normalised(one_chunk(table["text"])).dictionary_encode()
     documents, texts = encoded.indices.to_numpy().astype(np.int32), encoded.dictionary
     members = np.argsort(documents, kind="stable").astype(np.int32)
@@ -110,7 +124,19 @@ def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
     sole[document] = np.where(alone[document], image, -1)
     of_image = np.bincount(image).astype(np.int32)
     shared = np.bincount(image, weights=~alone[document]).astype(np.int32)
-    return Captions(table, images, documents, starts, members, sole, of_image, shared), texts
+    heads = np.stack([members[starts[:-1]], _first_trained(members, documents, trained, len(texts))])
+    own = np.unique(owners.astype(np.int64) * max(len(texts), 1) + documents) // max(len(texts), 1)
+    of_owner = np.bincount(own).astype(np.int32)
+    counted = of_image, shared, owners, of_owner
+    return Captions(table, images, documents, starts, members, sole, *counted, trained, heads), texts
+
+
+def _first_trained(members: Array, documents: Array, trained: Array, number: int) -> Array:
+    """int32 (D,): of each document the first caption to train on, or -1."""
+    first = np.full(number, -1, np.int32)
+    own = members[trained[members]][::-1]  # of several that are written to one place the last stays
+    first[documents[own]] = own
+    return first
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -6,6 +6,8 @@ of the captions: a set of tags is a text, a whole tag is a term, and rare tags w
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +21,9 @@ from stages.negatives.tokens import Tokens
 from stages.negatives.words import normalise
 
 BETWEEN = "\x00"  # tags of a set; no tag has it
-CLOSEST = Config(ceiling=2.0)  # no ceiling: equal sets are left out by themselves
+# No ceiling: equal sets are left out by themselves, and each image counts, also where its tags are those of others.
+OF_SETS: dict[str, Any] = {"ceiling": 2.0, "against": "caption", "distinct": False}
+CLOSEST = Config(**OF_SETS)
 
 
 def hard_images(tags: pa.Table, config: Config = CLOSEST, threads: int = 1) -> pa.Table:

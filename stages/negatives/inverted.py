@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ class Part:
     hashes: Array  # uint64 (D,), ascending: of the normalised texts
     by_hash: Array  # int32 (D,): the document of each
 
+    @cached_property
+    def hash_of(self) -> Array:
+        """uint64 (D,): of the normalised text of each document."""
+        hashes = np.empty(len(self.hashes), np.uint64)
+        hashes[self.by_hash] = self.hashes
+        return hashes
+
 
 @dataclass(frozen=True)
 class Index:
@@ -56,6 +64,15 @@ class Index:
         """The place of each part's first caption."""
         sizes = [len(part.captions.images) for part in self.parts]
         return [sum(sizes[:number]) for number in range(len(sizes))]
+
+    def text_hashes(self, places: Array) -> Array:
+        """uint64, of the normalised texts of the captions at these places."""
+        numbers = np.searchsorted(np.array(self.bases), places, side="right") - 1
+        hashes = np.empty(len(places), np.uint64)
+        for number, (base, part) in enumerate(zip(self.bases, self.parts, strict=True)):
+            here = numbers == number
+            hashes[here] = part.hash_of[part.captions.documents[places[here] - base]]
+        return hashes
 
 
 def build(captions: pa.Table, config: Config, part: int = PART, block: int = BLOCK, cut: Cut = tokenise) -> Index:

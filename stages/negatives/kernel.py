@@ -14,6 +14,10 @@ have them. A document that passes is computed from its own vector.
 Nothing depends on blocks or on the order of the work: a similarity is the sum of float64 products, rarest term first,
 rounded to float32, however its document was found, and a bound leaves out only what can neither win nor tie.
 
+Queries come in groups with one heap: the captions of an image, or one text. What counts is the largest similarity to a
+query of the group. So a document is offered by the query it is most similar to (the first of several), and by none if
+one of them finds it at the ceiling or above. The others' similarities are computed for it from both vectors.
+
 Blocks of documents outside, queries inside: a block's postings and vectors stay in the processor's cache. Candidates
 wait until there are some, so that the memory is asked for all of them at once.
 """
@@ -46,16 +50,34 @@ class Queries(NamedTuple):
     terms: Array  # int32, ascending within a query
     weights: Array  # float64
     own: Array  # int64 (Q,): the document of the same text, or -1
-    barred: Array  # int64 (Q,): documents whose captions are all of this image are left out; -1: none
-    least: Array  # float32 (Q,): a lower similarity is of no interest
-    rooms: Array  # int64 (Q + 1,): query q wants the rooms[q + 1] - rooms[q] best, at least one
+    groups: Array  # int64 (G + 1,): group g has the queries groups[g] … groups[g + 1] - 1
+    barred: Array  # int64 (G,): documents whose captions are all of this image are left out; -1: none
+    kinds: Array  # int64 (G,): which row of Documents.heads the group may have
+    least: Array  # float32 (G,): a lower similarity is of no interest
+    rooms: Array  # int64 (G + 1,): group g wants the rooms[g + 1] - rooms[g] best, at least one
+
+
+class Documents(NamedTuple):
+    """What the search must know of documents beside their vectors."""
+
+    sole: Array  # int32 (D,): the image that all captions of a document are of, or -1 if there are several
+    heads: Array  # int32 (2, D): the first of a document's captions, and the first of those to train on or -1
+
+
+class Limits(NamedTuple):
+    """The rule's numbers."""
+
+    floor: np.float32
+    ceiling: np.float32
+    veto: bool  # leave documents out whose terms, but for common ones, are all among the group's
+    common: Array  # bool (V,)
 
 
 class Heaps(NamedTuple):
-    """What was found: the first sizes[q] of query q's rooms."""
+    """What was found: the first sizes[g] of group g's rooms. A document is named by its head."""
 
-    sizes: Array  # int64 (Q,)
-    documents: Array  # int64
+    sizes: Array  # int64 (G,)
+    heads: Array  # int64
     similarities: Array  # float32
 
 
@@ -81,25 +103,23 @@ class Scratch(NamedTuple):
 
 
 @compiled
-def search(
-    postings: Postings, sole: Array, queries: Queries, scales: Array, limits: tuple[np.float32, np.float32]
-) -> Heaps:
-    """The best documents of each query with floor < similarity < ceiling: higher similarity first, then lower number.
+def search(postings: Postings, documents: Documents, queries: Queries, scales: Array, limits: Limits) -> Heaps:
+    """The best documents of each group with floor < similarity < ceiling: higher similarity first, then lower head.
 
-    sole: int32 (D,), the image that all captions of a document are of, or -1 if there are several; scales: float64
-    (2, V), scale and usual as the postings were made with; limits: floor, ceiling.
+    scales: float64 (2, V), scale and usual as the postings were made with.
     """
-    num_queries = len(queries.own)
-    sizes, rooms = np.zeros(num_queries, np.int64), queries.rooms[num_queries]
+    num_groups = len(queries.least)
+    sizes, rooms = np.zeros(num_groups, np.int64), queries.rooms[num_groups]
     heaps = Heaps(sizes, np.zeros(rooms, np.int64), np.zeros(rooms, np.float32))
     prepared, scratch = _prepare(postings, queries, scales), _scratch(queries)
     block = postings.block[0]
     for number in range((len(postings.starts) + block - 2) // block):
-        for query in range(num_queries):
-            _search_block(postings, sole, queries, query, prepared, scratch, heaps, limits, number)
-    for query in range(num_queries):
-        own = slice(queries.rooms[query], queries.rooms[query + 1])
-        sort(heaps.documents[own], heaps.similarities[own], sizes[query])
+        for group in range(num_groups):
+            for query in range(queries.groups[group], queries.groups[group + 1]):
+                _search_block(postings, documents, queries, (group, query), prepared, scratch, heaps, limits, number)
+    for group in range(num_groups):
+        own = slice(queries.rooms[group], queries.rooms[group + 1])
+        sort(heaps.heads[own], heaps.similarities[own], sizes[group])
     return heaps
 
 
@@ -143,10 +163,10 @@ def _block_at(postings: Postings, cursor: int, term: int) -> int:
 
 
 @compiled
-def _goal(queries: Queries, query: int, heaps: Heaps, floor: np.float32) -> float:
+def _goal(queries: Queries, group: int, heaps: Heaps, floor: np.float32) -> float:
     """What a similarity must reach to be of interest now."""
-    goal, first = max(floor, queries.least[query]), queries.rooms[query]
-    if heaps.sizes[query] == queries.rooms[query + 1] - first:
+    goal, first = max(floor, queries.least[group]), queries.rooms[group]
+    if heaps.sizes[group] == queries.rooms[group + 1] - first:
         goal = max(goal, heaps.similarities[first])
     return float(goal)
 
@@ -154,22 +174,23 @@ def _goal(queries: Queries, query: int, heaps: Heaps, floor: np.float32) -> floa
 @compiled
 def _search_block(
     postings: Postings,
-    sole: Array,
+    documents: Documents,
     queries: Queries,
-    query: int,
+    asking: tuple[int, int],
     prepared: Prepared,
     scratch: Scratch,
     heaps: Heaps,
-    limits: tuple[np.float32, np.float32],
+    limits: Limits,
     number: int,
 ) -> None:
-    """Offer what the query finds among the documents of one block to its heap."""
+    """Offer what the query finds among the documents of one block to its group's heap. asking: group, query."""
+    group, query = asking
     first, last = queries.starts[query], queries.starts[query + 1]
     if first == last:
         return
     longest = postings.levels[0, -1]
     margin = MARGIN * prepared.lengths[first] * longest
-    goal = _goal(queries, query, heaps, limits[0]) * (1 - MARGIN) - margin
+    goal = _goal(queries, group, heaps, limits.floor) * (1 - MARGIN) - margin
     mask, waiting = np.uint64(0), 0
     for at in range(first, last):
         if prepared.lengths[at] * longest < goal or prepared.lengths[at] == 0:
@@ -207,11 +228,11 @@ def _search_block(
             scratch.found_by[waiting] = at
             waiting += 1
             if waiting == WAITING:
-                _offer_waiting(postings, sole, queries, query, scratch, waiting, heaps, limits)
-                goal = _goal(queries, query, heaps, limits[0]) * (1 - MARGIN) - margin
+                _offer_waiting(postings, documents, queries, asking, scratch, waiting, heaps, limits)
+                goal = _goal(queries, group, heaps, limits.floor) * (1 - MARGIN) - margin
                 enough, waiting = goal / prepared.lengths[at], 0
     if mask:
-        _offer_waiting(postings, sole, queries, query, scratch, waiting, heaps, limits)
+        _offer_waiting(postings, documents, queries, asking, scratch, waiting, heaps, limits)
         _clear(queries, first, last, scratch)
 
 
@@ -244,27 +265,92 @@ def _clear(queries: Queries, first: int, last: int, scratch: Scratch) -> None:
 @compiled
 def _offer_waiting(
     postings: Postings,
-    sole: Array,
+    documents: Documents,
     queries: Queries,
-    query: int,
+    asking: tuple[int, int],
     scratch: Scratch,
     waiting: int,
     heaps: Heaps,
-    limits: tuple[np.float32, np.float32],
+    limits: Limits,
 ) -> None:
-    """Compute the candidates' similarities and put those that the rule admits into the query's heap."""
-    own = slice(queries.rooms[query], queries.rooms[query + 1])
-    documents, similarities = heaps.documents[own], heaps.similarities[own]
+    """Compute the candidates' similarities and put those that the rule admits into the group's heap."""
+    group, query = asking
+    own = slice(queries.rooms[group], queries.rooms[group + 1])
+    heads, similarities = heaps.heads[own], heaps.similarities[own]
     for candidate in range(waiting):
         document = scratch.documents[candidate]
         similarity = np.float32(_product(postings, scratch, scratch.begins[candidate], postings.starts[document + 1]))
-        if not limits[0] < similarity < limits[1] or similarity < _goal(queries, query, heaps, limits[0]):
+        if not limits.floor < similarity < limits.ceiling or similarity < _goal(queries, group, heaps, limits.floor):
             continue
-        barred = sole[document] >= 0 and sole[document] == queries.barred[query]
-        if barred or document == queries.own[query]:
+        head = documents.heads[queries.kinds[group], document]
+        barred = documents.sole[document] >= 0 and documents.sole[document] == queries.barred[group]
+        if head < 0 or barred or _is_own(queries, group, document):
             continue
-        if not _met_before(postings, document, queries, query, scratch.found_by[candidate]):
-            heaps.sizes[query] = offer(documents, similarities, heaps.sizes[query], similarity, document)
+        if _met_before(postings, document, queries, query, scratch.found_by[candidate]):
+            continue
+        if _is_of_another(postings, document, queries, asking, similarity, limits.ceiling):
+            continue
+        if not (limits.veto and _is_told(postings, document, queries, group, limits.common)):
+            heaps.sizes[group] = offer(heads, similarities, heaps.sizes[group], similarity, head)
+
+
+@compiled
+def _is_own(queries: Queries, group: int, document: int) -> bool:
+    """Whether a query of the group has the document's text."""
+    own = False
+    for query in range(queries.groups[group], queries.groups[group + 1]):
+        own = own or queries.own[query] == document
+    return own
+
+
+@compiled
+def _is_of_another(
+    postings: Postings,
+    document: int,
+    queries: Queries,
+    asking: tuple[int, int],
+    similarity: np.float32,
+    ceiling: np.float32,
+) -> bool:
+    """Whether another query of the group offers the document, or is too similar to it. asking: group, query."""
+    group, query = asking
+    for other in range(queries.groups[group], queries.groups[group + 1]):
+        if other == query:
+            continue
+        value = np.float32(_joined(postings, document, queries, other))
+        if value >= ceiling or value > similarity or (value == similarity and other < query):
+            return True
+    return False
+
+
+@compiled
+def _joined(postings: Postings, document: int, queries: Queries, query: int) -> float:
+    """As _product, bit for bit, from both lists of pairs."""
+    here, end = postings.starts[document], postings.starts[document + 1]
+    there, stop = queries.starts[query], queries.starts[query + 1]
+    total = 0.0
+    while here < end and there < stop:
+        if postings.terms[here] == queries.terms[there]:
+            total += queries.weights[there] * postings.weights[here]
+            here, there = here + 1, there + 1
+        elif postings.terms[here] < queries.terms[there]:
+            here += 1
+        else:
+            there += 1
+    return total
+
+
+@compiled
+def _is_told(postings: Postings, document: int, queries: Queries, group: int, common: Array) -> bool:
+    """Whether each term of the document is common, or a term of a query of the group."""
+    for pair in range(postings.starts[document], postings.starts[document + 1]):
+        term = postings.terms[pair]
+        there = common[term]
+        for at in range(queries.starts[queries.groups[group]], queries.starts[queries.groups[group + 1]]):
+            there = there or queries.terms[at] == term
+        if not there:
+            return False
+    return True
 
 
 @compiled

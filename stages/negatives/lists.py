@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 
 from schemas.negatives import NEGATIVE
 from stages.negatives.captions import one_chunk
-from stages.negatives.spread import merge
+from stages.negatives.matching import text_hashes
+from stages.negatives.spread import Ranked, merge
 from stages.negatives.table import fixed, listed
+from stages.negatives.text import normalised
 
 Array = npt.NDArray[Any]
 
@@ -51,10 +53,13 @@ def similarities(negatives: pa.StructArray) -> Array:
     return values
 
 
-def union(one: Lists, other: Lists, top_k: int) -> Lists:
+def union(one: Lists, other: Lists, top_k: int, distinct: bool) -> Lists:
     """The best of both lists of the same captions, which have no negative in common; image ids of 16 bytes."""
-    ours, theirs = ((part.counts, similarities(part.negatives), _keys(part.negatives)) for part in (one, other))
-    counts, places = merge(ours, theirs, top_k)
+    ours, theirs = (
+        Ranked(part.counts, similarities(part.negatives), _keys(part.negatives), _texts(part.negatives))
+        for part in (one, other)
+    )
+    counts, places = merge(ours, theirs, top_k, distinct)
     both = pa.concat_arrays([one.negatives, other.negatives])
     return Lists(one.rows, counts, both.take(pa.array(places)))
 
@@ -66,6 +71,10 @@ def _keys(negatives: pa.StructArray) -> Array:
     keys[:, :2] = ids.view(">u8").reshape(-1, 2)
     keys[:, 2] = negatives.field("caption_index").to_numpy(zero_copy_only=False)
     return keys
+
+
+def _texts(negatives: pa.StructArray) -> Array:
+    return text_hashes(normalised(negatives.field("text").cast(pa.large_string())))
 
 
 def together(parts: Sequence[Lists], captions: int, kind: pa.DataType) -> pa.ListArray:

@@ -1,4 +1,4 @@
-"""From caption numbers to their hard negatives: each distinct text is searched once in each part of the index."""
+"""From caption numbers to their hard negatives: each group of queries is searched once in each part of the index."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.negatives.groups import grouped
 from stages.negatives.inverted import Index
-from stages.negatives.kernel import Queries, search
+from stages.negatives.kernel import Documents, Limits, Queries, search
 from stages.negatives.matching import same_image, same_text
 from stages.negatives.rule import Config
-from stages.negatives.spread import Members, merge, spread
+from stages.negatives.spread import Asked, Members, Ranked, merge, spread
 
 Array = npt.NDArray[Any]
 
-BATCH = 8192  # texts a call of the kernel: enough to use a block's postings again while they are in cache
+BATCH = 8192  # groups a call of the kernel: enough to use a block's postings again while they are in cache
 ROOMS = 1 << 21  # found documents a call may have to hold
 
 
@@ -55,20 +56,25 @@ def mine_captions(
         work = _Search(index, part, number, captions.astype(np.int64), config, least)
         here = _in_order(len(captions), _run(work.batch, work.batches, threads))
         here = Neighbours(here.counts, here.places + np.int32(index.bases[number]), here.similarities)
-        found = merged(found, here, index, config.top_k)
+        found = merged(found, here, index, config)
         least = np.maximum(least, _last(found, config.top_k))
     return found
 
 
-def merged(one: Neighbours, other: Neighbours, index: Index, top_k: int) -> Neighbours:
+def merged(one: Neighbours, other: Neighbours, index: Index, config: Config) -> Neighbours:
     """The best of both for each caption."""
     if not len(one.places) or not len(other.places):
         return other if len(other.places) else one
     ours, theirs = (
-        (found.counts, found.similarities, index.ranks[found.places].astype(np.uint64)[:, None])
+        Ranked(
+            found.counts,
+            found.similarities,
+            index.ranks[found.places].astype(np.uint64)[:, None],
+            index.text_hashes(found.places),
+        )
         for found in (one, other)
     )
-    counts, taken = merge(ours, theirs, top_k)
+    counts, taken = merge(ours, theirs, config.top_k, config.distinct)
     places = np.concatenate([one.places, other.places])[taken]
     return Neighbours(counts, places, np.concatenate([one.similarities, other.similarities])[taken])
 
@@ -81,32 +87,39 @@ def _last(found: Neighbours, top_k: int) -> Array:
 
 
 class _Search:
-    """The search of some captions of one part in one part, cut into batches of texts."""
+    """The search of some captions of one part in one part, in groups with one list, cut into batches of groups."""
 
     def __init__(self, index: Index, part: int, into: int, captions: Array, config: Config, least: Array) -> None:
         self.source, self.target = index.parts[part], index.parts[into]
-        self.captions, self.config, self.scales = captions, config, index.scales
+        self.config, self.scales, counted = config, index.scales, index.statistics
+        self.common = counted.captions > config.veto_common * counted.total
         self.images = same_image(self.source, captions, self.target)
-        self.documents, self.row = np.unique(self.source.captions.documents[captions], return_inverse=True)
-        self.own = same_text(self.source, self.documents, self.target)
-        self.least = np.full(len(self.documents), np.inf, np.float32)
+        clean = config.train_only & self.source.captions.trained[captions]
+        self.groups = grouped(self.source.captions, captions, clean, config.against)
+        self.row = self.groups.row
+        self.kinds = clean.astype(np.int64)
+        self.own = same_text(self.source, self.groups.documents, self.target)
+        self.least = np.full(len(self.groups), np.inf, np.float32)
         np.minimum.at(self.least, self.row, least)
+        self.kind_of = np.zeros(len(self.groups), np.int64)
+        self.kind_of[self.row] = self.kinds
         self.barred, self.wanted = self._wanted()
-        self.order = np.argsort(self.row, kind="stable")  # the captions of one batch of texts are together
+        self.order = np.argsort(self.row, kind="stable")  # the captions of one batch of groups are together
         self.cuts = _cuts(self.wanted)
         self.bounds = np.searchsorted(self.row[self.order], self.cuts)
         self.batches = len(self.cuts) - 1
 
     def _wanted(self) -> tuple[Array, Array]:
-        """(barred, wanted) of each text: the image that all its captions here are of, or -1; and how many texts to
+        """(barred, wanted) of each group: the image that all its captions here are of, or -1; and how many texts to
 
         look for: top_k, and as many as may be found that turn out to be of no use to one of its captions.
         """
-        most, least = np.full(len(self.documents), -1), np.full(len(self.documents), np.iinfo(np.int64).max)
+        number = len(self.groups)
+        most, least = np.full(number, -1), np.full(number, np.iinfo(np.int64).max)
         np.maximum.at(most, self.row, self.images)
         np.minimum.at(least, self.row, self.images)
         barred = np.where(most == least, most, -1)
-        lost = np.zeros(len(self.documents), np.int64)
+        lost = np.zeros(number, np.int64)
         inside = np.flatnonzero(self.images >= 0)
         texts, shared = self.target.captions.texts_of_image, self.target.captions.shared_of_image
         image, row = self.images[inside], self.row[inside]
@@ -118,30 +131,34 @@ class _Search:
         rows = slice(self.cuts[number], self.cuts[number + 1])
         asked = self.order[self.bounds[number] : self.bounds[number + 1]]
         queries = self._queries(rows)
-        limits = np.float32(self.config.floor), np.float32(self.config.ceiling)
-        captions = self.target.captions
-        heaps = search(self.target.postings, captions.sole, queries, self.scales, limits)
-        members = Members(captions.images, captions.starts, captions.members, captions.sole)
-        top_k = self.config.top_k
-        counts, places, similarities = spread(
-            heaps, queries.rooms, self.row[asked] - rows.start, self.images[asked], members, top_k
+        config, captions = self.config, self.target.captions
+        veto = config.veto == "captions"
+        limits = Limits(np.float32(config.floor), np.float32(config.ceiling), veto, self.common)
+        documents = Documents(captions.sole, captions.heads)
+        heaps = search(self.target.postings, documents, queries, self.scales, limits)
+        members = Members(
+            captions.images, captions.documents, captions.starts, captions.members, captions.sole, captions.trained
         )
-        kept = np.arange(top_k) < counts[:, None]
+        wanted = Asked(self.row[asked] - rows.start, self.images[asked], self.kinds[asked])
+        counts, places, similarities = spread(heaps, queries.rooms, wanted, members, config.top_k, config.distinct)
+        kept = np.arange(config.top_k) < counts[:, None]
         return asked, Neighbours(counts, places[kept], similarities[kept])
 
     def _queries(self, rows: slice) -> Queries:
-        documents, postings = self.documents[rows], self.source.postings
+        first, last = self.groups.starts[rows.start], self.groups.starts[rows.stop]
+        documents, postings = self.groups.documents[first:last], self.source.postings
         starts, ends = postings.starts[documents], postings.starts[documents + 1]
         own_starts = np.concatenate([[0], np.cumsum(ends - starts)])
         pairs = np.arange(own_starts[-1]) + np.repeat(starts - own_starts[:-1], ends - starts)
         rooms = np.concatenate([[0], np.cumsum(self.wanted[rows])])
         weights = self.source.query_weights[pairs]
-        scalars = self.own[rows], self.barred[rows], self.least[rows]
-        return Queries(own_starts, postings.terms[pairs], weights, *scalars, rooms)
+        groups = self.groups.starts[rows.start : rows.stop + 1] - first
+        scalars = self.barred[rows], self.kind_of[rows], self.least[rows]
+        return Queries(own_starts, postings.terms[pairs], weights, self.own[first:last], groups, *scalars, rooms)
 
 
 def _cuts(wanted: Array) -> Array:
-    """Where batches of texts begin and end: at most BATCH texts, and about ROOMS found documents."""
+    """Where batches of groups begin and end: at most BATCH groups, and about ROOMS found documents."""
     ends, cuts = np.cumsum(wanted), [0]
     while cuts[-1] < len(wanted):
         before = ends[cuts[-1] - 1] if cuts[-1] else 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stages.contract import Corpus
 from stages.negatives.rule import Config
@@ -31,7 +32,9 @@ def looks_like(corpus: Corpus, config: Config) -> dict[str, pa.Table]:
     whole = pa.concat_tables(shards.values()).combine_chunks()
     ids = np.array(whole["image_id"].to_pylist(), "V16")
     alike = Alike(config.near_distance, config.near_colour_distance)
-    places = kept_positions(ids, whole["phash"].to_numpy().astype(np.uint64), alike, pictures)
+    pictured = whole["phash"].is_valid().to_numpy()
+    hashes = pc.fill_null(whole["phash"], pa.scalar(0, pa.uint64())).to_numpy().astype(np.uint64)
+    places = kept_positions(ids, hashes, alike, pictures, pictured)
     found = whole["image_id"].take(pa.array(places))
     start, with_looks = 0, {}
     for name, table in shards.items():

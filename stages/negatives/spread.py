@@ -17,34 +17,45 @@ class Members(NamedTuple):
     """Which captions have which text, as in captions.py."""
 
     images: Array  # int32 (C,)
+    documents: Array  # int32 (C,)
     starts: Array  # int64 (D + 1,)
     members: Array  # int32 (C,)
     sole: Array  # int32 (D,)
+    trained: Array  # bool (C,)
+
+
+class Asked(NamedTuple):
+    """The captions whose hard negatives are wanted."""
+
+    rows: Array  # int64 (A,): whose rooms of the heaps are each caption's
+    images: Array  # int64 (A,): its image, or -1 if that has no captions here
+    kinds: Array  # int64 (A,): 1: only captions to train on, 0: all
 
 
 @compiled
 def spread(
-    heaps: Heaps, rooms: Array, rows: Array, images: Array, members: Members, top_k: int
+    heaps: Heaps, rooms: Array, wanted: Asked, members: Members, top_k: int, distinct: bool
 ) -> tuple[Array, Array, Array]:
     """(counts (A,), captions (A, top_k), similarities (A, top_k)): the hard negatives of each caption asked for.
 
-    rows: int64 (A,), whose rooms of the heaps are each caption's; images: int64 (A,), its image or -1 if that has no
-    captions here. Most similar first; among equals the lower caption, whichever text it has.
+    Most similar first; among equals the lower caption, whichever text it has. distinct: a text gives one caption.
     """
-    asked = len(rows)
+    asked = len(wanted.rows)
     counts = np.zeros(asked, np.int64)
     chosen, values = np.zeros((asked, top_k), np.int32), np.zeros((asked, top_k), np.float32)
     tied = np.empty(64, np.int32)
     for ask in range(asked):
-        first = rooms[rows[ask]]
-        here, last = first, first + heaps.sizes[rows[ask]]
+        first = rooms[wanted.rows[ask]]
+        here, last = first, first + heaps.sizes[wanted.rows[ask]]
+        only = wanted.images[ask], wanted.kinds[ask] == 1
         while here < last and counts[ask] < top_k:
             similarity, num_tied = heaps.similarities[here], 0
             missing = top_k - counts[ask]
             while here < last and heaps.similarities[here] == similarity:
                 while len(tied) < num_tied + missing:
                     tied = np.concatenate((tied, tied))
-                num_tied = _gather(members, heaps.documents[here], images[ask], missing, tied, num_tied)
+                document, most = members.documents[heaps.heads[here]], 1 if distinct else missing
+                num_tied = _gather(members, document, only, most, tied, num_tied)
                 here += 1
             tied[:num_tied].sort()
             taken = min(num_tied, missing)
@@ -55,8 +66,12 @@ def spread(
 
 
 @compiled
-def _gather(members: Members, document: int, image: int, most: int, tied: Array, num_tied: int) -> int:
-    """Append the first `most` captions that have this text and are not of this image; returns the new length."""
+def _gather(members: Members, document: int, only: tuple[int, bool], most: int, tied: Array, num_tied: int) -> int:
+    """Append the first `most` captions that have this text and are admitted; returns the new length.
+
+    only: the image whose captions are not, and whether those of held-out images aren't either.
+    """
+    image, to_train_on = only
     if image >= 0 and members.sole[document] == image:
         return num_tied
     end = num_tied + most
@@ -64,41 +79,64 @@ def _gather(members: Members, document: int, image: int, most: int, tied: Array,
         if num_tied == end:
             break
         caption = members.members[at]
-        if members.images[caption] != image:
+        if members.images[caption] != image and (members.trained[caption] or not to_train_on):
             tied[num_tied] = caption
             num_tied += 1
     return num_tied
 
 
+class Ranked(NamedTuple):
+    """Lists of some captions, one after the other, each sorted by higher similarity, then lower key."""
+
+    counts: Array  # int64 (A,)
+    similarities: Array  # float32 (N,)
+    keys: Array  # uint64 (N, n): what decides ties
+    texts: Array  # uint64 (N,): a hash of each text; of two texts of one hash (2^-64 a pair) a list has one
+
+
 @compiled
-def merge(one: tuple[Array, Array, Array], other: tuple[Array, Array, Array], top_k: int) -> tuple[Array, Array]:
+def merge(one: Ranked, other: Ranked, top_k: int, distinct: bool) -> tuple[Array, Array]:
     """(counts, places): the best top_k of two lists for each caption; a place counts on from `one` to `other`.
 
-    Each is (counts int64 (A,), similarities float32, keys uint64 (negatives, n)), lists one after the other, sorted by
-    higher similarity, then lower key.
+    distinct: of equal texts, which have equal similarities, a list has the first only.
     """
-    counts, places = np.zeros(len(one[0]), np.int64), np.empty(len(one[1]) + len(other[1]), np.int64)
+    room = len(one.similarities) + len(other.similarities)
+    counts, places = np.zeros(len(one.counts), np.int64), np.empty(room, np.int64)
+    values, texts = np.empty(room, np.float32), np.empty(room, np.uint64)
     end, here, there = 0, 0, 0
-    for ask in range(len(one[0])):
-        stop, other_stop = here + one[0][ask], there + other[0][ask]
-        while counts[ask] < top_k and (here < stop or there < other_stop):
+    for ask in range(len(one.counts)):
+        first, stop, other_stop = end, here + one.counts[ask], there + other.counts[ask]
+        while end - first < top_k and (here < stop or there < other_stop):
             if there == other_stop or (here < stop and _before(one, here, other, there)):
-                places[end] = here
+                places[end], values[end], texts[end] = here, one.similarities[here], one.texts[here]
                 here += 1
             else:
-                places[end] = len(one[1]) + there
+                places[end] = len(one.similarities) + there
+                values[end], texts[end] = other.similarities[there], other.texts[there]
                 there += 1
-            end += 1
-            counts[ask] += 1
+            if not (distinct and _is_repeated(values, texts, first, end)):
+                end += 1
+        counts[ask] = end - first
         here, there = stop, other_stop
     return counts, places[:end].copy()
 
 
 @compiled
-def _before(one: tuple[Array, Array, Array], here: int, other: tuple[Array, Array, Array], there: int) -> bool:
-    if one[1][here] != other[1][there]:
-        return bool(one[1][here] > other[1][there])
-    for column in range(one[2].shape[1]):
-        if one[2][here, column] != other[2][there, column]:
-            return bool(one[2][here, column] < other[2][there, column])
+def _is_repeated(values: Array, texts: Array, first: int, end: int) -> bool:
+    """Whether the text at `end` is that of an earlier one of the same similarity, from `first` on."""
+    at = end - 1
+    while at >= first and values[at] == values[end]:
+        if texts[at] == texts[end]:
+            return True
+        at -= 1
+    return False
+
+
+@compiled
+def _before(one: Ranked, here: int, other: Ranked, there: int) -> bool:
+    if one.similarities[here] != other.similarities[there]:
+        return bool(one.similarities[here] > other.similarities[there])
+    for column in range(one.keys.shape[1]):
+        if one.keys[here, column] != other.keys[there, column]:
+            return bool(one.keys[here, column] < other.keys[there, column])
     return False

@@ -69,6 +69,9 @@ class Mined:
     def of_columns(cls, ids: pa.Array, texts: pa.Array, langs: pa.Array, config: Config) -> Mined:
         """ids of any sortable type; all three of one length and, but for langs, without nulls."""
         table = table_of(ids, caption_indexes(ids), texts, langs)
+        if config.val_share:
+            trained = [config.split.of(str(one).encode()) == "train" for one in ids.to_pylist()]
+            table = table.append_column("trained", pa.array(trained, pa.bool_()))
         of, numbers = np.zeros(len(table), np.int64), np.zeros(len(table), np.int64)
         indexes: list[Index] = []
         for lang in languages(table):

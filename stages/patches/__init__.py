@@ -20,6 +20,7 @@ from pairloom.table import Array, Blob
 from schemas.patches import PATCHES
 from schemas.regions import REGIONS
 from stages.patches.settings import Config, Tools
+from stages.pixels import NO_PICTURE
 from stages.rejects import Reject, quarantine
 
 __all__ = ["ASKED_BY", "INPUTS", "OUTPUT", "VERSION", "Config", "Tools", "process", "resources", "setup"]
@@ -65,7 +66,8 @@ def process(curate: pa.Table, regions: pa.Table, tools: Tools) -> tuple[pa.Table
     rejects: list[Reject] = []
     for number, place in enumerate(found):
         image_id, own = curate["image_id"][number].as_py(), no_boxes() if place is None else boxes[place]
-        made = patches_of(curate["image"][number].as_py(), own, tools)
+        encoded = curate["image"][number].as_py()
+        made = Cannot("no-picture", NO_PICTURE) if encoded is None else patches_of(encoded, own, tools)
         if isinstance(made, Cannot):
             rejects.append(Reject(image_id.hex(), made.reason, made.detail, _content(curate, number)))
         else:

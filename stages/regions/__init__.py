@@ -6,6 +6,7 @@ import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from pairloom.errors import ConfigError
 from pairloom.typed import Range, Share, check_ranges
 from schemas.regions import REGIONS
+from stages.pixels import stored_bytes
 from stages.regions import catalogue
 from stages.regions.numbers import Nms, applied
 from stages.regions.select import POLICIES, Policy
@@ -162,7 +164,7 @@ def device(name: str) -> str:
 def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     """Each image's regions, in the order of the input; what cannot be read, found or stored is left out by name."""
     rows = pairs.select(["image_id", "url", "source"]).to_pylist()
-    return look(rows, [image.as_py for image in pairs["image"]], tools)
+    return look(rows, [partial(stored_bytes, image) for image in pairs["image"]], tools)
 
 
 def look(

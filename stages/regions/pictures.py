@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from stages.pixels import NoPictureError
 from stages.regions.contract import Network
 
 SAMPLE_FORMAT, FLOATS = 339, 3  # a tag of TIFF, and its value for floating-point numbers
@@ -105,6 +106,8 @@ def prepare(row: int, read: Callable[[], bytes], network: Network) -> Prepared |
         picture = decode(read())
     except Image.DecompressionBombError as error:
         return Unreadable(row, "pixel-limit", str(error))
+    except NoPictureError as error:
+        return Unreadable(row, "no-picture", str(error))
     except NoRangeError as error:
         return Unreadable(row, "not-an-image", str(error))
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged files

@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.folder import DESCRIPTION, clear
+from demo.folder import DESCRIPTION, TRUTHS, clear
+from formats import datasets
+from formats.datasets.opened import Data
+from formats.datasets.truth import Truths
 from formats.lists import Part, read
+from formats.lists.urls import parts as in_parts
+from formats.pictures import open_root
+from stages.contract import kept_in
 from stages.sample.settings import Config
 
 __all__ = ["VERSION", "Config", "description", "is_demo", "parts", "read"]
@@ -40,4 +46,18 @@ def parts(config: Config, folder: Path) -> Iterator[Part]:
         yield Part(draw(description(config.urls), folder))
         return
     clear(folder)
-    yield from read(config.urls, config, config.rows_per_shard)
+    if config.format is None:
+        yield from read(config.urls, config, config.rows_per_shard)
+        return
+    truths = Truths(folder / TRUTHS)
+    try:
+        rows = datasets.read(config.format, data(config, folder, truths))
+        yield from in_parts(rows, config.rows_per_shard, config.urls)
+    finally:
+        truths.close()
+
+
+def data(config: Config, folder: Path, truths: Truths | None = None) -> Data:
+    """The data set that config.urls names, not yet read."""
+    name, place = config.places()[0]
+    return Data(config.urls, name, open_root(place), config, truths, kept_in(folder.parent))

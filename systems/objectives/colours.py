@@ -40,7 +40,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     """Patches drawn, each with this probability, and their colours."""
     assert isinstance(example.units, Pixels)
     pixels = make.units.settings
-    colours_U = mean_colours(example.units.values_3SS, settings, pixels.mean, pixels.std)
+    colours_U = mean_colours(np.asarray(example.units.values_3SS), settings, pixels.mean, pixels.std)
     drawn_U = rng.random(len(colours_U)) < settings.probability
     fate_U = rng.random(len(colours_U))
     other_U = rng.integers(0, 1 << 31, len(colours_U))

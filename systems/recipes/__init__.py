@@ -43,8 +43,12 @@ def _is_file(recipe: str | Path) -> bool:
     return isinstance(recipe, Path) or recipe.endswith((".yaml", ".yml"))
 
 
-def load(recipe: str | Path, size: str = "base", overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """A recipe of ours by name, or a user's by its file; `sizes.<size>`, then the overrides, replace single settings.
+def load(
+    recipe: str | Path, size: str = "base", overrides: Mapping[str, Any] | None = None, variant: str | None = None
+) -> Recipe:
+    """A recipe of ours by name, or a user's by its file.
+
+    `sizes.<size>`, then `variants.<variant>`, then the overrides, replace single settings.
 
     A user's file may `extends: uniter`, or another file beside it, and name modules of his own (systems.parts.Shelf).
     Raises ConfigError.
@@ -56,7 +60,12 @@ def load(recipe: str | Path, size: str = "base", overrides: Mapping[str, Any] | 
     sizes = document.pop("sizes", {})
     if size != "base" and size not in sizes:
         raise ConfigError(f"recipe {name} has no size {size}", str(path), f"take one of: {', '.join(['base', *sizes])}")
-    document = merge(merge(document, sizes.get(size, {})), overrides or {})
+    variants = document.pop("variants", {})
+    if variant is not None and variant not in variants:
+        fix = f"take one of: {', '.join(variants)}" if variants else "leave it out: this recipe has none"
+        raise ConfigError(f"recipe {name} has no variant {variant}", str(path), fix)
+    document = merge(merge(document, sizes.get(size, {})), variants[variant] if variant is not None else {})
+    document = merge(document, overrides or {})
     if only := document.pop("only", None):  # of the objectives of the recipe that it extends
         left_out = document["objectives"].keys() - set(only)
         for part in ("objectives", "expects"):

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
@@ -20,6 +20,7 @@ from pairloom.errors import ConfigError
 from pairloom.foreign import shown
 from pairloom.loader.batch import Pixels
 from pairloom.loader.row import Row
+from pairloom.table import Array
 from pairloom.typed import Positive, Range, Share, check_ranges
 
 JPEG = b"\xff\xd8\xff"  # how each begins
@@ -113,11 +114,30 @@ def prepared(picture: Image.Image, settings: Settings, rng: np.random.Generator 
     resized = picture.resize(shape, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
     if rng is not None:
         resized = augmented(resized, settings, rng)
-    values_3SS = np.empty((3, shape[1], shape[0]), np.float32)
-    for plane_SS, band, mean, std in zip(values_3SS, resized.split(), settings.mean, settings.std, strict=True):
-        np.multiply(np.asarray(band), np.float32(1 / (255 * std)), out=plane_SS)
-        plane_SS -= np.float32(mean / std)
-    return Pixels(values_3SS)
+    return Pixels(Normalised(resized, settings.mean, settings.std))
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """A picture in RGB, normalised when it is written: 4 bytes a value are touched once, not three times."""
+
+    picture: Image.Image
+    mean: tuple[float, float, float]  # of red, green, blue
+    std: tuple[float, float, float]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.picture.height, self.picture.width
+
+    def write(self, out_3SS: Array) -> None:
+        for plane_SS, band, mean, std in zip(out_3SS, self.picture.split(), self.mean, self.std, strict=True):
+            np.multiply(np.asarray(band), np.float32(1 / (255 * std)), out=plane_SS)
+            plane_SS -= np.float32(mean / std)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        values_3SS: Array = np.empty(self.shape, np.float32)
+        self.write(values_3SS)
+        return values_3SS if dtype is None else values_3SS.astype(dtype)
 
 
 def augmented(picture: Image.Image, settings: Settings, rng: np.random.Generator) -> Image.Image:

@@ -36,6 +36,7 @@ METADATA = {
     "classes": json.dumps(CLASSES),
     "attributes": json.dumps(ATTRIBUTES),
 }
+SETTINGS = {"ceiling": 0.5, "top_k": 3, "max_colour_distance": None}  # of stages that have such
 FLOW = flow()
 TABLE_OF = {"download": "pairs", "curate": "pairs"}  # the others have the name of their stage
 Row = dict[str, Any]
@@ -87,9 +88,7 @@ def _write(
     metadata: dict[str, str] | None = None,
 ) -> None:
     table = table_of(TABLE_OF.get(stage, stage))
-    header = Header(
-        table.name, table.version, "sample" if stage == "urls" else stage, 1, {"ceiling": 0.5, "top_k": 3}, {}, "0.1.0"
-    )
+    header = Header(table.name, table.version, "sample" if stage == "urls" else stage, 1, SETTINGS, {}, "0.1.0")
     before = FLOW.main_input(stage)
     source = open_folder(root / before).shards if before else ()
     sizes = {entry.name: entry.rows for entry in source}
@@ -144,7 +143,8 @@ def _pair(i: int, content: Any) -> Row:
     return {
         "image_id": hashlib.sha256(data).digest()[:16], "image": data, "format": "jpeg",
         "width": image.width, "height": image.height, "original_width": image.width, "original_height": image.height,
-        "url": f"http://sample.invalid/pictures/{i:03}.jpg", "sha256": hashlib.sha256(data).digest(), "phash": i,
+        "url": f"http://sample.invalid/pictures/{i:03}.jpg", "sha256": hashlib.sha256(data).digest(),
+        "phash": (2 * i + 1) * 0x0123456789ABCDEF % 2**64,
         "licence": "CC0-1.0", "source": "photographs" if not isinstance(content, tuple) else "scenes",
         "captions": [{"text": text, "original": text, "lang": lang} for lang, text in texts],
         "extra": as_extra({"number": str(i)}), "boxes": boxes, "classes": classes,
@@ -179,8 +179,8 @@ def _regions(row: Row) -> Row:
         "attribute_scores": (random.random(count), "<f4"),
         "features": (random.normal(size=(count, WIDTH)), "<f2"),
         "prob_ids": ([[c, (c + 1) % 6, (c + 2) % 6] for c in row["classes"]], "<u2"),
-        "prob_values": ([[0.8, 0.1, 0.05]] * count, "<f2"),
-        "prob_background": ([0.05] * count, "<f4"),
+        "prob_values": ([[score, 0.05, 0.03] for score in np.linspace(0.9, 0.7, count)], "<f2"),
+        "prob_background": ([0.02] * count, "<f4"),
     }
     packed = {name: np.asarray(values, dtype).tobytes() for name, (values, dtype) in blobs.items()}
     image = {key: row[key] for key in ("image_id", "width", "height")}

@@ -9,6 +9,7 @@ import pytest
 
 from inspection.info import info, info_text, size
 from pairloom.errors import StoreError
+from pairloom.store.folder import JOURNAL, MANIFEST
 from tests.inspection.synthetic import FLOW
 
 
@@ -42,9 +43,9 @@ def test_one_table_is_shown_with_its_settings(good: Path) -> None:
 
 
 def test_an_interrupted_table_is_marked(data: Path) -> None:
-    manifest = json.loads((data / "tags" / "manifest.json").read_text())
+    manifest = json.loads((data / "tags" / MANIFEST).read_text())
     del manifest["shards"]
-    (data / "tags" / "manifest.jsonl").write_text(json.dumps(manifest) + "\n")
+    (data / "tags" / JOURNAL).write_text(json.dumps(manifest) + "\n")
     assert "INTERRUPTED" in info_text(info(data / "tags", FLOW))
     assert "interrupted" in info_text(info(data, FLOW))
     assert info(data / "tags", FLOW)["tables"][0]["complete"] is False
@@ -55,7 +56,7 @@ def test_no_table_or_a_broken_manifest_is_an_error(data: Path, tmp_path: Path) -
     for path in (tmp_path / "empty", tmp_path / "nothing"):
         with pytest.raises(StoreError, match="no table here"):
             info(path, FLOW)
-    (data / "tags" / "manifest.json").write_text("{")
+    (data / "tags" / MANIFEST).write_text("{")
     with pytest.raises(StoreError, match="not JSON"):
         info(data, FLOW)
 

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from inspection.lint import Problem, lint, lint_text, rules
+from inspection.lint import Problem, lint, lint_text, told
 from inspection.lint.problem import SHOWN, Findings
 from inspection.lint.shard import Shard
 from inspection.lint.values import RULES
 from inspection.tables import column_names, names
 from pairloom.errors import StoreError
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import JOURNAL, MANIFEST, open_folder
 from schemas.similar import SIMILAR
 from tests.inspection.synthetic import FLOW, edit, edit_blob, rewrite
 
@@ -88,16 +88,14 @@ def test_a_missing_shard_a_leftover_and_a_cut_file_are_found(data: Path) -> None
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"table": "tags"}', '{"shards": [{"nam": 1}]}', ""])
 def test_a_broken_manifest_is_a_problem_not_a_crash(data: Path, content: str) -> None:
-    (data / "tags" / "manifest.json").write_text(content)
+    (data / "tags" / MANIFEST).write_text(content)
     assert {(problem.check, Path(problem.file).name) for problem in lint(data, FLOW)} == {("manifest", "tags")}
 
 
 def test_an_interrupted_table_is_a_problem(data: Path) -> None:
-    manifest = json.loads((data / "tags" / "manifest.json").read_text())
+    manifest = json.loads((data / "tags" / MANIFEST).read_text())
     shards = manifest.pop("shards")
-    (data / "tags" / "manifest.jsonl").write_text(
-        "\n".join([json.dumps(manifest), json.dumps(shards[0]), '{"half a li'])
-    )
+    (data / "tags" / JOURNAL).write_text("\n".join([json.dumps(manifest), json.dumps(shards[0]), '{"half a li']))
     found = lint(data / "tags", FLOW)
     assert [(problem.check, Path(problem.file).name) for problem in found] == [
         ("unfinished", "tags"),
@@ -107,9 +105,9 @@ def test_an_interrupted_table_is_a_problem(data: Path) -> None:
 
 def _manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
-        content = json.loads((folder / "manifest.json").read_text())
+        content = json.loads((folder / MANIFEST).read_text())
         change(content)
-        (folder / "manifest.json").write_text(json.dumps(content))
+        (folder / MANIFEST).write_text(json.dumps(content))
 
     return apply
 
@@ -173,9 +171,9 @@ def test_an_image_twice_is_found_in_every_table_that_has_it_once(data: Path, sta
 
 @pytest.mark.parametrize("stage", ALIGNED)
 def test_a_shard_that_only_the_input_has_is_found(data: Path, stage: str) -> None:
-    manifest = json.loads((data / stage / "manifest.json").read_text())
+    manifest = json.loads((data / stage / MANIFEST).read_text())
     manifest["shards"] = [entry for entry in manifest["shards"] if entry["name"] != "00001"]
-    (data / stage / "manifest.json").write_text(json.dumps(manifest))
+    (data / stage / MANIFEST).write_text(json.dumps(manifest))
     (data / stage / "00001.parquet").unlink()
     missing = [problem for problem in lint(data, FLOW) if problem.check == "missing"]
     assert [Path(problem.file).parent.name for problem in missing] == [stage]
@@ -259,7 +257,7 @@ SPOILT: dict[str, tuple[str, str, Callable[[pa.Table], pa.Table]]] = {
     "class without a name": ("regions", "vocabulary", edit_blob("class_ids", 3, "<u2", 1, 6)),
     "attribute without a name": ("regions", "vocabulary", edit_blob("attribute_ids", 3, "<u2", 0, 4)),
     "probability of a class without a name": ("shards", "vocabulary", edit_blob("prob_ids", 3, "<u2", 1, 6)),
-    "probabilities not sorted": ("regions", "order", edit_blob("prob_values", 3, "<f2", 1, 0.9)),
+    "probabilities not sorted": ("regions", "order", edit_blob("prob_values", 3, "<f2", 1, 0.95)),
     "blob too short": ("regions", "blob-length", edit("features", 3, lambda blob: blob[:-2])),
     "more regions than boxes": ("regions", "blob-length", edit("num_regions", 3, lambda count: count + 1)),
     "tag of a region that is not there": ("tags", "reference", edit("tags", 3, _first(region=9))),
@@ -346,9 +344,9 @@ def test_many_problems_of_a_kind_are_shown_as_a_few_and_a_count(data: Path) -> N
 
 
 def test_a_problem_is_printed_with_file_row_value_and_cure(data: Path) -> None:
-    rewrite(data / "regions", "00000", edit_blob("class_ids", 3, "<u2", 1, 600))
+    rewrite(data / "regions", "00000", edit_blob("attribute_ids", 3, "<u2", 1, 600))
     text = lint_text(lint(data / "regions", FLOW))
-    assert "00000.parquet row 3: class_ids has 600, but there are only 6 classes" in text
+    assert "00000.parquet row 3: attribute_ids has 600, but there are only 4 attributes" in text
     assert (
         f"fix: delete {data}/regions/00000.parquet if it is there and run `pairloom stage regions --data {data}`"
         in text
@@ -362,11 +360,14 @@ def test_similar_captions_are_held_to_their_own_rules() -> None:
     mine, other = b"m" * 16, b"o" * 16
 
     def found(lists: list[list[tuple[bytes, float]]], captions: int) -> list[str]:
-        told = [[{"image_id": i, "caption_index": 0, "text": "a", "similarity": s} for i, s in one] for one in lists]
-        table = SIMILAR.table(image_id=[mine], similar=[told])
+        others = [
+            [{"image_id": i, "caption_index": n, "text": "a", "similarity": s} for n, (i, s) in enumerate(one)]
+            for one in lists
+        ]
+        table = SIMILAR.table(image_id=[mine], similar=[others])
         table = table.append_column("captions", pa.array([["a"] * captions]))
         findings = Findings()
-        rules.check_similar(Shard(Path("similar/00000.parquet"), table, {}, findings))
+        told.check_similar(Shard(Path("similar/00000.parquet"), table, {}, findings))
         return [problem.check for problem in findings.problems]
 
     assert found([[(other, 1.2), (other, 0.6)], []], 2) == []

@@ -14,6 +14,7 @@ import pytest
 from inspection.report import write_report
 from inspection.report.gallery import PICTURES
 from pairloom.errors import InputError, StoreError
+from pairloom.store.folder import JOURNAL, MANIFEST
 from tests.inspection.synthetic import FLOW, edit, rewrite
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}
@@ -118,9 +119,9 @@ def test_a_part_of_the_tables_makes_a_page_too(good: Path, tmp_path: Path, stage
 
 
 def test_an_interrupted_table_is_marked(data: Path, tmp_path: Path) -> None:
-    manifest = json.loads((data / "tags" / "manifest.json").read_text())
+    manifest = json.loads((data / "tags" / MANIFEST).read_text())
     shards = manifest.pop("shards")
-    (data / "tags" / "manifest.jsonl").write_text(json.dumps(manifest) + "\n" + json.dumps(shards[0]) + "\n")
+    (data / "tags" / JOURNAL).write_text(json.dumps(manifest) + "\n" + json.dumps(shards[0]) + "\n")
     assert "interrupted" in write(data, tmp_path / "report.html")
 
 

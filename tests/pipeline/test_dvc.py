@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pairloom import open_table, verify
+from pairloom.store.folder import ASIDE
 from tests.serving import pictures, write_list
 
 pytestmark = pytest.mark.slow
@@ -144,7 +145,7 @@ def test_an_experiment_in_the_workspace_makes_only_what_changed(project: Project
         assert f"Stage '{stage}' didn't change" in said
     assert len(project.asked) == before
     data = project.folder / "data"
-    assert sorted(file.name for file in (data / "similar").iterdir()) == ["00000.parquet", "manifest.json"]
+    assert sorted(file.name for file in (data / "similar").iterdir()) == ["00000.parquet", ASIDE]
     assert open_table(data / "similar").rows == ROWS
     assert project.metrics("similar")["rows_out"] == ROWS
     shards = open_table(data / "shards")

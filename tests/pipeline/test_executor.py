@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairloom.errors import ConfigError, RunError, StoreError
-from pairloom.store.folder import Header, open_folder
+from pairloom.store.folder import MANIFEST, Header, open_folder
 from pairloom.store.writing import only_writer
 from pipeline.config import RunConfig
 from pipeline.executor import Options, find_killers, run_stage
@@ -170,7 +170,7 @@ def test_an_error_that_the_user_can_cure_stops_the_run_as_it_is(tmp_path: Path, 
 
 def test_an_unfinished_input_is_refused(tmp_path: Path) -> None:
     write_texts(TEXTS, tmp_path)
-    manifest = tmp_path / "urls/manifest.json"
+    manifest = tmp_path / f"urls/{MANIFEST}"
     manifest.rename(tmp_path / "urls/gone")
     with pytest.raises(StoreError, match="there is no table urls yet"):
         run_stage(STAGE, Config(), tmp_path, INLINE)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pairloom.errors import StoreError
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import JOURNAL, open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from pipeline.planning import open_finished
@@ -59,7 +59,7 @@ def command(data: Path) -> list[str]:
 def wait_for_shards(data: Path, count: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if (data / "words/manifest.jsonl").exists() and len(open_folder(data / "words").shards) >= count:
+        if (data / f"words/{JOURNAL}").exists() and len(open_folder(data / "words").shards) >= count:
             return
         time.sleep(0.01)
     raise AssertionError("the stage never got going")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pairloom.store.folder import MANIFEST
 from pairloom.typed import build
 from pipeline import project
 from pipeline.cli import main
@@ -128,7 +129,7 @@ def test_repro_finds_pairloom_without_an_activated_environment(tmp_path: Path) -
     command = [sys.executable, "-m", "pipeline.cli", "repro", "sample"]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert (folder / "data/urls/manifest.json").is_file()
+    assert (folder / f"data/urls/{MANIFEST}").is_file()
     again = subprocess.run(
         [*command, "--dry"], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

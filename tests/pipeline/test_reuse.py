@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pairloom.store import index
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import JOURNAL, MANIFEST, open_folder
 from pairloom.store.verify import verify
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
@@ -86,10 +86,10 @@ def test_shards_of_other_settings_are_made(first: Path, second: Path) -> None:
 
 
 def test_shards_of_an_unfinished_table_are_reused_too(first: Path, second: Path) -> None:
-    manifest = (first / "words/manifest.json").read_bytes()
+    manifest = (first / f"words/{MANIFEST}").read_bytes()
     (first / "words/00002.parquet").unlink()
     run(first, None)  # leaves the same manifest; so it can be turned into a journal that misses the last shard
-    assert (first / "words/manifest.json").read_bytes() == manifest
+    assert (first / f"words/{MANIFEST}").read_bytes() == manifest
     unfinished(first / "words", 2)
     done = run(second, first)
     assert (done.made, done.reused) == (1, 2)
@@ -97,11 +97,11 @@ def test_shards_of_an_unfinished_table_are_reused_too(first: Path, second: Path)
 
 def unfinished(table: Path, shards: int) -> None:
     """Leave the table as a run that was killed after so many shards."""
-    content = json.loads((table / "manifest.json").read_text(encoding="utf-8"))
+    content = json.loads((table / MANIFEST).read_text(encoding="utf-8"))
     entries = content.pop("shards")[:shards]
     lines = [json.dumps(line) for line in (content, *entries)]
-    (table / "manifest.jsonl").write_text("\n".join(lines) + '\n{"name": "000', encoding="utf-8")
-    (table / "manifest.json").unlink()
+    (table / JOURNAL).write_text("\n".join(lines) + '\n{"name": "000', encoding="utf-8")
+    (table / MANIFEST).unlink()
 
 
 @pytest.mark.parametrize("file", ["words/00000.parquet", "quarantine/words/00000.parquet"])
@@ -193,7 +193,7 @@ def test_killed_while_it_links_it_finishes_with_equal_bytes(tmp_path: Path) -> N
     ]
     command = [sys.executable, "-m", "pipeline.cli", "stage", STAGE, *options]
     process = subprocess.Popen(command, cwd=HERE, stderr=subprocess.DEVNULL)
-    journal, deadline = tmp_path / "second/words/manifest.jsonl", time.monotonic() + 60
+    journal, deadline = tmp_path / f"second/words/{JOURNAL}", time.monotonic() + 60
     while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
@@ -242,7 +242,7 @@ def test_training_shards_come_with_the_index_beside_them(tmp_path: Path) -> None
     run(one, None, shards.Config(), "shards", redo=True)
     before = hashes(one / "shards")
     names = [entry.name for entry in open_folder(one / "shards").shards]
-    damaged = one / "shards" / f"{names[0]}{index.SUFFIX}"
+    damaged = one / "shards" / index.name_of(names[0])
     damaged.write_bytes(damaged.read_bytes()[:-50])
     shutil.rmtree(two / "shards", ignore_errors=True)
     assert run(two, one, shards.Config(), "shards").reused == len(names)

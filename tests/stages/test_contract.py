@@ -18,8 +18,8 @@ STAGES: tuple[contract.Stage, ...] = (
     *(curate, download, negatives, patches, qa, regions, shards, similar, tags),
     folder_regions,  # `pairloom extract` runs it by its dotted name
 )
-ASKING: tuple[contract.Asking, ...] = (shards,)
-SPARING: tuple[contract.Sparing, ...] = (negatives, similar)
+ASKING: tuple[contract.Asking, ...] = (qa, shards)
+SPARING: tuple[contract.Sparing, ...] = (negatives, qa, similar)
 SCOPED: tuple[contract.Scoped, ...] = (curate, negatives, qa, shards, similar)
 SCOPED_BY_SETTINGS: tuple[contract.ScopedBySettings, ...] = (curate,)
 INDEXING: tuple[contract.Indexing, ...] = (curate, negatives, qa, similar)
@@ -31,6 +31,7 @@ CHECKING: tuple[contract.Checking, ...] = (curate, download)
 RECALLING: tuple[contract.Recalling, ...] = (download,)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
 MERGING: tuple[contract.Merging, ...] = (curate,)
+TAKING: tuple[contract.Taking, ...] = (negatives,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
 
 FAMILIES: tuple[Family, ...] = (published, starter)
@@ -57,6 +58,7 @@ def test_every_stage_is_checked() -> None:
         ("recall", RECALLING),
         ("OVERLAP", OVERLAPPING),
         ("DISTINCT", MERGING),
+        ("TAKES", TAKING),
         ("ASKED_BY", ADVISING),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pairloom import vectors
+from pairloom.extra import EXTRA, as_extra
 from pairloom.table import Array
 from schemas.negatives import NEGATIVES
 from schemas.pairs import PAIRS
@@ -57,14 +58,41 @@ def test_every_row_is_planned_exactly_once_in_its_own_split(sizes: list[int], se
         (f"{number:05d}", row) for number, size in enumerate(sizes) for row in range(size)
     ]
     for name, row, planned_name in rows:
-        assert planned_name.startswith(shards.split_of(images[int(name)][row], config))
+        assert planned_name.startswith(config.split.of(images[int(name)][row]))
     assert all(plan.rows.num_rows <= 4 for plan in planned)  # 4,000 bytes a row over all inputs: three fill a shard
 
 
 def test_the_share_of_val_is_as_asked_and_an_image_keeps_its_split() -> None:
     config = Config(val_share=0.1)
-    splits = [shards.split_of(image(number), config) for number in range(20_000)]
+    splits = [config.split.of(image(number)) for number in range(20_000)]
     assert abs(splits.count("val") / 20_000 - 0.1) < 0.01  # five standard deviations
+
+
+class Told(Listed):
+    """Pairs whose list gives some of them a split."""
+
+    words = ("train", "restval", "val", "test", "validation", "unknown", None)
+
+    def tables(
+        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        for name, table in super().tables(stage, columns, shards):
+            extras = [as_extra({"split": word} if word else {}) for word in self.words]
+            yield name, table.append_column("extra", pa.array(extras, EXTRA))
+
+
+def test_the_lists_own_split_is_kept_where_the_settings_ask_for_it() -> None:
+    ids = [image(number) for number in range(len(Told.words))]
+    config = Config(split_from="split", val_share=0.0)
+    planned = {plan.name: plan.rows["row"].to_pylist() for plan in shards.plan(Told([ids]), config)}
+    assert {name: sorted(rows) for name, rows in planned.items()} == {
+        "train-00000": [0, 1, 5, 6], "val-00000": [2, 4], "test-00000": [3],
+    }  # fmt: skip
+    pairs, *others = tables(list(range(len(ids))))
+    extras = pa.array([as_extra({"split": word} if word else {}) for word in Told.words], EXTRA)
+    pairs = pairs.set_column(pairs.column_names.index("extra"), "extra", extras)
+    joined, _ = shards.process(pairs, *others, config)
+    assert joined["split"].to_pylist() == ["train", "train", "val", "test", "val", "train", "train"]
 
 
 def tables(numbers: list[int], feature: float = 1.0) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:

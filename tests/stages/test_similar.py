@@ -23,7 +23,7 @@ from tests.building import write_table
 from tests.pipeline.helpers import hashes
 from tests.stages.memory import InMemory
 from tests.stages.negatives.corpus import curated as curated_on_disk
-from tests.stages.negatives.test_negatives import CLOSE, brute_force, curated, made_up, tfidf
+from tests.stages.negatives.test_negatives import CLOSE, PUBLISHED, brute_force, curated, made_up, tfidf
 
 INLINE = Options(RunConfig(cluster="inline"))
 Found = list[tuple[str, int, float]]  # image id, caption index, similarity
@@ -43,7 +43,7 @@ def found_by(stage: Any, config: Any, table: pa.Table, folder: Path, column: str
 
 def above(texts: list[str], images: list[str], similarity: Any, floor: float) -> list[Found]:
     """Of each caption all captions of other images and other texts with more than the floor, most similar first."""
-    return brute_force(texts, images, similarity, negatives.Config(floor=floor, ceiling=math.inf))
+    return brute_force(texts, images, similarity, negatives.Config(floor=floor, ceiling=math.inf, **PUBLISHED))
 
 
 def check(found: list[Found], wanted: list[Found], top_k: int) -> None:
@@ -84,7 +84,7 @@ def test_by_bm25_they_are_those_of_rank_bm25(tmp_path: Path) -> None:
 def test_what_the_ceiling_leaves_out_is_what_the_floor_lets_in(tmp_path: Path) -> None:
     texts, images = made_up(60, seed=7)
     table = curated(texts, images)
-    low = found_by(negatives, negatives.Config(top_k=100), table, tmp_path / "low", "negatives")
+    low = found_by(negatives, negatives.Config(top_k=100, **PUBLISHED), table, tmp_path / "low", "negatives")
     high = found_by(similar, Config(top_k=100), table, tmp_path / "high", "similar")
     every = above(texts, images, tfidf(texts), 0)
     for below, over, both in zip(low, high, every, strict=True):

@@ -37,6 +37,10 @@ def encoded(picture: np.ndarray[Any, Any]) -> bytes:
     return stream.getvalue()
 
 
+def drawn(image: bytes, setting: units.Settings, seed: int) -> np.ndarray[Any, Any]:
+    return np.asarray(units.decode(image, setting, np.random.default_rng(seed)).values_3SS)
+
+
 @settings(deadline=None, max_examples=60)
 @given(width=st.integers(20, 3000), height=st.integers(20, 3000))
 def test_vilts_sizes_are_those_of_transformers(width: int, height: int) -> None:
@@ -53,7 +57,7 @@ def test_vilts_sizes_are_those_of_transformers(width: int, height: int) -> None:
 def test_aligns_crop_is_the_centre_of_the_squashed_picture() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
     setting = units.Settings(size=30, squash=60, fit="squash", flip=True, mean=ZERO, std=ONE)
-    found = units.decode(encoded(picture), setting, None).values_3SS
+    found = np.asarray(units.decode(encoded(picture), setting, None).values_3SS)
     whole = Image.fromarray(picture).resize((60, 60), Image.Resampling.BICUBIC)
     wanted = np.asarray(whole.crop((15, 15, 45, 45))).transpose(2, 0, 1) / 255
     assert np.abs(found - wanted)[:, 2:-2, 2:-2].max() < 0.02
@@ -63,10 +67,10 @@ def test_augmentation_is_the_seeds_and_leaves_torchs_state_alone() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     setting = units.Settings(size=32, randaugment=(2, 9), flip=True, mean=ZERO, std=ONE)
     before = torch.random.get_rng_state()
-    one, two = (units.decode(encoded(picture), setting, np.random.default_rng(7)).values_3SS for _ in range(2))
+    one, two = (drawn(encoded(picture), setting, 7) for _ in range(2))
     assert (one == two).all()
     assert (torch.random.get_rng_state() == before).all()
-    others = [units.decode(encoded(picture), setting, np.random.default_rng(seed)).values_3SS for seed in range(5)]
+    others = [drawn(encoded(picture), setting, seed) for seed in range(5)]
     assert len({other.tobytes() for other in others}) > 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_did_not_matter(folder: Path) -> No
 
 
 def test_a_damaged_index_is_made_again_from_the_shard(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sound, path = read_everything(folder), folder / "train-00000.index"
+    sound, path = read_everything(folder), index.path_of(folder / "train-00000.parquet")
     whole = path.read_bytes()
     for bit in np.random.default_rng(1).integers(0, 8 * len(whole), 60).tolist():
         flip(path, bit)
@@ -89,7 +88,7 @@ def test_a_damaged_index_is_made_again_from_the_shard(folder: Path, capsys: pyte
 
 def test_without_an_index_a_flipped_bit_anywhere_is_refused_and_never_trusted(folder: Path) -> None:
     shard = folder / "train-00000.parquet"
-    (folder / "train-00000.index").unlink()
+    index.path_of(shard).unlink()
     whole, sha256 = shard.read_bytes(), open_folder(folder).shards[0].sha256
     footer = 8 * (int.from_bytes(whole[-8:-4], "little") + 8)
     random = np.random.default_rng(2)
@@ -101,11 +100,12 @@ def test_without_an_index_a_flipped_bit_anywhere_is_refused_and_never_trusted(fo
         with pytest.raises(StoreError, match="its SHA-256 is"):
             write_index(folder, shard.stem, sha256)
         shard.write_bytes(whole)
-    assert not (folder / "train-00000.index").exists()
+    assert not index.path_of(shard).exists()
 
 
 def test_two_flipped_bits_in_shard_and_index_are_refused_or_did_not_matter(folder: Path) -> None:
-    sound, files = read_everything(folder), [folder / "train-00000.parquet", folder / "train-00000.index"]
+    shard = folder / "train-00000.parquet"
+    sound, files = read_everything(folder), [shard, index.path_of(shard)]
     whole = [file.read_bytes() for file in files]
     random = np.random.default_rng(3)
     for _ in range(80):
@@ -118,8 +118,8 @@ def test_two_flipped_bits_in_shard_and_index_are_refused_or_did_not_matter(folde
 
 def test_shards_swapped_with_their_indices_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "shards", (6, 6), group_rows=3)
-    for suffix in ("parquet", "index"):
-        first, second = (folder / f"train-0000{number}.{suffix}" for number in (0, 1))
+    for name in ("{}.parquet".format, index.name_of):
+        first, second = (folder / name(f"train-0000{number}") for number in (0, 1))
         first.rename(tmp_path / "aside")
         second.rename(first)
         (tmp_path / "aside").rename(second)
@@ -135,7 +135,7 @@ def loader(folder: Path, **options: object) -> Loader[Batch]:
 def damage(folder: Path, column: str, rows: tuple[int, ...]) -> None:
     """Flip a bit in the values of these rows of the first shard."""
     entry = open_folder(folder).shards[0]
-    found = index.read(folder / "train-00000.index", entry.sha256)
+    found = index.read(index.path_of(folder / "train-00000.parquet"), entry.sha256)
     assert found is not None
     for row in rows:
         flip(folder / "train-00000.parquet", 8 * int(found.places(column).at[row]) + 3)
@@ -231,7 +231,7 @@ def test_shards_of_every_version_are_read(version: str, tmp_path: Path) -> None:
     """The folders were written by the version itself."""
     folder = tmp_path / version
     shutil.copytree(Path(__file__).parent / "versions" / version, folder)
-    assert json.loads((folder / "manifest.json").read_text())["table_version"] == int(version)
+    assert open_folder(folder).header.table_version == int(version)
     rows = [row for batch in itertools.islice(loader(folder), 2) for row in rows_of(batch)]
     other = write_folder(tmp_path / "now", (6,), group_rows=6)
     again = [row for batch in itertools.islice(loader(other), 2) for row in rows_of(batch)]

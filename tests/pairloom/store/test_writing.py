@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairloom.errors import SchemaError, StoreError
-from pairloom.store.folder import Header, open_folder, read_shard
+from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Header, open_folder, read_shard
 from pairloom.store.writing import Writer, write_shard
 from pairloom.table import Column, Table, blob
 from tests.pipeline.helpers import table_of
@@ -99,7 +99,7 @@ def test_a_line_cut_off_by_a_crash_is_ignored(tmp_path: Path) -> None:
     writer = Writer.open(tmp_path, HEADER)
     writer.begin([])
     writer.record(write_shard(tmp_path, "00000", table_of(["a"])))
-    with (tmp_path / "manifest.jsonl").open("a") as file:
+    with (tmp_path / JOURNAL).open("a") as file:
         file.write('{"name": "0000')
     assert len(open_folder(tmp_path).shards) == 1
 
@@ -113,7 +113,7 @@ def test_the_manifest_does_not_depend_on_who_finished_first(tmp_path: Path) -> N
         for name in order:
             writer.record(write_shard(folder, name, table_of([name])))
         writer.finish()
-        texts.append((folder / "manifest.json").read_text())
+        texts.append((folder / MANIFEST).read_text())
     assert texts[0] == texts[1]
     assert len(json.loads(texts[0])["shards"]) == 2
 
@@ -130,4 +130,4 @@ def test_what_a_killed_worker_left_goes_when_the_table_is_finished(tmp_path: Pat
     writer.begin([])
     (tmp_path / ".00000.parquet.0123.tmp").write_bytes(b"half a shard")
     writer.finish()
-    assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
+    assert [file.name for file in tmp_path.iterdir()] == [ASIDE]

@@ -37,7 +37,7 @@ def shard(number: int) -> pa.Table:
         sha256=[bytes(32)] * IMAGES,
         phash=rng.integers(0, 1 << 63, IMAGES, dtype=np.uint64),
         captions=pa.array(captions, pa.list_(CAPTION)),
-        extra=[{}] * IMAGES,
+        extra=[[]] * IMAGES,
         **sides,
     )
 

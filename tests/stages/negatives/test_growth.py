@@ -66,7 +66,7 @@ def test_growing_twice_gives_the_lists_of_a_full_run_by_the_same_idf(
 
 
 def test_frozen_idf_is_that_of_scikit_learn_fitted_on_the_first_captions(tmp_path: Path) -> None:
-    config = Config(top_k=3, idf="frozen")
+    config = Config(top_k=3, idf="frozen", against="caption", distinct=False)
     for shards in (range(3), range(5)):
         curated(tmp_path, shards)
         run_stage("negatives", config, tmp_path, INLINE)

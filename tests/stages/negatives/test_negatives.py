@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from stages.negatives.captions import table_of
 from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions
 from stages.negatives.standalone import caption_indexes
-from stages.negatives.words import normalise
+from stages.negatives.words import normalise, words
+from stages.split import Split
 from tests.stages.memory import InMemory
 
 WORDS = ("dog", "cat", "red", "big", "runs", "sits", "on", "mat", "bus", "tree")
 CLOSE = 1e-6
+PUBLISHED: dict[str, Any] = {"against": "caption", "distinct": False, "train_only": False}  # InterBERT's rule
 
 
 def made_up(number: int, seed: int) -> tuple[list[str], list[str]]:
@@ -44,16 +47,28 @@ def brute_force(
 ) -> list[list[tuple[str, int, float]]]:
     """For each caption (image id, caption index, similarity) of what the rule admits, sorted as it says, uncut."""
     indexes = [images[:row].count(image) for row, image in enumerate(images)]
+    plain, split = [normalise(text) for text in texts], Split(seed=config.seed, val_share=config.val_share)
+    counts = Counter(word for text in plain for word in set(words(text)))
+    common = {word for word, count in counts.items() if count > config.veto_common * len(texts)}
+    held_out = [split.of(image.encode()) == "val" for image in images]
     found = []
     for row, image in enumerate(images):
+        own = [one for one, other in enumerate(images) if other == image]
+        told = common.union(*(words(plain[one]) for one in own))
+        asked = own if config.against == "image" else [row]
+        values = similarity[asked].max(axis=0)
         admitted = [
-            (images[other], indexes[other], float(similarity[row, other]))
+            (images[other], indexes[other], float(values[other]), plain[other])
             for other in range(len(texts))
             if images[other] != image
-            and normalise(texts[other]) != normalise(texts[row])
-            and config.floor < similarity[row, other] < config.ceiling
+            and plain[other] not in {plain[one] for one in asked}
+            and config.floor < values[other] < config.ceiling
+            and not (config.train_only and held_out[other] and not held_out[row])
+            and not (config.veto == "captions" and told.issuperset(words(plain[other])))
         ]
-        found.append(sorted(admitted, key=lambda one: (-one[2], one[0], one[1])))
+        ordered = sorted(admitted, key=lambda one: (-one[2], one[0], one[1]))
+        firsts = {one[3]: one for one in reversed(ordered)} if config.distinct else {}
+        found.append([one[:3] for one in ordered if not config.distinct or firsts[one[3]] is one])
     return found
 
 
@@ -79,25 +94,47 @@ def check(mined: pa.Table, wanted: list[list[tuple[str, int, float]]], config: C
         assert values == sorted(values, reverse=True)
 
 
+@pytest.mark.parametrize("rule", [{}, PUBLISHED, {"val_share": 0.3}, {"veto": "captions"}])
 @pytest.mark.parametrize(("number", "top_k"), [(60, 5), (400, 30)])
-def test_the_negatives_are_those_of_brute_force(number: int, top_k: int) -> None:
+def test_the_negatives_are_those_of_brute_force(number: int, top_k: int, rule: dict[str, Any]) -> None:
     texts, images = made_up(number, seed=number)
-    config = Config(top_k=top_k)
+    config = Config(top_k=top_k, **rule)
     similarity = tfidf(texts)
     assert not (np.abs(similarity - config.ceiling) < CLOSE).any()
     check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
 
 
-@settings(max_examples=60, deadline=None)
+RULES = st.fixed_dictionaries(
+    {
+        "distinct": st.booleans(),
+        "train_only": st.booleans(),
+        "val_share": st.sampled_from([0.0, 0.5]),
+        "seed": st.integers(0, 3),
+    }
+).flatmap(
+    lambda rule: st.sampled_from(
+        [
+            rule | {"against": "caption"},
+            rule | {"against": "image"},
+            rule | {"against": "image", "veto": "captions", "veto_common": 0.4},
+        ]
+    )
+)
+
+
+@settings(max_examples=200, deadline=None)
 @given(
     corpus=st.lists(
         st.tuples(st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join), st.sampled_from("abcd")), max_size=14
     ),
     top_k=st.integers(1, 4),
+    rule=RULES,
 )
-def test_small_corpora_too_with_empty_texts_ties_and_repetitions(corpus: list[tuple[str, str]], top_k: int) -> None:
+def test_small_corpora_too_with_empty_texts_ties_and_repetitions(
+    corpus: list[tuple[str, str]], top_k: int, rule: dict[str, Any]
+) -> None:
     texts, images = [text for text, _ in corpus], [image for _, image in corpus]
-    config = Config(top_k=top_k)
+    config = Config(top_k=top_k, **rule)
     similarity = tfidf(texts) if texts else np.zeros((0, 0))
     assume(not (np.abs(similarity - config.ceiling) < CLOSE).any())
     check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
@@ -121,18 +158,23 @@ def test_bm25_is_rank_bm25s_score_over_the_captions_score_for_itself() -> None:
     check(mine(texts, images, config=config), brute_force(texts, images, similarity, config), config)
 
 
-def captions_table(texts: list[str], images: list[str]) -> pa.Table:
+def captions_table(texts: list[str], images: list[str], config: Config) -> pa.Table:
     ids = pa.array(images)
-    return table_of(ids, caption_indexes(ids), texts, [None] * len(texts))
+    table = table_of(ids, caption_indexes(ids), texts, [None] * len(texts))
+    return table.append_column("trained", pa.array([config.split.of(image.encode()) == "train" for image in images]))
 
 
 @pytest.mark.parametrize(("part", "block"), [(10_000, 1), (10_000, 7), (50, 1 << 16), (7, 3)])
+@pytest.mark.parametrize("rule", [PUBLISHED, {"val_share": 0.3}])
 @pytest.mark.parametrize("scorer", ["tfidf", "bm25"])
-def test_neither_parts_nor_blocks_nor_threads_change_a_bit(scorer: Any, part: int, block: int) -> None:
+def test_neither_parts_nor_blocks_nor_threads_change_a_bit(
+    scorer: Any, part: int, block: int, rule: dict[str, Any]
+) -> None:
     texts, images = made_up(300, seed=9)
-    config = Config(scorer=scorer, ceiling=1.5, top_k=9)  # so that equal texts in different parts are close enough
-    whole = mined(build(captions_table(texts, images), config), config)
-    parts = mined(build(captions_table(texts, images), config, part, block), config, threads=2)
+    # A ceiling above 1, so that equal texts in different parts are close enough.
+    config = Config(scorer=scorer, ceiling=1.5, top_k=9, **rule)
+    whole = mined(build(captions_table(texts, images, config), config), config)
+    parts = mined(build(captions_table(texts, images, config), config, part, block), config, threads=2)
     assert whole == parts
     assert any(values for _, values in whole)
 
@@ -164,6 +206,10 @@ def test_the_example_of_the_docs() -> None:
     texts = ["red dog runs", "red dog sits", "red bus", "red tree", "cat runs"]
     first = mine(texts, list("abcde"), config=Config(top_k=2))["negatives"][0].as_py()
     assert [(one["image_id"], round(one["similarity"], 3)) for one in first] == [("e", 0.398), ("c", 0.217)]
+    mined = mine([*texts, "red bus parked"], list("abcdea"), config=Config(top_k=2))["negatives"]
+    for row in (0, 5):
+        found = [(one["image_id"], round(one["similarity"], 3)) for one in mined[row].as_py()]
+        assert found == [("e", 0.41), ("d", 0.184)]
 
 
 def curated(texts: list[str], images: list[str]) -> pa.Table:
@@ -199,6 +245,8 @@ def test_bad_input_is_named() -> None:
         Config(top_k=0)
     with pytest.raises(ConfigError, match=r"negatives\.floor is 0\.6"):
         Config(floor=0.6)
+    with pytest.raises(ConfigError, match=r"negatives\.veto is captions"):
+        Config(veto="captions", against="caption")
 
 
 def test_mining_alone_needs_neither_torch_nor_the_pipeline() -> None:

@@ -114,9 +114,13 @@ def test_right_to_left_text_is_compared_by_its_words() -> None:
 
 def test_a_hundred_thousand_equal_captions_are_one_text() -> None:
     texts = ["a red dog"] * 100_000 + ["a red cat"]
-    mined = mine(texts, [f"{row:06d}" for row in range(len(texts))], config=Config(ceiling=0.9, top_k=3))
+    images = [f"{row:06d}" for row in range(len(texts))]
+    mined = mine(texts, images, config=Config(ceiling=0.9, top_k=3, distinct=False))
     assert mined["short"][:-1].unique().to_pylist() == [2]
     assert [one[:2] for one in listed(mined.slice(100_000))[0]] == [("000000", 0), ("000001", 0), ("000002", 0)]
+    mined = mine(texts, images, config=Config(ceiling=0.9, top_k=3))
+    assert mined["short"].unique().to_pylist() == [2]
+    assert [one[:2] for one in listed(mined.slice(100_000))[0]] == [("000000", 0)]
 
 
 def test_half_a_surrogate_and_too_many_captions_of_an_image_are_refused() -> None:
@@ -135,7 +139,7 @@ def test_min_df_and_max_df_leave_terms_out_as_scikit_learn_does() -> None:
     texts = [" ".join(f"w{word}" for word in rng.zipf(1.5, 6) % 50) + " all" for _ in range(80)]
     vectors = TfidfVectorizer(min_df=2, max_df=0.6, ngram_range=(1, 2), dtype=np.float64).fit_transform(texts)
     cosines = (vectors @ vectors.T).toarray()
-    config = Config(min_df=2, max_df=0.6, ngram_range=(1, 2), top_k=4, ceiling=0.8)
+    config = Config(min_df=2, max_df=0.6, ngram_range=(1, 2), top_k=4, ceiling=0.8, distinct=False)
     images = [f"{row:02d}" for row in range(80)]
     for row, found in enumerate(listed(mine(texts, images, config=config))):
         others = [v for o, v in enumerate(cosines[row]) if normalise(texts[o]) != normalise(texts[row]) and 0 < v < 0.8]
@@ -195,7 +199,7 @@ def test_twenty_thousand_real_glosses_have_the_negatives_of_brute_force(scorer: 
     if not texts:
         pytest.skip("Debian's wordnet-base is not installed")
     texts = texts[:: len(texts) // 20_000][:20_000]
-    config = Config(scorer=scorer)
+    config = Config(scorer=scorer, distinct=False)
     index = glosses_index(texts, config)
     found = mine_captions(index, 0, np.arange(len(texts)), config)
     ends = np.cumsum(found.counts)

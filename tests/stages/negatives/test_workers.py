@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import JOURNAL, open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from stages.negatives import Config
@@ -39,7 +39,7 @@ def wait_until(ready: Callable[[], bool]) -> None:
 
 def finished(table: Path) -> int:
     """Shards that the journal of an unfinished table has."""
-    return len(open_folder(table).shards) if (table / "manifest.jsonl").exists() else 0
+    return len(open_folder(table).shards) if (table / JOURNAL).exists() else 0
 
 
 @pytest.mark.crash

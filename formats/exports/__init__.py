@@ -1,0 +1,55 @@
+"""Training shards in the layouts of pairs that others train from: a module a layout, with `read` and `Writer`.
+
+Its name on the command line has - for _.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from formats.exports.pairs import Pair
+from formats.exports.settings import Settings
+from pairloom.errors import ConfigError
+
+SHARED = ("pairs", "settings", "numbering")  # modules that are no layouts
+
+
+class Writer(Protocol):
+    """Pairs go in one by one; what `flush` has returned is what another writer needs to go on from there."""
+
+    def add(self, pair: Pair) -> None: ...
+
+    def flush(self) -> dict[str, Any] | None:
+        """All so far is on disk; None for a layout that can't be resumed."""
+
+    def close(self) -> None:
+        """Write what belongs at the end."""
+
+
+class Layout(Protocol):
+    """The module of a layout."""
+
+    PICTURES: bool  # whether a pair without a picture has no place in it
+
+    def read(self, folder: Path, /) -> Iterator[Pair]:
+        """The pairs of a split's folder, with pictures and captions, to compare them with what was written."""
+
+    def finish(self, out: Path, splits: dict[str, int], settings: Settings, /) -> None:
+        """Write what belongs to all splits: how many pairs went into each."""
+
+
+def names() -> tuple[str, ...]:
+    """Every layout, as the command line calls it."""
+    found = (module.name for module in pkgutil.iter_modules(__path__) if module.name not in SHARED)
+    return tuple(sorted(name.replace("_", "-") for name in found))
+
+
+def load(name: str) -> Any:
+    """The layout of this name. Raises ConfigError if there is none."""
+    if name not in names():
+        raise ConfigError(f"there is no layout {name!r}", "--as", f"name one of {', '.join(names())}")
+    return importlib.import_module(f"formats.exports.{name.replace('-', '_')}")

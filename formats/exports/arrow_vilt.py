@@ -1,0 +1,67 @@
+"""ViLT's Arrow files (dandelin/ViLT, vilt/datasets), which METER and BLIP's forks read, too: NAME_SPLIT.arrow.
+
+An Arrow IPC file with the columns image (bytes), caption (list of texts), image_id, split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from formats.exports.pairs import Caption, Pair
+from formats.exports.settings import Settings
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image", pa.binary()),
+        pa.field("caption", pa.list_(pa.string())),
+        pa.field("image_id", pa.string()),
+        pa.field("split", pa.string()),
+    ]
+)
+BATCH = 100  # pairs written at once
+PICTURES = True
+
+
+class Writer:
+    """FOLDER/NAME_SPLIT.arrow. The end of the file says where all is, so that this one begins anew each time."""
+
+    def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
+        self._file = pa.ipc.new_file(str(folder / f"{settings.name}_{folder.name}.arrow"), SCHEMA)
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, pair: Pair) -> None:
+        texts = [one.text for one in pair.captions]
+        self._rows.append({"image": pair.image, "caption": texts, "image_id": pair.key, "split": pair.split})
+        if len(self._rows) == BATCH:
+            self._write()
+
+    def _write(self) -> None:
+        if self._rows:
+            self._file.write_batch(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
+        self._rows = []
+
+    def flush(self) -> None:
+        """None: it can't be resumed."""
+
+    def close(self) -> None:
+        self._write()
+        self._file.close()
+
+
+def read(folder: Path) -> Iterator[Pair]:
+    """The pairs of a folder's files; what the layout does not hold is empty."""
+    for path in sorted(folder.glob("*.arrow")):
+        with pa.memory_map(str(path)) as source:
+            file = pa.ipc.open_file(source)
+            for number in range(file.num_record_batches):
+                for row in file.get_batch(number).to_pylist():
+                    texts = [Caption(text) for text in row["caption"]]
+                    yield Pair(key=row["image_id"], image=row["image"], format="", width=0, height=0, captions=texts)
+
+
+def finish(out: Path, splits: dict[str, int], settings: Settings) -> None:
+    """Nothing belongs to all splits."""

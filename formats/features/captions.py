@@ -1,0 +1,79 @@
+"""Captions for features, found by a picture's key: a list of any kind, or COCO's or Karpathy's JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from formats.features.keys import Keys
+from formats.lists.captions import Columns, read_captions
+from pairloom.errors import InputError
+
+Size = tuple[int, int]
+
+
+@dataclass
+class Captions:
+    """Texts by key; which of them were asked for is remembered."""
+
+    ids: list[str]  # of each caption
+    texts: list[str]
+    langs: list[str | None]
+    sizes: Mapping[str, Size] = field(default_factory=dict)  # id -> (width, height) of its picture, where it is said
+
+    def __post_init__(self) -> None:
+        self._keys, self._asked = Keys(self.ids), bytearray(len(self.ids))
+
+    def of(self, key: str) -> tuple[list[tuple[str, str | None]], Size | None]:
+        """([(text, language)] of this picture, its size if that is known)."""
+        rows = self._keys.rows(key).tolist()
+        for row in rows:
+            self._asked[row] = 1
+        found = [(self.texts[row], self.langs[row]) for row in rows if self.texts[row]]
+        return found, self.sizes.get(self.ids[rows[0]]) if rows else None
+
+    def unasked(self) -> Iterator[str]:
+        """The ids that nothing asked for, each once."""
+        yield from dict.fromkeys(key for key, asked in zip(self.ids, self._asked, strict=True) if not asked)
+
+
+def read(path: Path, columns: Columns | None = None) -> Captions:
+    """The captions of a file. Raises InputError if it can't be read as one of the kinds."""
+    content = _json_object(path) if path.is_file() and path.suffix == ".json" else None
+    if content is None:
+        listed = read_captions(str(path), columns)
+        return Captions(
+            [str(one) for one in listed.ids.to_pylist()], listed.texts.to_pylist(), listed.langs.to_pylist()
+        )
+    try:
+        return _coco(content) if "annotations" in content else _karpathy(content)
+    except (KeyError, TypeError, ValueError) as error:
+        fix = "give COCO's captions_….json, Karpathy's dataset_….json, or a list with columns image_id and caption"
+        raise InputError(f"it has no captions as COCO or Karpathy writes them: {error!r}", str(path), fix) from error
+
+
+def _json_object(path: Path) -> dict[str, Any] | None:
+    """The object that a file holds; None where it begins with a list, as a list of captions does."""
+    with path.open("rb") as file:
+        if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
+            return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it is not JSON: {error}", str(path), "take it from a copy") from error
+    return content
+
+
+def _coco(content: Mapping[str, Any]) -> Captions:
+    found = [(str(one["image_id"]), str(one["caption"])) for one in content["annotations"]]
+    sized = (one for one in content.get("images", ()) if "width" in one and "height" in one)
+    sizes = {str(one["id"]): (int(one["width"]), int(one["height"])) for one in sized}
+    return Captions([key for key, _ in found], [text for _, text in found], [None] * len(found), sizes)
+
+
+def _karpathy(content: Mapping[str, Any]) -> Captions:
+    found = [(str(one["filename"]), str(said["raw"])) for one in content["images"] for said in one["sentences"]]
+    return Captions([key for key, _ in found], [text for _, text in found], [None] * len(found))

@@ -1,0 +1,14 @@
+"""UNITER's LMDB of compressed npz files; all else as formats/features/uniter_lmdb.py says."""
+
+from __future__ import annotations
+
+from formats.features import uniter_lmdb
+from formats.features.uniter_lmdb import NEEDS, STORED, read
+
+__all__ = ["NEEDS", "STORED", "Writer", "read"]
+
+
+class Writer(uniter_lmdb.Writer):
+    """FOLDER/feat_th0.2_max100_min10_compressed and FOLDER/nbb_….json."""
+
+    COMPRESSED = True

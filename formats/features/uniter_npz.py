@@ -1,0 +1,40 @@
+"""UNITER's npz files, one a picture, named by it (formats/features/uniter.py says what they hold)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from formats.features import arrays, uniter
+from formats.features.files import below
+from formats.features.record import Bad, Record, Vocabularies, bad_of
+from formats.features.writing import put
+
+NEEDS = ("class_scores",)
+STORED = "<f2"
+
+
+def read(path: Path, floats: str = "") -> Iterator[Record | Bad]:
+    """All files of a folder, or one. floats is not needed: each array says its own."""
+    for file in below(path, ".npz"):
+        try:
+            yield uniter.record_of(arrays.read_npz(file), file.stem)
+        except arrays.DAMAGE as error:
+            yield bad_of(error, file.stem, str(file))
+
+
+class Writer:
+    """FOLDER/KEY.npz."""
+
+    def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
+        self._folder = folder
+
+    def add(self, record: Record) -> None:
+        put(self._folder, f"{record.key}.npz", arrays.npz_bytes(uniter.arrays_of(record)))
+
+    def flush(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""

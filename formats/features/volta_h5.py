@@ -1,0 +1,78 @@
+"""VOLTA's HDF5 (e-bug/volta, features_extraction): a group a picture, named by its key.
+
+boxes f4 [n, 4] in pixels, features f4 [n, d], img_w, img_h, and where known obj_id, obj_conf, attr_id, attr_conf [n],
+cls_prob [n, c + 1], background first. Ids count without background. A key with a slash becomes groups in groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from formats.features import arrays
+from formats.features.files import found
+from formats.features.record import Bad, Record, Vocabularies, bad_of
+from formats.features.vilbert_lmdb import record_of
+from pairloom.errors import InputError
+
+NEEDS = ("width",)
+STORED = "<f4"
+NAMES = {
+    "class_ids": ("obj_id", "<i8"),
+    "class_scores": ("obj_conf", "<f4"),
+    "attribute_ids": ("attr_id", "<i8"),
+    "attribute_scores": ("attr_conf", "<f4"),
+    "boxes": ("boxes", "<f4"),
+    "features": ("features", "<f4"),
+    "probs": ("cls_prob", "<f4"),
+}
+
+
+def read(path: Path, floats: str = "<f4") -> Iterator[Record | Bad]:
+    """The groups of a file, or of all .h5 and .hdf5 files of a folder, in the order of their names."""
+    for file in found(path, ".h5", ".hdf5"):
+        try:
+            with h5py.File(file, "r") as content:
+                for key, group in _groups(content, ""):
+                    try:
+                        yield record_of({name: values[()] for name, values in group.items()}, key, floats)
+                    except (*arrays.DAMAGE, RuntimeError) as error:
+                        yield bad_of(error, key, str(file))
+        except OSError as error:
+            raise InputError(f"it is no HDF5 file, or a damaged one: {error}", str(file), "write it again") from error
+
+
+def _groups(group: Any, above: str) -> Iterator[tuple[str, Any]]:
+    """(key, group) of all that hold arrays."""
+    for name in group:
+        inside = group[name]
+        first = next(iter(inside), None)  # groups hold arrays or groups; to open all of them takes most of the time
+        if first is not None and isinstance(inside[first], h5py.Group):
+            yield from _groups(inside, f"{above}{name}/")
+        else:
+            yield f"{above}{name}", inside
+
+
+class Writer:
+    """FOLDER/features.h5. HDF5 may lose a file whose writer was killed, so that this one begins anew each time."""
+
+    def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = h5py.File(folder / "features.h5", "w")
+
+    def add(self, record: Record) -> None:
+        group = self._file.create_group(record.key)
+        for field, (name, dtype) in NAMES.items():
+            if (values := getattr(record, field)) is not None:
+                group[name] = np.ascontiguousarray(values, dtype)
+        group["img_w"], group["img_h"] = record.width, record.height
+
+    def flush(self) -> None:
+        """None: it can't be resumed."""
+
+    def close(self) -> None:
+        self._file.close()
