@@ -52,7 +52,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "excluded": ("it is, or looks like, an image that was to be kept away from", False),
     "near-duplicate": ("looks the same as an earlier image, in shape and colour", False),
     # qa
-    "no-image": ("no image has the name by which the question knows its own", False),
+    "no-image": ("no image has the name by which the question, or an entry of features, knows its own", False),
     "several-images": ("more than one image has that name, so the question could be about any of them", False),
     "no-question": ("the question has no text", False),
     # import of features

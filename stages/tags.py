@@ -195,6 +195,9 @@ class Seen:
     @classmethod
     def of(cls, regions: pa.Table, config: TagRules, words: Words) -> Seen:
         counts = regions["num_regions"].to_numpy().astype(np.int64)
+        if not words.classes:  # the features came without classes
+            counts = np.zeros_like(counts)
+            regions = regions.slice(0, 0)
         image = np.repeat(np.arange(regions.num_rows), counts)
         region = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
         class_ids = _known(_flat(regions, "class_ids", len(image)), words.classes, "class")

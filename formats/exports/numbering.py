@@ -58,7 +58,7 @@ class Lists:
         file.write("]")
 
     def _texts(self, name: str) -> Iterator[str]:
-        return (b"\t".join(line.cells).decode() for line in lines(self._paths[name]))
+        return (b"\t".join(map(bytes, line.cells)).decode() for line in lines(self._paths[name]))
 
     def remove(self) -> None:
         for path in self._paths.values():

@@ -7,6 +7,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,23 @@ def read_npz(source: Path | io.BytesIO) -> dict[str, Array]:
 
 def read_npy(data: bytes) -> Array:
     """The array of a .npy file; numpy itself would open a pickled one with everything that a pickle may do."""
-    file = io.BytesIO(data)
-    version = npy.read_magic(file)
-    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = reader(file)
+    wide = data[6:7] != b"\x01"  # since version 2 the header's length has four bytes
+    start = 12 if wide else 10
+    end = start + int.from_bytes(data[8:start], "little")
+    shape, fortran, dtype = _header(data[:end])
     if dtype.hasobject:
-        return np.asarray(unpickle.loads(file.read(), TENSORS))
-    values = np.frombuffer(data, dtype, offset=file.tell())
+        return np.asarray(unpickle.loads(data[end:], TENSORS))
+    values = np.frombuffer(data, dtype, offset=end)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+
+
+@lru_cache(maxsize=1024)  # numpy parses it as Python, and pictures with as many regions have equal ones
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """(shape, whether columns come first, type) of what a .npy file begins with."""
+    file = io.BytesIO(head)
+    reader = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = reader(file)
+    return found
 
 
 def as_mapping(array: Array, name: str) -> Mapping[str, Any]:

@@ -13,6 +13,8 @@ import numpy as np
 from formats.features.record import Array, Bad, BrokenError
 from pairloom.errors import InputError
 
+Cell = bytes | memoryview  # a long one is a view of its line, which is not copied
+LONG = 1 << 12
 BUFFER = 8 << 20  # a line has half a megabyte
 FLOATS = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
@@ -23,7 +25,7 @@ class Line:
 
     number: int  # from 1
     start: int  # byte in the file
-    cells: list[bytes]
+    cells: list[Cell]
     whole: bool
     place: str
 
@@ -37,8 +39,9 @@ class Line:
         return Bad(self.key, self.place, "cut-off", f"the file ends within this line: {error}")
 
 
-def text(cell: bytes) -> str:
+def text(cell: Cell) -> str:
     """A cell's text. What is not UTF-8 is replaced, since a key must be storable."""
+    cell = bytes(cell)
     if cell[:1] == cell[-1:] == b'"' and len(cell) > 1:
         cell = cell[1:-1].replace(b'""', b'"')
     return cell.decode("utf-8", errors="backslashreplace")
@@ -51,16 +54,28 @@ def lines(path: Path, start: int = 0) -> Iterator[Line]:
             file.seek(start)
             at = start
             for number, raw in enumerate(file, start=1):
-                whole = raw.endswith(b"\n")
-                content = raw.rstrip(b"\r\n")
-                if content:
-                    yield Line(number, at, content.split(b"\t"), whole, f"{path}, line {number}")
+                end = len(raw)
+                while end and raw[end - 1] in b"\r\n":
+                    end -= 1
+                if end:
+                    yield Line(number, at, _cells(raw, end), raw.endswith(b"\n"), f"{path}, line {number}")
                 at += len(raw)
     except OSError as error:
         raise InputError(f"the file can't be read: {error.strerror}", str(path), "check the path and disk") from error
 
 
-def decoded(cell: bytes, name: str) -> bytes:
+def _cells(raw: bytes, end: int) -> list[Cell]:
+    """What tabs part in the first `end` bytes of a line."""
+    view, cells, start = memoryview(raw), list[Cell](), 0
+    while start <= end:
+        stop = raw.find(b"\t", start, end)
+        stop = end if stop < 0 else stop
+        cells.append(view[start:stop] if stop - start > LONG else raw[start:stop])
+        start = stop + 1
+    return cells
+
+
+def decoded(cell: Cell, name: str) -> bytes:
     """The bytes of a base64 cell; b'…', which Python 3 made of scripts for Python 2, is taken for what is meant."""
     if cell[:2] in (b"b'", b'b"'):
         cell = cell[2:-1]
@@ -70,7 +85,7 @@ def decoded(cell: bytes, name: str) -> bytes:
         raise BrokenError(f"{name} is not base64: {error}") from error
 
 
-def numbers(cell: bytes, name: str, dtype: str, rows: int, columns: int | None = None) -> Array:
+def numbers(cell: Cell, name: str, dtype: str, rows: int, columns: int | None = None) -> Array:
     """(rows, columns) numbers of this type, read-only; (rows,) where columns is 0, any number of them where None.
 
     Raises BrokenError where the bytes do not fit, and names the float type that they would fit.
@@ -97,10 +112,10 @@ def _unfit(size: int, name: str, dtype: str, rows: int, columns: int | None) -> 
     return said, "bad-features"
 
 
-def whole_number(cell: bytes, name: str) -> int:
+def whole_number(cell: Cell, name: str) -> int:
     """Raises BrokenError where the cell holds none, or a negative one."""
     try:
-        number = int(float(cell))
+        number = int(float(bytes(cell)))
     except (ValueError, OverflowError) as error:
         raise BrokenError(f"{name} is {text(cell)[:40]!r}, not a number") from error
     if number < 0:

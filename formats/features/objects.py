@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from formats.features.lines import Line
+from formats.features.lines import Cell, Line
 from formats.features.record import Array, BrokenError, Record, Vocabularies
 
 Objects = Sequence[Mapping[str, Any]]
 
 
-def parsed(cell: bytes) -> Any:
+def parsed(cell: Cell) -> Any:
     """A cell of JSON. Raises BrokenError."""
     try:
-        return json.loads(cell)
+        return json.loads(bytes(cell))
     except (ValueError, RecursionError) as error:
         raise BrokenError(f"it is not JSON: {error}") from error
 

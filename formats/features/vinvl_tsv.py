@@ -80,7 +80,7 @@ def read_sizes(path: Path) -> Sizes:
     sizes: Sizes = {}
     for line in lines(path):
         try:
-            cell = line.cells[1]
+            cell = bytes(line.cells[1])
             if cell[:1] in (b"[", b"{"):
                 content = json.loads(cell)
                 content = content[0] if isinstance(content, list) else content

@@ -50,7 +50,8 @@ def _groups(group: Any, above: str) -> Iterator[tuple[str, Any]]:
     """(key, group) of all that hold arrays."""
     for name in group:
         inside = group[name]
-        if any(isinstance(each, h5py.Group) for each in inside.values()):
+        first = next(iter(inside), None)  # groups hold arrays or groups; to open all of them takes most of the time
+        if first is not None and isinstance(inside[first], h5py.Group):
             yield from _groups(inside, f"{above}{name}/")
         else:
             yield f"{above}{name}", inside

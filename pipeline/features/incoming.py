@@ -121,10 +121,8 @@ class _Tables:
         if name in self.regions.done:
             return
         reasons = dict(sorted(Counter(one.reason for one in bad).items()))
-        left_out = [
-            Reject(one.key or one.place, one.reason, one.detail, {"key": one.key, "place": one.place}) for one in bad
-        ]
-        entry = write_rejects(self.rejects.folder, name, quarantine(self.rejects.folder.name, left_out))
+        left_out = quarantine(self.rejects.folder.name, map(reject_of, bad))
+        entry = write_rejects(self.rejects.folder, name, left_out)
         if entry.rows:
             self.rejects.record(entry)
         made = replace(Entry(name, 0, 0, ""), rows_in=len(rows) + len(bad), rejected=reasons)
@@ -144,17 +142,15 @@ def _reject(one: Bad) -> Reject:
     return Reject(one.key or one.place, one.reason, one.detail, {"key": one.key, "place": one.place})
 
 
+def reject_of(one: Bad) -> Reject:
+    """A row of the quarantine for an entry of a file."""
+    return Reject(one.key or one.place, one.reason, one.detail, {"key": one.key, "place": one.place})
+
+
 def take(asked: Asked) -> Taken:
     """Make the tables. Raises InputError where the files can't be read, RunError where no picture is left."""
     layout = features.load(asked.layout)
-    first = next(
-        (one for one in layout.read(asked.path, asked.floats) if isinstance(one, Record) and len(one.boxes)), None
-    )
-    if first is None:
-        bad = next(iter(layout.read(asked.path, asked.floats)), None)
-        said = f": {bad.place}: {bad.detail}" if isinstance(bad, Bad) else ""
-        raise InputError(f"no picture in it can be read as {asked.layout}{said}", str(asked.path), "check --as")
-    form = form_of(first, asked)
+    form = form_of(first_of(layout.read(asked.path, asked.floats), asked), asked)
     with only_writer(asked.out, NAME):
         tables = _Tables.open(asked)
         with Progress(NAME, None, "pictures", asked.quiet) as progress:
@@ -180,7 +176,7 @@ def take(asked: Asked) -> Taken:
     return Taken(tables.images, tables.captions, dict(sorted(tables.counts.items())), len(tables.seen), form, made)
 
 
-def _first(found: Iterator[Record | Bad], asked: Asked) -> Record:
+def first_of(found: Iterator[Record | Bad], asked: Asked) -> Record:
     """The first picture that can be read. Raises InputError where there is none."""
     bad: Bad | None = None
     for one in found:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from formats.features import names
+from pairloom.errors import ConfigError
 from pipeline.verbs.common import Outcome
 
 ROWS_PER_SHARD = 256  # a hundred regions of 2,048 float32 each are 200 MB
@@ -31,7 +32,7 @@ def take(arguments: argparse.Namespace) -> Outcome:
     from formats.features.lines import FLOATS
     from formats.features.record import Vocabularies
     from formats.lists.captions import Columns
-    from pipeline.features import incoming, words
+    from pipeline.features import incoming, joining, words
 
     columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col or "caption")
     asked = incoming.Asked(
@@ -51,7 +52,11 @@ def take(arguments: argparse.Namespace) -> Outcome:
         redo=arguments.redo,
         quiet=arguments.quiet,
     )
-    taken = incoming.take(asked)
+    joined = joining.joins(arguments.out)
+    if joined and arguments.captions:
+        what = "this dataset has pictures with captions already"
+        raise ConfigError(what, f"--out {arguments.out}", "leave --captions out, or name another folder")
+    taken = (joining if joined else incoming).take(asked)
     facts = {
         "images": taken.images,
         "captions": taken.captions,
@@ -63,7 +68,7 @@ def take(arguments: argparse.Namespace) -> Outcome:
         **{name: str(path) for name, path in taken.tables.items()},
     }
     lines = [describe(taken)]
-    if arguments.shards and asked.captions is not None:
+    if arguments.shards and (joined or asked.captions is not None):
         lines += go_on(arguments)
     return Outcome(facts, "\n".join(lines))
 

@@ -197,3 +197,24 @@ def test_names_come_from_files_beside_the_features_or_named(tmp_path: Path) -> N
         "import", tmp_path / "in", "--as", "lxmert-tsv", "--objects", tmp_path / "few.txt", "--out", tmp_path / "few"
     )
     assert "bad-value" in said
+
+
+@pytest.mark.parametrize("layout", ["butd-tsv", "grid-npy"])
+def test_features_without_classes_become_shards_without_tags(layout: str, tmp_path: Path) -> None:
+    pictures = [made.grid(one.key, 3, 4) for one in RECORDS] if layout == "grid-npy" else RECORDS
+    folder = made.write(layout, tmp_path / "in", pictures)
+    if layout == "butd-tsv":  # without the probabilities of ViLBERT's fork
+        lines = (folder / "features.tsv").read_bytes().splitlines()
+        (folder / "features.tsv").write_bytes(b"".join(b"\t".join(line.split(b"\t")[:6]) + b"\n" for line in lines))
+    captions = coco(tmp_path / "c.json", RECORDS)
+    said = run("import", folder, "--as", layout, "--captions", captions, "--out", tmp_path / "data", "--shards")
+    assert "class_ids" in said["unknown"]
+    found = list(rows(tmp_path / "data/shards"))
+    assert len(found) == 10
+    assert all(row["tags"] == [] for row in found)
+    if layout == "grid-npy":
+        assert {row["num_regions"] for row in found} == {12}
+        first = next(row for row in found if as_dict(row["extra"])["key"] == RECORDS[0].key)
+        box = np.frombuffer(first["boxes"], "<f4").reshape(-1, 4)[5]
+        wanted = np.array([1 / 4, 1 / 3, 2 / 4, 2 / 3]) * ([RECORDS[0].width, RECORDS[0].height] * 2)
+        assert np.allclose(box, wanted, atol=1e-3)
