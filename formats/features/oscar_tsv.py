@@ -89,6 +89,8 @@ class Labels:
 
 
 def _record(line: Line, content: Any, floats: str) -> Record:
+    count: int
+    cell: bytes | memoryview
     if len(line.cells) == 2:
         own = objects.parsed(line.cells[1])
         count, cell = int(own["num_boxes"]), str(own["features"]).encode()

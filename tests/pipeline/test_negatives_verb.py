@@ -197,11 +197,8 @@ def test_an_audit_agrees_until_a_list_is_changed(rule: tuple[str, ...], tmp_path
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     command = ["negatives", str(tmp_path / "c.jsonl"), "--out", str(tmp_path / "out"), "--audit", "60", *rule]
     assert main(command) == 0
-    captions = Mined.of_columns(
-        *(pa.array([row[name] for row in rows]) for name in ("image_id", "caption")),
-        pa.nulls(150, pa.string()),
-        Config(),
-    ).captions
+    ids = pa.array([row["image_id"] for row in rows])
+    captions = Mined.of_columns(ids, pa.array(texts), pa.nulls(150, pa.string()), Config()).captions
     lists = mine(texts, [row["image_id"] for row in rows])["negatives"].to_pylist()
     assert audit(captions, Config(), range(150), lists) == []
     lists[7][0]["similarity"] += 0.01
