@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from formats.locators import CONTAINERS, Locator
 from formats.pictures.columns import Columns
 from formats.pictures.errors import SourceError
+from formats.pictures.mds import Mds
 from formats.pictures.roots import File, Local, Remote, Root, open_root, refuse_outside
 from formats.pictures.tar import Tar
 
@@ -139,10 +140,7 @@ class Sources:
         root = self.root(source)
         file = root.open(path)
         try:
-            name = f"{source}:{path}"
-            found: Container = (
-                Tar(name, file, root.remote, self.kept) if path.lower().endswith(".tar") else Columns(path, file)
-            )
+            found = _opened(f"{source}:{path}", path.lower(), file, root.remote, self.kept)
         except BaseException:
             file.close()
             raise
@@ -150,6 +148,12 @@ class Sources:
             self._open.popitem(last=False)[1].close()
         self._open[key] = found
         return found
+
+
+def _opened(name: str, path: str, file: File, remote: bool, kept: Path | None) -> Container:
+    if path.endswith(".tar"):
+        return Tar(name, file, remote, kept)
+    return Mds(path, file) if path.endswith(".mds") else Columns(path, file)
 
 
 def _position(place: Any) -> Any:

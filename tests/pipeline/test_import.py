@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pairloom import open_table
@@ -46,6 +48,9 @@ def test_coco_comes_in_moves_and_is_not_read_twice(tmp_path: Path, capsys: pytes
     assert [row["image"] for row in stored] == [picture(number) for number in range(len(CAPTIONS))]
     assert [[caption["original"] for caption in row["captions"]] for row in stored] == [list(each) for each in CAPTIONS]
     assert [row["licence"] for row in stored] == ["BY", "BY-SA", "BY", "BY-SA"]
+    assert {row["url"] for row in pq.read_table(out / "sample/truth.parquet").to_pylist()} < {
+        row["url"] for row in stored
+    }
     before = hashes(out / "download")
     (tmp_path / "coco").rename(tmp_path / "moved")
     again = result(capsys, "import", str(tmp_path / "moved"), "--out", str(out))
@@ -108,9 +113,6 @@ def test_what_img2dataset_could_not_fetch_is_fetched_by_retry(
 
 def write_shard(folder: Path, said: list[tuple[str, str, str | None]]) -> None:
     """img2dataset's Parquet file and statistics of a shard (tests/formats/datasets has those that it makes itself)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns = {"url": [url for url, *_ in said], "caption": ["said"] * len(said)}
     columns |= {"key": [f"{number:09d}" for number in range(len(said))]}
     columns |= {"status": [status for _, status, _ in said]}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis.strategies import binary, dictionaries, lists, text
+from hypothesis.strategies import binary, dictionaries, floats, lists, sampled_from, text
 
 from formats.locators import Locator
 from formats.pictures import SourceError, Sources
@@ -268,3 +268,24 @@ def _same_in_a_bucket(client: Any, tmp_path: Path, paths: list[str]) -> None:
     ]
     asked = [*paths, "../secret.jpg", "none.jpg", "b.tar/none.jpg", "c.parquet/99/image"]
     assert read(sources, asked) == [*BODIES * 6, "path-refused", "not-found", "not-found", "not-found"]
+
+
+@given(kind=sampled_from(["b.tar", "c.parquet", "d.arrow", "e.arrow"]), where=floats(0, 1), piece=binary(max_size=9))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_of_a_container_costs_its_rows_and_nothing_else(
+    shared: Path, kind: str, where: float, piece: bytes
+) -> None:
+    """Bytes are overwritten anywhere, or the rest is cut: each row is bytes or a refusal."""
+    content = bytearray((shared / kind).read_bytes())
+    start = int(where * len(content))
+    content[start : start + len(piece) if piece else len(content)] = piece
+    (shared / f"broken-{kind}").write_bytes(content)
+    inner = "{}.jpg" if kind == "b.tar" else "{}/image"
+    read(source(shared), [f"broken-{kind}/{inner.format(row)}" for row in range(len(BODIES))])
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bodies in each kind of container."""
+    containers(folder := tmp_path_factory.mktemp("shared") / "s")
+    return folder
