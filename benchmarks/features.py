@@ -114,7 +114,8 @@ def encoded_cells(layout: str, line: bytes) -> list[bytes]:
 def memory_of(layout: str, folder: Path) -> float:
     """MB that reading takes at most beyond the process before it, in a process of its own."""
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_memory, (layout, folder))
+        found: float = pool.apply(_memory, (layout, folder))
+    return found
 
 
 def _memory(layout: str, folder: Path) -> float:

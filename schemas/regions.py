@@ -7,14 +7,14 @@ from pairloom.table import Column, Table
 
 REGIONS = Table(
     name="regions",
-    version=2,
-    row="one image; its regions best first, 1 to 100 of them; recipes read a prefix",
+    version=3,
+    row="one image; its regions best first, or the cells of a grid; recipes read a prefix",
     columns=(
         Column("image_id", pa.binary(16), "as in pairs"),
         Column("source", pa.string(), "as in pairs; after `pairloom extract` the picture's path in its folder", True),
         Column("width", pa.int32(), "pixels of the stored image"),
         Column("height", pa.int32(), "pixels of the stored image"),
-        Column("num_regions", pa.uint8(), "1 to 100"),
+        Column("num_regions", pa.uint16(), "1 to 100 as extracted; imported ones may be more"),
         Column("boxes", BLOBS["boxes"], "x1 y1 x2 y2, pixels of the stored image"),
         Column("class_ids", BLOBS["class_ids"], "index into the metadata's `classes`"),
         Column(

@@ -18,7 +18,7 @@ import numpy as np
 
 from formats.features import objects
 from formats.features.files import below
-from formats.features.lines import Line, LineFile, encoded, lines, numbers, whole_number
+from formats.features.lines import Cell, Line, LineFile, encoded, lines, numbers, whole_number
 from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies, bad_of
 from formats.names import one_line
 
@@ -90,7 +90,7 @@ class Labels:
 
 def _record(line: Line, content: Any, floats: str) -> Record:
     count: int
-    cell: bytes | memoryview
+    cell: Cell
     if len(line.cells) == 2:
         own = objects.parsed(line.cells[1])
         count, cell = int(own["num_boxes"]), str(own["features"]).encode()

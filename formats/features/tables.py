@@ -22,7 +22,7 @@ from schemas.regions import REGIONS
 
 UNKNOWN = "unknown"  # key of the metadata
 UNKNOWN_SIDE = 1000
-MOST_REGIONS = 255
+MOST_REGIONS, MOST_CELLS = 255, 2**16 - 1  # of regions with classes, which tags number in a byte, and without
 ROUNDING = 1e-3  # by which a score may be beyond 0 or 1
 OPTIONAL = ("class_ids", "class_scores", "attribute_ids", "attribute_scores", "probs", "width")
 READ = (
@@ -69,10 +69,9 @@ def unknown_of(record: Record) -> tuple[str, ...]:
 def check(record: Record, form: Form) -> None:
     """Raise BrokenError where a record can't be a row of a table of this form."""
     count, width = len(record.boxes), form.feature_width
-    if not 1 <= count <= MOST_REGIONS:
-        raise BrokenError(
-            f"it has {count} regions, not 1 to {MOST_REGIONS}", "no-regions" if not count else "bad-value"
-        )
+    most = MOST_CELLS if "class_ids" in form.unknown else MOST_REGIONS
+    if not 1 <= count <= most:
+        raise BrokenError(f"it has {count} regions, not 1 to {most}", "no-regions" if not count else "bad-value")
     if record.features.shape[1] != width:
         raise BrokenError(f"its features have {record.features.shape[1]} numbers, others' {width}", "other-width")
     for name, values in (("features", record.features), ("boxes", record.boxes), ("probs", record.probs)):

@@ -22,7 +22,7 @@ def check_regions(shard: Shard) -> None:
     """Best region first, scores and probabilities from 0 to 1, ids in the vocabularies, boxes that are boxes."""
     numbers = counts(shard.table)
     rows = repeat_rows(numbers)
-    shard.in_range("num_regions", numbers, np.arange(len(numbers)), 1, 255)
+    shard.in_range("num_regions", numbers, np.arange(len(numbers)), 1, 2**16 - 1)
     scores = flat_blob(shard.table["class_scores"], "<f4")
     shard.in_range("class_scores", scores, rows, 0, 1)
     if shard.metadata.get("order", "score") == "score":

@@ -201,7 +201,7 @@ def test_names_come_from_files_beside_the_features_or_named(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("layout", ["butd-tsv", "grid-npy"])
 def test_features_without_classes_become_shards_without_tags(layout: str, tmp_path: Path) -> None:
-    pictures = [made.grid(one.key, 3, 4) for one in RECORDS] if layout == "grid-npy" else RECORDS
+    pictures = [made.grid(one.key, 19, 32) for one in RECORDS] if layout == "grid-npy" else RECORDS
     folder = made.write(layout, tmp_path / "in", pictures)
     if layout == "butd-tsv":  # without the probabilities of ViLBERT's fork
         lines = (folder / "features.tsv").read_bytes().splitlines()
@@ -213,8 +213,8 @@ def test_features_without_classes_become_shards_without_tags(layout: str, tmp_pa
     assert len(found) == 10
     assert all(row["tags"] == [] for row in found)
     if layout == "grid-npy":
-        assert {row["num_regions"] for row in found} == {12}
+        assert {row["num_regions"] for row in found} == {608}
         first = next(row for row in found if as_dict(row["extra"])["key"] == RECORDS[0].key)
-        box = np.frombuffer(first["boxes"], "<f4").reshape(-1, 4)[5]
-        wanted = np.array([1 / 4, 1 / 3, 2 / 4, 2 / 3]) * ([RECORDS[0].width, RECORDS[0].height] * 2)
+        box = np.frombuffer(first["boxes"], "<f4").reshape(-1, 4)[33]
+        wanted = np.array([1 / 32, 1 / 19, 2 / 32, 2 / 19]) * ([RECORDS[0].width, RECORDS[0].height] * 2)
         assert np.allclose(box, wanted, atol=1e-3)
