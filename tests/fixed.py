@@ -1,7 +1,7 @@
 """A small dataset of fixed inputs, taken through the stages that need no detector, and a fingerprint of each table.
 
-tests/fixed.json holds the fingerprints as the code made them when the tables last changed on purpose: `extra` as a list, kinds of
-captions, and negatives against the image. What the machine's arithmetic decides is rounded.
+tests/fixed.json holds the fingerprints as the code made them when the tables last changed on purpose: `extra` is a
+list, captions have kinds, and negatives are chosen against the image. What the machine's arithmetic decides is rounded.
 """
 
 from __future__ import annotations
