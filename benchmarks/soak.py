@@ -150,12 +150,13 @@ def by_kind(soak: Soak, ends: dict[str, str | None]) -> list[str]:
     ]
 
 
-def again(soak: Soak, counts: Path) -> tuple[int, int]:
-    """(requests for rows of hosts that simply answer, how many of them were for a row that was asked for before)."""
-    asked: dict[str, int] = json.loads(counts.read_text(encoding="utf-8"))
+def again(soak: Soak) -> str:
+    """How many requests for rows of hosts that simply answer were for a row that was asked for before."""
+    asked: dict[str, int] = json.loads((soak.folder / "counts.json").read_text(encoding="utf-8"))
     plain = [asked.get(f"{row % soak.hosts}/{row}.jpg", 0) for row in range(soak.rows)
              if kind_of(row % soak.hosts) in ("good", "slow (0.4 s)")]  # fmt: skip
-    return sum(plain), sum(max(0, times - 1) for times in plain)
+    repeated = sum(max(0, times - 1) for times in plain)
+    return f"Of {sum(plain)} requests for rows of hosts that simply answer {repeated} were repeated."
 
 
 def hashes(table: Folder) -> list[str]:
@@ -176,16 +177,14 @@ def soaked(soak: Soak, seed: int) -> list[str]:
         seconds = soak.run(soak.folder / "at-once")
     middle, last = thirds(soak.memory_mb)
     print(f"At once: {seconds:.0f} s, {soak.rows / seconds:.0f} rows a second; memory at most {middle:.0f} MB in the "
-          f"middle third, {last:.0f} MB in the last.", flush=True)  # fmt: skip
+          f"middle third, {last:.0f} MB in the last. {again(soak)}\n", flush=True)  # fmt: skip
     with web(soak.folder / "counts.json"):
         start = time.monotonic()
         moments = [seconds * chance.uniform(0.1, 0.25) for _ in range(3)]
         finished = [soak.kill(soak.folder / "killed", after_s) for after_s in moments]
         soak.run(soak.folder / "killed")
-    asked, twice = again(soak, soak.folder / "counts.json")
     print(f"Killed after {', '.join(f'{after_s:.0f}' for after_s in moments)} s, with {finished} rows in finished "
-          f"shards: {time.monotonic() - start:.0f} s in all.\nOf {asked} requests for rows of hosts that simply answer "
-          f"{twice} were repeated.\n", flush=True)  # fmt: skip
+          f"shards: {time.monotonic() - start:.0f} s in all. {again(soak)}\n", flush=True)  # fmt: skip
     for name in ("at-once", "killed"):
         results[name] = outcomes(soak.folder / name)
     print("| hosts that | hosts | rows | outcomes |\n|---|---|---|---|", *by_kind(soak, results["killed"]), sep="\n")

@@ -24,7 +24,9 @@ def file_system(url: str) -> tuple[Any, str]:
         try:
             files, path = pyarrow.fs.FileSystem.from_uri(url)
         except (pa.ArrowException, NotImplementedError):
-            raise InputError(f"no package here opens it: {error}", url, "install the one that is named") from error
+            raise InputError(
+                f"no package here opens it: {error}", url, "correct the name, or install that package"
+            ) from error
         wrapped = ArrowFSWrapper(files)
         wrapped.cat_file = partial(wrapped.cat_file, seekable=True)  # or it cannot cut a run of bytes at the beginning
         found = wrapped, path

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pairloom.errors import ConfigError, MissingColumnsError
+from pairloom.store.cures import stage_command
+from pairloom.store.folder import open_folder
 from pipeline.stage import load, on_request, optional, order
 
 
@@ -28,6 +31,19 @@ def settings_for(columns: Iterable[str]) -> list[str]:
         wanted |= {setting: None for prefix, setting in stage.asked_by.items() if column.startswith(prefix)}
         joined |= {stage.name} & set(on_request())
     return [*wanted, *(f"shards.{name}: true" for name in sorted(joined))]
+
+
+def commands_for(columns: Iterable[str], shards: Path) -> list[str]:
+    """The commands that make these columns and then the shards again, each after what it reads.
+
+    --redo: the settings have changed, or a table is of an earlier version; shards that would come out the same stay.
+    Where the folder does not lie in its dataset, as after a merge, DATASET stands for that.
+    """
+    makers = {made_by(column) for column in columns}
+    stages = [name for name in (*order(), *optional()) if name in makers]
+    data = shards.parent if shards.name == "shards" and open_folder(shards).maker == "shards" else Path("DATASET")
+    commands = [stage_command(data / stage, stage, redo=True) for stage in (*stages, "shards")] if stages else []
+    return [command.strip("`") for command in commands if command]
 
 
 @contextmanager

@@ -29,8 +29,10 @@ def write_card(folder: Folder) -> None:
     if (folder.path / Path(name).name).exists():  # pairloom 0.1.0 wrote it there, where it hinders other readers
         for old in COMPANIONS:
             (folder.path / Path(old).name).unlink(missing_ok=True)
-    replace_text(folder.path / name, json.dumps(facts, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
-    replace_text(folder.path / readme, markdown(facts))
+    texts = {name: json.dumps(facts, indent=1, ensure_ascii=False, sort_keys=True) + "\n", readme: markdown(facts)}
+    for file, text in texts.items():
+        if not (folder.path / file).exists() or (folder.path / file).read_text(encoding="utf-8") != text:
+            replace_text(folder.path / file, text)  # a folder that cannot be written may have the card already
 
 
 def describe(folder: Folder) -> dict[str, Any]:

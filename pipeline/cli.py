@@ -65,6 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        return _run(arguments)
+    except BrokenPipeError:  # the reader of our output has gone, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """The exit code; what was found, or what is wrong, is printed. Raises BrokenPipeError if nobody reads it."""
+    try:
         result = arguments.command(arguments)
         _print(result, arguments.json)
         sys.stdout.flush()
@@ -77,9 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _fail(missing, arguments.json)
         return 1
-    except BrokenPipeError:  # the reader of our output has gone, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:
         if error.errno not in OF_FOLDERS:
             raise
@@ -101,7 +107,7 @@ def _fail(error: PairloomError, as_json: bool) -> None:
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     if as_json:
         what, where, fix = error.args[:3]
-        print(json.dumps({"error": type(error).__name__, "what": what, "where": where, "fix": fix}))
+        print(json.dumps({"error": type(error).__name__, "what": what, "where": where, "fix": fix}), flush=True)
 
 
 def _print(result: Outcome, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REINSTALL = "run `make venv` in the checkout, or `pip install -c constraints.txt -e '.[all,dev]'` in your environment"
-EXTRAS = ("regions", "train", "demo", "dvc", "sql")  # what `all` brings
+EXTRAS = ("regions", "train", "demo", "dvc", "sql", "formats", "audit")  # what `all` brings
 GIB = 1024**3
 NONE = "none"
 MIN_FREE_GIB = 2  # the demo writes under 0.2; a full disk shows much later, and worse

@@ -19,6 +19,7 @@ BROUGHT_BY = {
     "img2dataset": "img2dataset",
     "lmdb": "formats",
     "pycocotools": "regions",
+    "rank_bm25": "audit",
     "safetensors": "regions",
     "scipy": "train",
     "skimage": "demo",
@@ -30,11 +31,14 @@ BROUGHT_BY = {
     "transformers": "train",
 }
 
+# A command whose own extra brings the package as well.
+OTHERWISE = {("train", "torch"): "train", ("recipe", "torch"): "train", ("negatives", "sklearn"): "audit"}
+
 
 def missing_extra(error: ModuleNotFoundError, command: str) -> MissingExtraError | None:
     """What to say of a package that could not be imported; None if it is none of an extra."""
     package = (error.name or "").partition(".")[0]
-    extra = "train" if command in ("train", "recipe") and package == "torch" else BROUGHT_BY.get(package)
+    extra = OTHERWISE.get((command, package)) or BROUGHT_BY.get(package)
     if extra is None:
         return None
     fix = f"install pairloom[{extra}]"

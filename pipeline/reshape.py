@@ -101,7 +101,7 @@ def filter_rows(folder: Path, where: str, out: Path) -> Reshaped:
             found = duckdb.from_arrow(rows).select(f"coalesce(({where}), false) AS kept").to_arrow_table()
         except duckdb.Error as error:
             what = f"the condition cannot be used: {error}"
-            raise InputError(what, f"--where {where}", "README.md of the folder lists the columns") from error
+            raise InputError(what, f"--where {where}", "_pairloom/README.md in the folder lists the columns") from error
         return found["kept"].cast(pa.bool_()).combine_chunks()
 
     return _kept(folder, keep, {"filter": where}, out)

@@ -14,14 +14,18 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from formats.datasets.opened import Data
 from formats.lists.files import FORMATS, kind_and_packing
-from formats.lists.urls import Row
+from formats.lists.urls import Pair, Row
 from pairloom.errors import ConfigError, InputError
 
 HELPERS = ("opened", "published", "rowfiles", "streams", "truth")  # modules of this package that are no formats
+
+# What a reader meets where a file holds other values than its format says, such as a number for an object.
+FOREIGN = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 class Format(Protocol):
@@ -46,6 +50,21 @@ def load(name: str) -> Format:
         raise ConfigError(f"there is no format {name!r}", "sample.format", f"name one of {', '.join(names())}")
     found: Format = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     return found
+
+
+def read(name: str, data: Data) -> Iterator[Row]:
+    """The rows of a data set of this format; one that names no collection is of the data's source.
+
+    Raises InputError if a file of it cannot be read, or is not what its format says.
+    """
+    file, number = "", 0
+    try:
+        for file, number, row in load(name).rows(data):
+            yield file, number, replace(row, source=data.source) if isinstance(row, Pair) and not row.source else row
+    except FOREIGN as error:
+        said = f"it is not laid out as {name} is: {type(error).__name__}: {error}"
+        where = f"{data.where(file)}, after row {number}" if file else data.place
+        raise InputError(said, where, "repair the data set, or name its true format with --as") from error
 
 
 def detect(data: Data) -> tuple[str, str]:

@@ -29,6 +29,7 @@ class Captions:
     images: list[dict[str, Any]] = field(default_factory=list)
     texts: dict[Any, list[str]] = field(default_factory=lambda: defaultdict(list))
     annotations: int = 0
+    year: Any = None  # of the edition
 
 
 def recognise(data: Data) -> str | None:
@@ -61,7 +62,7 @@ def rows(data: Data) -> Iterator[Row]:
 
 def _of_file(data: Data, file: str) -> Iterator[Row]:
     found, orphans = _read(data, file)
-    split = SPLIT.search(posixpath.basename(file))
+    split, edition = SPLIT.search(posixpath.basename(file)), f"{data.source} {found.year or ''}".strip()
     things = _things(data, file) if data.truths else None
     for number, image in enumerate(found.images, 1):
         url = data.locator(path_of(data, image.get("file_name") or "", image.get("coco_url") or ""))
@@ -73,7 +74,7 @@ def _of_file(data: Data, file: str) -> Iterator[Row]:
             **{name: image.get(name) for name in ("coco_url", "flickr_url", "date_captured")},
         }
         captions = found.texts.get(image.get("id"), [])
-        yield file, number, pair(url, captions, extra, licence=licence.get("name"), source=data.source)
+        yield file, number, pair(url, captions, extra, licence=licence.get("name"), source=edition)
         if things is not None and data.truths and image.get("id") in things:
             data.truths.add(url, image.get("width") or 0, image.get("height") or 0, things[image["id"]])
     yield from ((file, number, bad) for number, bad in orphans)
@@ -87,6 +88,8 @@ def _read(data: Data, file: str) -> tuple[Captions, list[tuple[int, Bad]]]:
             if key == "images":
                 found.images.append(item)
                 known.add(item.get("id"))
+            elif key == "info":
+                found.year = item.get("year") if isinstance(item, dict) else None
             elif key == "licenses":
                 found.licences[item.get("id")] = item
             elif key == "annotations":

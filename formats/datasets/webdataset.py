@@ -45,6 +45,7 @@ class Sample:
 
     key: str
     picture: str | None = None  # the member's name
+    others: list[str] = field(default_factory=list)  # endings that are neither picture nor text
     texts: dict[str, bytes] = field(default_factory=dict)  # by ending
 
 
@@ -57,7 +58,7 @@ def of_tar(data: Data, file: str) -> Iterator[Row]:
         for key, group in groupby(_caught(members), key=_key):
             number += 1
             found = list(group)
-            yield from ((file, number, bad) for each in found if (bad := _refused(*each)) is not None)
+            yield from ((file, number, bad) for each in found if (bad := _refused(each[0], key)) is not None)
             if key is None:
                 continue
             digest = xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogateescape"))
@@ -65,9 +66,9 @@ def of_tar(data: Data, file: str) -> Iterator[Row]:
             if digest in seen:
                 said = f"the key {as_text(key)!r} stands in the tar a second time"
                 yield file, number, Bad(as_text(key), said, "give each sample of a tar a key of its own")
-            elif (row := _row(data, file, sample)) is not None:
+            else:
                 seen.add(digest)
-                yield file, number, row
+                yield file, number, _row(data, file, sample)
 
 
 def _caught(members: Iterator[tuple[Member, Stream]]) -> Iterator[tuple[Member, Any]]:
@@ -88,9 +89,10 @@ def _key(each: tuple[Member, Any]) -> str | None:
     return found[1] if found and each[0].refused is None else None
 
 
-def _refused(member: Member, _: Any) -> Bad | None:
+def _refused(member: Member, key: str | None) -> Bad | None:
     if member.refused is None:
-        return None
+        name = as_text(member.name)
+        return None if key else Bad(name, f"member {name!r} is not called KEY.ENDING", "rename it, or take it out")
     if not member.name:
         return Bad("", f"{member.refused}; what follows is lost", "fetch the tar again")
     return Bad(as_text(member.name), f"member {as_text(member.name)!r}: {member.refused}", "write it as a plain file")
@@ -106,15 +108,15 @@ def _sample(key: str, found: list[tuple[Member, Any]]) -> Sample:
             plain = sample.picture is None or ("." not in ending and "." in sample.picture[len(key) + 1 :])
             sample.picture = member.name if plain else sample.picture
         elif content is not None:
-            sample.texts.setdefault(last if last in ("json", "cls") and "." not in ending else ending, content)
+            sample.texts.setdefault(ending, content)
+        else:
+            sample.others.append(ending)
     return sample
 
 
-def _row(data: Data, file: str, sample: Sample) -> Pair | Bad | None:
+def _row(data: Data, file: str, sample: Sample) -> Pair | Bad:
     if sample.picture is None:
-        if not sample.texts:
-            return None
-        said = f"the key {as_text(sample.key)!r} has {', '.join(sample.texts)} and no picture"
+        said = f"the key {as_text(sample.key)!r} has {', '.join([*sample.texts, *sample.others])} and no picture"
         return Bad(as_text(sample.key), said, "put the picture beside them, or take them out")
     record: dict[str, Any] = {}
     if "json" in sample.texts:

@@ -89,6 +89,7 @@ class Labels:
 
 
 def _record(line: Line, content: Any, floats: str) -> Record:
+    count: int
     cell: Cell
     if len(line.cells) == 2:
         own = objects.parsed(line.cells[1])

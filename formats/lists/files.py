@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
-import fsspec
 import pyarrow as pa
 
 from pairloom.errors import InputError
+from pairloom.filesystems import file_system
 
 FORMATS = ("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet")
 PACKED: dict[str, Callable[[BinaryIO], Any]] = {
@@ -44,7 +44,7 @@ UNREADABLE = (
 
 def files(name: str) -> list[str]:
     """The file itself, or every list in a folder, by name. Raises InputError if there is none."""
-    system, path = _system(name)
+    system, path = file_system(name)
     if system.isdir(path):
         listed = sorted(str(entry) for entry in system.ls(path, detail=False))
         found = [file for file in listed if kind_and_packing(file)[0] in FORMATS and system.isfile(file)]
@@ -82,7 +82,7 @@ def kind_and_packing(file: str) -> tuple[str, str]:
 @contextmanager
 def opened(file: str) -> Iterator[BinaryIO]:
     """The file's bytes, unpacked."""
-    system, path = _system(file)
+    system, path = file_system(file)
     packing = kind_and_packing(file)[1]
     with system.open(path, "rb") as raw:
         if not packing:
@@ -112,7 +112,7 @@ def sha256(name: str) -> str:
 
 
 def _sha256(file: str) -> str:
-    system, path = _system(file)
+    system, path = file_system(file)
     try:
         with system.open(path, "rb") as raw:
             return hashlib.file_digest(raw, "sha256").hexdigest()
@@ -126,14 +126,6 @@ def unreadable(file: str, error: Exception, where: str) -> InputError:
         return InputError(f"a byte is not UTF-8: {error}", where, "save the list as UTF-8")
     kind = kind_and_packing(file)[0]
     return InputError(f"it cannot be read as {kind}: {error}", where, "repair the file, or name its true format")
-
-
-def _system(name: str) -> tuple[Any, str]:
-    try:
-        system, path = fsspec.core.url_to_fs(name)
-    except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is missing
-        raise InputError(f"it cannot be reached: {error}", name, "correct the name, or install that package") from error
-    return system, path
 
 
 def _spelled() -> str:

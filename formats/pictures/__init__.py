@@ -13,12 +13,14 @@ from typing import Any, Protocol, TypeVar
 from formats.locators import CONTAINERS, Locator
 from formats.pictures.columns import Columns
 from formats.pictures.errors import SourceError
+from formats.pictures.mds import Mds
 from formats.pictures.roots import File, Local, Remote, Root, open_root, refuse_outside
 from formats.pictures.tar import Tar
 
 __all__ = ["File", "Found", "Local", "Remote", "Root", "SourceError", "Sources", "open_root"]
 
 OPEN = 4  # containers that a process holds open
+MOST_KNOWN = 10_000  # names of containers in memory
 AT_ONCE = 16  # requests at a time to a remote source
 T = TypeVar("T")
 Found = bytes | Exception  # what a place gave; a SourceError, or what nobody expected
@@ -46,6 +48,7 @@ class Sources:
     kept: Path | None = None
     max_bytes: int = 64 << 20  # of one picture
     _roots: dict[str, Root] = field(default_factory=dict)
+    _folders: dict[tuple[str, str], bool] = field(default_factory=dict)  # what is named like a container
     _open: OrderedDict[tuple[str, str], Container] = field(default_factory=OrderedDict)
 
     def read(self, locators: Sequence[Locator]) -> Iterator[tuple[int, Found]]:
@@ -78,9 +81,18 @@ class Sources:
         parts = locator.path.split("/")
         for number, part in enumerate(parts[:-1], 1):
             path = "/".join(parts[:number])
-            if part.lower().endswith(CONTAINERS) and not self.root(locator.source).is_folder(path):
+            if part.lower().endswith(CONTAINERS) and not self._is_folder(locator.source, path):
                 return refuse_outside(path), "/".join(parts[number:])
         return refuse_outside(locator.path), ""
+
+    def _is_folder(self, source: str, path: str) -> bool:
+        """Asked once for each path: a bucket is asked over the network."""
+        key = (source, refuse_outside(path))
+        if key not in self._folders:
+            if len(self._folders) >= MOST_KNOWN:
+                self._folders.clear()
+            self._folders[key] = self.root(source).is_folder(path)
+        return self._folders[key]
 
     def _files(self, source: str, asked: Sequence[tuple[int, str]]) -> Iterator[tuple[int, Found]]:
         root = self.root(source)
@@ -128,10 +140,7 @@ class Sources:
         root = self.root(source)
         file = root.open(path)
         try:
-            name = f"{source}:{path}"
-            found: Container = (
-                Tar(name, file, root.remote, self.kept) if path.lower().endswith(".tar") else Columns(path, file)
-            )
+            found = _opened(f"{source}:{path}", path.lower(), file, root.remote, self.kept)
         except BaseException:
             file.close()
             raise
@@ -139,6 +148,12 @@ class Sources:
             self._open.popitem(last=False)[1].close()
         self._open[key] = found
         return found
+
+
+def _opened(name: str, path: str, file: File, remote: bool, kept: Path | None) -> Container:
+    if path.endswith(".tar"):
+        return Tar(name, file, remote, kept)
+    return Mds(path, file) if path.endswith(".mds") else Columns(path, file)
 
 
 def _position(place: Any) -> Any:

@@ -36,7 +36,7 @@ class Columns:
     """A file of rows whose pictures are asked for as `ROW/COLUMN`, cheaply in the order of rows."""
 
     def __init__(self, name: str, file: File) -> None:
-        self.file = file
+        self.file, self.name = file, name
         with explained(name):
             self._rows: Rows = (Parquet if name.lower().endswith(".parquet") else Arrow)(file)
         self._column, self._run = "", -1
@@ -55,14 +55,26 @@ class Columns:
 
     def read(self, place: tuple[int, str]) -> bytes:
         row, column = place
+        try:
+            with explained(self.name):
+                self._go_to(row, column)
+        except SourceError:
+            self._run = -1  # what follows opens the run again
+            raise
+        return _bytes(self._piece[row - self._start].as_py(), row, column)
+
+    def _go_to(self, row: int, column: str) -> None:
+        """Have the piece with this row. Raises LookupError where the run is shorter than it says."""
         run = bisect_right(self._rows.starts, row) - 1
         if run != self._run or column != self._column or row < self._start:
             self._pieces, self._run, self._column = self._rows.run(run, column), run, column
             self._start = self._stop = self._rows.starts[run]
         while row >= self._stop:
-            self._piece = next(self._pieces)
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise LookupError(f"there is no row {row}, which the file promises")
+            self._piece = piece
             self._start, self._stop = self._stop, self._stop + len(self._piece)
-        return _bytes(self._piece[row - self._start].as_py(), row, column)
 
     def close(self) -> None:
         self.file.close()
@@ -113,7 +125,9 @@ class Arrow:
     def run(self, number: int, column: str) -> Iterator[pa.Array]:
         refuse_unknown(column, self._schema)
         message = pa.ipc.read_message(self._file.view(*self._batches[number]))
-        yield pa.ipc.read_record_batch(message, self._schema).column(column)
+        found = pa.ipc.read_record_batch(message, self._schema).column(column)
+        found.validate(full=True)  # or damaged offsets would be followed out of the buffer
+        yield found
 
 
 def refuse_unknown(column: str, schema: pa.Schema) -> None:

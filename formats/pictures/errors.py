@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
 
 from pairloom.machine import refuse_machine_error
+
+# What the readers of tars, Parquet and Arrow raise on damaged files.
+DAMAGE = (pa.ArrowException, tarfile.TarError, struct.error, ValueError, ArithmeticError, LookupError, RuntimeError)
 
 
 class SourceError(Exception):
@@ -35,5 +40,6 @@ def explained(path: str) -> Iterator[None]:
             refuse_machine_error(error, path)
         said = os.strerror(error.errno) if error.errno else str(error)
         raise SourceError("unreadable", f"{path!r} cannot be read: {said}"[:300]) from error
-    except pa.ArrowException as error:
-        raise SourceError("unreadable", f"{path!r} cannot be read: {error}"[:300]) from error
+    except DAMAGE as error:
+        said = f"{type(error).__name__}: {error}"
+        raise SourceError("unreadable", f"{path!r} cannot be read: {said}"[:300]) from error

@@ -130,12 +130,13 @@ def pad(rows: Sequence[Array | Stored], value: float, empty: Empty = np.empty, d
     there = filled([len(row) for row in rows])
     padded = empty((*there.shape, *rows[0].shape[1:]), dtype or rows[0].dtype)
     if isinstance(rows[0], Stored) or rows[0].nbytes > SMALL:
-        for number, row in enumerate(rows):
+        for place, row in zip(padded, rows, strict=True):
             if isinstance(row, Stored):
-                row.read_into(padded[number, : len(row)])  # from the file to its place, nothing in between
+                row.read_into(place[: len(row)])  # from the file to its place, nothing in between
             else:
-                padded[number, : len(row)] = row
-            padded[number, len(row) :] = value
+                place[: len(row)] = row
+            if len(row) < len(place):
+                place[len(row) :] = value
     else:  # many small ones: a loop over rows would cost more than the copy
         padded[...] = value
         padded[there] = np.concatenate(rows)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,24 +28,24 @@ class Places:
 
     def example(self, place: int) -> Any:
         """Of this place. Raises StoreError if all of the batch's rows are damaged."""
-        for candidate in itertools.chain((place,), self._others(place)):
-            if candidate not in self._known:
-                self._known[candidate] = self._made(candidate)
-            if self._known[candidate] is not None:
-                return self._known[candidate]
+        found = self._tried(place)
+        if found is not None:
+            return found
+        for other in shuffled(self.count, REPLACE, *self.key, place).tolist():
+            if (found := self._tried(other)) is not None:
+                return found
         named = list(self.damaged)
         what = f"every row of a batch is damaged: {len(named)} row groups or rows, first {named[0]}"
         raise StoreError(what, named[0], FIX)
 
-    def _others(self, place: int) -> Iterator[int]:
-        yield from shuffled(self.count, REPLACE, *self.key, place).tolist()
-
-    def _made(self, place: int) -> Any | None:
-        try:
-            return self.make(place)
-        except DamagedError as error:
-            self.record(error)
-            return None
+    def _tried(self, place: int) -> Any | None:
+        if place not in self._known:
+            try:
+                self._known[place] = self.make(place)
+            except DamagedError as error:
+                self.record(error)
+                self._known[place] = None
+        return self._known[place]
 
     def record(self, error: DamagedError) -> None:
         """Note what the error names as damaged, or raise it."""

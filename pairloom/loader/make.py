@@ -75,15 +75,15 @@ class Make:
         """
         count = getattr(self.units.module, "length", None)  # pixels have none
         objectives = list(objectives)
-        if count is not None and self.resizes(objectives):
-            example = self.ready(row, objectives, rng)
-            assert isinstance(example.units, Regions)
-            return len(example.words.ids_T), len(example.units.boxes_R7)
-        if any(self._rewrites(part) for part in objectives):
+        if not any(self._rewrites(part) for part in objectives):
+            pair = self.paired(row, objectives, rng)
+            words = self.tokenizer.words(pair.text, pair.second)
+            return len(words.ids_T), 0 if count is None else int(count(pair.image, self.units.settings))
+        if count is None:
             return self.tokenizer.max_tokens + 1, 0  # one more: seq2seq ends twice
-        pair = self.paired(row, objectives, rng)
-        words = self.tokenizer.words(pair.text, pair.second)
-        return len(words.ids_T), 0 if count is None else int(count(row, self.units.settings))
+        example = self.ready(row, objectives, rng)
+        assert isinstance(example.units, Regions)
+        return len(example.words.ids_T), len(example.units.boxes_R7)
 
     def paired(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Pair:
         """What goes together for these objectives."""

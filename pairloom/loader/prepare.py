@@ -46,7 +46,7 @@ class Prepare:
     rank: int
     ranks: int
     options: Options
-    fewest: int = 1  # rows of a batch of so many tokens, unless there are none
+    fewest: int = 1  # rows of a batch of so many tokens, unless the run has fewer
     _hinted: dict[tuple[int, int], int] = field(default_factory=dict, repr=False, compare=False)
 
     def jobs(self, first: int) -> Iterator[Job]:
@@ -70,16 +70,16 @@ class Prepare:
     def _packed(self, run: int, positions: Array, options: Options) -> list[Cut]:
         """The batches of a run of rows."""
         assert options.max_tokens is not None
-        row_at, skip = self._row_at(self.stream.at(positions)), options.on_damage == "skip"
-        rows = Places(len(positions), row_at, (self.seed, run), skip)
+        row_at = self._row_at(self.stream.at(positions))
 
         def measure(name: str, place: int) -> tuple[int, int] | None:
             try:
                 row, epoch = row_at(place)
                 return self.make.lengths(row, self.kinds[name].values(), self._rng(row, epoch))
-            except DamagedError as error:
-                rows.record(error)
-                return None
+            except DamagedError:
+                if options.on_damage == "refuse":
+                    raise
+                return None  # it is met again, and counted, by the rank that makes it ready
 
         lengths = measured(len(positions), measure, lambda name: self.make.resizes(self.kinds[name].values()))
         objective = partial(self._objective_of_cut, run)

@@ -20,7 +20,8 @@ from pairloom.errors import StoreError
 from pairloom.loader.source import Source
 from pairloom.machine import refuse_machine_error
 from pairloom.store.folder import Entry
-from pairloom.store.index import BLOCK, HEAVY, Index, Places, chunk_span, footer_sum
+from pairloom.store.index import BLOCK, HEAVY, Index, Places
+from pairloom.store.sums import chunk_span, footer_sum
 from pairloom.table import Array, metadata
 
 FIX = "`pairloom verify` says how to rebuild the shard; the loader's on_damage: skip leaves the row group out"

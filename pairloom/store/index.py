@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from pairloom.machine import refuse_machine_error
 from pairloom.store.folder import ASIDE, rebuild
 from pairloom.store.hashed import sha256_file
 from pairloom.store.pages import values
+from pairloom.store.sums import chunk_sums, footer_sum
 from pairloom.table import Array
 
 SUFFIX = ".index"
@@ -122,7 +123,7 @@ def build(path: Path, sha256: str, compared: bool = False) -> Index:
             columns |= _positions(path, column, metadata)
     facts = {"version": VERSION, "shard": path.name, "sha256": sha256, "languages": languages, "columns": names}
     with path.open("rb") as stream:
-        facts |= {"footer": footer_sum(stream), "chunks": chunk_sums(stream, metadata)}
+        facts |= {"footer": footer_sum(stream), "chunks": chunk_sums(stream, metadata, HEAVY)}
     facts["content"] = _content_sum(pa.table(columns))
     facts["facts"] = _facts_sum(facts)
     return Index(pa.table(columns).replace_schema_metadata({"pairloom-index": json.dumps(facts, sort_keys=True)}))
@@ -190,37 +191,6 @@ def _positions(path: Path, column: str, metadata: pq.FileMetaData) -> dict[str, 
 def _values(path: Path, column: str, metadata: pq.FileMetaData) -> Iterator[tuple[int, memoryview]]:
     for group in range(metadata.num_row_groups):
         yield from values(path, column, group, metadata)
-
-
-def footer_sum(file: BinaryIO) -> str:
-    """XXH3 of what a Parquet reader looks at first: the footer, its length and the magic bytes at the end."""
-    size = file.seek(0, 2)
-    file.seek(max(size - 8, 0))
-    length = int.from_bytes(file.read()[:4], "little") + 8
-    file.seek(max(size - length, 0))
-    return xxhash.xxh3_64_hexdigest(file.read())
-
-
-def chunk_span(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
-    """(position, bytes) of a column chunk, page headers included."""
-    start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
-    return start, chunk.total_compressed_size
-
-
-def chunk_sums(file: BinaryIO, metadata: pq.FileMetaData) -> list[dict[str, str]]:
-    """For each row group, Parquet's path of each column but the heavy ones -> XXH3 of its chunk."""
-    sums = []
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        chunks = {(c := row_group.column(number)).path_in_schema: c for number in range(row_group.num_columns)}
-        light = {path: chunk_span(chunk) for path, chunk in chunks.items() if path not in HEAVY}
-        sums.append({path: _span_sum(file, *span) for path, span in light.items()})
-    return sums
-
-
-def _span_sum(file: BinaryIO, start: int, size: int) -> str:
-    file.seek(start)
-    return xxhash.xxh3_64_hexdigest(file.read(size))
 
 
 def write(index: Index, sink: Any) -> None:

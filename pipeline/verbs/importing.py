@@ -69,7 +69,7 @@ def bring(arguments: argparse.Namespace) -> Outcome:
     both = Params({"sample": listed, "download": section}, params.file)
     config, settings = both.of_stage("download"), both.build(sample.Config, "sample")
     note(arguments.out, listed)
-    parts = sample.parts(settings, arguments.out / ".sample")
+    parts = sample.parts(settings, arguments.out / "sample")
     write_list(parts, settings, arguments.out, options.redo, plain=options.plain)
     return outcome_of(run_stage("download", config, arguments.out, options, downloaded(arguments.out)), arguments.out)
 

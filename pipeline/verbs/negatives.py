@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -67,6 +68,12 @@ def add(verbs: Any) -> None:
     verb.add_argument("--caption-column", default="caption")
     verb.add_argument("--lang-column", default="lang")
     verb.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads (default: one for each core)")
+    verb.add_argument(
+        "--audit",
+        type=int,
+        metavar="N",
+        help="then mine N of the captions by brute force with scikit-learn or rank-bm25",
+    )
     verb.add_argument("--redo", action="store_true", help="replace what is in the folder")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
@@ -104,7 +111,26 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
     (arguments.out / STARTED).unlink()
     text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
-    return Outcome(facts, f"{text}: {arguments.out}")
+    told = Outcome(facts, f"{text}: {arguments.out}")
+    return _audited(mined, arguments, told) if arguments.audit else told
+
+
+def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
+    """The outcome with what brute force says of some captions; exit code 1 where it differs."""
+    from stages.negatives.audit import audit
+    from stages.negatives.standalone import cuts
+
+    number = len(mined.captions)
+    chosen = np.sort(np.random.default_rng(0).permutation(number)[: arguments.audit])
+    lists: list[Any] = []
+    for file, rows in enumerate(cuts(number)):
+        here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
+        lists += pq.read_table(arguments.out / f"{file:05d}.parquet")["negatives"].take(pa.array(here)).to_pylist()
+    differing = audit(mined.captions, mined.config, chosen.tolist(), lists)
+    facts = {**told.facts, "audited": len(chosen), "differing": [asdict(one) for one in differing]}
+    lines = [f"image {one.image_id}, caption {one.caption_index}: {one.said}" for one in differing]
+    agree = f"{len(chosen) - len(differing)} of {len(chosen)} lists are those of brute force"
+    return Outcome(facts, "\n".join([told.text, *lines, agree]), exit_code=1 if differing else 0)
 
 
 def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pairloom.errors import StoreError
 from pairloom.store import cures
-from pairloom.store.folder import open_folder
+from pairloom.store import index as indices
+from pairloom.store.folder import Entry, Folder, open_folder
 from pairloom.store.verify import folders_of, verify
 from pairloom.store.writing import write_index
 from pipeline import reshape
@@ -74,16 +76,28 @@ def check(arguments: argparse.Namespace) -> Outcome:
 
 
 def index(arguments: argparse.Namespace) -> Outcome:
-    """Indices of all shards, and the card."""
+    """Indices of all shards, and the card; what is there already and right is not written."""
     folder = open_folder(arguments.folder)
     if not folder.complete:
         raise StoreError("the folder is unfinished", str(folder.path), cures.resume(folder.path, folder.maker))
-    with Progress("index", folder.rows) as progress:
-        for entry in folder.shards:
-            write_index(folder.path, entry.name, entry.sha256)
-            progress.advance(entry.rows)
-    write_card(folder)
-    return Outcome({"shards": len(folder.shards)}, f"{len(folder.shards)} shards indexed")
+    lacking = [entry for entry in folder.shards if indices.read(_index_of(folder, entry), entry.sha256) is None]
+    try:
+        with Progress("index", sum(entry.rows for entry in lacking)) as progress:
+            for entry in lacking:
+                write_index(folder.path, entry.name, entry.sha256)
+                progress.advance(entry.rows)
+        write_card(folder)
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            fix = "copy the folder to where it can be written, or leave it: the loader makes a missing index in memory"
+            raise StoreError(error.args[0], error.args[1], fix) from error
+        raise
+    facts = {"shards": len(folder.shards), "indexed": len(lacking)}
+    return Outcome(facts, f"{len(folder.shards)} shards, {len(lacking)} of them indexed now")
+
+
+def _index_of(folder: Folder, entry: Entry) -> Path:
+    return indices.path_of(folder.file(entry.name))
 
 
 def merged(arguments: argparse.Namespace) -> Outcome:

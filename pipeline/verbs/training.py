@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.typed import build
-from pipeline.advice import advised, made_by, settings_for
+from pipeline.advice import advised, commands_for, made_by, settings_for
 from pipeline.params import read_params
 from pipeline.progress import TrainingProgress
 from pipeline.verbs.common import Outcome, add_params_options, add_verb
@@ -134,12 +134,12 @@ def check_recipe(arguments: argparse.Namespace) -> Outcome:
 
     needed = recipes.load(arguments.name, arguments.size, variant=arguments.variant).columns()
     missing = {column: made_by(column) for column in lacking(arguments.shards, needed)}
-    commands = [*(f"pairloom stage {stage}" for stage in sorted(set(missing.values()))), "pairloom stage shards"]
+    commands = commands_for(missing, arguments.shards)
     lines = [f"needs    {', '.join(needed)}", f"missing  {', '.join(missing) or 'nothing'}"]
     settings = settings_for(missing)
     lines += [f"set      {', '.join(settings)} in params.yaml"] if settings else []
     lines += [f"to make  {' && '.join(commands)}"] if missing else []
-    facts = {"needs": needed, "missing": missing, "settings": settings, "commands": commands if missing else []}
+    facts = {"needs": needed, "missing": missing, "settings": settings, "commands": commands}
     return Outcome(facts, "\n".join(lines), exit_code=1 if missing else 0)
 
 

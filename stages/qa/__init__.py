@@ -19,12 +19,14 @@ from stages.qa.gathering import Gathered, gather, opened
 
 INPUTS = ("curate",)
 OUTPUT = QA
-VERSION = 1
+VERSION = 2
+COLUMNS = {"download": ("image_id",)}  # `index` reads the names
 ASKED_BY = {"qa": "qa.sources: [{file: QUESTIONS.json}]"}
 SCOPE: Scope = "all"  # which questions find no image, and which answers are frequent, depends on every shard
 
 __all__ = [
     "ASKED_BY",
+    "COLUMNS",
     "INPUTS",
     "OUTPUT",
     "SCOPE",
@@ -32,11 +34,17 @@ __all__ = [
     "Config",
     "QuestionFile",
     "index",
+    "inputs",
     "process",
     "resources",
     "setup",
     "summary",
 ]
+
+
+def inputs(config: Config) -> tuple[str, ...]:
+    """With `download` where an image may have several names."""
+    return (*INPUTS, *(("download",) if config.all_names else ()))
 
 
 def resources(config: Config) -> tuple[Path, ...]:
@@ -58,8 +66,12 @@ def setup(config: Config, folder: Path) -> Gathered:
     return opened(folder)
 
 
-def process(curate: pa.Table, tools: Gathered) -> tuple[pa.Table, pa.Table]:
-    """The questions about each image in the order of the files; with the first image those that found none."""
+def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Table]:
+    """The questions about each image in the order of the files; with the first image those that found none.
+
+    others_and_tools: the other tables of `inputs`, which only `index` needs, and what `setup` opened.
+    """
+    tools: Gathered = others_and_tools[-1]
     ids = curate["image_id"].to_pylist()
     spans = [tools.places.get(image_id, (0, 0)) for image_id in ids]
     rows = np.array([row for span in spans for row in range(*span)], np.int64)

@@ -45,6 +45,8 @@ class Config:
     sources: tuple[QuestionFile, ...]  # the files of questions, one mapping each
     # what names an image, whatever its folder and ending: the last part of its `url`, or of this key of `extra`
     match: str = "url"
+    # an image has the names of all rows of `download` with its bytes; false: of the one row that curate keeps of them
+    all_names: bool = True
     # answers as VQA's evaluation compares them: without capitals, articles and marks; "two" is "2"
     normalise: bool = True
     max_answers: Positive = 9500  # number of answer classes, the most frequent answers; the default is LXMERT's

@@ -1,8 +1,8 @@
-"""The published forms of questions: VQA v2, GQA, Visual Genome QA and LXMERT's own, each told by its fields."""
+"""The published forms of questions, each told by its fields: VQA's, those of sets made after it, and LXMERT's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,19 @@ from stages.qa.answers import Answers, of_label, of_ten
 from stages.qa.config import QuestionFile
 from stages.qa.records import records
 
-HEADER = ("info", "task_type", "data_type", "data_subtype", "license")  # of VQA's files, beside the list
+SUBSET = "data_subtype"
+# Of VQA's files, and of TextVQA's, beside the list of questions.
+HEADER = ("info", "task_type", "data_type", SUBSET, "license", "dataset_type", "dataset_name", "dataset_version")
+LISTS = ("questions", "data")  # what that list is called
+MOST_COMMON = "multiple_choice_answer"
+Word = Callable[[str], str]  # how an answer is written before those of several people are compared
 CALLED: dict[type, str] = {
     str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object",
 }  # fmt: skip
-FORMS = "VQA v2 (questions, annotations), GQA, Visual Genome QA (qas) and LXMERT (sent and label, or sentf and labelf)"
+FORMS = (
+    "VQA v2 and OK-VQA (questions, annotations), A-OKVQA (choices), TextVQA (data, image_classes), VizWiz (image), GQA "
+    "(imageId), Visual Genome QA (qas) and LXMERT (sent and label, or sentf and labelf)"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Reading:
     """What is known of a file while it is read."""
 
     source: QuestionFile
+    word: Word = str.strip
     annotations: Mapping[str, Answers] = field(default_factory=dict)  # of VQA, by question id
     subset: str = ""  # of VQA: train2014 …
     where: str = ""
@@ -54,17 +63,17 @@ class Reading:
         return found
 
 
-def read(source: QuestionFile, word: Callable[[str], str]) -> Iterator[Asked]:
+def read(source: QuestionFile, word: Word) -> Iterator[Asked]:
     """The questions of a file in its order. Raises InputError, with file, entry and cure, where it is of no known form.
 
     word: how an answer is written before ten people's are compared.
     """
-    reading = Reading(source, _annotations(source, word) if source.annotations else {})
+    reading = Reading(source, word, _annotations(source, word) if source.annotations else {})
     matched = source.annotations is None
-    for key, record in records(source.file, ("questions",)):
+    for key, record in records(source.file, LISTS):
         reading.where = f"{source.file}, entry {key}"
         if key in HEADER:
-            reading.subset = record if key == "data_subtype" else reading.subset
+            reading.subset = record if key == SUBSET else reading.subset
             continue
         for asked in _form_of(record, reading)(key, record, reading):
             matched |= asked.question_id in reading.annotations
@@ -82,19 +91,24 @@ def _form_of(record: Any, reading: Reading) -> Callable[[str | int, Any, Reading
     raise InputError(f"{given}, which is not one of the known forms", reading.where, f"known are {FORMS}")
 
 
-def _annotations(source: QuestionFile, word: Callable[[str], str]) -> dict[str, Answers]:
+def _annotations(source: QuestionFile, word: Word) -> dict[str, Answers]:
     """VQA's answers by question id."""
-    reading, found = Reading(source), {}
+    reading, found = Reading(source, word), {}
     for key, record in records(str(source.annotations), ("annotations",)):
         if key in HEADER:
             continue
         reading.where = f"{source.annotations}, entry {key}"
         number = str(reading.value(record, "question_id", int, str))
-        most_common = record.get("multiple_choice_answer")
+        most_common = reading.value(record, MOST_COMMON, str) if MOST_COMMON in record else None  # OK-VQA has none
         given = reading.value({"answers": [{"answer": most_common}], **record}, "answers", list)
-        texts = [word(reading.value(one, "answer", str)) for one in given]
-        found[number] = of_ten([text for text in texts if text], word(str(most_common)))
+        texts = [reading.value(one, "answer", str) for one in given]
+        found[number] = _of_people(texts, most_common, word)
     return found
+
+
+def _of_people(texts: Sequence[str], most_common: str | None, word: Word) -> Answers:
+    said = [text for text in map(word, texts) if text]
+    return of_ten(said, None if most_common is None else word(most_common))
 
 
 def _vqa(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterator[Asked]:
@@ -102,11 +116,56 @@ def _vqa(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterato
     image = reading.value(record, "image_id", int, str)
     named = reading.source.image or reading.source.names
     if not named and not reading.subset:
+        reading.subset = _subset(reading.source.file)
+    if not named and not reading.subset:
         given = "the file does not say data_subtype, and so not how the images are called"
         raise InputError(given, reading.where, 'set image of qa.sources, as "{:0>12}"')
     image = str(image) if named else f"COCO_{reading.subset}_{image:0>12}"
     text = reading.value(record, "question", str)
     yield reading.asked("vqa", image, text, reading.annotations.get(number, ()), number)
+
+
+def _subset(file: str) -> str:
+    """What the whole file says of it: it may stand behind the questions."""
+    said = [value for key, value in records(file, LISTS) if key == SUBSET]
+    return str(said[0]) if said else ""
+
+
+def _aokvqa(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterator[Asked]:
+    """A-OKVQA: ten direct answers, of which the right choice goes first among equals; COCO's names of 2017."""
+    number, text = reading.value(record, "question_id", str), reading.value(record, "question", str)
+    image = str(reading.value(record, "image_id", int, str))
+    choices = reading.value(record, "choices", list)
+    right = (
+        reading.value(record, "correct_choice_idx", int) if "correct_choice_idx" in record else None
+    )  # test has none
+    if right is not None and not 0 <= right < len(choices):
+        given = f"correct_choice_idx is {right} of {len(choices)} choices"
+        raise InputError(given, reading.where, "correct the entry, or fetch the file again")
+    answers = _texts(record, "direct_answers", reading)
+    name = image if reading.source.image or reading.source.names else f"{image:0>12}"
+    most_common = None if right is None else reading.value({"choice": choices[right]}, "choice", str)
+    yield reading.asked("aokvqa", name, text, _of_people(answers, most_common, reading.word), number)
+
+
+def _textvqa(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterator[Asked]:
+    image, text = reading.value(record, "image_id", str), reading.value(record, "question", str)
+    answers = _of_people(_texts(record, "answers", reading), None, reading.word)
+    yield reading.asked("textvqa", image, text, answers, str(reading.value(record, "question_id", int, str)))
+
+
+def _vizwiz(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterator[Asked]:
+    """VizWiz has one question a picture, which has no number of its own."""
+    image, text = reading.value(record, "image", str), reading.value(record, "question", str)
+    given = reading.value(record, "answers", list) if "answers" in record else []  # its test has none
+    answers = _of_people([reading.value(one, "answer", str) for one in given], None, reading.word)
+    yield reading.asked("vizwiz", image, text, answers, image)
+
+
+def _texts(record: Mapping[str, Any], name: str, reading: Reading) -> list[str]:
+    """A list of texts; none where the field is missing, as in test splits."""
+    found = reading.value(record, name, list) if name in record else []
+    return [reading.value({name: one}, name, str) for one in found]
 
 
 def _gqa(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterator[Asked]:
@@ -155,5 +214,8 @@ BY_FIELD = {  # the field that only this form has
     "sentf": _lxmert_corpus,
     "sent": _lxmert,
     "imageId": _gqa,
+    "choices": _aokvqa,
+    "image_classes": _textvqa,
+    "image": _vizwiz,
     "question_id": _vqa,
 }

@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+
 from pairloom.errors import InputError
 from pairloom.extra import as_dict
 from stages.contract import Corpus
@@ -16,19 +18,32 @@ from stages.qa.records import records
 
 ENDING = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
 
+COLUMNS = ("image_id", "url", "source", "extra")
 Names = Mapping[str, bytes | None]  # name -> image_id, None where several images have it
 
 
 def images(corpus: Corpus, config: Config) -> dict[str | None, Names]:
-    """The names of the images of each collection that a source asks for; under None those of all."""
+    """The names of the images of each collection that a source asks for; under None those of all.
+
+    Rows of `download` with the bytes of an image of `curate` are about that image: curate keeps one row of them.
+    """
     found: dict[str | None, dict[str, bytes | None]] = {source.of: {} for source in config.sources}
-    for _, table in corpus.tables("curate", ["image_id", "url", "source", "extra"]):
-        for row in table.to_pylist():
-            name, image_id = name_of(row, config.match), row["image_id"]
-            for of, known in found.items():
-                if name and of in (None, row["source"]):
-                    known[name] = image_id if known.get(name, image_id) == image_id else None
+    kept: set[bytes] = set()
+    for _, table in corpus.tables("curate", COLUMNS):
+        kept.update(table["image_id"].to_pylist())
+        _note(table, config.match, found)
+    for _, table in corpus.tables("download", COLUMNS) if config.all_names else ():
+        ours = [image_id in kept for image_id in table["image_id"].to_pylist()]
+        _note(table.filter(pa.array(ours, pa.bool_())), config.match, found)
     return dict(found)
+
+
+def _note(table: pa.Table, match: str, found: Mapping[str | None, dict[str, bytes | None]]) -> None:
+    for row in table.to_pylist():
+        name, image_id = name_of(row, match), row["image_id"]
+        for of, known in found.items():
+            if name and of in (None, row["source"]):
+                known[name] = image_id if known.get(name, image_id) == image_id else None
 
 
 def name_of(row: Mapping[str, Any], match: str) -> str:

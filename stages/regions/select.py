@@ -14,7 +14,7 @@ Where the published code has an oddity, the default here is what was meant, and 
 
 Equal scores go to the earlier proposal everywhere; the published code leaves their order to its sorting routine.
 
-Letters: N proposals, C object classes, E (proposal, class) pairs, K kept regions, R classes in play.
+Letters: N proposals, C object classes, E (proposal, class) pairs, K kept regions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 
 from pairloom.boxes import paired_iou
-from stages.regions.suppression import Array, overlaps, survivors, survivors_by_class
+from stages.regions.suppression import Array, best_by_class, overlaps, survivors
 
 
 @dataclass(frozen=True)
@@ -156,16 +156,12 @@ def confidences(over_NN: Array, scores_NC: Array, argmax_N: Array, policy: Polic
     floor = max(policy.min_score, 0.125)
     most = policy.max_regions + policy.faithful  # one more says whether the upper clamp fires
     while True:
-        alive_NC, classes_R = survivors_by_class(over_NN, scores_NC, floor)
-        confidence_N = alive_NC.max(axis=1, initial=0)
+        confidence_N, best_N = best_by_class(over_NN, scores_NC, floor)
         known = int((confidence_N >= floor).sum())
         above = known if floor <= policy.min_score else most
         if floor == 0 or known >= max(policy.min_regions, min(most, above)):
             break
         floor = floor / 8 if floor > 1e-5 else 0.0
-    if not len(classes_R):
-        return confidence_N, argmax_N
-    best_N = classes_R[alive_NC.argmax(axis=1)]
     return confidence_N, np.where(confidence_N > 0, best_N, argmax_N)
 
 

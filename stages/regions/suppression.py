@@ -1,6 +1,6 @@
 """Overlap of boxes and greedy non-maximum suppression, for all pairs and all classes at once.
 
-Letters: N proposals, C object classes, R classes in play.
+Letters: N proposals, C object classes, E (proposal, class) pairs.
 """
 
 from __future__ import annotations
@@ -25,24 +25,33 @@ def survivors(over_NN: Array, scores_N: Array) -> Array:
     return kept_N
 
 
-def survivors_by_class(over_NN: Array, scores_NC: Array, floor: float) -> tuple[Array, Array]:
-    """(N, R) scores ≥ floor that greedy NMS keeps in their class, else 0, and the R classes in play, ascending."""
-    classes_R = np.flatnonzero(scores_NC.max(axis=0) >= floor)
-    alive_RN = _alive(over_NN, np.ascontiguousarray(scores_NC[:, classes_R].T), floor)
-    return alive_RN.T, classes_R
+def best_by_class(over_NN: Array, scores_NC: Array, floor: float) -> tuple[Array, Array]:
+    """(N,) the best score ≥ floor that greedy NMS keeps in its class, and that class; 0 and 0 where there is none.
+
+    Of equal scores the first proposal is the better one, and the first class counts.
+    """
+    rows_E, classes_E = np.divmod(np.flatnonzero(scores_NC >= floor), scores_NC.shape[1])
+    scores_E = scores_NC[rows_E, classes_E]
+    order = np.lexsort((rows_E, -scores_E, classes_E))
+    found: tuple[Array, Array] = _best(over_NN, rows_E[order], classes_E[order], scores_E[order])
+    return found
 
 
 @compiled
-def _alive(over_NN: Array, scores_RN: Array, floor: float) -> Array:
-    alive_RN, gone_N = np.zeros_like(scores_RN), np.empty(scores_RN.shape[1], np.bool_)
-    for scores_N, alive_N in zip(scores_RN, alive_RN):  # noqa: B905  numba knows no strict
-        rows_K = np.flatnonzero(scores_N >= floor)
-        gone_N[:] = False
-        for row in rows_K[np.argsort(-scores_N[rows_K], kind="mergesort")]:  # stable: of equal scores the first
-            if not gone_N[row]:
-                alive_N[row] = scores_N[row]
-                gone_N |= over_NN[row]
-    return alive_RN
+def _best(over_NN: Array, rows_E: Array, classes_E: Array, scores_E: Array) -> tuple[Array, Array]:
+    """Pairs class by class, best first: each that no kept one of its class overlaps is kept."""
+    best_N, class_N = np.zeros(len(over_NN), scores_E.dtype), np.zeros(len(over_NN), np.int64)
+    gone_E = np.zeros(len(rows_E), np.bool_)
+    for here, row in enumerate(rows_E):
+        if gone_E[here]:
+            continue
+        if scores_E[here] > best_N[row]:
+            best_N[row], class_N[row] = scores_E[here], classes_E[here]
+        for other in range(here + 1, len(rows_E)):
+            if classes_E[other] != classes_E[here]:
+                break
+            gone_E[other] |= over_NN[row, rows_E[other]]
+    return best_N, class_N
 
 
 def overlaps(boxes_N4: Array, threshold: float, box_pixel: float = 0.0) -> Array:
@@ -60,5 +69,6 @@ def _overlaps(boxes_N4: Array, threshold: float, box_pixel: float) -> Array:
             width = max(min(x2, u2) - max(x1, u1) + box_pixel, 0.0)
             shared = width * max(min(y2, v2) - max(y1, v1) + box_pixel, 0.0)
             union = area + (u2 - u1 + box_pixel) * (v2 - v1 + box_pixel) - shared
-            over_NN[i, j] = over_NN[j, i] = union > 0 and shared / union > threshold
+            share = shared / union if shared > 0 and union > 0 else 0.0  # most pairs are apart: a division is dear
+            over_NN[i, j] = over_NN[j, i] = union > 0 and share > threshold
     return over_NN

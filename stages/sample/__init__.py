@@ -51,7 +51,7 @@ def parts(config: Config, folder: Path) -> Iterator[Part]:
         return
     truths = Truths(folder / TRUTHS)
     try:
-        rows = datasets.load(config.format).rows(data(config, folder, truths))
+        rows = datasets.read(config.format, data(config, folder, truths))
         yield from in_parts(rows, config.rows_per_shard, config.urls)
     finally:
         truths.close()

@@ -10,6 +10,7 @@ import pytest
 from inspection.info import info, info_text, size
 from pairloom.errors import StoreError
 from pairloom.store.folder import JOURNAL, MANIFEST
+from schemas.pairs import PAIRS
 from tests.inspection.synthetic import FLOW
 
 
@@ -36,7 +37,7 @@ def test_a_dataset_is_summed_up_stage_by_stage(good: Path) -> None:
 
 def test_one_table_is_shown_with_its_settings(good: Path) -> None:
     text = info_text(info(good / "curate", FLOW))
-    assert "table pairs v1" in text
+    assert f"table pairs v{PAIRS.version}" in text
     assert "18 of 20, 2 left out" in text
     assert "top_k: 3" in text
     assert info(good / "quarantine" / "curate", FLOW)["tables"][0]["table"] == "quarantine"

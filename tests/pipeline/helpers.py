@@ -30,7 +30,7 @@ def table_of(texts: list[str]) -> pa.Table:
     return URLS.table(
         url=[f"http://host/{row}" for row in range(len(texts))],
         captions=[[{"text": text, "lang": "en"}] for text in texts],
-        extra=[{} for _ in texts],
+        extra=[[] for _ in texts],
     )
 
 

@@ -105,6 +105,26 @@ def test_the_cures_of_wrong_values_a_damaged_index_and_a_wrong_manifest_work(
     assert {name: hashes(Path("own") / name) for name in whole} == whole
 
 
+def test_what_recipe_check_says_makes_the_columns(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(dataset, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    check = ["recipe", "check", "unimo", "own/shards", "--json"]
+    assert main(check) == 1
+    found = json.loads(capsys.readouterr().out)
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    for setting in found["settings"]:
+        for section, values in yaml.safe_load(setting.replace(".", ": {", 1) + "}").items():
+            params.setdefault(section, {}).update(values)
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    for command in found["commands"]:
+        assert main(shlex.split(command)[1:]) == 0, command
+    capsys.readouterr()
+    assert main(check) == 0
+    assert lint(Path("own"), FLOW) == []
+
+
 def test_the_command_names_the_dataset_and_the_stage() -> None:
     assert stage_command(Path("data/tags"), "tags") == "`pairloom stage tags`"
     assert stage_command(Path("my/own/tags"), "tags", redo=True) == "`pairloom stage tags --data my/own --redo`"
@@ -154,6 +174,16 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     ran = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert len(ran.stdout.splitlines()) == 1
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["recipe show uniter", "lint nothing --json", "lint nothing"])
+def test_a_reader_that_is_gone_before_anything_is_said_is_no_error(command: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    arguments = [sys.executable, "-m", "pipeline.cli", *command.split()]
+    ran = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ran.stdout is not None
+    ran.stdout.close()
+    assert b"Traceback" not in ran.communicate()[1]
 
 
 def pairloom(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,10 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pairloom import open_table
+from pipeline import project
 from pipeline.cli import main
+from pipeline.params import read_params
+from stages import sample
 from tests.formats.datasets.layouts import CAPTIONS, coco, picture, write_pictures, write_tar
 from tests.pipeline.helpers import hashes
 from tests.serving import served
@@ -43,6 +48,9 @@ def test_coco_comes_in_moves_and_is_not_read_twice(tmp_path: Path, capsys: pytes
     assert [row["image"] for row in stored] == [picture(number) for number in range(len(CAPTIONS))]
     assert [[caption["original"] for caption in row["captions"]] for row in stored] == [list(each) for each in CAPTIONS]
     assert [row["licence"] for row in stored] == ["BY", "BY-SA", "BY", "BY-SA"]
+    assert {row["url"] for row in pq.read_table(out / "sample/truth.parquet").to_pylist()} < {
+        row["url"] for row in stored
+    }
     before = hashes(out / "download")
     (tmp_path / "coco").rename(tmp_path / "moved")
     again = result(capsys, "import", str(tmp_path / "moved"), "--out", str(out))
@@ -57,6 +65,17 @@ def test_a_data_set_that_grows_makes_new_shards_only(tmp_path: Path, capsys: pyt
         assert (found["shards"], found["shards_made"]) == (number + 1, 1)
     urls = [row["url"] for row in rows(tmp_path / "out/download")]
     assert urls == ["webdataset:0.tar/0.jpg", "webdataset:1.tar/1.jpg"]
+
+
+def test_two_workers_write_the_bytes_of_one(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    members = [m for n in range(12) for m in ((f"{n:02d}.jpg", picture(n)), (f"{n:02d}.txt", b"said"))]
+    write_tar(tmp_path / "x/0.tar", members)
+    command = ["import", str(tmp_path / "x"), "--rows-per-shard", "3", "--quiet"]
+    assert main([*command, "--out", str(tmp_path / "one"), "--cluster", "inline"]) == 0
+    assert main([*command, "--out", str(tmp_path / "two"), "--cluster", "local", "--workers", "2"]) == 0
+    assert hashes(tmp_path / "one/download") == hashes(tmp_path / "two/download")
+    assert open_table(tmp_path / "two/download").rows == 12
 
 
 def test_a_missing_picture_is_named_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,9 +113,6 @@ def test_what_img2dataset_could_not_fetch_is_fetched_by_retry(
 
 def write_shard(folder: Path, said: list[tuple[str, str, str | None]]) -> None:
     """img2dataset's Parquet file and statistics of a shard (tests/formats/datasets has those that it makes itself)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns = {"url": [url for url, *_ in said], "caption": ["said"] * len(said)}
     columns |= {"key": [f"{number:09d}" for number in range(len(said))]}
     columns |= {"status": [status for _, status, _ in said]}
@@ -114,6 +130,14 @@ def test_the_stages_of_a_project_make_the_same_of_it(tmp_path: Path, monkeypatch
         assert main(["stage", stage, *QUIET]) == 0
     for table in ("urls", "download"):
         assert rows(tmp_path / "data" / table) == rows(tmp_path / "out" / table)
+
+
+def test_a_project_of_a_data_set_says_its_format(tmp_path: Path) -> None:
+    project.write(tmp_path, "/data/coco", "coco")
+    params = read_params(tmp_path / "params.yaml")
+    settings = params.build(sample.Config, "sample")
+    assert (settings.format, settings.places()) == ("coco", (("coco", "/data/coco"),))
+    assert params.of_stage("download").sources == (("coco", "/data/coco"),)
 
 
 def test_a_list_may_name_places_in_sources(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
 from stages.negatives import Config, mine
+from stages.negatives.audit import audit
+from stages.negatives.standalone import Mined
 
 TEXTS = ["red dog runs fast", 'red "cat", slow', "red bus\nhere", "ein roter Hund", "ein roter Bus"]
 IMAGES = ["b", "a", "007", "b", "x"]
@@ -175,3 +178,30 @@ sys.exit(main(["negatives", {str(written(tmp_path, "csv"))!r}, "--out", {str(tmp
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "_summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        (),
+        ("--against", "caption", "--no-distinct"),
+        ("--veto", "captions"),
+        ("--scorer", "bm25"),
+        ("--ngrams", "1", "2", "--min-df", "2"),
+    ],
+)
+def test_an_audit_agrees_until_a_list_is_changed(rule: tuple[str, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    texts = [" ".join(f"word{word}" for word in rng.zipf(1.6, 5) % 30) for _ in range(150)]
+    rows = [{"image_id": f"{row // 3:03d}", "caption": text} for row, text in enumerate(texts)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = ["negatives", str(tmp_path / "c.jsonl"), "--out", str(tmp_path / "out"), "--audit", "60", *rule]
+    assert main(command) == 0
+    ids = pa.array([row["image_id"] for row in rows])
+    captions = Mined.of_columns(ids, pa.array(texts), pa.nulls(150, pa.string()), Config()).captions
+    lists = mine(texts, [row["image_id"] for row in rows])["negatives"].to_pylist()
+    assert audit(captions, Config(), range(150), lists) == []
+    lists[7][0]["similarity"] += 0.01
+    lists[8].pop()
+    lists[9][0], lists[9][-1] = lists[9][-1], lists[9][0]
+    assert [one.caption_index for one in audit(captions, Config(), range(150), lists)] == [1, 2, 0]

@@ -11,6 +11,8 @@ from pipeline.cli import main
 from systems import recipes
 from tests.pairloom.loader.loading import write_folder
 
+AGAIN = "--data DATASET --redo"  # of folders that do not lie in a dataset
+
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     code = main([*words])
@@ -34,7 +36,7 @@ def test_check_names_what_is_missing_and_what_would_make_it(capsys: pytest.Captu
     found = json.loads(text)
     assert code == 1
     assert found["missing"] == {"features": "regions", "negatives": "negatives"}
-    assert found["commands"] == ["pairloom stage negatives", "pairloom stage regions", "pairloom stage shards"]
+    assert found["commands"] == [f"pairloom stage {stage} {AGAIN}" for stage in ("regions", "negatives", "shards")]
 
 
 def test_check_names_the_settings_without_which_a_column_stays_null(
@@ -46,7 +48,7 @@ def test_check_names_the_settings_without_which_a_column_stays_null(
     assert code == 1
     assert "missing  patch_boxes, patch_features" in text
     assert "set      patches.grid: 8, shards.patches: true in params.yaml" in text
-    assert "to make  pairloom stage patches && pairloom stage shards" in text
+    assert f"to make  pairloom stage patches {AGAIN} && pairloom stage shards {AGAIN}" in text
     assert main(["train", "--recipe", "fashionbert", "--shards", str(plain), "--size", "tiny"]) == 1
     assert "set patches.grid: 8, shards.patches: true in params.yaml, run the stages patches" in capsys.readouterr().err
 
@@ -60,7 +62,10 @@ def test_check_says_how_questions_are_made(capsys: pytest.CaptureFixture[str], t
             assert code == 1
             assert "missing  qa\n" in text
             assert "set      qa.sources: [{file: QUESTIONS.json}], shards.qa: true in params.yaml" in text
-            assert "to make  pairloom stage qa && pairloom stage shards" in text
+            assert (
+                "to make  pairloom stage qa --data DATASET --redo && pairloom stage shards --data DATASET --redo"
+                in text
+            )
 
 
 def test_check_says_how_similar_captions_are_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_check_says_how_similar_captions_are_made(capsys: pytest.CaptureFixture[
     assert code == 1
     assert "missing  similar\n" in text
     assert "set      shards.similar: true in params.yaml" in text
-    assert "to make  pairloom stage similar && pairloom stage shards" in text
+    assert f"to make  pairloom stage similar {AGAIN} && pairloom stage shards {AGAIN}" in text
     assert run(capsys, "recipe", "check", "unimo", plain, "--size", "tiny")[0] == 0
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ import pytest
 
 from inspection.lint import lint
 from pairloom.errors import InputError, StoreError
-from pairloom.store.folder import COMPANIONS, MANIFEST, open_folder
+from pairloom.store import index
+from pairloom.store.folder import ASIDE, COMPANIONS, MANIFEST, open_folder
 from pairloom.store.verify import verify
 from pairloom.store.writing import Writer
 from pipeline import cli, reshape
@@ -212,6 +216,35 @@ def test_a_folder_that_a_killed_run_left_is_made_anew(folder: Path, tmp_path: Pa
     assert ids(killed) == ids(tmp_path / "fresh")
     with pytest.raises(StoreError, match="not empty"):  # finished: it may be wanted
         reshape.sample(folder, 0.5, 3, killed)
+
+
+READ_ONLY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None and os.geteuid() == 0, reason="root can write everywhere")
+def test_index_of_a_folder_that_cannot_be_written_is_done_or_says_what_to_do(folder: Path) -> None:
+    write_card(open_folder(folder))
+    content = (folder / index.name_of("train-00001")).read_bytes()
+
+    def indexed() -> subprocess.CompletedProcess[str]:
+        without_root = READ_ONLY if os.geteuid() == 0 else []
+        command = [*without_root, sys.executable, "-m", "pipeline.cli", "shards", "index", str(folder)]
+        for path in (folder / ASIDE, folder):
+            path.chmod(0o555)
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=False)
+        finally:
+            for path in (folder / ASIDE, folder):
+                path.chmod(0o755)
+
+    ran = indexed()
+    assert (ran.returncode, ran.stdout) == (0, "3 shards, 0 of them indexed now\n")
+    (folder / index.name_of("train-00001")).unlink()
+    ran = indexed()
+    assert ran.returncode == 1
+    assert "copy the folder to where it can be written" in ran.stderr
+    assert cli.main(["shards", "index", str(folder)]) == 0
+    assert (folder / index.name_of("train-00001")).read_bytes() == content
 
 
 def test_folders_of_other_detectors_and_used_folders_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ STAGES: tuple[contract.Stage, ...] = (
     *(curate, download, negatives, patches, qa, regions, shards, similar, tags),
     folder_regions,  # `pairloom extract` runs it by its dotted name
 )
-ASKING: tuple[contract.Asking, ...] = (shards,)
-SPARING: tuple[contract.Sparing, ...] = (negatives, similar)
+ASKING: tuple[contract.Asking, ...] = (qa, shards)
+SPARING: tuple[contract.Sparing, ...] = (negatives, qa, similar)
 SCOPED: tuple[contract.Scoped, ...] = (curate, negatives, qa, shards, similar)
 SCOPED_BY_SETTINGS: tuple[contract.ScopedBySettings, ...] = (curate,)
 INDEXING: tuple[contract.Indexing, ...] = (curate, negatives, qa, similar)

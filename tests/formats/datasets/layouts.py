@@ -53,17 +53,21 @@ def write_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> None:
 
 
 def read(
-    place: Path, name: str | None = None, truths: Truths | None = None, pictures: Path | None = None, **columns: Any
+    place: Path | str,
+    name: str | None = None,
+    truths: Truths | None = None,
+    pictures: Path | None = None,
+    **columns: Any,
 ) -> tuple[list[Pair], list[Bad]]:
     """The rows and bad rows of a data set; its format is found by looking if none is named."""
     data = Data(str(place), "s", open_root(str(pictures or place)), ListColumns(**columns), truths)
-    found = [row for *_, row in datasets.load(name or datasets.detect(data)[0]).rows(data)]
+    found = [row for *_, row in datasets.read(name or datasets.detect(data)[0], data)]
     if truths:
         truths.close()
     return [row for row in found if isinstance(row, Pair)], [row for row in found if isinstance(row, Bad)]
 
 
-def bodies(folder: Path, rows: Sequence[Pair]) -> list[bytes | str]:
+def bodies(folder: Path | str, rows: Sequence[Pair]) -> list[bytes | str]:
     """The picture of each row, or why there is none."""
     sources = Sources({"s": str(folder)})
     asked = [place for row in rows if (place := locators.parse(row.url, {"s"})) is not None]

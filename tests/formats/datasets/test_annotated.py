@@ -44,7 +44,7 @@ def test_coco_is_what_pycocotools_reads(tmp_path: Path) -> None:
         assert [c["text"] for c in row.captions] == [a["caption"] for a in captions.imgToAnns[image["id"]]]
         licence = captions.dataset["licenses"][image["license"] - 1]
         assert (row.licence, row.extra["licence_url"]) == (licence["name"], licence["url"])
-        assert (row.extra["split"], row.extra["coco_url"], row.source) == ("val", image["coco_url"], "s")
+        assert (row.extra["split"], row.extra["coco_url"], row.source) == ("val", image["coco_url"], "s 2017")
     assert bodies(tmp_path / "coco", rows) == [picture(number) for number in range(len(CAPTIONS))]
     truth = {row["url"]: row["things"] for row in pq.read_table(tmp_path / "truth.parquet").to_pylist()}
     expected = {
@@ -147,6 +147,29 @@ def test_visual_genome_gives_regions_as_captions_and_objects_as_truth(tmp_path: 
         ["green"],
         [1, 2, 4, 6],
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("coco", {"captions_val2017.json": {"images": [1, 2], "annotations": []}}),
+        ("coco", {"captions_val2017.json": {"images": [{"id": 1}], "annotations": [None]}}),
+        ("coco", {"captions_val2017.json": "text"}),
+        ("karpathy", {"dataset_coco.json": {"images": [{"filename": "1.jpg", "sentences": [7]}]}}),
+        ("karpathy", {"dataset_coco.json": {"images": "none"}}),
+        ("vg", {"image_data.json": [[]], "region_descriptions.json": []}),
+        ("vg", {"image_data.json": [{"image_id": 1}], "region_descriptions.json": [{"id": 1, "regions": [3]}]}),
+        ("hf", {"state.json": {"_data_files": [{}]}}),
+        ("sbu", {"sbu.json": {"image_urls": 1, "captions": []}}),
+    ],
+)
+def test_other_values_than_the_format_has_are_refused_without_a_traceback(
+    tmp_path: Path, name: str, files: dict[str, object]
+) -> None:
+    for file, value in files.items():
+        write_json(tmp_path / file, value)
+    with pytest.raises(InputError):
+        read(tmp_path, name)
 
 
 VALUES = recursive(

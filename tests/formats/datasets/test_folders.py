@@ -17,7 +17,18 @@ from hypothesis.strategies import dictionaries, sampled_from, text
 
 from formats.names import as_text
 from pairloom.errors import ConfigError, InputError
-from tests.formats.datasets.layouts import CAPTIONS, bodies, picture, read, texts, write_json, write_pictures, write_tar
+from tests.bucket import bucket
+from tests.formats.datasets.layouts import (
+    CAPTIONS,
+    bodies,
+    coco,
+    picture,
+    read,
+    texts,
+    write_json,
+    write_pictures,
+    write_tar,
+)
 
 # webdataset leaves files and its pipes to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -94,7 +105,8 @@ def test_one_key_in_two_tars_is_two_rows(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_tar_is_named(tmp_path: Path) -> None:
     members = [("a.jpg", ALL[0]), ("a.txt", b"one"), ("b.txt", b"no picture"), ("a.jpg", ALL[1]), ("c.jpg", ALL[2]),
-               ("c.json", b"{nonsense"), ("/d.jpg", ALL[0]), ("../e.jpg", ALL[0]), ("f.jpg", ALL[3])]  # fmt: skip
+               ("c.json", b"{nonsense"), ("/d.jpg", ALL[0]), ("../e.jpg", ALL[0]), ("f.jpg", ALL[3]), ("g", b""),
+               ("h.mp4", b"film")]  # fmt: skip
     write_tar(tmp_path / "x.tar", members)
     rows, bad = read(tmp_path)
     assert [row.url for row in rows] == ["s:x.tar/a.jpg", "s:x.tar/f.jpg"]
@@ -104,6 +116,8 @@ def test_what_is_wrong_with_a_tar_is_named(tmp_path: Path) -> None:
     assert "c.json cannot be read as JSON" in said[2]
     assert "'/d.jpg': its name is an absolute path" in said[3]
     assert "'../e.jpg': its name has '..'" in said[4]
+    assert "'g' is not called KEY.ENDING" in said[5]
+    assert "'h' has mp4 and no picture" in said[6]
 
 
 def test_of_a_truncated_tar_the_rows_before_are_there_and_its_end_is_named(tmp_path: Path) -> None:
@@ -117,6 +131,25 @@ def test_of_a_truncated_tar_the_rows_before_are_there_and_its_end_is_named(tmp_p
         "the key '2' has txt and no picture",
         "the tar ends early, within '2.jpg'",
     ]
+
+
+def test_a_bucket_holds_the_same_data_sets(tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in ("coco", "tars", "list")}
+    coco(places["coco"])
+    places["tars"].mkdir()
+    members = [m for n in range(4) for m in ((f"{n}.txt", CAPTIONS[n][0].encode()), (f"{n}.jpg", picture(n)))]
+    write_tar(places["tars"] / "x.tar", members)
+    write_pictures(places["list"], NAMES)
+    rows = [{"file_name": name, "caption": said[0]} for name, said in zip(NAMES, CAPTIONS, strict=True)]
+    (places["list"] / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with bucket("sets") as client:
+        for name, folder in places.items():
+            for file in folder.rglob("*.*"):
+                client.upload_file(str(file), "sets", f"{name}/{file.relative_to(folder)}")
+            address = f"s3://sets/{name}"
+            found, bad = read(address)
+            assert (found, bad) == read(folder)
+            assert bodies(address, found) == ALL
 
 
 KEYS = text(min_size=1, max_size=40).filter(lambda key: not set("./\0\ud800") & set(key) and key.strip() == key)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -61,6 +62,16 @@ def test_a_folder_of_parquet_with_pictures(tmp_path: Path) -> None:
     assert rows[1].extra == {"label": "dog", "n": "1", "split": "train"}
 
 
+def test_licence_and_version_are_those_of_the_card(tmp_path: Path) -> None:
+    made = dataset()
+    made.info.license, made.info.version, made.info.dataset_name = "cc-by-4.0", datasets.Version("1.2.0"), "pets"
+    made.save_to_disk(str(tmp_path / "saved"))
+    assert {(row.licence, row.source) for row in read(tmp_path / "saved")[0]} == {("cc-by-4.0", "pets 1.2.0")}
+    made.to_parquet(str(tmp_path / "parquet/train.parquet"))
+    (tmp_path / "parquet/README.md").write_text("---\nlicense: mit\ntags: [a]\n---\n# Pets\n")
+    assert {(row.licence, row.source) for row in read(tmp_path / "parquet")[0]} == {("mit", "s")}
+
+
 def test_several_columns_of_captions_of_a_dataset(tmp_path: Path) -> None:
     table = pa.table({"image": ALL, "re_caption": ["long"] * 4, "org_caption": ["alt"] * 4, "text": ["no"] * 4})
     pq.write_table(table, tmp_path / "x.parquet")
@@ -89,6 +100,37 @@ def test_the_arrow_files_of_vilt(tmp_path: Path) -> None:
     assert (bad, texts(rows)) == ([], [tuple(said) for said in CAPTIONS])
     assert bodies(tmp_path, rows) == ALL
     assert rows[3].extra == {"image_id": "COCO_3.jpg", "split": "test"}
+
+
+def write_mds(folder: Path, split: str, rows: list[tuple[bytes, str, int]]) -> None:
+    """As streaming's MDSWriter does (base/format/mds/writer.py)."""
+    config = {"version": 2, "format": "mds", "compression": None, "hashes": [], "size_limit": 1 << 26,
+              "column_names": ["caption", "image", "n"], "column_encodings": ["str", "jpeg", "int"],
+              "column_sizes": [None, None, 8]}  # fmt: skip
+    samples = [np.array([len(text.encode()), len(body)], "<u4").tobytes() + text.encode() + body
+               + np.int64(n).tobytes() for body, text, n in rows]  # fmt: skip
+    head = json.dumps(config, sort_keys=True).encode()
+    offsets = np.cumsum([0, *map(len, samples)]).astype("<u4") + np.uint32(4 + 4 * (len(rows) + 1) + len(head))
+    content = np.uint32(len(rows)).tobytes() + offsets.astype("<u4").tobytes() + head + b"".join(samples)
+    (folder / split).mkdir(parents=True)
+    (folder / split / "shard.00000.mds").write_bytes(content)
+    shard = {**config, "samples": len(rows), "zip_data": None, "raw_data": {"basename": "shard.00000.mds"}}
+    (folder / split / "index.json").write_text(json.dumps({"version": 2, "shards": [shard]}))
+
+
+def test_the_shards_of_streaming(tmp_path: Path) -> None:
+    said = [(ALL[n], CAPTIONS[n][0], n - 1) for n in range(4)]
+    write_mds(tmp_path, "train", said[:3])
+    write_mds(tmp_path, "val", said[3:])
+    rows, bad = read(tmp_path)
+    assert (bad, texts(rows)) == ([], [(text,) for _, text, _ in said])
+    assert bodies(tmp_path, rows) == ALL
+    assert [row.extra for row in rows] == [{"n": str(n), "split": "val" if n == 2 else "train"} for *_, n in said]
+    shard = tmp_path / "train/shard.00000.mds"
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(InputError, match="row 2 is cut off"):
+        read(tmp_path)
+    assert "unreadable" in str(bodies(tmp_path, rows)[2])
 
 
 @pytest.mark.parametrize(("name", "line"), [("cc3m", "{caption}\t{url}"), ("cc12m", "{url}\t{caption}")])

@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis.strategies import binary, dictionaries, lists, text
-from moto.server import ThreadedMotoServer
+from hypothesis.strategies import binary, dictionaries, floats, lists, sampled_from, text
 
 from formats.locators import Locator
 from formats.pictures import SourceError, Sources
+from tests.bucket import bucket
 
 BODIES = [bytes([number]) * (700 * number + 1) for number in range(9)]
 
@@ -250,26 +249,16 @@ def test_rows_of_arrow_are_found_whatever_the_batches(
         assert read(source(folder), [f"x.arrow/{row}/image" for row in range(len(values))]) == values
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A bucket, and the variables by which every S3 client finds it."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    given = {"ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()), "DEFAULT_REGION": "us-east-1"}
-    given |= {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}
-    for name, value in given.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="pairs")
-    yield client
-    server.stop()
-
-
-def test_a_bucket_gives_the_same_bytes_and_refusals(bucket: Any, tmp_path: Path) -> None:
+def test_a_bucket_gives_the_same_bytes_and_refusals(tmp_path: Path) -> None:
     paths = containers(tmp_path / "s")
+    with bucket("pairs") as client:
+        _same_in_a_bucket(client, tmp_path, paths)
+
+
+def _same_in_a_bucket(client: Any, tmp_path: Path, paths: list[str]) -> None:
     for file in (tmp_path / "s").rglob("*.*"):
-        bucket.upload_file(str(file), "pairs", f"deep/s/{file.relative_to(tmp_path / 's')}")
-    bucket.put_object(Bucket="pairs", Key="deep/secret.jpg", Body=b"secret")
+        client.upload_file(str(file), "pairs", f"deep/s/{file.relative_to(tmp_path / 's')}")
+    client.put_object(Bucket="pairs", Key="deep/secret.jpg", Body=b"secret")
     sources = Sources({"s": "s3://pairs/deep/s"}, tmp_path / "kept")
     assert list(sources.root("s").files()) == ["a/" + f"{n}.jpg" for n in range(9)] + [
         "b.tar",
@@ -279,3 +268,24 @@ def test_a_bucket_gives_the_same_bytes_and_refusals(bucket: Any, tmp_path: Path)
     ]
     asked = [*paths, "../secret.jpg", "none.jpg", "b.tar/none.jpg", "c.parquet/99/image"]
     assert read(sources, asked) == [*BODIES * 6, "path-refused", "not-found", "not-found", "not-found"]
+
+
+@given(kind=sampled_from(["b.tar", "c.parquet", "d.arrow", "e.arrow"]), where=floats(0, 1), piece=binary(max_size=9))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_of_a_container_costs_its_rows_and_nothing_else(
+    shared: Path, kind: str, where: float, piece: bytes
+) -> None:
+    """Bytes are overwritten anywhere, or the rest is cut: each row is bytes or a refusal."""
+    content = bytearray((shared / kind).read_bytes())
+    start = int(where * len(content))
+    content[start : start + len(piece) if piece else len(content)] = piece
+    (shared / f"broken-{kind}").write_bytes(content)
+    inner = "{}.jpg" if kind == "b.tar" else "{}/image"
+    read(source(shared), [f"broken-{kind}/{inner.format(row)}" for row in range(len(BODIES))])
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bodies in each kind of container."""
+    containers(folder := tmp_path_factory.mktemp("shared") / "s")
+    return folder

@@ -36,8 +36,9 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     write_folder(tmp_path / "shards", (9, 8, 6))
     client = boto3.client("s3")
     client.create_bucket(Bucket="pairs")
-    for file in (tmp_path / "shards").iterdir():
-        client.upload_file(str(file), "pairs", f"shards/{file.name}")
+    for file in (tmp_path / "shards").rglob("*"):
+        if file.is_file():
+            client.upload_file(str(file), "pairs", str(file.relative_to(tmp_path)))
     yield client
     server.stop()
 

@@ -84,7 +84,8 @@ def reasons(rejects: list[Row]) -> list[str]:
 
 def test_captions_are_cleaned_and_the_original_stays(tmp_path: Path) -> None:
     [(kept, rejects)] = run(tmp_path, [[row(1, "a  <b>cat</b> &amp; dog")]])
-    assert kept[0]["captions"] == [{"text": "a cat & dog", "original": "a  <b>cat</b> &amp; dog", "lang": "en"}]
+    wanted = {"text": "a cat & dog", "original": "a  <b>cat</b> &amp; dog", "lang": "en", "kind": None}
+    assert kept[0]["captions"] == [wanted]
     assert kept[0]["image"] == b"picture 1"
     assert rejects == []
 

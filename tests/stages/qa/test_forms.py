@@ -89,6 +89,96 @@ def test_vqa_joins_questions_and_annotations_and_knows_cocos_file_names(tmp_path
     assert (second.text, second.answers) == ("How many cookies can be seen?", ())  # kept, although nobody answered
 
 
+def test_the_subset_may_stand_behind_the_questions(tmp_path: Path) -> None:
+    last = {**{key: value for key, value in VQA.items() if key != "data_subtype"}, "data_subtype": "val2014"}
+    assert list(last)[-1] == "data_subtype"
+    assert [one.image for one in asked(tmp_path, last)] == ["COCO_val2014_000000458752", "COCO_val2014_000000000009"]
+
+
+# As published (okvqa.allenai.org): mscoco_train2014_annotations.json, which has no multiple_choice_answer.
+OKVQA = {
+    "info": {}, "license": {}, "data_subtype": "train2014", "data_type": "mscoco",
+    "annotations": [
+        {"image_id": 458752, "answer_type": "other", "question_type": "four", "question_id": 458752000,
+         "confidence": 3, "answers": [
+            {"answer_id": i, "raw_answer": a, "answer_confidence": "yes", "answer": a}
+            for i, a in enumerate(["pony tail"] * 5 + ["none"] * 5, 1)]},
+    ],
+}  # fmt: skip
+
+
+def test_okvqa_names_no_most_common_answer_so_equal_ones_stay_in_order(tmp_path: Path) -> None:
+    annotations = written(tmp_path, OKVQA, "annotations.json")
+    source = QuestionFile(file=written(tmp_path, VQA), annotations=annotations)
+    first, _ = read(source, normalised)
+    assert first.answers == (("pony tail", 1.0), ("0", 1.0))  # not "none", which is written "0"
+
+
+# As published (allenai/aokvqa, aokvqa_v1p0_train.json).
+AOKVQA = {
+    "split": "train", "image_id": 299207, "question_id": "22MexNkBPpdZGX6sxbxVBH",
+    "question": "What is the man by the bags awaiting?", "choices": ["skateboarder", "train", "delivery", "cab"],
+    "correct_choice_idx": 3,
+    "direct_answers": ["ride", "ride", "bus", "taxi", "travelling", "traffic", "taxi", "cab", "cab", "his ride"],
+    "difficult_direct_answer": False, "rationales": ["A train would not be on the street."],
+}  # fmt: skip
+
+
+def test_aokvqa_has_ten_direct_answers_and_the_right_choice_goes_first_among_equals(tmp_path: Path) -> None:
+    test = {key: AOKVQA[key] for key in ("image_id", "question_id", "question", "choices")}
+    one, unknown = asked(tmp_path, [AOKVQA, test | {"image_id": 7}])
+    assert (one.image, one.question_id, one.source) == ("000000299207", "22MexNkBPpdZGX6sxbxVBH", "aokvqa")
+    assert one.answers[:3] == (("cab", 0.6), ("ride", 0.6), ("taxi", 0.6))  # two of ten each
+    assert dict(one.answers)["his ride"] == 0.3
+    assert (unknown.image, unknown.answers) == ("000000000007", ())
+    assert [one.image for one in asked(tmp_path, [AOKVQA], image="COCO_{}")] == ["299207"]
+    with pytest.raises(InputError, match="correct_choice_idx is 4 of 4 choices"):
+        asked(tmp_path, [AOKVQA | {"correct_choice_idx": 4}])
+
+
+# As published (textvqa.org, TextVQA_0.5.1_train.json).
+TEXTVQA = {
+    "dataset_type": "train", "dataset_name": "textvqa", "dataset_version": "0.5.1",
+    "data": [
+        {"question": "what is the brand of this camera?", "image_id": "003a8ae2ef43b901",
+         "image_classes": ["Cassette deck", "Printer"],
+         "flickr_original_url": "https://farm2.staticflickr.com/4/5_6_o.jpg",
+         "flickr_300k_url": "https://c5.staticflickr.com/4/5_6_z.jpg", "image_width": 1024, "image_height": 664,
+         "answers": ["nous les gosses"] + ["dakota"] * 9, "set_name": "train", "question_id": 34602,
+         "question_tokens": ["what", "is", "the", "brand", "of", "this", "camera"]},
+        {"question": "what does it say?", "image_id": "0054c91397f2fe05", "image_classes": ["Building"],
+         "question_id": 34603, "set_name": "test", "question_tokens": []},
+    ],
+}  # fmt: skip
+
+
+def test_textvqa_is_called_by_openimages_ids(tmp_path: Path) -> None:
+    one, unknown = asked(tmp_path, TEXTVQA)
+    assert (one.image, one.question_id, one.source) == ("003a8ae2ef43b901", "34602", "textvqa")
+    assert one.answers == (("dakota", 1.0), ("nous les gosses", 0.3))
+    assert unknown.answers == ()
+
+
+# As published (vizwiz.org, VQA: train.json and test.json).
+VIZWIZ = [
+    {"image": "VizWiz_train_00000000.jpg", "question": "What's the name of this product?",
+     "answers": [{"answer_confidence": "yes", "answer": "basil leaves"}] * 6
+     + [{"answer_confidence": "maybe", "answer": "basil"}] * 4, "answer_type": "other", "answerable": 1},
+    {"image": "VizWiz_test_00000001.jpg", "question": "Is it on?"},
+]  # fmt: skip
+
+
+def test_vizwiz_has_one_question_a_picture_by_whose_name_it_is_known(tmp_path: Path) -> None:
+    one, unknown = asked(tmp_path, VIZWIZ)
+    assert (one.image, one.question_id, one.source) == (
+        "VizWiz_train_00000000.jpg",
+        "VizWiz_train_00000000.jpg",
+        "vizwiz",
+    )
+    assert one.answers == (("basil leaves", 1.0), ("basil", 1.0))
+    assert (unknown.text, unknown.answers) == ("Is it on?", ())
+
+
 def test_vqa_of_another_kind_of_images_needs_their_names(tmp_path: Path) -> None:
     plain = {"questions": VQA["questions"]}
     with pytest.raises(InputError, match="data_subtype"):

@@ -37,7 +37,8 @@ def write_pairs(data: Path, *shards: list[dict[str, Any]]) -> None:
             source=[row.get("source") for row in rows], extra=[as_extra(row.get("extra", {})) for row in rows],
         )  # fmt: skip
         tables.append(made)
-    write_table(data / "curate", PAIRS, numbered(tables), "curate")
+    for stage in ("download", "curate"):
+        write_table(data / stage, PAIRS, numbered(tables), stage)
 
 
 def write_questions(path: Path, asked: list[tuple[str, str, str]]) -> str:
@@ -139,6 +140,32 @@ def test_a_collection_an_own_name_and_a_column_of_the_list_tell_images_apart(tmp
     own.write_text('["17"]')
     with pytest.raises(InputError, match="write one object of texts"):
         made(tmp_path, Config(sources=(QuestionFile(file=one, names=str(own)),), match="id"))
+
+
+def test_a_picture_of_two_collections_is_called_by_both_names(tmp_path: Path) -> None:
+    """curate keeps one row of a picture that COCO and Visual Genome both have; download has both."""
+    write_pairs(tmp_path, [{"url": "http://host/coco/COCO_train2014_000000000009.jpg", "source": "coco"}],
+                [{"url": "http://host/vg/7.jpg", "source": "genome"}])  # fmt: skip
+    (_, coco), (_, genome) = open_folder(tmp_path / "download").tables()
+    place = genome.schema.get_field_index("image_id")
+    same = genome.set_column(place, genome.schema.field(place), coco["image_id"])
+    write_table(tmp_path / "download", PAIRS, numbered([coco, same]), "download")
+    write_table(tmp_path / "curate", PAIRS, numbered([coco, genome.slice(0, 0)]), "curate")
+    one = write_questions(tmp_path / "one.json", [("COCO_train2014_000000000009", "coco's?", "yes")])
+    two = write_questions(tmp_path / "two.json", [("7", "genome's?", "no")])
+    sources = (QuestionFile(file=one, of="coco"), QuestionFile(file=two, of="genome"))
+    made(tmp_path, Config(sources=sources, min_answer_count=1))
+    assert told(tmp_path) == ({0: ["coco's?", "genome's?"]}, [])
+    made(tmp_path, Config(sources=sources, min_answer_count=1, all_names=False))
+    assert told(tmp_path) == ({0: ["coco's?"]}, [("0", "no-image")])
+
+
+def test_a_name_of_a_picture_that_curate_left_out_is_no_image(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [{"url": "http://host/a.png"}, {"url": "http://host/b.png"}])
+    whole = open_folder(tmp_path / "curate").read("00000")
+    write_table(tmp_path / "curate", PAIRS, numbered([whole.slice(0, 1)]), "curate")
+    made(tmp_path, few(QuestionFile(file=write_questions(tmp_path / "q.json", [("a", "1", "x"), ("b", "2", "x")]))))
+    assert told(tmp_path) == ({0: ["1"]}, [("1", "no-image")])
 
 
 def test_no_match_at_all_shows_a_name_of_each_side(tmp_path: Path) -> None:

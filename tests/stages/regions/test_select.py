@@ -17,7 +17,7 @@ from torchvision.ops import batched_nms, nms
 from pairloom.boxes import iou
 from stages.regions import compat
 from stages.regions.select import POLICIES, Policy, Selected, select
-from stages.regions.suppression import Array, overlaps, survivors_by_class
+from stages.regions.suppression import Array, best_by_class, overlaps
 
 # Few different coordinates and scores, so that equal boxes, empty boxes and ties are common.
 SIDES = st.integers(0, 6)
@@ -334,11 +334,14 @@ def test_no_proposals_give_no_regions() -> None:
 
 def test_survivors_are_those_of_torchvision() -> None:
     boxes, scores = detections_at_size(5, 1.0, count=80, classes=5)
-    kept, classes = survivors_by_class(overlaps(boxes, 0.4), scores, 0.0)
-    assert classes.tolist() == [0, 1, 2, 3, 4]
+    over, kept = overlaps(boxes, 0.4), np.zeros_like(scores)
     for c in range(5):
-        expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores[:, c].copy()), 0.4)
-        assert np.flatnonzero(kept[:, c]).tolist() == sorted(expected.tolist())
+        survived = nms(torch.from_numpy(boxes), torch.from_numpy(scores[:, c].copy()), 0.4).numpy()
+        kept[survived, c] = scores[survived, c]
+        assert np.flatnonzero(best_by_class(over, scores[:, c : c + 1], 0.0)[0]).tolist() == sorted(survived.tolist())
+    best, classes = best_by_class(over, scores, 0.0)
+    assert best.tolist() == kept.max(axis=1).tolist()
+    assert classes.tolist() == kept.argmax(axis=1).tolist()
 
 
 @given(
