@@ -125,7 +125,7 @@ def _memory(layout: str, folder: Path) -> float:
     for number, _ in enumerate(module.read(folder, "<f4")):
         if number % 50 == 0:
             most = max(most, process.memory_info().rss - shared(process))
-    return float(max(most - before, 0)) / 1e6
+    return float(max(most - before, 0) / 1e6)
 
 
 def shared(process: psutil.Process) -> int:

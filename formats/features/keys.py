@@ -57,7 +57,7 @@ FORMS: Sequence[int] = range(3)
 
 
 class Seen:
-    """Which keys came before; 8 bytes of each are kept."""
+    """Which keys came before: a hash of each, some 60 bytes in a set of Python's."""
 
     def __init__(self) -> None:
         self._hashes: set[int] = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,12 @@ from formats import features
 from formats.features.captions import Captions
 from formats.features.keys import Seen
 from formats.features.record import Bad, BrokenError, Record, Vocabularies
-from formats.features.tables import UNKNOWN_SIDE, Form, check, table_of, unknown_of
-from formats.locators import Locator, is_name
+from formats.features.tables import Form, check, table_of, unknown_of
+from formats.locators import is_name
 from pairloom.errors import ConfigError, InputError, RunError
-from pairloom.extra import as_extra
 from pairloom.store.folder import Entry, Header, is_table, open_folder
 from pairloom.store.writing import Writer, only_writer, write_shard
+from pipeline.features.bare import Row, image_id, pairs_of
 from pipeline.features.words import words_for
 from pipeline.fingerprints import refuse_mixture
 from pipeline.planning import of_quarantine
@@ -32,7 +31,6 @@ from stages.rejects import Reject, quarantine
 NAME = "import"  # of the stage in headers and quarantine
 VERSION = 1
 FLOATS = {"<f2": "<f2", "<f4": "<f4", "<f8": "<f4"}  # as which features of a type are stored
-Row = tuple[Record, bytes, list[tuple[str, str | None]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +125,7 @@ class _Tables:
             self.rejects.record(entry)
         made = replace(Entry(name, 0, 0, ""), rows_in=len(rows) + len(bad), rejected=reasons)
         if self.pairs is not None:
-            pairs = write_shard(self.pairs.folder, name, pairs_of(rows, asked))
+            pairs = write_shard(self.pairs.folder, name, pairs_of(rows, asked.source))
             self.pairs.record(replace(pairs, rows_in=made.rows_in, rejected=made.rejected))
         table = table_of([one for one, _, _ in rows], [image_id for _, image_id, _ in rows], form, asked.layout)
         regions = write_shard(self.regions.folder, name, table)
@@ -230,29 +228,3 @@ def _row(one: Record, seen: Seen, asked: Asked, form: Form) -> Row:
     if asked.captions is not None and not said:
         raise BrokenError(f"{asked.captions_from} has no caption of this picture", "no-caption")
     return one, image_id(asked.source, one.key), said
-
-
-def image_id(source: str, key: str) -> bytes:
-    """Of a picture without bytes: of the collection's name and the picture's key there."""
-    return hashlib.sha256(f"{source}\0{key}".encode("utf-8", "surrogatepass")).digest()[:16]
-
-
-def pairs_of(rows: list[Row], asked: Asked) -> Any:
-    """Rows of `pairs` without pictures."""
-    sides = [(one.width or UNKNOWN_SIDE, one.height or UNKNOWN_SIDE) for one, _, _ in rows]
-    widths, heights = [width for width, _ in sides], [height for _, height in sides]
-    return PAIRS.table(
-        image_id=[found for _, found, _ in rows],
-        width=widths,
-        height=heights,
-        original_width=widths,
-        original_height=heights,
-        url=[str(Locator(asked.source, one.key)) for one, _, _ in rows],
-        source=[asked.source] * len(rows),
-        captions=[[_caption(*one) for one in said] for _, _, said in rows],
-        extra=[as_extra({"key": one.key}) for one, _, _ in rows],
-    )
-
-
-def _caption(text: str, lang: str | None) -> dict[str, str | None]:
-    return {"text": text, "original": text, "lang": lang, "kind": None}

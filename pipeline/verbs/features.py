@@ -28,30 +28,9 @@ def add_options(verb: argparse.ArgumentParser) -> None:
 
 def take(arguments: argparse.Namespace) -> Outcome:
     """The tables, and with --shards all that comes after them."""
-    from formats.features import captions
-    from formats.features.lines import FLOATS
-    from formats.features.record import Vocabularies
-    from formats.lists.captions import Columns
-    from pipeline.features import incoming, joining, words
+    from pipeline.features import incoming, joining
 
-    columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col or "caption")
-    asked = incoming.Asked(
-        layout=arguments.format,
-        path=Path(arguments.data),
-        out=arguments.out,
-        source=arguments.name or arguments.format,
-        captions=captions.read(arguments.captions, columns) if arguments.captions else None,
-        captions_from=str(arguments.captions or ""),
-        floats=FLOATS[arguments.floats],
-        prob_width=arguments.class_probs,
-        words=Vocabularies(
-            classes=words.read(arguments.objects) if arguments.objects else (),
-            attributes=words.read(arguments.attributes) if arguments.attributes else (),
-        ),
-        rows_per_shard=arguments.rows_per_shard or ROWS_PER_SHARD,
-        redo=arguments.redo,
-        quiet=arguments.quiet,
-    )
+    asked = asked_of(arguments)
     joined = joining.joins(arguments.out)
     if joined and arguments.captions:
         what = "this dataset has pictures with captions already"
@@ -71,6 +50,34 @@ def take(arguments: argparse.Namespace) -> Outcome:
     if arguments.shards and (joined or asked.captions is not None):
         lines += go_on(arguments)
     return Outcome(facts, "\n".join(lines))
+
+
+def asked_of(arguments: argparse.Namespace) -> Any:
+    """What the command line says. Raises InputError where the captions or names can't be read."""
+    from formats.features import captions
+    from formats.features.lines import FLOATS
+    from formats.features.record import Vocabularies
+    from formats.lists.captions import Columns
+    from pipeline.features import incoming, words
+
+    columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col or "caption")
+    return incoming.Asked(
+        layout=arguments.format,
+        path=Path(arguments.data),
+        out=arguments.out,
+        source=arguments.name or arguments.format,
+        captions=captions.read(arguments.captions, columns) if arguments.captions else None,
+        captions_from=str(arguments.captions or ""),
+        floats=FLOATS[arguments.floats],
+        prob_width=arguments.class_probs,
+        words=Vocabularies(
+            classes=words.read(arguments.objects) if arguments.objects else (),
+            attributes=words.read(arguments.attributes) if arguments.attributes else (),
+        ),
+        rows_per_shard=arguments.rows_per_shard or ROWS_PER_SHARD,
+        redo=arguments.redo,
+        quiet=arguments.quiet,
+    )
 
 
 def describe(taken: Any) -> str:
