@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pairloom.extra import as_dict
-from pairloom.typed import Share
+from pairloom.typed import Share, check_ranges
 
 SPLITS = ("train", "val", "test")
 # What published splits call ours; a word that is not here is none.
@@ -27,6 +27,9 @@ class Split:
     seed: int
     val_share: Share  # of the images that are held out
     split_from: str | None = None  # name in `extra` of the split that the list gives
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def columns(self) -> tuple[str, ...]:

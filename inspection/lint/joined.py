@@ -59,15 +59,16 @@ def check_joined(found: Dataset, sound: set[Path], findings: Findings) -> None:
         for name in found.flow.inputs(stage):
             source = found.tables.get(name)
             if source is not None and all(source.file(entry.name) in sound for entry in source.shards):
-                for column in _common(source, folder):
+                for column in _common(source, folder, sound):
                     _check_column(source, folder, column, sound, findings)
 
 
-def _common(source: Folder, folder: Folder) -> list[str]:
+def _common(source: Folder, folder: Folder, sound: set[Path]) -> list[str]:
     """The packed columns that both tables have in the same form."""
-    if not source.shards or not folder.shards or source.table not in names():
+    readable = [[entry.name for entry in each.shards if each.file(entry.name) in sound] for each in (source, folder)]
+    if not all(readable) or source.table not in names():
         return []
-    notes = [each.metadata(each.shards[0].name) for each in (source, folder)]
+    notes = [each.metadata(shards[0]) for each, shards in zip((source, folder), readable, strict=True)]
     kinds = [
         {
             column.name: column.type.number(said)

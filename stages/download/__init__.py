@@ -91,7 +91,7 @@ class Config:
     # name and path or address of each source: set by the executor, from `sample.sources`
     sources: tuple[tuple[str, str], ...] = field(default=(), metadata=SAME_OUTPUT | {"of_list": True})
     # rows of which the list says why another program failed (docs/import.md): left out for that reason, or fetched
-    earlier_failures: Literal["keep", "fetch"] = "keep"
+    earlier_failures: Literal["keep", "fetch"] = field(default="keep", metadata=SAME_OUTPUT)
     # When to stop
     min_success_rate: Share = field(default=0.5, metadata=SAME_OUTPUT)  # share of rows that must come through
     # silent rows in a row after which the network is tested; null: never
