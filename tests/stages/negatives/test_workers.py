@@ -25,7 +25,7 @@ SHARDS = range(60)
 def start(data: Path) -> subprocess.Popen[bytes]:
     """The stage on two workers."""
     where = ["--data", str(data), "--params", str(data / "params.yaml"), "--metrics", str(data / "metrics")]
-    (data / "params.yaml").write_text("negatives: {top_k: 5}\n")
+    (data / "params.yaml").write_text("negatives: {top_k: 5, val_share: 0.0}\n")
     command = [sys.executable, "-m", "pipeline.cli", "stage", "negatives", "--cluster", "local", "--workers", "2"]
     return subprocess.Popen([*command, *where], cwd=HERE, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
