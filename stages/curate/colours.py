@@ -5,29 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from stages.download.pictures import DAMAGE
-
-SIDE = 8  # cells a side
-WIDTH = SIDE * SIDE * 2
-Colours = npt.NDArray[np.uint8]  # (WIDTH,): Cb and Cr of each cell, row by row
-
-
-def colours(image: bytes) -> Colours | None:
-    """Mean Cb and Cr of 8 × 8 cells, 0 to 255, 128 where there is no colour; None for what is no picture."""
-    try:
-        opened = Image.open(BytesIO(image))
-        opened.draft("RGB", (4 * SIDE, 4 * SIDE))  # of a JPEG, as few of its frequencies as are needed
-        small = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-    except (*DAMAGE, Image.DecompressionBombError):
-        return None
-    return np.asarray(small.convert("YCbCr"))[..., 1:].ravel()
+from pairloom.pictures import WIDTH as WIDTH
+from pairloom.pictures import Colours
+from pairloom.pictures import colours as colours
 
 
 def all_colours(images: Iterable[bytes]) -> list[Colours | None]:

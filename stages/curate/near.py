@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.curate.colours import Colours, all_colours, stacked
+from pairloom.pictures import Colours
+from stages.curate.colours import all_colours, stacked
 
 Positions = npt.NDArray[np.int64]
 Pictures = Callable[[Positions], Iterable[pa.Table]]  # tables, of columns image_id and image, that hold those there

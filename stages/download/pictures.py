@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from typing import Literal
 from PIL import Image, PngImagePlugin
 
 from pairloom.foreign import shown
+from pairloom.pictures import DAMAGE
 from stages.download import colour
 from stages.download.failure import Failure
 from stages.download.kinds import promise
@@ -46,20 +45,6 @@ UPRIGHT = {
 }
 ORIENTATION = 0x0112
 STORED_AS_IS = frozenset({"jpeg", "png", "webp"})
-# All that Pillow's decoders raise on damaged files; UnidentifiedImageError is an OSError.
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
 
 # Pillow refuses a PNG with more than 1 MB of text, such as a workflow of an image generator. A body has 64 MB at most.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 << 20
