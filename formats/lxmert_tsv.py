@@ -12,12 +12,15 @@ import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from formats.features.lxmert_tsv import FIELDS as FIELDS
+from formats.features.lxmert_tsv import cells_of
+from formats.features.record import Record
 from formats.names import one_line
 from pairloom.errors import InputError
 from pairloom.store.folder import open_folder
@@ -25,10 +28,6 @@ from pairloom.table import Blob, metadata
 from schemas.regions import REGIONS
 
 Array = npt.NDArray[Any]
-FIELDS = (
-    "img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes",
-    "boxes", "features",
-)  # fmt: skip
 ARRAYS = {
     "objects_id": ("class_ids", "<i8"),
     "objects_conf": ("class_scores", "<f4"),
@@ -67,7 +66,7 @@ def write(regions: Path, target: Path) -> int:
     folder, temporary = open_folder(regions), target.with_name(f".{target.name}.tmp")
     named = [_named(row) for _, table in folder.tables(["image_id", "source"]) for row in table.to_pylist()]
     refuse_clashes(named, str(regions))
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with temporary.open("wb") as file:
         for _, table in folder.tables():
             _write_table(table, file)
     temporary.replace(target)
@@ -95,25 +94,21 @@ def _named(row: Mapping[str, Any]) -> str:
     return source
 
 
-def _write_table(table: pa.Table, file: TextIO) -> None:
+def _write_table(table: pa.Table, file: BinaryIO) -> None:
     """Write a line a row."""
     facts = table.select(["image_id", "source", "width", "height", "num_regions"]).to_pylist()
-    arrays = {name: _numbers(table, column, dtype) for name, (column, dtype) in ARRAYS.items()}
+    arrays = {column: _numbers(table, column) for column, _ in ARRAYS.values()}
     for row, fact in enumerate(facts):
-        values = {
-            "img_id": img_id(_named(fact)),
-            "img_h": fact["height"],
-            "img_w": fact["width"],
-            "num_boxes": fact["num_regions"],
-        }
-        values |= {key: base64.b64encode(rows[row].tobytes()).decode() for key, rows in arrays.items()}
-        file.write("\t".join(str(values[field]) for field in FIELDS) + "\n")
+        own: dict[str, Any] = {column: rows[row] for column, rows in arrays.items()}
+        own |= {name: own[name].reshape(fact["num_regions"], -1) for name in ("boxes", "features")}
+        record = Record(key=img_id(_named(fact)), width=fact["width"], height=fact["height"], **own)
+        file.write(b"\t".join(cells_of(record)) + b"\n")
 
 
-def _numbers(table: pa.Table, column: str, dtype: str) -> list[Array]:
+def _numbers(table: pa.Table, column: str) -> list[Array]:
     kind = REGIONS.column(column).type
     assert isinstance(kind, Blob)
-    return [values.astype(dtype) for values in kind.unpack(table[column], metadata(table))]
+    return kind.unpack(table[column], metadata(table))
 
 
 def read(path: Path) -> Iterator[Line]:

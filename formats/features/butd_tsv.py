@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from formats.features.files import found
-from formats.features.lines import Line, LineFile, encoded, lines, numbers, whole_number
-from formats.features.record import Bad, BrokenError, Record, Vocabularies, bad_of, best_class
+from formats.features.lines import Line, LineFile, encoded, numbers, records, whole_number
+from formats.features.record import Bad, BrokenError, Record, Vocabularies, best_class
 from formats.names import one_line
 
 FIELDS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features", "cls_prob")
@@ -25,12 +25,7 @@ STORED = "<f4"
 def read(path: Path, floats: str = "<f4") -> Iterator[Record | Bad]:
     """The pictures of one file, or of all .tsv files of a folder."""
     for file in found(path, ".tsv"):
-        for line in lines(file):
-            try:
-                if line.key != "image_id":  # a heading, which some scripts write
-                    yield _record(line, floats)
-            except BrokenError as error:
-                yield bad_of(error, line.key, line.place) if line.whole else line.cut_off(error)
+        yield from records(file, lambda line: _record(line, floats), heading="image_id")
 
 
 def _record(line: Line, floats: str) -> Record:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import binascii
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from formats.features.record import Array, Bad, BrokenError
+from formats.features.record import Array, Bad, BrokenError, Record, bad_of
 from pairloom.errors import InputError
 
 Cell = bytes | memoryview  # a long one is a view of its line, which is not copied
@@ -62,6 +62,25 @@ def lines(path: Path, start: int = 0) -> Iterator[Line]:
                 at += len(raw)
     except OSError as error:
         raise InputError(f"the file can't be read: {error.strerror}", str(path), "check the path and disk") from error
+
+
+def records(
+    file: Path,
+    record_of: Callable[[Line], Record],
+    errors: tuple[type[Exception], ...] = (BrokenError,),
+    heading: str | None = None,
+) -> Iterator[Record | Bad]:
+    """What `record_of` makes of each line, or what is wrong with it; errors: those that mean that it is broken.
+
+    heading: the first cell of a line that is none of a picture, which some scripts write.
+    """
+    for line in lines(file):
+        if line.key == heading:
+            continue
+        try:
+            yield record_of(line)
+        except errors as error:
+            yield bad_of(error, line.key, line.place) if line.whole else line.cut_off(error)
 
 
 def _cells(raw: bytes, end: int) -> list[Cell]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from formats.features.files import found
-from formats.features.lines import Line, LineFile, encoded, lines, numbers, whole_number
-from formats.features.record import Bad, BrokenError, Record, Vocabularies, bad_of
+from formats.features.lines import Line, LineFile, encoded, numbers, records, whole_number
+from formats.features.record import Bad, BrokenError, Record, Vocabularies
 from formats.names import one_line
 
 FIELDS = (
@@ -30,12 +30,7 @@ STORED = "<f4"
 def read(path: Path, floats: str = "<f4") -> Iterator[Record | Bad]:
     """The pictures of one file, or of all .tsv files of a folder."""
     for file in found(path, ".tsv"):
-        for line in lines(file):
-            try:
-                if line.key != "img_id":  # a heading, which some scripts write
-                    yield _record(line, floats)
-            except BrokenError as error:
-                yield bad_of(error, line.key, line.place) if line.whole else line.cut_off(error)
+        yield from records(file, lambda line: _record(line, floats), heading="img_id")
 
 
 def _record(line: Line, floats: str) -> Record:
@@ -62,6 +57,27 @@ def _record(line: Line, floats: str) -> Record:
     )
 
 
+def cells_of(record: Record) -> tuple[bytes, ...]:
+    """The cells of a picture's line, in the order of FIELDS."""
+    none = np.zeros(len(record.boxes))
+    attributes = none if record.attribute_ids is None else record.attribute_ids
+    sure = none if record.attribute_scores is None else record.attribute_scores
+    assert record.class_ids is not None
+    assert record.class_scores is not None
+    return (
+        one_line(record.key).encode(),
+        b"%d" % (record.height or 0),
+        b"%d" % (record.width or 0),
+        encoded(record.class_ids, "<i8"),
+        encoded(record.class_scores, "<f4"),
+        encoded(attributes, "<i8"),
+        encoded(sure, "<f4"),
+        b"%d" % len(record.boxes),
+        encoded(record.boxes, "<f4"),
+        encoded(record.features, "<f4"),
+    )
+
+
 class Writer:
     """FOLDER/features.tsv."""
 
@@ -69,23 +85,7 @@ class Writer:
         self._file = LineFile(folder / "features.tsv", dict(state))
 
     def add(self, record: Record) -> None:
-        none = np.zeros(len(record.boxes))
-        attributes = none if record.attribute_ids is None else record.attribute_ids
-        sure = none if record.attribute_scores is None else record.attribute_scores
-        assert record.class_ids is not None
-        assert record.class_scores is not None
-        self._file.write(
-            one_line(record.key).encode(),
-            b"%d" % (record.height or 0),
-            b"%d" % (record.width or 0),
-            encoded(record.class_ids, "<i8"),
-            encoded(record.class_scores, "<f4"),
-            encoded(attributes, "<i8"),
-            encoded(sure, "<f4"),
-            b"%d" % len(record.boxes),
-            encoded(record.boxes, "<f4"),
-            encoded(record.features, "<f4"),
-        )
+        self._file.write(*cells_of(record))
 
     def flush(self) -> dict[str, Any]:
         return self._file.flush()

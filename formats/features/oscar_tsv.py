@@ -18,8 +18,8 @@ import numpy as np
 
 from formats.features import objects
 from formats.features.files import below
-from formats.features.lines import Cell, Line, LineFile, encoded, lines, numbers, whole_number
-from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies, bad_of
+from formats.features.lines import Cell, Line, LineFile, encoded, lines, numbers, records, whole_number
+from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies
 from formats.names import one_line
 
 NEEDS = ("class_ids", "class_scores", "width")
@@ -38,11 +38,8 @@ def read(path: Path, floats: str = "<f4") -> Iterator[Record | Bad]:
 
 def _read_file(file: Path, floats: str) -> Iterator[Record | Bad]:
     labels = Labels(labels_of(file))
-    for line in lines(file):
-        try:
-            yield _record(line, labels.of(line.key), floats)
-        except (BrokenError, ValueError, TypeError) as error:
-            yield bad_of(error, line.key, line.place) if line.whole else line.cut_off(error)
+    broken = (BrokenError, ValueError, TypeError)
+    yield from records(file, lambda line: _record(line, labels.of(line.key), floats), broken)
 
 
 def vocabulary(path: Path) -> Vocabularies:

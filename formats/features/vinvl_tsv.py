@@ -19,8 +19,8 @@ import yaml
 
 from formats.features import objects
 from formats.features.files import found
-from formats.features.lines import Line, LineFile, encoded, lines, numbers, text
-from formats.features.record import Bad, BrokenError, Record, Vocabularies, bad_of
+from formats.features.lines import Line, LineFile, encoded, lines, numbers, records, text
+from formats.features.record import Bad, BrokenError, Record, Vocabularies
 from formats.names import one_line
 from pairloom.errors import InputError
 
@@ -42,11 +42,8 @@ def read(path: Path, floats: str = "<f4") -> Iterator[Record | Bad]:
     """The pictures of a .tsv, of the files that a .yaml names, or of a folder of either."""
     source = open_source(path)
     for file in source.features:
-        for line in lines(file):
-            try:
-                yield _record(line, source.sizes, floats)
-            except (BrokenError, ValueError, TypeError) as error:
-                yield bad_of(error, line.key, line.place) if line.whole else line.cut_off(error)
+        broken = (BrokenError, ValueError, TypeError)
+        yield from records(file, lambda line: _record(line, source.sizes, floats), broken)
 
 
 def open_source(path: Path) -> Source:
