@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pairloom.store.folder import MANIFEST, Folder, is_table, manifest_json, open_folder
-from pairloom.store.linking import link_or_copy
+from pairloom.store.linking import link_or_copy, link_tree
 from pairloom.store.writing import replace_text
 from pipeline.config import as_json
 from pipeline.fingerprints import shard_fingerprint
@@ -54,10 +54,10 @@ def carry(work: Work, others: Iterable[Path], folder: Path) -> None:
     for other in others:
         same = (other / SETTINGS).is_file() and (other / SETTINGS).read_text(encoding="utf-8") == settings
         if same and (other / PARTIAL).is_dir():
-            shutil.copytree(other / PARTIAL, folder / PARTIAL, copy_function=_link_file, dirs_exist_ok=True)
+            link_tree(other / PARTIAL, folder / PARTIAL, exist_ok=True)
         for number in _numbers(other / EARLIER):
             target = folder / EARLIER / str(_next(folder / EARLIER))
-            shutil.copytree(other / EARLIER / str(number), target, copy_function=_link_file)
+            link_tree(other / EARLIER / str(number), target)
 
 
 def forget(work: Work) -> None:
@@ -72,11 +72,6 @@ def _link(table: Folder, target: Path, kept: Collection[str]) -> None:
     for entry in linked:
         link_or_copy(table.file(entry.name), target / f"{entry.name}.parquet")
     replace_text(target / MANIFEST, manifest_json(table.header, linked))
-
-
-def _link_file(source: str, target: str) -> None:
-    if not Path(target).exists():  # two names of one file may be met after a kill
-        link_or_copy(Path(source), Path(target))
 
 
 def _numbers(folder: Path) -> list[int]:

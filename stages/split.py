@@ -32,6 +32,11 @@ class Split:
         check_ranges(self)
 
     @property
+    def holds_out(self) -> bool:
+        """Whether any image may be held out."""
+        return bool(self.val_share or self.split_from)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Of a table of pairs, what `of_rows` reads."""
         return ("image_id", "extra") if self.split_from else ("image_id",)

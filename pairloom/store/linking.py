@@ -59,6 +59,16 @@ def _link(folder: Path, name: str, source: Path, intact: Callable[[Path], bool])
     return True
 
 
+def link_tree(source: Path, target: Path, exist_ok: bool = False) -> None:
+    """The files below a folder under another name. exist_ok: the target may be there; what it has already stays."""
+
+    def link(file: str, name: str) -> None:
+        if not Path(name).exists():
+            link_or_copy(Path(file), Path(name))
+
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=exist_ok)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a hard link, or a copy on another file system or where the file may not be linked."""
     try:

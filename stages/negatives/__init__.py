@@ -85,9 +85,10 @@ def _captions(corpus: Corpus, config: Config, shards: Sequence[str] | None = Non
     """The captions of these shards, of all if None; near duplicates are looked for among all."""
     alike = looks_like(corpus, config)
     captions = []
-    columns = tuple(dict.fromkeys((*COLUMNS["curate"], *config.split.columns)))
+    split = config.split if config.train_only and config.split.holds_out else None
+    columns = tuple(dict.fromkeys((*COLUMNS["curate"], *(split.columns if split else ()))))
     for name, table in corpus.tables("curate", columns, shards):
-        table = with_trained(table, config.split)
+        table = with_trained(table, split) if split else table
         if alike:
             table = table.append_column("looks_like", alike[name]["looks_like"])
         captions.append(captions_of(table))

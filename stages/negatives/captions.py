@@ -110,9 +110,7 @@ def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
     table = captions.select([name for name in captions.column_names if name not in ("lang", "trained")])
     _refuse_repeated(table)
     images = _numbers(table["looks_like" if "looks_like" in table.column_names else "image_id"])
-    owners = _numbers(table["image_id"])
-    known = captions["trained"].to_numpy() if "trained" in captions.column_names else np.ones(len(table), np.bool_)
-    trained = known.astype(np.bool_)
+    trained = captions["trained"].to_numpy() if "trained" in captions.column_names else np.ones(len(table), np.bool_)
     encoded = normalised(one_chunk(table["text"])).dictionary_encode()
     documents, texts = encoded.indices.to_numpy().astype(np.int32), encoded.dictionary
     members = np.argsort(documents, kind="stable").astype(np.int32)
@@ -125,8 +123,11 @@ def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
     of_image = np.bincount(image).astype(np.int32)
     shared = np.bincount(image, weights=~alone[document]).astype(np.int32)
     heads = np.stack([members[starts[:-1]], _first_trained(members, documents, trained, len(texts))])
-    own = np.unique(owners.astype(np.int64) * max(len(texts), 1) + documents) // max(len(texts), 1)
-    of_owner = np.bincount(own).astype(np.int32)
+    owners, of_owner = images, of_image
+    if "looks_like" in table.column_names:
+        owners = _numbers(table["image_id"])
+        own = np.unique(owners.astype(np.int64) * max(len(texts), 1) + documents) // max(len(texts), 1)
+        of_owner = np.bincount(own).astype(np.int32)
     counted = of_image, shared, owners, of_owner
     return Captions(table, images, documents, starts, members, sole, *counted, trained, heads), texts
 

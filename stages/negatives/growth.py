@@ -11,8 +11,6 @@ nothing, as for TfidfVectorizer.transform.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairloom.store.folder import read_shard
+from pairloom.store.linking import link_tree
 from stages.contract import Before
 from stages.negatives.captions import languages, of_language
 from stages.negatives.inverted import finish, open_part, open_statistics, read, save
@@ -61,7 +60,7 @@ def add(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: P
         return False  # an image that was there has more captions now: its part would have to change
     fresh = {}
     for number, lang in enumerate(langs):
-        _link(before.index / str(number), folder / str(number))
+        link_tree(before.index / str(number), folder / str(number))
         own = captions.take(pa.array(of_language(captions, lang)))
         if len(own):
             ready = read(own, config, len(own), open_statistics(before.index / str(number)))
@@ -72,7 +71,7 @@ def add(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: P
             ready = read(captions.take(pa.array(of_language(captions, lang))), config)
             save(folder / str(len(langs)), ready.statistics, finish(ready, config), [])
             langs.append(lang)
-    _link(before.table, folder / EARLIER)
+    link_tree(before.table, folder / EARLIER)
     _note(folder, langs, hashes, fresh)
     return True
 
@@ -80,18 +79,6 @@ def add(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: P
 def _note(folder: Path, langs: list[str | None], hashes: Mapping[str, str], fresh: Mapping[str, int]) -> None:
     for name, content in ((LANGUAGES, langs), (SHARDS, hashes), (FRESH, fresh)):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same files under another name; copies where the file system has no links. They are never written again."""
-
-    def link(file: str, name: str) -> None:
-        try:
-            os.link(file, name)
-        except OSError:
-            shutil.copyfile(file, name)
-
-    shutil.copytree(source, target, copy_function=link)
 
 
 @dataclass(frozen=True)
