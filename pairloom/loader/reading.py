@@ -35,7 +35,7 @@ class Clock:
 
 
 class DamagedError(StoreError):
-    """A row group whose bytes are not what was written, or a row that cannot be used; `where` names it and its shard.
+    """A row group or a row whose bytes are not what was written, or that cannot be used; `where` names it.
 
     places: the row groups that are damaged, where they are more than `where` names.
     """
@@ -86,9 +86,9 @@ class Heavy:
             got = read_all(self.file.number, views, int(self.places.at[row]) - self.base)
         except OSError as error:
             refuse_machine_error(error, self.where)
-            raise DamagedError(f"row {row} cannot be read: {error}", self.where, FIX) from error
+            raise DamagedError(f"row {row} cannot be read: {error}", f"{self.where}, row {row}", FIX) from error
         if got != end or not self._sound(row, out.data, rest.data):
-            raise DamagedError(f"row {row} is not what was written", self.where, FIX)
+            raise DamagedError(f"row {row} is not what was written", f"{self.where}, row {row}", FIX)
         self.clock.read_s += time.perf_counter() - began
 
     def _sound(self, row: int, out: memoryview, rest: memoryview) -> bool:
