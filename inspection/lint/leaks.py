@@ -148,8 +148,9 @@ def _cure(folder: Folder, source: Folder | None, val: Rows) -> str:
     if source is None:
         ids = ", ".join(f"'{_hex(image)}'" for image in val.images[:NAMED])
         again = " and look again" if len(val.images) > NAMED else ""
-        where = f'--where "lower(hex(image_id)) NOT IN ({ids})"'
-        return f"run `pairloom shards filter {folder.path} {where} --out NEW`{again}, or curate with max_distance first"
+        where = f"lower(hex(image_id)) NOT IN ({ids})"
+        command = f'`pairloom shards filter {folder.path} --where "{where}" --out NEW`'
+        return f"run {command}{again}, or curate with max_distance first"
     if source.header.config.get("max_distance") is None:
         return "set curate.max_distance in params.yaml, and run curate and all stages after it again"
     return f"the perceptual hashes of {source.path} are not those that curate compared: " + rebuild(
