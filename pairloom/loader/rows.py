@@ -98,8 +98,7 @@ class Rows:
         opened = self._group(group)
         if self.captions == "each":
             return Row(opened, place)
-        first, following = opened.firsts[place : place + 2]
-        return Row(opened, first + opened.draws(seed, epoch, group)[place] % (following - first))
+        return Row(opened, opened.drawn(seed, epoch, group)[place])
 
     def will_need(self, group: int) -> None:
         """Start to read a row group ahead of time."""
