@@ -62,7 +62,7 @@ class Stored:
 
 def read_rows(rows: Sequence[Stored | Array], padded: Array) -> None:
     """Fill the beginning of each of the rows of `padded`, which is C-contiguous. Raises DamagedError."""
-    whole, stride = memoryview(padded).cast("B"), padded.strides[0]
+    whole, stride = padded.reshape(-1).view(np.uint8).data, padded[0].nbytes
     for number, row in enumerate(rows):
         if not isinstance(row, Stored):
             padded[number, : len(row)] = row
