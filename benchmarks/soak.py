@@ -180,7 +180,8 @@ def soaked(soak: Soak, seed: int) -> list[str]:
           f"middle third, {last:.0f} MB in the last. {again(soak)}\n", flush=True)  # fmt: skip
     with web(soak.folder / "counts.json"):
         start = time.monotonic()
-        moments = [seconds * chance.uniform(0.1, 0.25) for _ in range(3)]
+        # of the undisturbed run: late enough that shards are finished, and early enough that the third one still comes
+        moments = [seconds * chance.uniform(0.2, 0.3) for _ in range(3)]
         finished = [soak.kill(soak.folder / "killed", after_s) for after_s in moments]
         soak.run(soak.folder / "killed")
     print(f"Killed after {', '.join(f'{after_s:.0f}' for after_s in moments)} s, with {finished} rows in finished "

@@ -131,11 +131,12 @@ def bad_value(regions: StoredRegions, feature_dtype: str = "<f2") -> str | None:
         if values is None:
             continue
         # A NaN is the least and the most of what it is among, so no array of bools or of sizes is needed.
-        most = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+        with np.errstate(invalid="ignore"):
+            most = max(float(values.max(initial=0)), -float(values.min(initial=0)))
         if not math.isfinite(most):
             return f"{name} has NaN or infinity"
         dtype = feature_dtype if name in ("features", "grid") else "<f4"
-        if most > np.finfo(dtype).max:
+        if most > float(np.finfo(dtype).max):
             return f"{name} reaches {most:g}, more than {np.dtype(dtype).name} holds"
     return None
 

@@ -86,10 +86,10 @@ def _edges(classes_E: Array) -> Array:
 
 
 @compiled
-def _over(one_4: Array, other_4: Array, threshold: float, box_pixel: float) -> bool:
+def _over(boxes_N4: Array, one: int, other: int, threshold: float, box_pixel: float) -> bool:
     """As pairloom.boxes.iou, operation for operation, without its dozen arrays in between."""
-    x1, y1, x2, y2 = one_4
-    u1, v1, u2, v2 = other_4
+    x1, y1, x2, y2 = boxes_N4[one, 0], boxes_N4[one, 1], boxes_N4[one, 2], boxes_N4[one, 3]
+    u1, v1, u2, v2 = boxes_N4[other, 0], boxes_N4[other, 1], boxes_N4[other, 2], boxes_N4[other, 3]
     width = max(min(x2, u2) - max(x1, u1) + box_pixel, 0.0)
     shared = width * max(min(y2, v2) - max(y1, v1) + box_pixel, 0.0)
     area = (x2 - x1 + box_pixel) * (y2 - y1 + box_pixel)
@@ -106,7 +106,7 @@ def _kept(boxes_E4: Array, edges: Array, threshold: float, box_pixel: float) -> 
         for here in range(edges[group], edges[group + 1]):
             if kept_E[here]:
                 for other in range(here + 1, edges[group + 1]):
-                    if kept_E[other] and _over(boxes_E4[here], boxes_E4[other], threshold, box_pixel):
+                    if kept_E[other] and _over(boxes_E4, here, other, threshold, box_pixel):
                         kept_E[other] = False
     return kept_E
 
@@ -129,5 +129,5 @@ def _overlaps(boxes_N4: Array, threshold: float, box_pixel: float) -> Array:
     over_NN = np.empty((len(boxes_N4), len(boxes_N4)), np.bool_)
     for i in range(len(boxes_N4)):
         for j in range(i + 1):
-            over_NN[i, j] = over_NN[j, i] = _over(boxes_N4[i], boxes_N4[j], threshold, box_pixel)
+            over_NN[i, j] = over_NN[j, i] = _over(boxes_N4, i, j, threshold, box_pixel)
     return over_NN
