@@ -87,11 +87,12 @@ class Prepare:
 
     def _row_at(self, spots: Spots) -> Callable[[int], tuple[Row, int]]:
         """What gives the row, and its epoch, of each of these spots."""
-        columns = [column.tolist() for column in (spots.part, spots.epoch, spots.group, spots.place)]
+        columns = (column.tolist() for column in (spots.part, spots.epoch, spots.group, spots.place))
+        found, parts = list(zip(*columns, strict=True)), self.stream.parts
 
         def row_at(number: int) -> tuple[Row, int]:
-            part, epoch, group, place = (column[number] for column in columns)
-            return self.stream.parts[part].at(group, place, self.seed, epoch), epoch
+            part, epoch, group, place = found[number]
+            return parts[part].at(group, place, self.seed, epoch), epoch
 
         return row_at
 
