@@ -82,7 +82,9 @@ def _check_folder(folder: Folder, source: Folder | None, known: Rows, findings: 
     distance = config.get("max_distance")
     twins: dict[int, int] = {}  # a row of val: of train
     for one, other in near_pairs(val.hashes, train.hashes, DISTANCE if distance is None else int(distance)):
-        if one not in twins and _same_colours(folder, val[one], train[other], config):
+        if one in twins or val.images[one] == train.images[other]:
+            continue  # the same image is a duplicate, which another check names
+        if _same_colours(folder, val[one], train[other], config):
             twins[one] = other
     cure = _cure(folder, source, val[list(twins)])
     for shard in np.unique(val.shards[list(twins)]).tolist():
