@@ -26,6 +26,12 @@ BATCH = 100  # pairs written at once
 PICTURES = True
 
 
+def entry(pair: Pair, settings: Settings) -> dict[str, Any]:
+    """The row of a pair."""
+    texts = [one.text for one in pair.captions]
+    return {"image": pair.image, "caption": texts, "image_id": pair.key, "split": pair.split}
+
+
 class Writer:
     """FOLDER/NAME_SPLIT.arrow. The end of the file says where all is, so that this one begins anew each time."""
 
@@ -33,9 +39,8 @@ class Writer:
         self._file = pa.ipc.new_file(str(folder / f"{settings.name}_{folder.name}.arrow"), SCHEMA)
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, pair: Pair) -> None:
-        texts = [one.text for one in pair.captions]
-        self._rows.append({"image": pair.image, "caption": texts, "image_id": pair.key, "split": pair.split})
+    def add(self, entry: dict[str, Any]) -> None:
+        self._rows.append(entry)
         if len(self._rows) == BATCH:
             self._write()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ PICTURES = False
 PARTS = ("images", "captions", "objects")
 
 
+def entry(pair: Pair, settings: Settings) -> tuple[Pair, list[dict[str, Any]]]:
+    """(the pair without its regions, these as annotations)."""
+    return replace(pair, regions=None), list(objects(pair))
+
+
 class Writer:
     """FOLDER/captions.json, FOLDER/instances.json and FOLDER/images."""
 
@@ -31,7 +37,8 @@ class Writer:
         self._taken: set[int] = set(state.get("taken", []))
         self._counts: dict[str, int] = dict(state.get("counts", {"captions": 0, "objects": 0}))
 
-    def add(self, pair: Pair) -> None:
+    def add(self, entry: tuple[Pair, list[dict[str, Any]]]) -> None:
+        pair, found = entry
         number = self._number(pair.key)
         image = {"id": number, "file_name": picture(self._folder, pair).removeprefix("images/"), "key": pair.key}
         image |= {"width": pair.width, "height": pair.height, "coco_url": pair.url, "license_name": pair.licence}
@@ -39,7 +46,7 @@ class Writer:
         for one in pair.captions:
             caption = {"id": self._next("captions"), "image_id": number, "caption": one.text, "lang": one.lang}
             self._lists.add("captions", caption)
-        for item in objects(pair):
+        for item in found:
             self._lists.add("objects", {"id": self._next("objects"), "image_id": number, **item})
 
     def _number(self, key: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from formats.exports.pairs import Caption, Pair
+from formats.exports.pairs import Caption, Pair, vectors_of
 from formats.exports.settings import Settings
 
 TEXTS = pa.list_(pa.string())
@@ -45,6 +46,21 @@ VECTORS: dict[str, pa.DataType] = {
 KNOWN = re.compile(r"cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.[05]|mit|apache-2\.0")  # the hub's words for licences
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A pair as a table of one row, and what else is said of it."""
+
+    row: pa.RecordBatch
+    size: int  # bytes of its picture and features
+    licence: str | None
+
+
+def entry(pair: Pair, settings: Settings) -> Entry:
+    vectors = pair.regions.features.nbytes if settings.with_features and pair.regions else 0
+    row = pa.RecordBatch.from_pylist([_row(pair, settings)], _schema(settings))
+    return Entry(row, len(pair.image) + vectors, pair.licence)
+
+
 class Writer:
     """FOLDER/00000.parquet …; a file ends with the pair that fills it, or with its shard."""
 
@@ -52,25 +68,20 @@ class Writer:
         self._folder, self._settings = folder, settings
         self._number, self._size = int(state.get("files", 0)), 0
         self._licences: set[str] = set(state.get("licences", []))
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[pa.RecordBatch] = []
 
-    def add(self, pair: Pair) -> None:
-        row = _row(pair, self._settings)
-        self._rows.append(row)
-        self._size += len(pair.image) + (
-            pair.regions.features.nbytes if self._settings.with_features and pair.regions else 0
-        )
-        if pair.licence:
-            self._licences.add(pair.licence)
+    def add(self, entry: Entry) -> None:
+        self._rows.append(entry.row)
+        self._size += entry.size
+        if entry.licence:
+            self._licences.add(entry.licence)
         if self._size >= self._settings.shard_bytes:
             self._end()
 
     def _end(self) -> None:
         if not self._rows:
             return
-        fields = [pa.field(name, kind) for name, kind in _columns(self._settings).items()]
-        schema = pa.schema(fields, {"huggingface": json.dumps({"info": {"features": _features(self._settings)}})})
-        table = pa.Table.from_pylist(self._rows, schema)
+        table = pa.Table.from_batches(self._rows, _schema(self._settings)).combine_chunks()
         temporary = self._folder / f".{self._number:05d}.tmp"
         pq.write_table(table, temporary, row_group_size=100, compression="zstd")
         temporary.replace(self._folder / f"{self._number:05d}.parquet")
@@ -89,6 +100,11 @@ def _columns(settings: Settings) -> dict[str, pa.DataType]:
     return PLAIN | (VECTORS if settings.with_features else {})
 
 
+def _schema(settings: Settings) -> pa.Schema:
+    fields = [pa.field(name, kind) for name, kind in _columns(settings).items()]
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": _features(settings)}})})
+
+
 def _row(pair: Pair, settings: Settings) -> dict[str, Any]:
     row: dict[str, Any] = {
         "image": {"bytes": pair.image, "path": pair.file_name} if pair.image else None,
@@ -99,11 +115,8 @@ def _row(pair: Pair, settings: Settings) -> dict[str, Any]:
         "tags": list(pair.tags),
     }
     if settings.with_features and pair.regions is not None:
-        found = pair.regions
-        ids = found.class_ids if found.class_ids is not None and settings.classes else np.zeros(0, int)
-        scores = found.class_scores if found.class_scores is not None else np.zeros(0)
-        row |= {"boxes": found.boxes.tolist(), "classes": [settings.classes[number] for number in ids.tolist()]}
-        row |= {"scores": scores.tolist(), "features": found.features.astype(np.float32).tolist()}
+        found = vectors_of(pair, settings.classes)
+        row |= found | {"boxes": list(found["boxes"]), "features": list(found["features"].astype(np.float32))}
     return row
 
 

@@ -29,6 +29,11 @@ PICTURES = False
 UNFIT = frozenset("./\\ ")
 
 
+def entry(pair: Pair, settings: Settings) -> tuple[str, list[tuple[str, bytes]]]:
+    """(name in the tar, (ending, content) of each of its files) of a pair."""
+    return tar_name(pair.key), list(members(pair, settings))
+
+
 class Writer:
     """FOLDER/00000.tar …; a tar ends with the pair that fills it."""
 
@@ -43,14 +48,14 @@ class Writer:
         if self._starts:
             self._open(int(state["length"]))
 
-    def add(self, pair: Pair) -> None:
+    def add(self, entry: tuple[str, list[tuple[str, bytes]]]) -> None:
         if self._tar is None:
             self._counts.append(0)
             self._open(0)
         assert self._tar is not None
         self._starts.append(self._tar.offset)
-        name = tar_name(pair.key)
-        for ending, content in members(pair, self._settings):
+        name, files = entry
+        for ending, content in files:
             _put(self._tar, f"{name}.{ending}", content)
         self._counts[-1] += 1
         if self._tar.offset >= self._settings.shard_bytes:

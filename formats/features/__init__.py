@@ -1,6 +1,7 @@
 """Region features in the layouts of published code: a module a layout, which reads and writes it.
 
-A layout is a module here with `read`, `Writer`, `NEEDS` and `STORED`; its name on the command line has - for _.
+A layout is a module here with `read`, `entry`, `Writer`, `NEEDS` and `STORED`.
+Its name on the command line has - for _.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ ENDINGS = ("_tsv", "_npz", "_lmdb", "_lmdb_compressed", "_h5", "_npy", "_instanc
 
 
 class Writer(Protocol):
-    """Pictures go in one by one; what `flush` has returned is what another writer needs to go on from there."""
+    """Entries go in one by one; what `flush` has returned is what another writer needs to go on from there."""
 
-    def add(self, record: Record) -> None: ...
+    def add(self, entry: Any) -> None: ...
 
     def flush(self) -> dict[str, Any] | None:
         """All so far is on disk; None for a layout that can't be resumed."""
@@ -41,6 +42,9 @@ class Layout(Protocol):
 
     def read(self, path: Path, floats: str, /) -> Iterator[Record | Bad]:
         """The pictures in the order of the file, one in memory at a time; floats: a type in place of the usual one."""
+
+    def entry(self, record: Record, words: Vocabularies, /) -> Any:
+        """A picture as its writer takes it, mostly bytes; this is most of the work, and any process may do it."""
 
     @property
     def Writer(self) -> Opens: ...  # noqa: N802  # a module's class

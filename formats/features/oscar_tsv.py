@@ -136,25 +136,31 @@ def _size(boxes: Array, shares: Array | None) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def entry(record: Record, words: Vocabularies) -> tuple[bytes, tuple[bytes, bytes], bytes]:
+    """(key, number and features, labels) of a picture."""
+    sides = np.array([record.width, record.height] * 2, np.float32)
+    corners = np.asarray(record.boxes, np.float32) / sides
+    geometry = np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1)
+    features = np.concatenate([np.asarray(record.features, np.float32), geometry], axis=1)
+    content = {"objects": objects.written(record, words), "image_h": record.height, "image_w": record.width}
+    labels = json.dumps(content, ensure_ascii=False).encode()
+    return one_line(record.key).encode(), (b"%d" % len(record.boxes), encoded(features, "<f4")), labels
+
+
 class Writer:
     """FOLDER/features.tsv (d + 6 numbers), predictions.tsv, their .lineidx, and imageid2idx.json."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._folder, self._words = folder, words
+        self._folder = folder
         self._parts = [
             LineFile(folder / f"{name}.tsv", dict(state), folder / f"{name}.lineidx")
             for name in ("features", "predictions")
         ]
 
-    def add(self, record: Record) -> None:
-        key = one_line(record.key).encode()
-        sides = np.array([record.width, record.height] * 2, np.float32)
-        corners = np.asarray(record.boxes, np.float32) / sides
-        geometry = np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1)
-        features = np.concatenate([np.asarray(record.features, np.float32), geometry], axis=1)
-        content = {"objects": objects.written(record, self._words), "image_h": record.height, "image_w": record.width}
-        self._parts[0].write(key, b"%d" % len(record.boxes), encoded(features, "<f4"))
-        self._parts[1].write(key, json.dumps(content, ensure_ascii=False).encode())
+    def add(self, entry: tuple[bytes, tuple[bytes, bytes], bytes]) -> None:
+        key, features, labels = entry
+        self._parts[0].write(key, *features)
+        self._parts[1].write(key, labels)
 
     def flush(self) -> dict[str, Any]:
         return {name: length for part in self._parts for name, length in part.flush().items()}

@@ -114,11 +114,19 @@ def _record(line: Line, sizes: Sizes, floats: str) -> Record:
     return Record(key=line.key, width=width, height=height, features=features, **objects.seen(seen))
 
 
+def entry(record: Record, words: Vocabularies) -> tuple[bytes, bytes, bytes]:
+    """(key, detections, size) of a picture."""
+    found = objects.written(record, words)
+    for one, vector in zip(found, record.features, strict=True):
+        one["feature"] = encoded(vector, "<f4").decode()
+    size = json.dumps([{"height": record.height, "width": record.width}]).encode()
+    return one_line(record.key).encode(), json.dumps({"objects": found}, ensure_ascii=False).encode(), size
+
+
 class Writer:
     """FOLDER/predictions.tsv, hw.tsv, their .lineidx, labelmap.tsv, and predictions.yaml, which names them."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._words = words
         self._parts = [
             LineFile(folder / f"{name}.tsv", dict(state), folder / f"{name}.lineidx") for name in ("predictions", "hw")
         ]
@@ -128,14 +136,10 @@ class Writer:
         labels = "".join(f"{one_line(name)}\n" for name in words.classes)
         (folder / "labelmap.tsv").write_text(labels, encoding="utf-8")
 
-    def add(self, record: Record) -> None:
-        found = objects.written(record, self._words)
-        for one, vector in zip(found, record.features, strict=True):
-            one["feature"] = encoded(vector, "<f4").decode()
-        key = one_line(record.key).encode()
-        predictions, sizes = self._parts
-        predictions.write(key, json.dumps({"objects": found}, ensure_ascii=False).encode())
-        sizes.write(key, json.dumps([{"height": record.height, "width": record.width}]).encode())
+    def add(self, entry: tuple[bytes, bytes, bytes]) -> None:
+        key, *contents = entry
+        for part, content in zip(self._parts, contents, strict=True):
+            part.write(key, content)
 
     def flush(self) -> dict[str, Any]:
         return {name: length for part in self._parts for name, length in part.flush().items()}

@@ -57,6 +57,16 @@ def _groups(group: Any, above: str) -> Iterator[tuple[str, Any]]:
             yield f"{above}{name}", inside
 
 
+def entry(record: Record, words: Vocabularies) -> tuple[str, dict[str, Any]]:
+    """(key, arrays) of a picture's group."""
+    group: dict[str, Any] = {
+        name: np.ascontiguousarray(values, dtype)
+        for field, (name, dtype) in NAMES.items()
+        if (values := getattr(record, field)) is not None
+    }
+    return record.key, group | {"img_w": record.width, "img_h": record.height}
+
+
 class Writer:
     """FOLDER/features.h5. HDF5 may lose a file whose writer was killed, so that this one begins anew each time."""
 
@@ -64,12 +74,11 @@ class Writer:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = h5py.File(folder / "features.h5", "w")
 
-    def add(self, record: Record) -> None:
-        group = self._file.create_group(record.key)
-        for field, (name, dtype) in NAMES.items():
-            if (values := getattr(record, field)) is not None:
-                group[name] = np.ascontiguousarray(values, dtype)
-        group["img_w"], group["img_h"] = record.width, record.height
+    def add(self, entry: tuple[str, dict[str, Any]]) -> None:
+        key, content = entry
+        group = self._file.create_group(key)
+        for name, values in content.items():
+            group[name] = values
 
     def flush(self) -> None:
         """None: it can't be resumed."""

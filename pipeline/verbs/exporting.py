@@ -28,6 +28,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--shard-bytes", type=int, default=256 << 20, help="of a tar or Parquet file (default: 256 MB)")
     verb.add_argument("--with-features", action="store_true", help="webdataset and hf also get boxes and features")
     verb.add_argument("--energon", action="store_true", help="webdataset also gets .nv-meta for Megatron-Energon")
+    verb.add_argument("--workers", type=int, help="processes (default: one for each core; one below 512 MB of shards)")
     verb.add_argument("--no-check", action="store_true", help="do not read everything back afterwards")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
@@ -49,6 +50,7 @@ def export(arguments: argparse.Namespace) -> Outcome:
             energon=arguments.energon,
         ),
         check=not arguments.no_check,
+        workers=arguments.workers,
         quiet=arguments.quiet,
     )
     done = outgoing.export(asked)

@@ -291,11 +291,11 @@ def killed(layout: str, folder: Path) -> Any:
     """The state after three pictures, of a process that is killed while it writes the fourth."""
     child = os.fork()
     if not child:
-        writer = features.load(layout).Writer(folder, made.WORDS, {})
+        writer, entry = features.load(layout).Writer(folder, made.WORDS, {}), features.load(layout).entry
         for one in RECORDS[:3]:
-            writer.add(one)
+            writer.add(entry(one, made.WORDS))
         (folder.parent / "state.json").write_text(json.dumps(writer.flush()))
-        writer.add(RECORDS[3])
+        writer.add(entry(RECORDS[3], made.WORDS))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     return json.loads((folder.parent / "state.json").read_text())
@@ -309,7 +309,7 @@ def test_a_writer_goes_on_where_another_flushed(layout: str, tmp_path: Path) -> 
     state = killed(layout, folder)
     second = features.load(layout).Writer(folder, made.WORDS, state)
     for one in RECORDS[3:]:
-        second.add(one)
+        second.add(features.load(layout).entry(one, made.WORDS))
     second.close()
     names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
