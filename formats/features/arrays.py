@@ -86,24 +86,38 @@ TENSORS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def read_pth(path: Path) -> Any:
-    """What torch.save wrote: tensors as arrays, in dictionaries and lists; no code of the file is run."""
+def read_pickle(data: bytes, known: Mapping[tuple[str, str], Any]) -> Any:
+    """What pickle wrote, with tensors as arrays; known: what stands for other classes of it, (module, name)."""
+    return unpickle.loads(data, {**TENSORS, **known})
+
+
+def read_pth(path: Path, known: Mapping[tuple[str, str], Any] | None = None) -> Any:
+    """What torch.save wrote: tensors as arrays, in dictionaries and lists; no code of the file is run.
+
+    known: what stands for other classes of it, (module, name); their attributes are made plain as well.
+    """
     import torch
 
+    standing = {f"{module}.{name}": kind for (module, name), kind in (known or {}).items() if module != "torch"}
+    safe = [(kind, name) for name, kind in standing.items()]
     try:
-        return _plain(torch.load(path, map_location="cpu", weights_only=True))
+        with torch.serialization.safe_globals(safe):  # type: ignore[arg-type]  # pairs of class and name
+            return _plain(torch.load(path, map_location="cpu", weights_only=True), tuple(standing.values()))
     except (RuntimeError, EOFError) as error:
         raise pickle.UnpicklingError(f"it is damaged: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, known: tuple[type, ...] = ()) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
         return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _plain(item, known) for key, item in value.items()}
+    if known and isinstance(value, known):
+        value.__dict__.update(_plain(vars(value), known))
+        return value
+    return [_plain(item, known) for item in value] if isinstance(value, list | tuple) else value
 
 
 def npz_bytes(arrays: Mapping[str, Any], compressed: bool = False) -> bytes:

@@ -20,8 +20,8 @@ def found(path: Path, *suffixes: str) -> list[Path]:
     return files
 
 
-def below(path: Path, suffix: str) -> Iterator[Path]:
-    """Every file with this ending below a folder, in the order of names, one folder's names in memory at a time."""
+def below(path: Path, *suffixes: str) -> Iterator[Path]:
+    """Every file with one of these endings below a folder, in the order of names; in memory are one folder's names."""
     if path.is_file():
         yield path
         return
@@ -31,8 +31,9 @@ def below(path: Path, suffix: str) -> Iterator[Path]:
     for place, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
-            if name.endswith(suffix) and not name.startswith("."):
+            if name.endswith(suffixes) and not name.startswith("."):
                 any_there = True
                 yield Path(place, name)
     if not any_there:
-        raise InputError(f"there is no file that ends in {suffix}", str(path), "name the folder of the features")
+        what = f"there is no file that ends in {' or '.join(suffixes)}"
+        raise InputError(what, str(path), "name the folder of the features")

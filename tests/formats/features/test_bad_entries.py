@@ -15,6 +15,7 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 import pytest
+import torch
 
 from formats.features.record import Bad, Record
 from pairloom.errors import ConfigError, InputError
@@ -23,7 +24,7 @@ from tests.formats.features import made
 RECORDS = [made.record(f"picture {number}", 2 + number, number) for number in range(4)]
 LINES = ["lxmert-tsv", "butd-tsv", "vinvl-tsv", "oscar-tsv"]
 FILES = {"vinvl-tsv": "predictions.tsv"}
-ENTRIES = ["uniter-npz", "milvlg-npz", "mmf-npy"]
+ENTRIES = ["uniter-npz", "milvlg-npz", "mmf-npy", "detectron2-instances"]
 
 
 def bad(layout: str, folder: Path, **kinds: Any) -> list[Bad]:
@@ -111,7 +112,7 @@ def test_lxmerts_eight_columns_have_no_attributes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ENTRIES)
 def test_a_damaged_file_costs_itself_alone(layout: str, tmp_path: Path) -> None:
     made.write(layout, tmp_path, RECORDS)
-    file = tmp_path / f"picture 1{'.npz' if layout.endswith('npz') else '.npy'}"
+    (file,) = (each for each in tmp_path.glob("picture 1.*"))
     file.write_bytes(file.read_bytes()[:-200])
     (found,) = bad(layout, tmp_path)
     assert (found.key, found.reason) == ("picture 1", "bad-features")
@@ -183,7 +184,8 @@ class Evil:
 def test_no_pickle_in_a_file_runs_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     record = made.record("a", 2)
-    for layout in ("vilbert-lmdb", "uniter-lmdb", "milvlg-npz", "mmf-npy"):
+    layouts = ("vilbert-lmdb", "uniter-lmdb", "milvlg-npz", "mmf-npy", "detectron2-instances")
+    for layout in layouts:
         made.write(layout, tmp_path / layout, [record])
     with lmdb.open(str(tmp_path / "vilbert-lmdb/features.lmdb"), map_size=1 << 30) as env, env.begin(write=True) as txn:
         txn.put(b"b", pickle.dumps({"boxes": Evil()}))
@@ -193,8 +195,10 @@ def test_no_pickle_in_a_file_runs_its_code(tmp_path: Path, monkeypatch: pytest.M
         txn.put(b"b.npz", msgpack.dumps({"features": values}, default=msgpack_numpy.encode))
     np.savez(tmp_path / "milvlg-npz/b.npz", x=np.zeros((1, 2)), bbox=np.zeros((1, 4)), info=np.array(Evil(), object))
     np.save(tmp_path / "mmf-npy/b.npy", np.array({"features": Evil()}, object))
-    for layout in ("vilbert-lmdb", "uniter-lmdb", "milvlg-npz", "mmf-npy"):
-        assert [one.key for one in bad(layout, tmp_path / layout)] == ["b"]
+    (tmp_path / "detectron2-instances/b.pkl").write_bytes(pickle.dumps(Evil()))
+    torch.save(Evil(), tmp_path / "detectron2-instances/b.pth")
+    for layout in layouts:
+        assert {one.key for one in bad(layout, tmp_path / layout)} == {"b"}
     assert not (tmp_path / "pwned").exists()
 
 

@@ -19,12 +19,13 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats import features
 from formats.features.lines import lines
-from formats.features.record import Record
+from formats.features.record import Bad, Record
 from tests.formats.features import made
 
 LAYOUTS = [name for name in features.names() if name != "grid-npy"]
@@ -67,6 +68,30 @@ def test_a_grid_is_read_back_and_by_numpy(tmp_path: Path) -> None:
     assert values.shape == (1, made.WIDTH, 3, 5)
     assert np.array_equal(values[0, :, 1, 2], records[0].features[1 * 5 + 2])
     assert np.allclose(found["7"].boxes[1 * 5 + 2], [2 / 5, 1 / 3, 3 / 5, 2 / 3])
+
+
+def test_instances_as_detectron2s_users_save_them(tmp_path: Path) -> None:
+    from stages.regions.d2 import Boxes, Instances
+
+    one = RECORDS[3]
+    assert one.width is not None
+    assert one.height is not None
+    found = Instances((one.height, one.width), pred_boxes=Boxes(torch.tensor(one.boxes)))
+    found.scores, found.pred_classes = torch.tensor(one.class_scores), torch.tensor(one.class_ids)
+    vectors = torch.tensor(one.features)
+    whole = Instances(found.image_size, **found.get_fields(), features=vectors)
+    torch.save((found, vectors), tmp_path / "1.pth")  # py-bottom-up-attention's pair
+    torch.save({"instances": found, "roi_features": vectors}, tmp_path / "2.pt")
+    torch.save(whole.to("cpu"), tmp_path / "3.pth", _use_new_zipfile_serialization=False)  # of torch before 1.6
+    for name, content in (("4.pkl", whole), ("5.pickle", (found, vectors.numpy())), ("6.pkl", {"instances": whole})):
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+    read = made.good("detectron2-instances", tmp_path)
+    assert sorted(read) == ["1", "2", "3", "4", "5", "6"]
+    for each in read.values():
+        made.assert_same("detectron2-instances", each, one)
+    torch.save(found, tmp_path / "7.pth")
+    (bad,) = [each for each in made.read("detectron2-instances", tmp_path) if isinstance(each, Bad)]
+    assert "have no features" in bad.detail
 
 
 # Readers written as the repositories describe their own; none of them is our code.
@@ -247,6 +272,26 @@ def mmf(folder: Path) -> dict[str, dict[str, Any]]:
     return items
 
 
+def detectron2(folder: Path) -> dict[str, dict[str, Any]]:
+    """As detectron2's users: torch.load of a real Instances."""
+    from stages.regions.d2 import Instances
+
+    items = {}
+    for path in folder.glob("*.pth"):
+        found = torch.load(path, weights_only=False)
+        assert isinstance(found, Instances)
+        height, width = found.image_size
+        own = {
+            "size": (width, height),
+            "boxes": found.pred_boxes.tensor.numpy(),
+            "features": found.roi_features.numpy(),
+        }
+        own |= {"class_ids": found.pred_classes.numpy(), "class_scores": found.scores.numpy()}
+        own |= {"attribute_ids": found.attr_classes.numpy(), "attribute_scores": found.attr_scores.numpy()}
+        items[path.stem] = own
+    return items
+
+
 READERS = {
     "lxmert-tsv": lxmert,
     "butd-tsv": butd,
@@ -260,6 +305,7 @@ READERS = {
     "volta-h5": volta,
     "milvlg-npz": milvlg,
     "mmf-npy": mmf,
+    "detectron2-instances": detectron2,
 }
 
 
