@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from formats.exports.pairs import Pair
 from formats.exports.settings import Settings
@@ -33,7 +33,9 @@ class Writer(Protocol):
 class Layout(Protocol):
     """The module of a layout."""
 
-    PICTURES: bool  # whether a pair without a picture has no place in it
+    PICTURES: Literal["needed", "taken", "none"]  # needed: a pair without one has no place in it; none: holds texts
+
+    # and perhaps `check(settings)`, which raises ConfigError before any work
 
     def read(self, folder: Path, /) -> Iterator[Pair]:
         """The pairs of a split's folder, with pictures and captions, to compare them with what was written."""

@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
     ]
 )
 BATCH = 100  # pairs written at once
-PICTURES = True
+PICTURES = "needed"
 
 
 def entry(pair: Pair, settings: Settings) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from formats.exports.settings import Settings
 from formats.features.keys import NUMBER
 
 FREE = 10**12
-PICTURES = False
+PICTURES = "taken"
 PARTS = ("images", "captions", "objects")
 
 

@@ -23,7 +23,7 @@ from formats.exports.pairs import Caption, Pair, vectors_of
 from formats.exports.settings import Settings
 
 TEXTS = pa.list_(pa.string())
-PICTURES = False
+PICTURES = "taken"
 PLAIN: dict[str, pa.DataType] = {
     "image": pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]),
     "captions": TEXTS,

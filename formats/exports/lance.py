@@ -20,7 +20,7 @@ from formats.exports import hf
 from formats.exports.pairs import Caption, Pair, vectors_of
 from formats.exports.settings import Settings
 
-PICTURES = False
+PICTURES = "taken"
 BATCH = 64  # rows read at once
 
 

@@ -23,7 +23,7 @@ from formats.exports.samples import SampleFiles, sized
 from formats.exports.settings import Settings
 from formats.features.record import Array
 
-PICTURES = True
+PICTURES = "needed"
 PLAIN = {"image": "jpeg", "caption": "str", "facts": "str", "width": "int", "height": "int"}
 VECTORS = {"boxes": "numpy", "features": "numpy"}
 NUMPY = {"float16": 8, "float32": 9}  # numbers that stand for types

@@ -23,7 +23,7 @@ from formats.features.record import Array
 from formats.pictures import mds
 from formats.pictures.roots import open_root
 
-PICTURES = True
+PICTURES = "needed"
 PLAIN = {
     "image": "jpeg",
     **dict.fromkeys(("captions", "langs", "kinds", "tags"), "json"),

@@ -19,7 +19,7 @@ from formats.exports.settings import Settings
 from formats.features.lines import LineFile
 
 NAME = "pairs.csv"
-PICTURES = True
+PICTURES = "needed"
 
 
 def entry(pair: Pair, settings: Settings) -> Pair:

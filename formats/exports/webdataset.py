@@ -25,7 +25,7 @@ from formats.exports.settings import Settings
 from pairloom.errors import InputError
 
 ENCODINGS = ("jpg", "png", "webp")
-PICTURES = False
+PICTURES = "taken"
 UNFIT = frozenset("./\\ ")
 
 

@@ -41,7 +41,12 @@ class Captions:
 
 
 def read(path: Path, columns: Columns | None = None) -> Captions:
-    """The captions of a file. Raises InputError if it can't be read as one of the kinds."""
+    """The captions of a file, or of UNITER's text database. Raises InputError if it is none of the kinds."""
+    if (path / "id2len.json").is_file():
+        from formats.features import uniter_texts  # which needs packages of an extra
+
+        found = list(uniter_texts.captions(path))
+        return Captions([key for key, _ in found], [text for _, text in found], [None] * len(found))
     content = _json_object(path) if path.is_file() and path.suffix == ".json" else None
     if content is None:
         listed = read_captions(str(path), columns)

@@ -106,7 +106,8 @@ class PairKind:
         return pairs_of(table, keys)
 
     def takes(self, one: Any) -> bool:
-        return bool(one.image) or not self._module.PICTURES
+        held = {"needed": one.image, "taken": True, "none": one.captions}
+        return bool(held[self._module.PICTURES])
 
     def entry(self, one: Any) -> Any:
         return self._module.entry(one, self.settings)
@@ -119,7 +120,7 @@ class PairKind:
         return found
 
     def sums(self) -> PairSums:
-        return PairSums()
+        return PairSums(pictures=self._module.PICTURES != "none")
 
     def finish(self, out: Path, splits: dict[str, int]) -> None:
         self._module.finish(out, splits, self.settings)
@@ -137,11 +138,13 @@ def kind_of(name: str, folder: Folder, notes: Mapping[str, str], settings: Setti
         return FeatureKind(name, words, [*READ, *(["feature_scales"] if folder.table == "shards" else [])])
     if folder.table != "shards":
         raise ConfigError(f"{name} is made of training shards", str(folder.path), "name a folder of the stage shards")
-    if exports.load(name).PICTURES and not any(map(_any_picture, _pictures(folder))):
+    if exports.load(name).PICTURES == "needed" and not any(map(_any_picture, _pictures(folder))):
         raise ConfigError(
             f"{name} holds pictures, and these pairs came with their features alone", str(folder.path),
             "take hf, webdataset or coco, which go without, or a layout of features",
         )  # fmt: skip
+    if hasattr(exports.load(name), "check"):
+        exports.load(name).check(settings)
     columns = [*READ, *(column for column in COLUMNS if column not in READ)]
     return PairKind(name, replace(settings, classes=words.classes), columns)
 

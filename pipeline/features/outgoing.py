@@ -44,7 +44,7 @@ class Exported:
 
     folders: dict[str, int]
     checked: int
-    left_out: int  # pairs without a picture, where the layout has no place for them
+    left_out: int  # pairs without a picture or caption, where the layout has no place for them
     resumed: int  # shards that an earlier run had finished
 
 

@@ -73,9 +73,10 @@ class Sums:
 
 
 class PairSums:
-    """What is wanted of each key: the picture's bytes and its captions' words."""
+    """What is wanted of each key: the picture's bytes (unless only texts are held) and its captions' words."""
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: bool = True) -> None:
+        self._pictures = pictures
         self._wanted: dict[str, bytes] = {}
         self._found: set[str] = set()
 
@@ -91,7 +92,8 @@ class PairSums:
 
     def _sum(self, pair: Pair) -> bytes:
         words = "\n".join(" ".join(one.text.split()) for one in pair.captions)  # lists hold no line ends
-        return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(pair.image) + words.encode("utf-8", "surrogatepass"))
+        picture = xxhash.xxh3_128_digest(pair.image if self._pictures else b"")
+        return xxhash.xxh3_128_digest(picture + words.encode("utf-8", "surrogatepass"))
 
     def differs(self, found: Pair) -> str | None:
         """What is wrong with a pair that was read back; None where it is the same."""
