@@ -6,6 +6,10 @@ Of a TSV the least is decoding its base64 (the cells are in memory already); of 
 from the page cache: a disk is slower than that. MB are of the files, a second is one of a processor: others may run
 beside. Memory is the most that reading took beyond what the process had before, for so many pictures and for four times
 as many.
+
+    python -m benchmarks.features --gb 50 --layouts lxmert-tsv
+
+reads so many gigabytes, which are one file under many names, and fails where that takes more than MOST_MB.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from pipeline.memory import keep_freed_memory
 
 REGIONS, WIDTH, CLASSES = 36, 2048, 1600
 TSV = "-tsv"
+MOST_MB = 64  # that reading any number of bytes may take
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,22 @@ def _memory(layout: str, folder: Path) -> float:
     return float(max(most - before, 0) / 1e6)
 
 
+def read_many(layout: str, gigabytes: float, pictures: int, root: Path) -> str:
+    """Reads a folder of so many bytes: a name of the same file for each part of it, so that it takes no such disk."""
+    write(layout, root / "one", pictures)
+    (root / "many").mkdir()
+    file = max((root / "one").glob("*.tsv"), key=lambda each: each.stat().st_size)
+    names = max(1, round(gigabytes * 1e9 / file.stat().st_size))
+    for number in range(names):
+        os.link(file, root / f"many/{number:06d}.tsv")
+    start = time.monotonic()
+    memory = memory_of(layout, root / "many")
+    seconds, total = time.monotonic() - start, names * file.stat().st_size / 1e9
+    if memory > MOST_MB:
+        raise SystemExit(f"{layout}: {memory:.0f} MB for {total:.1f} GB, more than {MOST_MB}")
+    return f"{layout}: {total:.1f} GB, {names * pictures:,} pictures in {seconds:.0f} s, at most {memory:.0f} MB"
+
+
 def shared(process: psutil.Process) -> int:
     """Pages of mapped files, such as those of a database, which the system takes back when it needs them."""
     return int(process.memory_info().shared)
@@ -150,8 +171,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--layouts", default=",".join(name for name in features.names() if name != "grid-npy"))
+    parser.add_argument("--gb", type=float, help="read so many, in place of the table")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command does
+    if arguments.gb:
+        for layout in arguments.layouts.split(","):
+            with tempfile.TemporaryDirectory(prefix="formats-") as root:
+                print(read_many(layout, arguments.gb, arguments.pictures, Path(root)), flush=True)
+        return
     print(f"{'layout':24} {'MB':>8} {'written':>8} {'read':>8} {'least':>8} {'share':>6} {'memory':>8} {'4 times':>8}")
     for layout in arguments.layouts.split(","):
         with tempfile.TemporaryDirectory(prefix="formats-") as root:

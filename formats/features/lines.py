@@ -15,6 +15,7 @@ from pairloom.errors import InputError
 
 Cell = bytes | memoryview  # a long one is a view of its line, which is not copied
 LONG = 1 << 12
+LETTER_B, QUOTES = ord("b"), b"'\""
 BUFFER = 8 << 20  # a line has half a megabyte
 FLOATS = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
@@ -26,6 +27,7 @@ class Line:
     number: int  # from 1
     start: int  # byte in the file
     cells: list[Cell]
+    raw: bytes  # with its end
     whole: bool
     place: str
 
@@ -58,7 +60,7 @@ def lines(path: Path, start: int = 0) -> Iterator[Line]:
                 while end and raw[end - 1] in b"\r\n":
                     end -= 1
                 if end:
-                    yield Line(number, at, _cells(raw, end), raw.endswith(b"\n"), f"{path}, line {number}")
+                    yield Line(number, at, _cells(raw, end), raw, raw.endswith(b"\n"), f"{path}, line {number}")
                 at += len(raw)
     except OSError as error:
         raise InputError(f"the file can't be read: {error.strerror}", str(path), "check the path and disk") from error
@@ -96,7 +98,7 @@ def _cells(raw: bytes, end: int) -> list[Cell]:
 
 def decoded(cell: Cell, name: str) -> bytes:
     """The bytes of a base64 cell; b'…', which Python 3 made of scripts for Python 2, is taken for what is meant."""
-    if cell[:2] in (b"b'", b'b"'):
+    if len(cell) > 2 and cell[0] == LETTER_B and cell[1] in QUOTES:
         cell = cell[2:-1]
     try:
         return binascii.a2b_base64(cell, strict_mode=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from formats.features.lines import Cell, Line
 from formats.features.record import Array, BrokenError, Record, Vocabularies
 
 Objects = Sequence[Mapping[str, Any]]
+FEATURE, VALUE = b'"feature"', re.compile(rb'\s*:\s*"')  # a key, and what follows it where its value is a text
 
 
 def parsed(cell: Cell) -> Any:
@@ -22,10 +24,31 @@ def parsed(cell: Cell) -> Any:
         raise BrokenError(f"it is not JSON: {error}") from error
 
 
+def without_features(line: Line) -> tuple[bytes, list[memoryview]]:
+    """(the JSON after a line's first tab with a number in place of each text "feature", these texts).
+
+    They are nearly all of a line. A text with a backslash stays as it is.
+    """
+    raw, view, kept, texts = line.raw, memoryview(line.raw), list[memoryview | bytes](), list[memoryview]()
+    done = raw.find(b"\t") + 1
+    place = raw.find(FEATURE, done)
+    while place >= 0:
+        place += len(FEATURE)
+        found = VALUE.match(raw, place)
+        if found:
+            start, stop = found.end(), raw.find(b'"', found.end())
+            if stop >= 0 and raw.find(b"\\", start, stop) < 0:
+                kept += [view[done : start - 1], b"%d" % len(texts)]
+                texts.append(view[start:stop])
+                done = place = stop + 1
+        place = raw.find(FEATURE, place)
+    return b"".join([*kept, view[done:]]), texts
+
+
 def objects_of(content: Any) -> Objects:
     """The detections of a cell: a list, or an object that has them under `objects`."""
-    found = content.get("objects") if isinstance(content, Mapping) else content
-    if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
+    found = content.get("objects") if isinstance(content, dict) else content
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise BrokenError("there is no list of objects")
     return found
 
@@ -62,6 +85,9 @@ def _best_attribute(each: Mapping[str, Any]) -> tuple[str, float]:
     names, scores = each.get("attr") or [], each.get("attr_conf") or []
     if isinstance(names, str):
         names = [names]
+    if len(names) == len(scores) == 1:
+        score = float(scores[0])
+        return (str(names[0]), score) if score > 0 else ("", 0.0)
     pairs = [(float(score), str(name)) for name, score in zip(names, scores, strict=False) if float(score) > 0]
     score, name = max(pairs, key=lambda pair: pair[0], default=(0.0, ""))
     return name, score

@@ -9,7 +9,7 @@ the pictures' sizes: key and [{"height", "width"}], or "height width". A .yaml n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import yaml
 
 from formats.features import objects
 from formats.features.files import found
-from formats.features.lines import Line, LineFile, encoded, lines, numbers, records, text
-from formats.features.record import Bad, BrokenError, Record, Vocabularies
+from formats.features.lines import Cell, Line, LineFile, decoded, encoded, lines, records, text
+from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies
 from formats.names import one_line
 from pairloom.errors import InputError
 
@@ -102,16 +102,32 @@ def vocabulary(path: Path) -> Vocabularies:
 def _record(line: Line, sizes: Sizes, floats: str) -> Record:
     if len(line.cells) != 2:
         raise BrokenError(f"{len(line.cells)} columns, not 2")
-    content = objects.parsed(line.cells[1])
+    content, texts = _detections(line)
     seen = objects.objects_of(content)
     width, height = sizes.get(line.key) or objects.size_of(content)
     if seen and any("feature" not in each for each in seen):
         raise BrokenError("an object has no feature: these may be labels alone, see oscar-tsv")
-    vectors = [numbers(str(each["feature"]).encode(), "feature", floats, 1)[0] for each in seen]
+    features = _features(texts or [str(each["feature"]).encode() for each in seen], floats)
+    return Record(key=line.key, width=width, height=height, features=features, **objects.seen(seen))
+
+
+def _detections(line: Line) -> tuple[Any, Sequence[Cell]]:
+    """(the JSON of a line, the detections' features in their order; none where these are in the JSON)."""
+    plain, texts = objects.without_features(line)
+    content = objects.parsed(plain)
+    if [each.get("feature") for each in objects.objects_of(content)] == list(range(len(texts))):
+        return content, texts
+    return objects.parsed(line.cells[1]), ()  # something else is called feature, too, or a text has a backslash
+
+
+def _features(cells: Sequence[Cell], floats: str) -> Array:
+    """(n, d) of the detections' features, in base64."""
+    vectors = [decoded(cell, "feature") for cell in cells]
     if len({len(vector) for vector in vectors}) > 1:
         raise BrokenError("its features have several widths", "other-width")
-    features = np.stack(vectors) if vectors else np.zeros((0, 0), floats)
-    return Record(key=line.key, width=width, height=height, features=features, **objects.seen(seen))
+    if vectors and len(vectors[0]) % np.dtype(floats).itemsize:
+        raise BrokenError(f"feature has {len(vectors[0])} bytes, which are no {np.dtype(floats)}")
+    return np.frombuffer(b"".join(vectors), floats).reshape(len(vectors), -1 if vectors else 0)
 
 
 def entry(record: Record, words: Vocabularies) -> tuple[bytes, bytes, bytes]:
