@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,16 +154,7 @@ def finish(out: Path, splits: dict[str, int], settings: Settings) -> None:
         kept.unlink()
     files = {split: sorted((out / split).glob("*.parquet")) for split in splits}
     sizes = {split: sum(file.stat().st_size for file in found) for split, found in files.items()}
-    words = (re.sub(r"[ _]+", "-", one.strip().lower()) for one in licences)
-    known = {word if KNOWN.fullmatch(word) else "other" for word in words}
-    head: dict[str, Any] = {"pretty_name": settings.name, "license": sorted(known) or ["unknown"]}
-    head |= {"task_categories": ["image-to-text", "text-to-image"]}
-    head["configs"] = [
-        {
-            "config_name": "default",
-            "data_files": [{"split": _named(split), "path": f"{split}/*.parquet"} for split in splits],
-        }
-    ]
+    head = head_of(settings.name, licences, {split: f"{split}/*.parquet" for split in splits})
     head["dataset_info"] = {
         "features": [_card(name, kind) for name, kind in _columns(settings).items()],
         "splits": [
@@ -179,6 +170,19 @@ def finish(out: Path, splits: dict[str, int], settings: Settings) -> None:
         + f"\nLicences of the pictures as listed: {', '.join(sorted(licences)) or 'unknown'}.\n"
     )
     (out / "README.md").write_text(text, encoding="utf-8")
+
+
+def head_of(name: str, licences: Iterable[str], files: Mapping[str, str]) -> dict[str, Any]:
+    """What the YAML of a card says of any data set; files: a pattern for each split."""
+    words = (re.sub(r"[ _]+", "-", one.strip().lower()) for one in licences)
+    known = {word if KNOWN.fullmatch(word) else "other" for word in words}
+    data_files = [{"split": _named(split), "path": path} for split, path in files.items()]
+    return {
+        "pretty_name": name,
+        "license": sorted(known) or ["unknown"],
+        "task_categories": ["image-to-text", "text-to-image"],
+        "configs": [{"config_name": "default", "data_files": data_files}],
+    }
 
 
 def _named(split: str) -> str:

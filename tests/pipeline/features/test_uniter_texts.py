@@ -16,7 +16,8 @@ from transformers import BertTokenizer
 
 from formats.features import captions, uniter_texts
 from pairloom.errors import InputError
-from tests.pipeline.features.lists import refused, run
+from tests.formats.features import made
+from tests.pipeline.features.lists import records, refused, run
 from tests.pipeline.features.pairs import TEXTS
 
 PIECES = [
@@ -152,3 +153,17 @@ def test_what_was_exported_is_imported_again(shards: Path, vocabulary: Path, tmp
     found = captions.read(tmp_path / "texts/val")
     assert [text for text, _ in found.of("val2014/COCO_000009")[0]] == TEXTS[:1]
     assert [text for text, _ in found.of("val2014/COCO_000010")[0]] == TEXTS[:2]
+
+
+def test_features_and_texts_of_uniter_become_pairs(tmp_path: Path) -> None:
+    pictures = records(4)
+    made.write("uniter-lmdb", tmp_path / "in", pictures)
+    texts = {
+        str(number): {"toked_caption": ["a", "dog"], "img_fname": f"coco_train2014_{number:012d}.npz"}
+        for number in range(1, 5)
+    }
+    said = run(
+        "import", tmp_path / "in", "--as", "uniter-lmdb", "--captions", write(tmp_path / "db", texts), "--out",
+        tmp_path / "data",
+    )  # fmt: skip
+    assert (said["images"], said["captions"], said["rejected"]) == (4, 4, {})
