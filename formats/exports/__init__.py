@@ -23,8 +23,8 @@ class Writer(Protocol):
 
     def add(self, entry: Any) -> None: ...
 
-    def flush(self) -> dict[str, Any] | None:
-        """All so far is on disk; None for a layout that can't be resumed."""
+    def flush(self) -> dict[str, Any]:
+        """All so far is on disk."""
 
     def close(self) -> None:
         """Write what belongs at the end."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -154,7 +155,7 @@ class LineFile:
 
     def __init__(self, path: Path, state: dict[str, int], index: Path | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._files = [_opened(each, state.get(each.name, 0)) for each in (path, index) if each is not None]
+        self._files = [opened(each, state.get(each.name, 0)) for each in (path, index) if each is not None]
         self._names = [each.name for each in (path, index) if each is not None]
 
     def write(self, *cells: bytes) -> None:
@@ -175,7 +176,8 @@ class LineFile:
             file.close()
 
 
-def _opened(path: Path, length: int):  # type: ignore[no-untyped-def]  # io.BufferedRandom
+def opened(path: Path, length: int) -> BinaryIO:
+    """A file of which so many bytes are kept, to write on from there."""
     file = path.open("r+b" if length else "w+b", buffering=BUFFER)
     file.truncate(length)
     file.seek(length)

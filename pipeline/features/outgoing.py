@@ -161,9 +161,9 @@ def _write(job: _Job, entries: Sequence[Entry], place: Path, progress: Progress)
         for item in made.items:
             writer.add(item)
         progress.advance(made.rows)
-        if made.piece.last and (flushed := writer.flush()) is not None:  # else it begins anew if it is killed
+        if made.piece.last:
+            state.writer = writer.flush()
             state.done.append(made.piece.shard)
-            state.writer = flushed
             state.save()
     writer.close()
     words.write(place, job.names)
