@@ -20,12 +20,14 @@ import msgpack_numpy
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats import features
 from formats.features.lines import lines
 from formats.features.record import Bad, Record
+from pairloom.errors import InputError
 from tests.formats.features import made
 
 LAYOUTS = [name for name in features.names() if name != "grid-npy"]
@@ -363,6 +365,21 @@ def test_a_writer_goes_on_where_another_flushed(layout: str, tmp_path: Path) -> 
         if name.suffix != ".mdb":
             assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     assert made.good(layout, folder).keys() == made.good(layout, whole).keys()
+
+
+def test_vinvls_yaml_names_its_files_wherever_they_are(tmp_path: Path) -> None:
+    made.write("vinvl-tsv", tmp_path, RECORDS)
+    (tmp_path / "sizes").mkdir()
+    (tmp_path / "predictions.tsv").rename(tmp_path / "train.tsv")
+    (tmp_path / "hw.tsv").rename(tmp_path / "sizes/train.hw.tsv")
+    names = {"feature": "train.tsv", "hw": "sizes/train.hw.tsv", "labelmap": "labelmap.tsv"}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(names))
+    found = made.good("vinvl-tsv", tmp_path / "train.yaml")
+    for one in RECORDS:
+        made.assert_same("vinvl-tsv", found[one.key], one)
+    (tmp_path / "train.yaml").write_text("hw: sizes/none.tsv\nlabel: train.tsv")
+    with pytest.raises(InputError, match=r"none\.tsv is not there"):
+        made.read("vinvl-tsv", tmp_path / "train.yaml")
 
 
 def test_lineidx_says_where_each_line_starts(tmp_path: Path) -> None:
