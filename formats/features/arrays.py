@@ -102,7 +102,9 @@ def read_pth(path: Path, known: Mapping[tuple[str, str], Any] | None = None) -> 
     safe = [(kind, name) for name, kind in standing.items()]
     try:
         with torch.serialization.safe_globals(safe):  # type: ignore[arg-type]  # pairs of class and name
-            return _plain(torch.load(path, map_location="cpu", weights_only=True), tuple(standing.values()))
+            mapped = zipfile.is_zipfile(path)  # then only what is looked at is read; files of torch before 1.6 are none
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return _plain(content, tuple(standing.values()))
     except (RuntimeError, EOFError) as error:
         raise pickle.UnpicklingError(f"it is damaged: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
 import json
 import os
@@ -174,6 +175,26 @@ def test_oscars_captioning_files(tmp_path: Path) -> None:
     found = made.good("oscar-tsv", tmp_path / "train.feature.tsv")
     for one in RECORDS:
         made.assert_same("oscar-tsv", found[one.key], one)
+
+
+def test_oscars_tensors_for_questions(tmp_path: Path) -> None:
+    made.write("oscar-tsv", tmp_path / "made", RECORDS)
+    rows = [line.split("\t") for line in (tmp_path / "made/features.tsv").read_text().splitlines()]
+    wide = {key: np.frombuffer(base64.b64decode(text), "<f4").reshape(int(count), -1) for key, count, text in rows}
+    tensors = {key: torch.tensor(values) for key, values in wide.items()}
+    for zipped in (True, False):
+        file = tmp_path / f"{zipped}_img_frcnn_feats.pt"
+        torch.save({**tensors, "odd": torch.zeros(3)}, file, _use_new_zipfile_serialization=zipped)
+        read = made.read("oscar-tsv", file)
+        found = {one.key: one for one in read if isinstance(one, Record)}
+        assert [one.key for one in read if isinstance(one, Bad)] == ["odd"]
+        for one in RECORDS:
+            sides = [one.width, one.height] * 2
+            assert np.array_equal(found[one.key].features, one.features)
+            assert np.allclose(found[one.key].boxes, np.asarray(one.boxes) / sides, atol=1e-6)
+    torch.save(torch.zeros(3), tmp_path / "one.pt")
+    with pytest.raises(InputError, match="no tensors by the keys"):
+        made.read("oscar-tsv", tmp_path / "one.pt")
 
 
 class Evil:
