@@ -23,7 +23,8 @@ DAMAGE = (ValueError, KeyError, OSError, TypeError, EOFError, csv.Error, pickle.
 
 def read_npz(source: Path | io.BytesIO) -> dict[str, Array]:
     """The arrays of a .npz by their names. Raises one of DAMAGE."""
-    with zipfile.ZipFile(source) as archive:
+    whole = io.BytesIO(source.read_bytes()) if isinstance(source, Path) else source  # one read, and no seeks on a disk
+    with zipfile.ZipFile(whole) as archive:
         return {name.removesuffix(".npy"): read_npy(archive.read(name)) for name in archive.namelist()}
 
 
