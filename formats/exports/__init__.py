@@ -27,7 +27,7 @@ class Writer(Protocol):
         """All so far is on disk."""
 
     def close(self) -> None:
-        """Write what belongs at the end."""
+        """Write what belongs at the end; it may be done again. Hidden files are removed by others."""
 
 
 class Layout(Protocol):

@@ -68,7 +68,6 @@ class Writer:
         with pa.memory_map(str(self._parts)) as parts, pa.ipc.new_file(str(self._path), SCHEMA) as target:
             while length := int.from_bytes(parts.read(LENGTH), "little"):
                 target.write_batch(pa.ipc.read_record_batch(parts.read_buffer(length), SCHEMA))
-        self._parts.unlink()
 
 
 def read(folder: Path) -> Iterator[Pair]:

@@ -72,7 +72,6 @@ class Writer:
         self._lists.write(self._folder / "captions.json", captions)
         instances = {"info": info, "licenses": [], "categories": categories, "images": "@images"}
         self._lists.write(self._folder / "instances.json", instances | {"annotations": "@objects"})
-        self._lists.remove()
 
 
 def objects(pair: Pair) -> Iterator[dict[str, Any]]:

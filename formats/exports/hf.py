@@ -48,17 +48,16 @@ KNOWN = re.compile(r"cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.[05]|mit|apache-2\.0"
 
 @dataclass(frozen=True)
 class Entry:
-    """A pair as a table of one row, and what else is said of it."""
+    """A pair as a table of one row."""
 
     row: pa.RecordBatch
     size: int  # bytes of its picture and features
-    licence: str | None
 
 
 def entry(pair: Pair, settings: Settings) -> Entry:
     vectors = pair.regions.features.nbytes if settings.with_features and pair.regions else 0
     row = pa.RecordBatch.from_pylist([_row(pair, settings)], _schema(settings))
-    return Entry(row, len(pair.image) + vectors, pair.licence)
+    return Entry(row, len(pair.image) + vectors)
 
 
 class Writer:
@@ -67,14 +66,11 @@ class Writer:
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, settings
         self._number, self._size = int(state.get("files", 0)), 0
-        self._licences: set[str] = set(state.get("licences", []))
         self._rows: list[pa.RecordBatch] = []
 
     def add(self, entry: Entry) -> None:
         self._rows.append(entry.row)
         self._size += entry.size
-        if entry.licence:
-            self._licences.add(entry.licence)
         if self._size >= self._settings.shard_bytes:
             self._end()
 
@@ -89,11 +85,10 @@ class Writer:
 
     def flush(self) -> dict[str, Any]:
         self._end()
-        return {"files": self._number, "licences": sorted(self._licences)}
+        return {"files": self._number}
 
     def close(self) -> None:
         self._end()
-        (self._folder / ".licences.json").write_text(json.dumps(sorted(self._licences)), encoding="utf-8")
 
 
 def _columns(settings: Settings) -> dict[str, pa.DataType]:
@@ -147,12 +142,8 @@ def read(folder: Path) -> Iterator[Pair]:
 
 def finish(out: Path, splits: dict[str, int], settings: Settings) -> None:
     """README.md: the card with its YAML."""
-    licences: set[str] = set()
-    for split in splits:
-        kept = out / split / ".licences.json"
-        licences |= set(json.loads(kept.read_text(encoding="utf-8")))
-        kept.unlink()
     files = {split: sorted((out / split).glob("*.parquet")) for split in splits}
+    licences = {one for found in files.values() for file in found for one in _licences(file)}
     sizes = {split: sum(file.stat().st_size for file in found) for split, found in files.items()}
     head = head_of(settings.name, licences, {split: f"{split}/*.parquet" for split in splits})
     head["dataset_info"] = {
@@ -170,6 +161,10 @@ def finish(out: Path, splits: dict[str, int], settings: Settings) -> None:
         + f"\nLicences of the pictures as listed: {', '.join(sorted(licences)) or 'unknown'}.\n"
     )
     (out / "README.md").write_text(text, encoding="utf-8")
+
+
+def _licences(file: Path) -> set[str]:
+    return {one for one in pq.read_table(file, columns=["licence"])["licence"].unique().to_pylist() if one}
 
 
 def head_of(name: str, licences: Iterable[str], files: Mapping[str, str]) -> dict[str, Any]:

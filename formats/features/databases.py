@@ -92,7 +92,6 @@ class Database:
         if key is not None:
             self._transaction.put(key, keys)
         self.stop()
-        self._list.unlink()
 
     def stop(self) -> None:
         self._transaction.commit()

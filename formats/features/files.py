@@ -17,7 +17,7 @@ def found(path: Path, *suffixes: str) -> list[Path]:
     """The file itself, or all files of a folder with one of these endings, by name. Raises InputError for none."""
     if path.is_file():
         return [path]
-    files = sorted(each for each in path.glob("*") if each.name.endswith(suffixes) and each.is_file())
+    files = sorted(each for each in path.glob("[!.]*") if each.name.endswith(suffixes) and each.is_file())
     if not files:
         fix = f"name a file, or a folder of files that end in {' or '.join(suffixes)}"
         raise InputError("there are no features here", str(path), fix)

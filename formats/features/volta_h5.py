@@ -98,8 +98,6 @@ class Writer:
             for part in parts:
                 with h5py.File(part, "r") as source:
                     _merge(source, target)
-        for part in parts:
-            part.unlink()
 
 
 def _merge(source: Any, target: Any) -> None:

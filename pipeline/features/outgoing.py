@@ -84,6 +84,7 @@ def export(asked: Asked) -> Exported:
         _write_all(job, asked.out)
         written = {place: sum(entry.rows for entry in part) for place, part in _splits(folder).items()}
         kind.finish(asked.out, written)
+        _sweep(asked.out)
         checked, left_out = _check(job, asked.out) if asked.check else (0, 0)
     _list(asked.out)
     (asked.out / STATE).unlink()
@@ -192,6 +193,17 @@ def _check(job: _Job, out: Path) -> tuple[int, int]:
                 raise RunError(f"{missing} pictures are not in the files", str(out / place), "export again")
             checked += len(sums)
     return checked, left_out
+
+
+def _sweep(out: Path) -> None:
+    """Remove hidden files, which writers went on from, or which were half written when a run was killed.
+
+    Not before all is written: a writer that was closed, and killed before that was noted, is closed again.
+    """
+    for path in out.rglob(".*"):
+        above = path.parent.relative_to(out).parts
+        if path.is_file() and path.name != STATE and not any(part.startswith(".") for part in above):
+            path.unlink()
 
 
 def _is_listed(path: Path, out: Path) -> bool:

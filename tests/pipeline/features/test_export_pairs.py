@@ -18,7 +18,9 @@ import yaml
 from PIL import Image
 
 from pairloom.store.folder import open_folder
+from pipeline.cli import main
 from pipeline.features import pieces
+from pipeline.features.state import State
 from schemas.shards import SHARDS
 from tests.building import training_shard, write_table
 from tests.pipeline.features.lists import refused, run
@@ -176,6 +178,29 @@ def test_a_killed_export_goes_on_to_the_same_files(
     Path("out").rename("first")
     run("export", shards, "--as", layout, "--out", "out", *options)
     assert Path("first/export.sha256").read_text() == Path("out/export.sha256").read_text()
+
+
+@pytest.mark.parametrize("layout", [*STABLE, "volta-h5", "vilbert-lmdb", "lxmert-tsv"])
+def test_an_export_that_ends_before_it_notes_a_finished_split_goes_on(
+    layout: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def ending(state: State) -> None:
+        if state.finished:
+            raise KeyboardInterrupt
+        save(state)
+
+    save = State.save
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "save", ending)
+        assert main(["export", str(shards), "--as", layout, "--out", "out", "--quiet"]) == 130
+    assert run("export", shards, "--as", layout, "--out", "out")["checked"] == 11
+    hidden = [path for path in Path("out").rglob(".*") if path.is_file()]
+    assert [path.name for path in hidden] == []
+    Path("out").rename("first")
+    run("export", shards, "--as", layout, "--out", "out")
+    assert Path("first/export.sha256").read_text() == Path("out/export.sha256").read_text() or layout == "vilbert-lmdb"
 
 
 def test_pairs_without_pictures_have_no_place_in_a_layout_of_pictures(shards: Path, tmp_path: Path) -> None:
