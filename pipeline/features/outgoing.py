@@ -58,7 +58,7 @@ class Asked:
     key: str | None = None  # column that names pictures
     settings: Settings = field(default_factory=Settings)  # of layouts of pairs
     check: bool = True  # read all back
-    workers: int | None = None  # processes; None: one for each core, one where it is little
+    workers: int | None = None  # processes; None: one for each core but one, one where it is little
     quiet: bool = False
 
     def facts(self, folder: Folder) -> dict[str, Any]:
@@ -137,9 +137,9 @@ class _Job:
 
 
 def _workers(folder: Folder) -> int:
-    """A process for each core; for little it does not pay to start them."""
+    """A process for each core but this one's; for little it does not pay to start them."""
     much = sum(entry.bytes for entry in folder.shards) >= WORTH_PROCESSES
-    return (os.cpu_count() or 1) if much else 1
+    return max(1, (os.cpu_count() or 1) - 1) if much else 1
 
 
 def _write_all(job: _Job, out: Path) -> None:
