@@ -75,7 +75,7 @@ def of_dataset(path: Path, name: str) -> Captions:
     ids, texts, langs = list[str](), list[str](), list[str | None]()
     for file, number, row in datasets.read(name, data):
         if isinstance(row, Bad):
-            raise row.error(data.where(file), number)
+            raise InputError(row.said, f"{data.where(file)}, row {number}", row.fix)
         place = parse(row.url, {SOURCE})
         for said in row.captions:
             ids.append(place.path if place else row.url)
