@@ -27,20 +27,24 @@ def parsed(cell: Cell) -> Any:
 def without_features(line: Line) -> tuple[bytes, list[memoryview]]:
     """(the JSON after a line's first tab with a number in place of each text "feature", these texts).
 
-    They are nearly all of a line. A text with a backslash stays as it is.
+    They are nearly all of a line. One that is taken to be as long as that before it may hold a quote, and be no base64.
     """
     raw, view, kept, texts = line.raw, memoryview(line.raw), list[memoryview | bytes](), list[memoryview]()
     done = raw.find(b"\t") + 1
-    place = raw.find(FEATURE, done)
+    place, length = raw.find(FEATURE, done), len(raw)
     while place >= 0:
         place += len(FEATURE)
-        found = VALUE.match(raw, place)
-        if found:
-            start, stop = found.end(), raw.find(b'"', found.end())
-            if stop >= 0 and raw.find(b"\\", start, stop) < 0:
-                kept += [view[done : start - 1], b"%d" % len(texts)]
-                texts.append(view[start:stop])
-                done = place = stop + 1
+        if found := VALUE.match(raw, place):
+            start = found.end()
+            stop = start + length  # as long as the one before, without a look at it
+            if raw[stop : stop + 1] != b'"':
+                stop = raw.find(b'"', start)
+                if stop < 0:
+                    break
+            kept += [view[done : start - 1], b"%d" % len(texts)]
+            texts.append(view[start:stop])
+            done = place = stop + 1
+            length = stop - start
         place = raw.find(FEATURE, place)
     return b"".join([*kept, view[done:]]), texts
 

@@ -102,22 +102,24 @@ def vocabulary(path: Path) -> Vocabularies:
 def _record(line: Line, sizes: Sizes, floats: str) -> Record:
     if len(line.cells) != 2:
         raise BrokenError(f"{len(line.cells)} columns, not 2")
-    content, texts = _detections(line)
+    try:
+        plain, texts = objects.without_features(line)
+        return _of(line, objects.parsed(plain), texts, sizes, floats)
+    except BrokenError:  # it may have backslashes or features of several lengths, which the quick way takes for damage
+        return _of(line, objects.parsed(line.cells[1]), (), sizes, floats)
+
+
+def _of(line: Line, content: Any, texts: Sequence[Cell], sizes: Sizes, floats: str) -> Record:
+    """A picture of its JSON; texts: its features, where numbers stand for them."""
     seen = objects.objects_of(content)
-    width, height = sizes.get(line.key) or objects.size_of(content)
     if seen and any("feature" not in each for each in seen):
         raise BrokenError("an object has no feature: these may be labels alone, see oscar-tsv")
-    features = _features(texts or [str(each["feature"]).encode() for each in seen], floats)
+    found = [each["feature"] for each in seen]
+    if texts and found != list(range(len(texts))):
+        raise BrokenError("something else than its objects has features, or two of one")
+    features = _features(texts or [str(each).encode() for each in found], floats)
+    width, height = sizes.get(line.key) or objects.size_of(content)
     return Record(key=line.key, width=width, height=height, features=features, **objects.seen(seen))
-
-
-def _detections(line: Line) -> tuple[Any, Sequence[Cell]]:
-    """(the JSON of a line, the detections' features in their order; none where these are in the JSON)."""
-    plain, texts = objects.without_features(line)
-    content = objects.parsed(plain)
-    if [each.get("feature") for each in objects.objects_of(content)] == list(range(len(texts))):
-        return content, texts
-    return objects.parsed(line.cells[1]), ()  # something else is called feature, too, or a text has a backslash
 
 
 def _features(cells: Sequence[Cell], floats: str) -> Array:

@@ -1,45 +1,53 @@
-"""Lines of detections in JSON: cut apart from their features, they say what the package json reads in them."""
+"""VinVL's lines, whose features are cut out of their JSON, say what the package json reads in them."""
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.features import objects
-from formats.features.lines import lines
-from tests.formats.features import made
+from formats.features import vinvl_tsv
+from formats.features.record import Bad, Record
 
-VALUES = st.one_of(st.text(max_size=8), st.integers(), st.sampled_from(["feature", 'a "feature": "b"', "/+==", "\\"]))
-OBJECTS = st.lists(st.dictionaries(st.sampled_from(["feature", "class", 'x"feature"', "\\"]), VALUES), max_size=5)
+NAMES = st.one_of(st.text(max_size=8), st.sampled_from(["feature", 'a "feature": "b"', "\\", '"feature":']))
+OBJECTS = st.lists(st.tuples(NAMES, st.lists(st.integers(0, 9), min_size=3, max_size=3)), min_size=1, max_size=5)
+SEPARATORS = st.sampled_from([(", ", ": "), (",", ":"), (" ,", " : ")])
 
 
 @settings(max_examples=200)
-@given(found=OBJECTS, separators=st.sampled_from([(", ", ": "), (",", ":"), (" ,", " : ")]), plain=st.booleans())
-def test_with_the_features_put_back_it_is_what_json_reads(
-    found: Any, separators: tuple[str, str], plain: bool, tmp_path_factory: Any
+@given(found=OBJECTS, separators=SEPARATORS, ascii_only=st.booleans(), first=st.booleans(), slashes=st.booleans())
+def test_any_names_and_any_way_to_write_json(
+    found: Any, separators: tuple[str, str], ascii_only: bool, first: bool, slashes: bool, tmp_path_factory: Any
 ) -> None:
-    file = Path(tmp_path_factory.getbasetemp()) / "line.tsv"
-    text = json.dumps({"objects": found}, separators=separators, ensure_ascii=plain)
-    file.write_text(f"key\t{text}\n", encoding="utf-8")
-    (line,) = lines(file)
-    content, texts = objects.without_features(line)
-    back = json.loads(content)["objects"]
-    for was, one in zip(found, back, strict=True):
-        if isinstance(was.get("feature"), str) and isinstance(one["feature"], int):
-            one["feature"] = bytes(texts[one["feature"]]).decode()
-    assert back == found
+    rows = [np.array(numbers, "<f4") for _, numbers in found]
+    texts = [{"feature": base64.b64encode(row.tobytes()).decode()} for row in rows]
+    others = [{"class": name, "rect": [1, 2, 3, 4], "conf": 0.5} for name, _ in found]
+    objects = [text | other if first else other | text for text, other in zip(texts, others, strict=True)]
+    line = json.dumps({"objects": objects}, separators=separators, ensure_ascii=ascii_only)
+    file = Path(tmp_path_factory.getbasetemp()) / "predictions.tsv"
+    line = line.replace("/", "\\/") if slashes else line
+    file.write_text(f"key\t{line}\n", encoding="utf-8")
+    (one,) = vinvl_tsv.read(file)
+    assert isinstance(one, Record)
+    assert np.array_equal(one.features, np.stack(rows))
+    assert list(one.class_names or ()) == [name for name, _ in found]
 
 
-def test_slashes_with_a_backslash_are_read_as_others(tmp_path: Path) -> None:
-    records = [made.record(f"picture {number}", 3, number) for number in range(3)]
-    made.write("vinvl-tsv", tmp_path, records)
-    file = tmp_path / "predictions.tsv"
-    file.write_text(file.read_text().replace("/", "\\/"))
-    assert "\\/" in file.read_text()
-    found = made.good("vinvl-tsv", tmp_path)
-    for one in records:
-        made.assert_same("vinvl-tsv", found[one.key], one)
+def test_features_of_several_lengths_are_named(tmp_path: Path) -> None:
+    objects = [
+        {"class": "a", "rect": [1, 2, 3, 4], "conf": 1, "feature": text} for text in ("AAAAAA==", "AAAAAAAAAAA=")
+    ]
+    (tmp_path / "a.tsv").write_text(f"key\t{json.dumps(objects)}\n")
+    (bad,) = vinvl_tsv.read(tmp_path / "a.tsv")
+    assert isinstance(bad, Bad)
+    assert (bad.reason, bad.detail) == ("other-width", "its features have several widths")
+    plain = [each | {"feature": 5} for each in objects]
+    (tmp_path / "a.tsv").write_text(f"key\t{json.dumps(plain)}\n")
+    (bad,) = vinvl_tsv.read(tmp_path / "a.tsv")
+    assert isinstance(bad, Bad)
+    assert bad.reason == "bad-features"
