@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -67,13 +68,19 @@ def _made(kind: Kind, piece: Piece, make: Callable[[Any], Any]) -> Made:
     return Made(piece, found, len(table), len(table) - len(found))
 
 
+def _start() -> None:
+    """In each process: Ctrl-C is the affair of the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Processes:
     """Does things in this process, or in so many others, and gives the results in the order of the tasks."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
         # A fork of a process that has threads may hang.
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else None
+        context = get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, context, initializer=_start) if workers > 1 else None
 
     def __enter__(self) -> Processes:
         return self
