@@ -8,13 +8,12 @@ files at random, so that two exports differ in names, not in rows.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import lance
 import pyarrow as pa
-from lance.fragment import FragmentMetadata, write_fragments
 
 from formats.exports import hf
 from formats.exports.pairs import Caption, Pair, vectors_of
@@ -22,6 +21,19 @@ from formats.exports.settings import Settings
 
 PICTURES = "taken"
 BATCH = 64  # rows read at once
+
+
+def _lance() -> Any:
+    """The package, which says at each first file of a folder that there was none, unless it is told before."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lance.fragment
+
+    return lance
+
+
+def check(settings: Settings) -> None:
+    """Raises ModuleNotFoundError before any work."""
+    _lance()
 
 
 def entry(pair: Pair, settings: Settings) -> pa.RecordBatch:
@@ -70,7 +82,8 @@ class Writer:
         if self._rows:
             table = pa.Table.from_batches(self._rows)
             self._schema = table.schema
-            self._fragments += [one.to_json() for one in write_fragments(table, str(self._path), schema=table.schema)]
+            written = _lance().fragment.write_fragments(table, str(self._path), schema=table.schema)
+            self._fragments += [one.to_json() for one in written]
         self._rows, self._size = [], 0
 
     def flush(self) -> dict[str, Any]:
@@ -80,7 +93,8 @@ class Writer:
 
     def close(self) -> None:
         self._end()
-        fragments = [FragmentMetadata.from_json(json.dumps(one)) for one in self._fragments]
+        lance = _lance()
+        fragments = [lance.fragment.FragmentMetadata.from_json(json.dumps(one)) for one in self._fragments]
         operation = lance.LanceOperation.Overwrite(self._schema, fragments)
         lance.LanceDataset.commit(str(self._path), operation)
 
@@ -89,7 +103,7 @@ def read(folder: Path) -> Iterator[Pair]:
     """The pairs of a folder's data set."""
     columns = ["image", "captions", "langs", "kinds", "key", "width", "height"]
     for path in folder.glob("*.lance"):
-        for batch in lance.dataset(str(path)).to_batches(columns=columns, batch_size=BATCH):
+        for batch in _lance().dataset(str(path)).to_batches(columns=columns, batch_size=BATCH):
             for row in batch.to_pylist():
                 said = zip(row["captions"], row["langs"], row["kinds"], strict=True)
                 yield Pair(
