@@ -23,6 +23,7 @@ from pairloom.loader.plan import Text
 from pairloom.loader.tokenizer import Tokenizer, load
 
 PICTURES = "none"
+COSTLY = True
 CASED = Text(tokenizer="wordpiece", vocab_size=1, lowercase=False, max_tokens=512)
 Entry = list[tuple[str, bytes, int, str]]  # (id, value, pieces, the picture's file) of each caption
 

@@ -39,6 +39,7 @@ class Layout(Protocol):
 
     NEEDS: tuple[str, ...]  # fields of Record without which it can't be written
     STORED: str  # type in which it keeps features
+    # and COSTLY = True where `entry` takes longer than to hand its result to another process
 
     def read(self, path: Path, floats: str, /) -> Iterator[Record | Bad]:
         """The pictures in the order of the file, one in memory at a time; floats: a type in place of the usual one."""

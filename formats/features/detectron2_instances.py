@@ -24,6 +24,7 @@ from formats.features.writing import Files
 
 NEEDS = ("class_ids", "class_scores", "width")
 STORED = "<f4"
+COSTLY = True
 Writer = Files
 TORCH, PICKLE = (".pth", ".pt"), (".pkl", ".pickle")
 FEATURES = ("features", "roi_features", "box_features")

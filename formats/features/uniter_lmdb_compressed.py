@@ -6,7 +6,9 @@ from formats.features import uniter_lmdb
 from formats.features.record import Record, Vocabularies
 from formats.features.uniter_lmdb import NEEDS, STORED, read
 
-__all__ = ["NEEDS", "STORED", "Writer", "entry", "read"]
+__all__ = ["COSTLY", "NEEDS", "STORED", "Writer", "entry", "read"]
+
+COSTLY = True
 
 
 def entry(record: Record, words: Vocabularies) -> tuple[str, bytes, bytes]:

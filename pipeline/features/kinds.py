@@ -31,6 +31,10 @@ class Kind(Protocol):
     def columns(self) -> list[str]:
         """What is read of the shards."""
 
+    @property
+    def costly(self) -> bool:
+        """Whether several processes pay."""
+
     def rows(self, table: pa.Table, keys: Sequence[str], /) -> Iterator[Any]: ...
 
     def takes(self, one: Any, /) -> bool:
@@ -65,6 +69,10 @@ class FeatureKind:
     def needs(self) -> tuple[str, ...]:
         needs: tuple[str, ...] = self._module.NEEDS
         return needs
+
+    @property
+    def costly(self) -> bool:
+        return bool(getattr(self._module, "COSTLY", False))
 
     def rows(self, table: pa.Table, keys: Sequence[str]) -> Iterator[Any]:
         return records_of(table, keys)
@@ -101,6 +109,10 @@ class PairKind:
     @property
     def _module(self) -> Any:
         return exports.load(self.name)
+
+    @property
+    def costly(self) -> bool:
+        return bool(getattr(self._module, "COSTLY", False))
 
     def rows(self, table: pa.Table, keys: Sequence[str]) -> Iterator[Any]:
         return pairs_of(table, keys)

@@ -58,7 +58,7 @@ class Asked:
     key: str | None = None  # column that names pictures
     settings: Settings = field(default_factory=Settings)  # of layouts of pairs
     check: bool = True  # read all back
-    workers: int | None = None  # processes; None: one for each core but one, one where it is little
+    workers: int | None = None  # processes; None: as many as pay
     quiet: bool = False
 
     def facts(self, folder: Folder) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def export(asked: Asked) -> Exported:
     named = keys_of(folder, asked.key)
     state = State.open(asked.out, asked.facts(folder))
     resumed = len(state.done)
-    with only_writer(asked.out, "export"), Processes(asked.workers or _workers(folder)) as processes:
+    with only_writer(asked.out, "export"), Processes(asked.workers or _workers(folder, kind)) as processes:
         job = _Job(folder, kind, words_of(notes), named, state, processes, asked.quiet)
         _write_all(job, asked.out)
         written = {place: sum(entry.rows for entry in part) for place, part in _splits(folder).items()}
@@ -136,9 +136,9 @@ class _Job:
         return self.processes.map(partial(make, self.kind), pieces.pieces(self.folder, shards, self.keys))
 
 
-def _workers(folder: Folder) -> int:
-    """A process for each core but this one's; for little it does not pay to start them."""
-    much = sum(entry.bytes for entry in folder.shards) >= WORTH_PROCESSES
+def _workers(folder: Folder, kind: Kind) -> int:
+    """A process for each core but this one's, where the layout is costly; for little it does not pay to start them."""
+    much = kind.costly and sum(entry.bytes for entry in folder.shards) >= WORTH_PROCESSES
     return max(1, (os.cpu_count() or 1) - 1) if much else 1
 
 

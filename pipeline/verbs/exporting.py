@@ -29,7 +29,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--with-features", action="store_true", help="webdataset and hf also get boxes and features")
     verb.add_argument("--energon", action="store_true", help="webdataset also gets .nv-meta for Megatron-Energon")
     verb.add_argument("--vocab", default="", help="BERT's vocab.txt or a tokenizer.json, for uniter-txt")
-    verb.add_argument("--workers", type=int, help="processes (default: one for each core but one)")
+    verb.add_argument("--workers", type=int, help="processes that encode (default: as many as pay)")
     verb.add_argument("--no-check", action="store_true", help="do not read everything back afterwards")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
