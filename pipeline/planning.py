@@ -16,6 +16,7 @@ from pairloom.store.folder import Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer
 from pipeline import fingerprints
 from pipeline.config import as_json
+from pipeline.paths import absolute
 from pipeline.stage import LoadedStage
 from pipeline.task import Places, Task
 from schemas.quarantine import QUARANTINE
@@ -79,7 +80,8 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
         fingerprints.refuse_mixture(open_folder(places.table).header, header, places.table)
     corpus = [[entry.sha256 for entry in folder.shards] for folder in inputs.values()]
     index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
-    tasks = _tasks(Task(places, stage, config, header, index, name="", fingerprint=""), inputs)
+    blank = Task(places.absolute(), stage, config, header, absolute(index), "", "", started_in=absolute(Path()))
+    tasks = _tasks(blank, inputs)
     return Work(stage, config, places, inputs, header, index, tasks)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from pairloom.errors import ConfigError, RunError, StoreError
 from pairloom.store.folder import MANIFEST, Header, open_folder
 from pairloom.store.writing import only_writer
 from pipeline.config import RunConfig
-from pipeline.executor import Options, find_killers, run_stage
+from pipeline.executor import Options, run_stage
 from pipeline.stage import load, names
+from pipeline.suspects import TooManyDieError, find_killers
 from pipeline.task import Places, Task
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
@@ -136,7 +138,14 @@ def test_a_row_that_kills_its_worker_is_found_and_quarantined(tmp_path: Path) ->
 @given(killers=st.sets(st.integers(0, 40)), rows=st.integers(0, 41))
 def test_halving_finds_exactly_the_rows_that_kill(killers: set[int], rows: int) -> None:
     here = {row for row in killers if row < rows}
-    assert find_killers(lambda span: not any(span[0] <= row < span[1] for row in here), rows) == sorted(here)
+
+    def survive(spans: Sequence[tuple[int, int]]) -> list[bool]:
+        return [not any(start <= row < stop for row in here) for start, stop in spans]
+
+    assert find_killers(survive, rows, most=41) == sorted(here)
+    if len(here) > 3:
+        with pytest.raises(TooManyDieError):
+            find_killers(survive, rows, most=3)
 
 
 @settings(max_examples=25, deadline=None)

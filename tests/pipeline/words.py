@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -26,9 +27,12 @@ class Config:
     times: int = 1
     wait_s: float = 0.0
     cure: bool = False
+    dies_at_setup: bool = False
 
 
 def setup(config: Config, folder: Path) -> Config:
+    if config.dies_at_setup:
+        os.kill(os.getpid(), signal.SIGKILL)
     return config
 
 
@@ -41,6 +45,10 @@ def process(urls: pa.Table, tools: Config) -> Any:
             raise ValueError(f"cannot take {text}")
         if text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if text == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/words")
+        if text == "memory":
+            raise MemoryError("Unable to allocate 8.00 GiB")
         if text == "cure":
             raise ConfigError("a setting is wrong", "here", "mend it")
         if text == "reject":
