@@ -61,11 +61,11 @@ class Watch:
     def _why(self, crew: Crew, work: Sequence[InWork], waiting: int, now: float) -> str:
         if not crew.present:
             return f"no workers yet; start some with `dask worker {self.address} --nthreads 1`"
+        if paused := _all_paused(crew):
+            return f"every worker is paused: {_memory(paused)}"
         if not crew.fit:
             asked = listed([key[0] for key in crew.asked])
             return f"no worker has answered the greeting yet ({asked}); are they busy with other work?"
-        if (paused := _paused(crew)) and len(paused) == len(crew.fit):
-            return f"every worker is paused: {_memory(paused)}"
         if not work:
             return f"{waiting} shards wait for one of {len(crew.fit)} workers"
         longest = min(work, key=lambda one: one.since)
@@ -75,8 +75,8 @@ class Watch:
 
     def _refuse_dead_end(self, crew: Crew, now: float) -> None:
         crew.refuse_all_unfit(self.address)
-        paused = _paused(crew)
-        stuck = bool(paused) and len(paused) == len(crew.fit) and not any(worker.executing for worker in paused)
+        paused = _all_paused(crew)
+        stuck = bool(paused) and not any(worker.executing for worker in paused)
         self._note("gone", bool(crew.most) and not crew.present, now)
         self._note("paused", stuck, now)
         if self._lasted("gone", now) > self.patience.gone_s:
@@ -103,9 +103,10 @@ class Watch:
         return now - self.states.get(state, now)
 
 
-def _paused(crew: Crew) -> list[Worker]:
-    fit = [crew.present[key] for key in crew.fit if key in crew.present]
-    return [worker for worker in fit if worker.status == "paused"]
+def _all_paused(crew: Crew) -> list[Worker]:
+    """The workers that might be used, if Dask holds every one of them back because its memory is short."""
+    ours = [worker for key, worker in crew.present.items() if key not in crew.refused]
+    return ours if all(worker.status == "paused" for worker in ours) else []
 
 
 def _memory(paused: Sequence[Worker]) -> str:

@@ -16,14 +16,12 @@ from pathlib import Path
 import pytest
 
 from pairloom.errors import MachineError, RunError
-from pipeline.cluster import open_pool
 from pipeline.config import RunConfig
 from pipeline.crew import Crew
 from pipeline.dask_pool import DaskPool
 from pipeline.executor import Options, run_stage
 from pipeline.pool import Died
 from pipeline.stalls import Patience, Watch
-from pipeline.task import Places
 from tests.pipeline.clusters import Cluster
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
@@ -81,12 +79,12 @@ def test_workers_that_come_later_are_used_and_those_that_die_cost_a_task_each(
         late = threading.Timer(1.0, lambda: started.append(cluster.worker()))
         late.start()
         seen: list[int] = []
-        for _, pid in pool.run(sleep, tasks(60, 0.1)):
+        for _, pid in pool.run(sleep, tasks(30, 0.1)):
             assert isinstance(pid, int)
             seen.append(pid)
             if len(seen) == 1:
                 started.append(cluster.worker())
-        assert len(seen) == 60
+        assert len(seen) == 30
         assert set(seen) == {process.pid for process in started}
         assert pool.workers() == 2
         assert "no workers yet; start some with `dask worker tcp://" in capsys.readouterr().err
@@ -134,13 +132,26 @@ def test_a_deadly_row_on_workers_that_nobody_starts_again_ends_the_run(cluster: 
     assert "--no-nanny" in str(caught.value)
 
 
+def test_workers_that_have_too_little_memory_for_anything_end_the_run(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.worker("--memory-limit", "40MB")
+    with (
+        pool_on(cluster, Patience(line_s=0.5, paused_s=1)) as pool,
+        pytest.raises(RunError, match="every worker is paused") as caught,
+    ):
+        list(pool.run(sleep, tasks(2)))
+    assert "larger --memory-limit" in str(caught.value)
+    assert "every worker is paused: memory is near the limit of 0.037 GiB on tcp://" in capsys.readouterr().err
+
+
 def test_a_scheduler_that_goes_is_one_error_and_the_run_is_finished_on_another(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    texts, config = [f"text {row}" for row in range(40)], Config(wait_s=0.03)
+    texts, config = [f"text {row}" for row in range(20)], Config(wait_s=0.05)
     write_texts(texts, tmp_path / "data")
     cluster.worker()
-    options = Options(RunConfig(cluster=cluster.address), plain=True)
+    options = Options(RunConfig(cluster=cluster.address, patience_s=1), plain=True)
     threading.Thread(target=kill_when_begun, args=(cluster, tmp_path / "data/words")).start()
     with pytest.raises(RunError, match="scheduler is gone"):
         run_stage(STAGE, config, tmp_path / "data", options)
@@ -155,8 +166,3 @@ def kill_when_begun(cluster: Cluster, table: Path) -> None:
     while not list(table.glob("*.parquet")):
         time.sleep(0.02)
     cluster.scheduler.kill()
-
-
-def test_no_scheduler_is_one_error() -> None:
-    assert open_pool
-    assert Places
