@@ -191,6 +191,7 @@ def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], opti
             for task, result in pool.run(run_task, waiting, ready):
                 if not isinstance(result, Died):
                     note(result)
+                    inquiry.sound += 1
                     continue
                 suspects.append(task)  # perhaps only a neighbour of the culprit
                 if len(suspects) >= max(LEAST_SUSPECTS, pool.workers()):  # or does every shard kill its worker?

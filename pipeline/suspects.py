@@ -37,7 +37,7 @@ class Inquiry:
     pool: Pool
     sizes: Mapping[str, int]  # rows of each shard
     ready: Callable[[Task], Task]
-    innocent: int = 0  # shards that were made after all
+    sound: int = 0  # shards that were made without such rows, also by others
     guilty: int = 0  # shards with deadly rows
 
     def made(self, suspects: Sequence[Task]) -> Iterator[Made]:
@@ -47,7 +47,7 @@ class Inquiry:
             if isinstance(result, Died):
                 again.append(task)
             else:
-                self.innocent += 1
+                self.sound += 1
                 yield result
         for task in sorted(again, key=lambda each: each.name):
             yield self._without_killers(task)
@@ -65,7 +65,7 @@ class Inquiry:
         except TooManyDieError as error:
             raise self._stop(task, f"more than {most} of its {rows} rows kill their worker") from error
         self.guilty += bool(killers)
-        if self.guilty > max(SHARDS, self.innocent):
+        if self.guilty > max(SHARDS, self.sound):
             raise self._stop(task, f"it is the {self.guilty}th shard with rows that kill their worker")
         for _ in range(TRIES):
             for _, result in self._alone(run_task, [replace(task, killers=tuple(killers))]):

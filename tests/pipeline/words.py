@@ -19,6 +19,7 @@ from stages.rejects import Reject, quarantine
 INPUTS = ("urls",)
 OUTPUT = Table("words", 1, "one url", (Column("url", pa.string(), "as listed"), Column("letters", pa.int64(), "count")))
 VERSION = 1
+flaky = False  # whether "flaky" raises
 COLUMNS = {"urls": ("url", "captions")}
 
 
@@ -41,7 +42,7 @@ def process(urls: pa.Table, tools: Config) -> Any:
     for row in urls.to_pylist():
         time.sleep(tools.wait_s)
         text = row["captions"][0]["text"]
-        if text == "raise":
+        if text == "raise" or (text == "flaky" and flaky):
             raise ValueError(f"cannot take {text}")
         if text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
