@@ -20,6 +20,7 @@ from pipeline.pool import Inline, Pool
 from pipeline.progress import say
 from pipeline.stalls import Patience, Watch
 
+CONNECT_S = 30.0  # for a scheduler to answer
 IMPATIENT = Patience(file_s=0.0)  # on one machine a file is seen at once
 
 
@@ -42,6 +43,7 @@ def open_pool(
         yield Inline(overlap)
         return
     import dask
+    import distributed  # noqa: F401  # before the settings, or its own would go with them at the end of the block
 
     settings = {
         "distributed.comm.timeouts.connect": "60s",
@@ -51,7 +53,7 @@ def open_pool(
     with dask.config.set(settings):
         if run.cluster != "local":
             patience = Patience(gone_s=run.patience_s, lost_s=min(run.patience_s, Patience.lost_s))
-            with _connected(run.cluster) as client, _quiet():
+            with _connected(run.cluster, min(run.patience_s, CONNECT_S)) as client, _quiet():
                 say(f"{title}: cluster {run.cluster}, dashboard {client.dashboard_link}")
                 crew = Crew(client, greeter(), wants_gpu)
                 yield DaskPool(client, crew, Watch(title, run.cluster, patience), overlap)
@@ -122,15 +124,15 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _connected(address: str) -> Any:
-    """A client of the scheduler. Raises RunError if none answers."""
+def _connected(address: str, seconds: float) -> Any:
+    """A client of the scheduler. Raises RunError if none answers for so many seconds."""
     from distributed import Client
     from distributed.versions import VersionMismatchWarning
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # the greeting finds what differs where it matters
-            return Client(address, timeout="30s")
+            return Client(address, timeout=seconds)
     except (OSError, ValueError, ImportError) as error:  # also a time-out, an unknown protocol, another Dask
         fix = "start it (`dask scheduler`), correct run.cluster, or leave --cluster out"
         raise RunError(f"no Dask scheduler answers: {error}", address, fix) from error

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import cloudpickle
-
 from pairloom.errors import RunError
 from pipeline.progress import say
 
@@ -59,8 +57,7 @@ class Call:
 
 def pickled(function: Callable[..., Any], *arguments: Any) -> bytes:
     """What `pickle.loads` turns into the function's result. Neither the scheduler nor Dask must know our modules."""
-    payload: bytes = cloudpickle.dumps(Call(function, *arguments))
-    return payload
+    return pickle.dumps(Call(function, *arguments))
 
 
 def workers_of(identity: Mapping[str, Any]) -> dict[tuple[str, str], Worker]:
