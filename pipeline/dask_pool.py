@@ -124,10 +124,11 @@ class DaskPool:
     def _taken_back(self, worker: Worker, flying: dict[str, Flight[T]], tasks: deque[T]) -> Iterator[tuple[T, Died]]:
         """The tasks of a worker that is gone: those that it worked on are blamed, those that waited wait again."""
         own = sorted((one for one in flying.values() if one.worker.key == worker.key), key=lambda one: one.order)
+        left = worker.status in LEAVING or any(one.future.status == "cancelled" for one in own)  # with the scheduler
+        blamed = 0 if left else self._slots(worker)
         for flight in own:
             del flying[flight.future.key]
             flight.future.release()
-        blamed = 0 if worker.status in LEAVING else self._slots(worker)
         tasks.extendleft(flight.task for flight in reversed(own[blamed:]))
         for flight in own[:blamed]:
             yield flight.task, Died(f"worker {worker.name} at {worker.address} died while it worked on it")

@@ -10,7 +10,7 @@ import platform
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -92,7 +92,7 @@ def greet(hello: Hello) -> Answer:
             write_reply(hello.places.table / reply, hello.token)
         except OSError as error:
             unseen = f"it cannot write to {hello.places.table}: {error.strerror}"
-    return Answer(socket.gethostname(), facts(hello), unseen, reply, len(gpus()))
+    return Answer(socket.gethostname(), facts(hello, _resources(hello)), unseen, reply, len(gpus()))
 
 
 def write_reply(path: Path, text: str) -> None:
@@ -118,7 +118,7 @@ def _unseen(hello: Hello) -> str:
     return ""
 
 
-def facts(hello: Hello) -> dict[str, str]:
+def facts(hello: Hello, resources: str) -> dict[str, str]:
     """All that must be the same for a shard to come out the same, by name."""
     stage = hello.stage
     return {
@@ -127,7 +127,7 @@ def facts(hello: Hello) -> dict[str, str]:
         "pairloom's code": code_sum(),
         f"code of stage {stage.name}": stage_sum(stage.module),
         f"VERSION of {stage.name}": str(importlib.import_module(stage.module).VERSION),
-        "detector and other files": _resources(hello),
+        "detector and other files": resources,
         **{name: installed(name) for name in PACKAGES},
     }
 
@@ -135,10 +135,14 @@ def facts(hello: Hello) -> dict[str, str]:
 def _resources(hello: Hello) -> str:
     try:
         files = hello.stage.resources(resolved(hello.config, hello.started_in))
-        hashes = sorted(resource_hashes(files).values())
+        return sum_of_hashes(resource_hashes(files).values())
     except PairloomError as error:
         return f"{error.args[0]} ({error.args[1]})"
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12] if hashes else NONE
+
+
+def sum_of_hashes(hashes: Iterable[str]) -> str:
+    text = "".join(sorted(hashes))
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else NONE
 
 
 @cache
@@ -202,7 +206,7 @@ class Reception:
 
     def __init__(self, work: Work) -> None:
         self.hello = hello_of(work)
-        self.same = facts(self.hello)
+        self.same = facts(self.hello, sum_of_hashes(work.header.resources.values()))
         self._waits: dict[str, float] = {}  # reply that is not here yet -> when it was first looked for
 
     def call(self, worker: Worker) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pairloom.errors import RunError, StoreError
+from pairloom.machine import of_the_machine
 from stages.download.address import Target, parse
 from stages.download.failure import Failure, unexpected
 from stages.download.fetch import Fetched
@@ -90,6 +91,10 @@ class Shard:
         """Note the unexpected errors, which an unfinished shard forgets: another version may not make them."""
         if len(self.errors) > max(1, self.rows // 2):
             self.finished.set_exception(_bug(self.errors[-1][1]))
+            return
+        lacks = (of_the_machine(error, "stage download") for _, error, _ in self.errors)
+        if (lack := next(filter(None, lacks), None)) is not None:  # no row is to blame, and none is noted
+            self.finished.set_exception(lack)
             return
         for key, error, attempts in self.errors:
             failure = unexpected(error)

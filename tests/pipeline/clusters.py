@@ -102,14 +102,14 @@ def other_package(folder: Path, name: str, version: str) -> Path:
     return folder
 
 
-def without_pairloom(folder: Path) -> Path:
-    """A folder for PYTHONPATH with which nothing of pairloom can be imported."""
+def without(folder: Path, packages: Sequence[str]) -> Path:
+    """A folder for PYTHONPATH with which these packages cannot be imported."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('pipeline', 'stages', 'pairloom', 'schemas', 'tests'):\n"
+        f"        if name.partition('.')[0] in {tuple(packages)!r}:\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Refuse())\n",
         encoding="utf-8",

@@ -13,7 +13,7 @@ import pytest
 from pairloom.errors import RunError
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from tests.pipeline.clusters import CHECKOUT, Cluster, other_checkout, other_package, own_disk, without_pairloom
+from tests.pipeline.clusters import CHECKOUT, Cluster, other_checkout, other_package, own_disk, without
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
 
@@ -41,10 +41,11 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
     folder = tmp_path_factory.mktemp("mixed")
     shared = folder / "shared"
     shared.mkdir()
-    reasons = ["pairloom is not installed there", "pairloom's code: ", "pyarrow: 1.0 there"]
+    reasons = ["pairloom is not installed there", "No module named 'tests", "pairloom's code: ", "pyarrow: 1.0 there"]
     with Cluster(folder) as cluster:
         good = cluster.worker()
-        cluster.worker(paths=[without_pairloom(folder / "none"), CHECKOUT])
+        cluster.worker(paths=[without(folder / "none", ["pipeline", "stages", "pairloom", "schemas"]), CHECKOUT])
+        cluster.worker(paths=[without(folder / "stage", ["tests"]), CHECKOUT])  # where the stage lies
         (folder / "checkout").mkdir()
         cluster.worker(paths=[other_checkout(folder / "checkout"), CHECKOUT])
         cluster.worker(paths=[other_package(folder / "old", "pyarrow", "1.0"), CHECKOUT])
