@@ -93,6 +93,7 @@ class Crew:
     fit: set[tuple[str, str]] = field(default_factory=set)
     asked: dict[tuple[str, str], Any] = field(default_factory=dict)  # future of the answer
     with_card: set[tuple[str, str]] = field(default_factory=set)  # said that they see a GPU
+    on_gpu: bool = False  # a GPU is wanted, and a worker with one was found
     died_greeted: int = 0  # in a row
     most: int = 0  # fit at once so far
     first_s: float | None = None  # when the first worker was seen
@@ -168,12 +169,23 @@ class Crew:
         say(f"not used any more: {worker.address}: {why}")
 
     def usable(self) -> list[Worker]:
-        """Those that may be given work now: fit, not paused or leaving, and with a GPU or without as is wanted."""
+        """Those that may be given work now, since they are neither paused nor leaving."""
+        return [worker for worker in self.chosen() if worker.status == "running"]
+
+    def chosen(self) -> list[Worker]:
+        """Those that are fit, and have a GPU or none as is wanted.
+
+        Once a GPU was found only those with one are chosen: a table is not computed on both if that can be helped.
+        """
         fit = [self.present[key] for key in self.fit if key in self.present]
-        chosen = [worker for worker in fit if bool(worker.gpus) == self.wants_gpu]
-        if not chosen and self.wants_gpu:
-            chosen = [worker for worker in fit if worker.key in self.with_card]
-        return [worker for worker in chosen or fit if worker.status == "running"]
+        if not self.wants_gpu:
+            return [worker for worker in fit if not worker.gpus] or fit
+        declared = [worker for worker in fit if worker.gpus]
+        found = declared or [worker for worker in fit if worker.key in self.with_card]
+        if found and not self.on_gpu and self.most:
+            say("a worker with a GPU has come: shards so far were made without one, and may differ in the last bits")
+        self.on_gpu = self.on_gpu or bool(found)
+        return found if self.on_gpu else fit
 
     def settled(self) -> bool:
         """Whether all that were asked have answered, or have had the time to."""

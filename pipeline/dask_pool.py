@@ -13,12 +13,14 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError  # as distributed raises it
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Generic
 
-from pairloom.errors import MachineError, RunError
+from pairloom.errors import MachineError
 from pipeline.crew import GPU, LEAVING, Crew, Worker, pickled
+from pipeline.link import Link
 from pipeline.pool import Died, R, T
 from pipeline.progress import say
 from pipeline.stalls import InWork, Watch
@@ -27,7 +29,7 @@ AHEAD = 2  # tasks that wait at a worker, so that it need not ask for the next o
 TRIES = 2  # workers on which a task may meet an error of the machine
 GATHER_S = 10.0  # for a result to arrive; a worker that dies with it makes it again
 ON_THE_WAY = object()
-SLOW_AT = 400  # workers from which the cluster is looked at less often
+SLOW_AT = 100  # workers from which the cluster is looked at less often
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,30 @@ class Flight(Generic[T]):
     since: float
 
 
+@dataclass
+class Round(Generic[T]):
+    """One call of `run`: what waits, what is on its way, and what has come back."""
+
+    tasks: deque[T]
+    alone: bool
+    flying: dict[str, Flight[T]] = field(default_factory=dict)  # by Dask's key
+    landed: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    failed: Counter[str] = field(default_factory=Counter)  # tasks that a machine could not do, and how often
+    orders: Iterator[int] = field(default_factory=count)
+
+    def take(self, flight: Flight[T]) -> None:
+        """It is no longer on its way; what is not released the scheduler makes again each time its worker dies."""
+        del self.flying[flight.future.key]
+        flight.future.release()
+
+
 class DaskPool:
     """The pool on a Dask client's cluster, whose workers `crew` knows."""
 
     def __init__(self, client: Any, crew: Crew, watch: Watch, overlap: int = 1) -> None:
         self.client, self.crew, self.watch, self.overlap = client, crew, watch, overlap
-        self._looked, self._lost_since, self._settled, self._advised = 0.0, 0.0, False, False
+        self.link = Link(client, watch.address, watch.patience.lost_s)
+        self._looked, self._settled, self._advised = 0.0, False, False
 
     @property
     def file_s(self) -> float:
@@ -58,78 +78,44 @@ class DaskPool:
     def run(
         self, function: Callable[[T], R], tasks: deque[T], ready: Callable[[T], T] | None = None, alone: bool = False
     ) -> Iterator[tuple[T, R | Died]]:
-        flying: dict[str, Flight[T]] = {}
-        landed, failed, order = SimpleQueue[str](), Counter[str](), 0
+        work = Round(tasks, alone)
         self.watch.progress()
         try:
-            while tasks or flying:
-                for task, death in self._look(flying, tasks):
-                    yield task, death
-                while tasks and (worker := self._free(flying, len(tasks), alone)):
+            while tasks or work.flying:
+                yield from self._look(work)
+                while tasks and (worker := self._free(work)):
                     task = tasks.popleft()
-                    flight = self._send(function, task, ready, worker, order)
-                    order += 1
-                    flying[flight.future.key] = flight
-                    flight.future.add_done_callback(lambda future: landed.put(future.key))
-                for key in _waited(landed, self._pause_s()):
-                    if (flight := flying.get(key)) is None:
-                        continue  # taken back meanwhile
-                    ended = self._ended(flight)
-                    if ended is ON_THE_WAY:
-                        landed.put(key)
-                        continue
-                    del flying[key]
-                    flight.future.release()  # or the scheduler would make it again each time its worker dies
-                    yield from self._outcome(flight, ended, tasks, failed)
+                    self._send(work, task, pickled(function, ready(task) if ready else task), worker)
+                yield from self._land(work)
         finally:
-            for flight in flying.values():
+            for flight in work.flying.values():
                 flight.future.release()
 
     def _pause_s(self) -> float:
         return self.watch.patience.look_s * max(1, len(self.crew.present) / SLOW_AT)
 
-    def _look(self, flying: dict[str, Flight[T]], tasks: deque[T]) -> Iterator[tuple[T, Died]]:
+    def _look(self, work: Round[T]) -> Iterator[tuple[T, Died]]:
         """Look at the cluster, if it is time; tasks of workers that died, each with its death."""
         now = time.monotonic()
         if now - self._looked < self._pause_s():
             return
         self._looked = now
-        if (identity := self._identity()) is None:
+        if (identity := self.link.identity()) is None:
             return
         for worker in self.crew.look(identity):
-            yield from self._taken_back(worker, flying, tasks)
-        work = [InWork(one.task.label, one.worker, one.since) for one in flying.values()]
-        self.watch.look(self.crew, work, len(tasks))
+            yield from self._taken_back(worker, work)
+        self.link.knock(bool(work.tasks) and not self.crew.present)
+        given = [InWork(one.task.label, one.worker, one.since) for one in work.flying.values()]
+        self.watch.look(self.crew, given, len(work.tasks))
 
-    def _identity(self) -> Any:
-        """What the scheduler says of itself and its workers; None if it does not answer, for a while."""
-        try:
-            if self.client.status == "running":
-                found = self.client.sync(self.client.scheduler.identity, n_workers=-1)
-                self._lost_since = 0.0
-                return found
-        except (OSError, RuntimeError, CancelledError) as error:
-            if self.client.status in ("closing", "closed"):
-                raise self._gone() from error
-        now = time.monotonic()
-        self._lost_since = self._lost_since or now
-        if self.client.status in ("closing", "closed") or now - self._lost_since > self.watch.patience.lost_s:
-            raise self._gone()
-        return None
-
-    def _gone(self) -> RunError:
-        fix = "start it and its workers again, and run the same command again: finished shards are kept"
-        return RunError("the Dask scheduler is gone: it does not answer any more", self.watch.address, fix)
-
-    def _taken_back(self, worker: Worker, flying: dict[str, Flight[T]], tasks: deque[T]) -> Iterator[tuple[T, Died]]:
+    def _taken_back(self, worker: Worker, work: Round[T]) -> Iterator[tuple[T, Died]]:
         """The tasks of a worker that is gone: those that it worked on are blamed, those that waited wait again."""
-        own = sorted((one for one in flying.values() if one.worker.key == worker.key), key=lambda one: one.order)
+        own = sorted((one for one in work.flying.values() if one.worker.key == worker.key), key=lambda one: one.order)
         left = worker.status in LEAVING or any(one.future.status == "cancelled" for one in own)  # with the scheduler
         blamed = 0 if left else self._slots(worker)
         for flight in own:
-            del flying[flight.future.key]
-            flight.future.release()
-        tasks.extendleft(flight.task for flight in reversed(own[blamed:]))
+            work.take(flight)
+        work.tasks.extendleft(flight.task for flight in reversed(own[blamed:]))
         for flight in own[:blamed]:
             yield flight.task, Died(f"worker {worker.name} at {worker.address} died while it worked on it")
 
@@ -137,14 +123,14 @@ class DaskPool:
         """How many tasks of this stage a worker has in work at once."""
         return max(1, min(self.overlap, worker.threads))
 
-    def _free(self, flying: dict[str, Flight[T]], waiting: int, alone: bool) -> Worker | None:
+    def _free(self, work: Round[T]) -> Worker | None:
         """The worker with the most room for a task; None if there is none, or the first have not answered yet."""
-        if self._lost_since or not (self._settled or self._settle()):
+        if self.link.away or not (self._settled or self._settle()):
             return None
-        load = Counter(flight.worker.key for flight in flying.values())
+        load = Counter(flight.worker.key for flight in work.flying.values())
         usable = self.crew.usable()
-        ahead = AHEAD if waiting > sum(map(self._slots, usable)) and not alone else 0
-        room = [(self._room(worker, alone, ahead) - load[worker.key], worker) for worker in usable]
+        ahead = AHEAD if len(work.tasks) > sum(map(self._slots, usable)) and not work.alone else 0
+        room = [(self._room(worker, work.alone, ahead) - load[worker.key], worker) for worker in usable]
         most = max(room, key=lambda each: each[0], default=None)
         return most[1] if most is not None and most[0] > 0 else None
 
@@ -168,10 +154,7 @@ class DaskPool:
             )
         return self._settled
 
-    def _send(
-        self, function: Callable[[T], R], task: T, ready: Callable[[T], T] | None, worker: Worker, order: int
-    ) -> Flight[T]:
-        payload = pickled(function, ready(task) if ready else task)
+    def _send(self, work: Round[T], task: T, payload: bytes, worker: Worker) -> None:
         future = self.client.submit(
             pickle.loads,
             payload,
@@ -180,7 +163,21 @@ class DaskPool:
             allow_other_workers=False,
             resources={GPU: 1} if self._by_gpu(worker) else None,
         )
-        return Flight(task, worker, future, order, time.monotonic())
+        work.flying[future.key] = Flight(task, worker, future, next(work.orders), time.monotonic())
+        future.add_done_callback(lambda done: work.landed.put(done.key))
+
+    def _land(self, work: Round[T]) -> Iterator[tuple[T, Any]]:
+        """What has come back, or comes until the next look."""
+        for key in _waited(work.landed, self._pause_s()):
+            flight = work.flying.get(key)
+            if flight is None:
+                continue  # taken back meanwhile
+            ended = self._ended(flight)
+            if ended is ON_THE_WAY:
+                work.landed.put(key)
+                continue
+            work.take(flight)
+            yield from self._outcome(flight, ended, work)
 
     def _ended(self, flight: Flight[T]) -> Any:
         """The result, the error, or ON_THE_WAY if neither can be had yet."""
@@ -189,35 +186,39 @@ class DaskPool:
                 return flight.future.exception(timeout=GATHER_S)
             if flight.future.status in ("finished", "cancelled"):
                 return flight.future.result(timeout=GATHER_S)
-        except TimeoutError:
-            return ON_THE_WAY
         except CancelledError as error:
             return error
-        time.sleep(self.watch.patience.look_s)  # its worker died with the result, which the next look finds out
+        except OSError:  # a time-out, or the scheduler went at that moment; what a task raises has the status "error"
+            return self._later()
+        return self._later()
+
+    def _later(self) -> object:
+        """Its worker died with the result, or the scheduler is gone: one of the next looks finds out."""
+        time.sleep(self.watch.patience.look_s)
         return ON_THE_WAY
 
-    def _outcome(self, flight: Flight[T], ended: Any, tasks: deque[T], failed: Counter[str]) -> Iterator[tuple[T, Any]]:
+    def _outcome(self, flight: Flight[T], ended: Any, work: Round[T]) -> Iterator[tuple[T, Any]]:
         from distributed import KilledWorker
 
         if isinstance(ended, KilledWorker):  # it was started again under the same address, and died again
             yield flight.task, Died(str(ended))
         elif isinstance(ended, MachineError):
-            self._elsewhere(flight, ended, failed)
-            tasks.appendleft(flight.task)
+            self._elsewhere(flight, ended, work)
+            work.tasks.appendleft(flight.task)
         elif isinstance(ended, CancelledError):  # the connection to the scheduler was lost
-            tasks.appendleft(flight.task)
+            work.tasks.appendleft(flight.task)
         elif isinstance(ended, BaseException):
             raise ended
         else:
             self.watch.progress()
             yield flight.task, ended
 
-    def _elsewhere(self, flight: Flight[T], error: MachineError, failed: Counter[str]) -> None:
+    def _elsewhere(self, flight: Flight[T], error: MachineError, work: Round[T]) -> None:
         """Use this worker no more. Raises the error if the task met the like on another, or there is no other."""
         what, where, fix = error.args
-        failed[flight.task.label] += 1
+        work.failed[flight.task.label] += 1
         self.crew.refuse(flight.worker, f"{what} ({flight.task.label})")
-        if failed[flight.task.label] >= TRIES or not (self.crew.fit or self.crew.asked):
+        if work.failed[flight.task.label] >= TRIES or not (self.crew.fit or self.crew.asked):
             raise MachineError(what, f"{where} ({flight.worker.address})", fix) from error
 
 

@@ -66,22 +66,24 @@ class Watch:
         if not crew.fit:
             asked = listed([key[0] for key in crew.asked])
             return f"no worker has answered the greeting yet ({asked}); are they busy with other work?"
+        if not crew.chosen():
+            return f"none of {len(crew.fit)} workers has a GPU any more; start one with --resources GPU=1"
         if not work:
-            return f"{waiting} shards wait for one of {len(crew.fit)} workers"
+            return f"{waiting} shards wait for one of {len(crew.chosen())} workers"
         longest = min(work, key=lambda one: one.since)
         where = f"{longest.label} for {now - longest.since:.0f} s on {longest.worker.address}"
         more = f"; {waiting} wait" if waiting else ""
-        return f"{len(work)} are with {len(crew.fit)} workers, the longest {where}{more}"
+        return f"{len(work)} are with {len(crew.chosen())} workers, the longest {where}{more}"
 
     def _refuse_dead_end(self, crew: Crew, now: float) -> None:
         crew.refuse_all_unfit(self.address)
         paused = _all_paused(crew)
         stuck = bool(paused) and not any(worker.executing for worker in paused)
-        self._note("gone", bool(crew.most) and not crew.present, now)
+        self._note("gone", bool(crew.most) and not crew.chosen() and not crew.asked, now)
         self._note("paused", stuck, now)
         if self._lasted("gone", now) > self.patience.gone_s:
             raise RunError(
-                f"all workers have gone, and none came for {self.patience.gone_s:.0f} s; {self.title} is unfinished",
+                f"all workers that could be used have gone, and none came for {self.patience.gone_s:.0f} s",
                 self.address,
                 "start workers, with a nanny (without --no-nanny) so that one that dies is started again, "
                 "and run the same command again: finished shards are kept",

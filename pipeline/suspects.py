@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pairloom.errors import RunError
-from pipeline.pool import Died, Pool
+from pipeline.pool import Died, Pool, R
 from pipeline.progress import say
 from pipeline.task import Task, probe, run_task
 from pipeline.written import Made
@@ -52,7 +52,7 @@ class Inquiry:
         for task in sorted(again, key=lambda each: each.name):
             yield self._without_killers(task)
 
-    def _alone(self, function: Callable[[Task], object], tasks: Iterable[Task]) -> Iterator[tuple[Task, object]]:
+    def _alone(self, function: Callable[[Task], R], tasks: Iterable[Task]) -> Iterator[tuple[Task, R | Died]]:
         return self.pool.run(function, deque(tasks), self.ready, alone=True)
 
     def _without_killers(self, task: Task) -> Made:

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +102,24 @@ def test_workers_that_come_later_are_used_and_those_that_die_cost_a_task_each(
         assert capsys.readouterr().err.count("not used any more: tcp://") == 2
 
 
+def pids(ended: Iterable[tuple[Sleep, int | Died]]) -> list[int]:
+    return [result for _, result in ended if isinstance(result, int)]
+
+
 def wait_for_workers(pool: DaskPool, count: int) -> None:
     pool.client.wait_for_workers(count, timeout=60)
+
+
+def test_an_adaptive_cluster_starts_its_workers_for_the_tasks_that_wait() -> None:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as started,
+        Client(started) as client,
+    ):
+        started.adapt(minimum=0, maximum=1, interval="100ms")
+        pool = DaskPool(client, Crew(client), Watch("sleep", "local"))
+        assert len(list(pool.run(sleep, tasks(4)))) == 4
 
 
 def test_work_for_a_gpu_goes_to_workers_that_declare_one_and_other_work_to_the_others(cluster: Cluster) -> None:
@@ -112,10 +128,10 @@ def test_work_for_a_gpu_goes_to_workers_that_declare_one_and_other_work_to_the_o
     with pool_on(cluster, wants_gpu=True) as gpu_pool, pool_on(cluster) as pool:
         wait_for_workers(pool, 2)
         beside: list[int] = []
-        other = threading.Thread(target=lambda: beside.extend(pid for _, pid in pool.run(sleep, tasks(8, 0.05))))
+        other = threading.Thread(target=lambda: beside.extend(pids(pool.run(sleep, tasks(8, 0.05)))))
         other.start()
         start = time.monotonic()
-        used = {pid for _, pid in gpu_pool.run(sleep, tasks(8, 0.1))}
+        used = set(pids(gpu_pool.run(sleep, tasks(8, 0.1))))
         assert time.monotonic() - start > 0.7  # one at a time, although the worker has two threads
         other.join()
     assert used == {with_gpu.pid}
@@ -127,7 +143,7 @@ def test_a_deadly_row_on_workers_that_nobody_starts_again_ends_the_run(cluster: 
     cluster.worker()
     cluster.worker()
     options = Options(RunConfig(cluster=cluster.address, patience_s=1), plain=True)
-    with pytest.raises(RunError, match="all workers have gone") as caught:
+    with pytest.raises(RunError, match="all workers that could be used have gone") as caught:
         run_stage(STAGE, Config(), tmp_path / "data", options)
     assert "--no-nanny" in str(caught.value)
 
