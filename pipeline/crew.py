@@ -12,7 +12,7 @@ from pairloom.errors import RunError
 from pipeline.progress import say
 
 GPU = "GPU"  # the resource that a worker with a card declares
-SETTLE_S = 10.0  # how long the first workers may take to answer before others start without them
+SETTLE_S = 20.0  # how long the first workers may take to answer before others start without them
 MOST_DIED = 3  # workers that may die one after the other while they are greeted
 LEAVING = ("closing", "closing_gracefully", "closed")
 
@@ -33,6 +33,11 @@ class Worker:
     @property
     def key(self) -> tuple[str, str]:
         return self.address, self.directory
+
+    @property
+    def limit(self) -> str:
+        """Its memory limit, for a message; "" without one."""
+        return f" (its memory limit is {self.memory_limit / 2**30:.2g} GiB)" if self.memory_limit else ""
 
 
 class Greeter(Protocol):

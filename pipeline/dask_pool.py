@@ -117,7 +117,7 @@ class DaskPool:
             work.take(flight)
         work.tasks.extendleft(flight.task for flight in reversed(own[blamed:]))
         for flight in own[:blamed]:
-            yield flight.task, Died(f"worker {worker.name} at {worker.address} died while it worked on it")
+            yield flight.task, Died(f"worker {worker.name} at {worker.address} died{worker.limit}")
 
     def _slots(self, worker: Worker) -> int:
         """How many tasks of this stage a worker has in work at once."""

@@ -217,6 +217,7 @@ class Reception:
         if answer.unseen:
             return f"{answer.unseen} (on {answer.host}): mount the shared folder under this path there"
         if differs := differences(self.same, answer.facts):
+            (self.hello.places.table / answer.reply).unlink(missing_ok=True)
             return f"{differs} (on {answer.host})"
         came = self._came(answer)
         if came:

@@ -39,6 +39,7 @@ class Inquiry:
     ready: Callable[[Task], Task]
     sound: int = 0  # shards that were made without such rows, also by others
     guilty: int = 0  # shards with deadly rows
+    last: str = ""  # what is known of the last death
 
     def made(self, suspects: Sequence[Task]) -> Iterator[Made]:
         """The shards, made; rows that kill are in their quarantine. Raises RunError if no row seems to be the cause."""
@@ -53,7 +54,9 @@ class Inquiry:
             yield self._without_killers(task)
 
     def _alone(self, function: Callable[[Task], R], tasks: Iterable[Task]) -> Iterator[tuple[Task, R | Died]]:
-        return self.pool.run(function, deque(tasks), self.ready, alone=True)
+        for task, result in self.pool.run(function, deque(tasks), self.ready, alone=True):
+            self.last = result.detail if isinstance(result, Died) else self.last
+            yield task, result
 
     def _without_killers(self, task: Task) -> Made:
         say(f"{task.label}: it killed its worker twice; looking for the rows that do")
@@ -85,7 +88,7 @@ class Inquiry:
         return [found[span] for span in spans]
 
     def _stop(self, task: Task, what: str) -> RunError:
-        return RunError(f"{task.label}: {what}", str(task.places.table), FIX)
+        return RunError(f"{task.label}: {what}; the last: {self.last}", str(task.places.table), FIX)
 
 
 def find_killers(survive: Callable[[Sequence[Span]], Sequence[bool]], rows: int, most: int) -> list[int]:
