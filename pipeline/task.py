@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from pairloom.errors import PairloomError, RunError
 from pairloom.machine import of_the_machine
 from pairloom.store.folder import Entry, Header, read_shard
-from pairloom.store.writing import write_index, write_shard
+from pairloom.store.writing import run_of, write_index, write_shard
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
@@ -29,6 +30,7 @@ from pipeline.written import Made, footer_of
 from stages.contract import PARTIAL
 
 _OPENING = threading.Lock()
+LOOKS, PAUSE_S = 10, 0.3  # at the name of the run
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Task:
     planned: pa.Table | None = None  # rows (shard, row) of the first input, for a stage that cuts shards anew
     killers: tuple[int, ...] = ()  # rows of the first input that killed their worker
     span: tuple[int, int] | None = None  # a probe: only these rows, and nothing is written
+    run: str = ""  # the run that wants it; a worker may still be at a task of one that was stopped
     started_in: Path = Path()  # where the run was started, which relative paths of the Config are meant from
 
     @property
@@ -100,6 +103,7 @@ def _run(task: Task) -> Made:
     output, rejects = run_guarded(stage, tables, open_tools(task))
     rejects = pa.concat_tables([rejects, died])
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
+    _refuse_outdated(task)
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
     written = write_shard(task.places.table, task.name, _with_provenance(output, task))
     if stage.output.indexed:
@@ -110,6 +114,20 @@ def _run(task: Task) -> Made:
     footers = footer_of(task.places.table, written), footer_of(task.places.quarantine, quarantined)
     table, rest = replace(written, rejected=reasons, **made), replace(quarantined, **made)
     return Made(table, rest, footers, socket.gethostname())
+
+
+def _refuse_outdated(task: Task) -> None:
+    """Raise RunError if another run writes the table by now: with other settings it would be other bytes."""
+    for _ in range(LOOKS):
+        now = run_of(task.places.data, task.stage.name)
+        if task.run in ("", now):
+            return
+        time.sleep(PAUSE_S)  # a network file system may show what the file held before
+    raise RunError(
+        f"shard {task.name} of stage {task.stage.name} is not written: its run has ended",
+        where=str(task.places.table),
+        fix="nothing needs to be done: a later run makes the shard, if it is due",
+    )
 
 
 def probe(task: Task) -> None:

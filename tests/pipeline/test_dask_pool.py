@@ -122,9 +122,11 @@ def test_an_adaptive_cluster_starts_its_workers_for_the_tasks_that_wait() -> Non
         assert len(list(pool.run(sleep, tasks(4)))) == 4
 
 
-def test_work_for_a_gpu_goes_to_workers_that_declare_one_and_other_work_to_the_others(cluster: Cluster) -> None:
+def test_work_for_a_gpu_goes_to_workers_that_declare_one_and_other_work_to_the_others(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
     with_gpu = cluster.worker("--resources", "GPU=1", "--nthreads", "2")
-    without = cluster.worker()
+    without = cluster.worker("--nthreads", "2")
     with pool_on(cluster, wants_gpu=True) as gpu_pool, pool_on(cluster) as pool:
         wait_for_workers(pool, 2)
         beside: list[int] = []
@@ -136,6 +138,7 @@ def test_work_for_a_gpu_goes_to_workers_that_declare_one_and_other_work_to_the_o
         other.join()
     assert used == {with_gpu.pid}
     assert set(beside) == {without.pid}
+    assert capsys.readouterr().err.count("1 workers have 2 threads, of which a process uses 1: start more") == 1
 
 
 def test_a_deadly_row_on_workers_that_nobody_starts_again_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from pairloom.errors import ConfigError, RunError, StoreError
 from pairloom.store.folder import MANIFEST, Header, open_folder
 from pairloom.store.writing import only_writer
+from pipeline import task as task_module
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
+from pipeline.planning import prepare
 from pipeline.stage import load, names
 from pipeline.suspects import TooManyDieError, find_killers
 from pipeline.task import Places, Task
@@ -88,6 +90,25 @@ def test_two_runs_at_once_on_one_table_are_refused(tmp_path: Path) -> None:
     write_texts(TEXTS, tmp_path)
     with only_writer(tmp_path, "words"), pytest.raises(StoreError, match="another process"):
         run_stage(STAGE, Config(), tmp_path, INLINE)
+
+
+def test_a_task_of_a_run_that_was_stopped_writes_nothing_into_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of a cluster goes on with what it has begun."""
+    monkeypatch.setattr(task_module, "PAUSE_S", 0.0)
+    write_texts(["a"], tmp_path)
+    stage, places = load(STAGE), Places.of(load(STAGE), Config(), tmp_path)
+    with only_writer(tmp_path, "words"):
+        (late,) = prepare(stage, Config(times=1), places, redo=False).tasks
+        task_module.run_task(late)
+    run_stage(STAGE, Config(times=2), tmp_path, dataclasses.replace(INLINE, redo=True))
+    before = hashes(tmp_path)
+    with only_writer(tmp_path, "words"), pytest.raises(RunError, match="its run has ended"):
+        task_module.run_task(late)
+    with pytest.raises(RunError, match="its run has ended"):
+        task_module.run_task(late)
+    assert hashes(tmp_path) == before
 
 
 def test_a_second_run_makes_nothing_and_touches_nothing(tmp_path: Path) -> None:
