@@ -65,6 +65,7 @@ class GridStream(nn.Module):
                 dropout=settings.dropout,
                 init_std=settings.init_std,
                 max_tokens=settings.max_tokens,
+                attention_dropout=settings.attention_dropout,
             )
         )
         self.backbone, width = backbone.build(settings.backbone)
