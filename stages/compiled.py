@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba.core.event import Event, Listener, register
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Told(Listener):
+    """Says once in a process that it compiles: the first time on a machine that takes up to a minute."""
+
+    said = False
+
+    def on_start(self, event: Event) -> None:
+        if not self.said:
+            self.said = True
+            name = getattr(event.data["dispatcher"].py_func, "__module__", "")
+            print(
+                f"compiling {name} and what it needs, once on this machine: up to a minute", file=sys.stderr, flush=True
+            )
+
+    def on_end(self, event: Event) -> None:
+        """Nothing: what follows speaks for itself."""
+
+
+register("numba:compile", _Told())
 
 
 def compiled(function: Function) -> Function:
