@@ -268,7 +268,8 @@ def plant_lookalike(shards: Path, row: int) -> bytes:
     image = lookalike(twin["image"])
     digest = hashlib.sha256(image).digest()[:16]
     rewrite(shards, "val-00000", both(edit("image", row, lambda _: image), edit("image_id", row, lambda _: digest)))
-    return twin["image_id"]
+    known: bytes = twin["image_id"]
+    return known
 
 
 def test_a_picture_in_val_that_looks_like_one_in_train_is_found_in_the_shards_alone(data: Path) -> None:
