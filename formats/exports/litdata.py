@@ -27,7 +27,7 @@ PICTURES = "needed"
 PLAIN = {"image": "jpeg", "caption": "str", "facts": "str", "width": "int", "height": "int"}
 VECTORS = {"boxes": "numpy", "features": "numpy"}
 NUMPY = {"float16": 8, "float32": 9}  # numbers that stand for types
-LEAF = {"type": None, "context": None, "children_spec": []}
+LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
 
 
 def _leaves(settings: Settings) -> dict[str, str]:
@@ -37,7 +37,7 @@ def _leaves(settings: Settings) -> dict[str, str]:
 def entry(pair: Pair, settings: Settings) -> bytes:
     """The sample of a pair."""
     vectors = vectors_of(pair, settings.classes) if settings.with_features else {}
-    facts = {
+    facts: dict[str, Any] = {
         "captions": [one.text for one in pair.captions],
         "langs": [one.lang for one in pair.captions],
         "kinds": [one.kind for one in pair.captions],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import signal
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,11 +17,10 @@ from PIL import Image
 
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
-from pipeline.features import pieces
 from pipeline.features.state import State
 from schemas.shards import SHARDS
 from tests.building import training_shard, write_table
-from tests.pipeline.features.lists import refused, run
+from tests.pipeline.features.lists import killed, refused, run
 from tests.pipeline.features.pairs import CLASSES, METADATA, TEXTS, row, same_picture
 
 LANCE = pytest.param("lance", marks=pytest.mark.skipif(find_spec("lance") is None, reason="pylance is not installed"))
@@ -160,19 +157,7 @@ def test_a_killed_export_goes_on_to_the_same_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # open_clip's list has paths from here
     options = ("--shard-bytes", "20000")
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        read, count = pieces.read_group, iter(range(99))
-
-        def dying(*arguments: object) -> object:
-            if next(count) == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return read(*arguments)  # type: ignore[arg-type]
-
-        pieces.read_group = dying
-        run("export", shards, "--as", layout, "--out", "out", *options)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    killed(1, "export", shards, "--as", layout, "--out", "out", *options)
     said = run("export", shards, "--as", layout, "--out", "out", *options)
     assert (said["checked"], said["resumed"]) == (11, 1)
     Path("out").rename("first")
