@@ -97,9 +97,9 @@ class Writer:
 
 def tar_name(key: str) -> str:
     """What the key's files begin with: the key itself, or one without dots and slashes that stands for it alone."""
-    if not any(character in UNFIT for character in key):
+    plain = "".join("_" if character in UNFIT or not character.isprintable() else character for character in key)
+    if plain == key:
         return key
-    plain = "".join("_" if character in UNFIT else character for character in key)
     return f"{plain}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
