@@ -100,7 +100,7 @@ def describe(taken: Any) -> str:
 
 def go_on(arguments: argparse.Namespace) -> list[str]:
     """The stages after the regions; what --params and --set do not say has its default."""
-    from pipeline.cluster import one_thread_a_worker
+    from pipeline.cards import one_thread_a_worker
     from pipeline.config import RunConfig
     from pipeline.executor import Options, run_stage
     from pipeline.params import Params, check_sections, read_params, with_settings
