@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from formats.exports.pairs import ENDINGS, Caption, Pair
+from formats.exports.pairs import ENDINGS, Caption, Pair, parts
 from formats.exports.settings import Settings
 from pairloom.errors import InputError
 
 ENCODINGS = ("jpg", "png", "webp")
 PICTURES = "taken"
+FILES = "*.tar"
 UNFIT = frozenset("./\\ ")
 
 
@@ -142,21 +143,21 @@ def _put(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of all tars of a folder."""
-    for path in sorted(folder.glob("*.tar")):
+    """The pairs of all tars of a folder, or of one."""
+    for path in parts(folder, FILES):
         with tarfile.open(path) as tar:
-            parts: dict[str, bytes] = {}
+            files: dict[str, bytes] = {}
             before = ""
             for member in tar:
                 name, _, ending = member.name.partition(".")
-                if name != before and parts:
-                    yield _pair(parts)
-                    parts = {}
+                if name != before and files:
+                    yield _pair(files)
+                    files = {}
                 before = name
                 file = tar.extractfile(member)
-                parts[ending] = file.read() if file else b""
-            if parts:
-                yield _pair(parts)
+                files[ending] = file.read() if file else b""
+            if files:
+                yield _pair(files)
 
 
 def _pair(parts: Mapping[str, bytes]) -> Pair:

@@ -188,6 +188,15 @@ def test_an_export_that_ends_before_it_notes_a_finished_split_goes_on(
     assert Path("first/export.sha256").read_text() == Path("out/export.sha256").read_text() or layout == "vilbert-lmdb"
 
 
+def test_several_processes_write_and_read_back_the_same_tars(shards: Path, tmp_path: Path) -> None:
+    options = ("--as", "webdataset", "--with-features", "--shard-bytes", "3000")
+    for workers in (1, 2):
+        said = run("export", shards, *options, "--out", tmp_path / str(workers), "--workers", workers)
+        assert said["checked"] == 11
+    assert len(list((tmp_path / "1/train").glob("*.tar"))) > 2
+    assert (tmp_path / "1/export.sha256").read_text() == (tmp_path / "2/export.sha256").read_text()
+
+
 def test_pairs_without_pictures_have_no_place_in_a_layout_of_pictures(shards: Path, tmp_path: Path) -> None:
 
     rows = [row(number) | ({"image": b"", "format": None} if number != 2 else {}) for number in range(3)]
