@@ -19,6 +19,8 @@ from PIL import Image
 from formats.exports.settings import Settings
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
+from pipeline.features import pieces
+from pipeline.features.kinds import PairKind
 from pipeline.features.state import State
 from schemas.shards import SHARDS
 from tests.building import training_shard, write_table
