@@ -52,7 +52,7 @@ def open_pool(
     }
     with dask.config.set(settings):
         if run.cluster != "local":
-            patience = Patience(gone_s=run.patience_s, lost_s=min(run.patience_s, Patience.lost_s))
+            patience = Patience().at_most(run.patience_s)
             with _connected(run.cluster, min(run.patience_s, CONNECT_S)) as client, _quiet():
                 say(f"{title}: cluster {run.cluster}, dashboard {client.dashboard_link}")
                 crew = Crew(client, greeter(), wants_gpu)

@@ -198,22 +198,20 @@ class Crew:
             return False
         return not self.asked or time.monotonic() - (self.first_s or 0.0) > SETTLE_S
 
-    def refuse_all_unfit(self, where: str) -> None:
-        """Raise RunError if every worker there is was refused, or none survives the greeting."""
-        if self.died_greeted > MOST_DIED and not self.fit:
-            raise RunError(
-                f"the workers die while they load the stage: {self.died_greeted} did",
-                where,
-                "look at their logs (memory limit? a broken installation?), and start them again",
-            )
-        reasons = {self.refused[key]: key[0] for key in self.present if key in self.refused}
-        if self.present and len([key for key in self.present if key in self.refused]) == len(self.present):
-            said = "\n".join(f"  {address}: {why}" for why, address in reasons.items())
-            raise RunError(
-                f"none of the {len(self.present)} workers can be used:\n{said}",
-                where,
-                "start them with the same pairloom and packages, and with the dataset's folder under the same path",
-            )
+    def hopeless(self) -> bool:
+        """Whether every worker there is was refused, or none survives the greeting."""
+        all_refused = bool(self.present) and all(key in self.refused for key in self.present)
+        return all_refused or (self.died_greeted > MOST_DIED and not self.fit)
+
+    def hopeless_error(self, where: str) -> RunError:
+        """What to say of it."""
+        refused = {self.refused[key]: key[0] for key in self.present if key in self.refused}
+        if not refused:
+            fix = "look at their logs (memory limit? a broken installation?), and start them again"
+            return RunError(f"{self.died_greeted} workers died while they loaded the stage", where, fix)
+        said = "\n".join(f"  {address}: {why}" for why, address in refused.items())
+        fix = "start them with the same pairloom and packages, and with the dataset's folder under the same path"
+        return RunError(f"none of the {len(self.present)} workers can be used:\n{said}", where, fix)
 
 
 def _cannot_load(error: BaseException) -> str:
