@@ -50,10 +50,18 @@ def sleep(task: Sleep) -> int:
     return os.getpid()
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(tmp_path) as started:
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One for all tests but the one that ends it."""
+    with Cluster(tmp_path_factory.mktemp("scheduler")) as started:
         yield started
+
+
+@pytest.fixture
+def cluster(scheduler: Cluster) -> Iterator[Cluster]:
+    """Without workers."""
+    yield scheduler
+    scheduler.end_workers()
 
 
 @contextmanager
@@ -164,9 +172,12 @@ def test_workers_that_have_too_little_memory_for_anything_end_the_run(
     assert "every worker is paused: memory is near the limit of 0.037 GiB on tcp://" in capsys.readouterr().err
 
 
-def test_a_scheduler_that_goes_is_one_error_and_the_run_is_finished_on_another(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_a_scheduler_that_goes_is_one_error_and_the_run_is_finished_on_another(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        loses_its_scheduler(cluster, tmp_path)
+
+
+def loses_its_scheduler(cluster: Cluster, tmp_path: Path) -> None:
     texts, config = [f"text {row}" for row in range(20)], Config(wait_s=0.05)
     write_texts(texts, tmp_path / "data")
     cluster.worker()
