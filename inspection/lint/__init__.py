@@ -18,11 +18,16 @@ from inspection.lint.told import check_limits
 from inspection.lint.values import check_values
 from pairloom.store.folder import Folder
 
-__all__ = ["Problem", "lint", "lint_text"]
+__all__ = ["Problem", "examine", "lint", "lint_text"]
 
 
 def lint(path: Path | str, flow: Flow) -> list[Problem]:
-    """Every problem of the table in this folder, or of all tables below a data root and between them.
+    """Every problem of the table in this folder, or of all tables below a data root and between them."""
+    return examine(path, flow).problems
+
+
+def examine(path: Path | str, flow: Flow) -> Findings:
+    """All problems, and notes of what was looked at in part.
 
     They come in the order of the data, so that their cures can be followed one after the other. Raises StoreError only
     when there is no table at all.
@@ -40,8 +45,10 @@ def lint(path: Path | str, flow: Flow) -> list[Problem]:
             check_distinct(table, sound, findings)
     if found.is_root:
         _check_between(found, sound, findings)
+    check_leaks(found, sound, findings)
     places = {name: number for number, name in enumerate(found.tables)}
-    return sorted(findings.problems, key=lambda problem: places.get(_stage(problem, found.root), -1))
+    findings.problems.sort(key=lambda problem: places.get(_stage(problem, found.root), -1))
+    return findings
 
 
 def _stage(problem: Problem, root: Path) -> str:
@@ -63,7 +70,6 @@ def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None
             check_alignment(Step(source, folder, rejects, sound), findings)
     check_beside(found, sound, findings)
     check_joined(found, sound, findings)
-    check_leaks(found, sound, findings)
     _check_captions(found, sound, findings)
 
 
@@ -95,8 +101,8 @@ def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> Non
                         check_limits(shard, name, found.tables[name].header.config)
 
 
-def lint_text(problems: Sequence[Problem]) -> str:
-    """The problems for a terminal."""
+def lint_text(problems: Sequence[Problem], notes: Sequence[str] = ()) -> str:
+    """The problems for a terminal, then what was looked at in part."""
     count = len(problems)
     last = f"{count:,} problem{'s' if count != 1 else ''} found" if count else "no problem found"
-    return "\n".join([*map(str, problems), last])
+    return "\n".join([*map(str, problems), *notes, last])

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
-from pairloom.store import index
+from pairloom.store import counts, index
 from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder, placed
 from pairloom.store.hashed import HashedFile
 
@@ -42,6 +42,14 @@ def write_index(folder: Path, name: str, sha256: str, compared: bool = False) ->
     built = index.build(folder / f"{name}.parquet", sha256, compared)
     with committed(folder, index.name_of(name)) as temporary, temporary.open("wb") as file:
         index.write(built, file)
+
+
+def write_counts(folder: Path, entries: Sequence[Entry]) -> None:
+    """Count the rows of these shards in one file, where all of them have an index."""
+    content = counts.made(folder, entries)
+    if content is not None:
+        with committed(folder, counts.NAME) as temporary:
+            temporary.write_bytes(content)
 
 
 @contextmanager
@@ -161,6 +169,8 @@ class Writer:
         for file in (*self.folder.glob("*.parquet"), *(self.folder / ASIDE).glob(f"*{index.SUFFIX}")):
             if file not in kept:
                 file.unlink()
+        if (self.folder / ASIDE).exists() and next((self.folder / ASIDE).glob(f"*{index.SUFFIX}"), None):
+            write_counts(self.folder, list(self.done.values()))
         _remove_leftovers(self.folder)
         for changed in (self.folder / ASIDE, self.folder):
             _sync(changed)
