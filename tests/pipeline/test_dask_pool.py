@@ -87,12 +87,14 @@ def test_workers_that_come_later_are_used_and_those_that_die_cost_a_task_each(
         late = threading.Timer(1.0, lambda: started.append(cluster.worker()))
         late.start()
         seen: list[int] = []
-        for _, pid in pool.run(sleep, tasks(30, 0.1)):
+        given = tasks(4, 0.1)
+        for _, pid in pool.run(sleep, given):
             assert isinstance(pid, int)
             seen.append(pid)
             if len(seen) == 1:
                 started.append(cluster.worker())
-        assert len(seen) == 30
+            if len(set(seen)) == 1 and len(seen) < 600:  # the second takes a while to start
+                given.append(Sleep(f"more-{len(seen)}", 0.1))
         assert set(seen) == {process.pid for process in started}
         assert pool.workers() == 2
         assert "no workers yet; start some with `dask worker tcp://" in capsys.readouterr().err
