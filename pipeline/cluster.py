@@ -58,7 +58,7 @@ def open_pool(
                 crew = Crew(client, greeter(), wants_gpu)
                 yield DaskPool(client, crew, Watch(title, run.cluster, patience), overlap)
             return
-        with _local(min(run.workers or os.cpu_count() or 1, most), overlap) as client:
+        with _local(min(run.workers or os.cpu_count() or 1, most), overlap) as client, _quiet():
             devices = gpus()
             cards = CardDealer(devices) if len(devices) > 1 else None
             yield DaskPool(client, Crew(client, cards), Watch(title, "local", IMPATIENT), overlap)
@@ -113,7 +113,10 @@ def _interrupts_held() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What Dask logs of lost connections is said by us, with what to do."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application")]
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    loggers = [
+        logging.getLogger(name) for name in (*names, "tornado.application", "asyncio")
+    ]  # each has a level of its own
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError  # as distributed raises it
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from pipeline.progress import say
 
 GPU = "GPU"  # the resource that a worker with a card declares
 SETTLE_S = 20.0  # how long the first workers may take to answer before others start without them
+ANSWER_S = 2.0  # for an answer to arrive
 MOST_DIED = 3  # workers that may die one after the other while they are greeted
 LEAVING = ("closing", "closing_gracefully", "closed")
 
@@ -162,7 +164,10 @@ class Crew:
             return None
         if future.status == "error":
             return _cannot_load(future.exception())
-        answer = future.result(timeout=10)
+        try:
+            answer = future.result(timeout=ANSWER_S)
+        except (OSError, CancelledError):  # it died with its answer, which the next look finds out; or a time-out
+            return None
         if getattr(answer, "cards", 0):
             self.with_card.add(key)
         return self.greeter.judge(answer)
