@@ -112,11 +112,9 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What Dask logs of lost connections is said by us, with what to do."""
+    """What Dask logs of lost connections is said by us, with what to do; each of its loggers has a level of its own."""
     names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
-    loggers = [
-        logging.getLogger(name) for name in (*names, "tornado.application", "asyncio")
-    ]  # each has a level of its own
+    loggers = [logging.getLogger(name) for name in (*names, "tornado.application", "asyncio")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

@@ -174,6 +174,25 @@ def test_workers_that_have_too_little_memory_for_anything_end_the_run(
     assert "every worker is paused: memory is near the limit of 0.037 GiB on tcp://" in capsys.readouterr().err
 
 
+def test_a_worker_that_is_killed_and_replaced_changes_no_byte(cluster: Cluster, tmp_path: Path) -> None:
+    texts, config = [f"text {row}" for row in range(32)], Config(wait_s=0.03)
+    for data in (tmp_path / "one", tmp_path / "data"):
+        write_texts(texts, data)
+    first, _ = cluster.worker(), cluster.worker()
+
+    def replace() -> None:
+        wait_for_a_shard(tmp_path / "data/words")
+        first.kill()
+        cluster.worker()
+
+    replacing = threading.Thread(target=replace)
+    replacing.start()
+    run_stage(STAGE, config, tmp_path / "data", Options(RunConfig(cluster=cluster.address), plain=True))
+    replacing.join()
+    run_stage(STAGE, config, tmp_path / "one", INLINE)
+    assert hashes(tmp_path / "data") == hashes(tmp_path / "one")
+
+
 def test_a_scheduler_that_goes_is_one_error_and_the_run_is_finished_on_another(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         loses_its_scheduler(cluster, tmp_path)
@@ -195,6 +214,10 @@ def loses_its_scheduler(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def kill_when_begun(cluster: Cluster, table: Path) -> None:
+    wait_for_a_shard(table)
+    cluster.scheduler.kill()
+
+
+def wait_for_a_shard(table: Path) -> None:
     while not list(table.glob("*.parquet")):
         time.sleep(0.02)
-    cluster.scheduler.kill()
