@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inspection.dataset import QUARANTINE, Dataset, open_dataset
 from inspection.flow import Flow
+from inspection.kinds import UNKNOWN, kinds_text
 from inspection.lint.alignment import Step, check_alignment, check_all_images, check_counts, check_distinct
 from inspection.lint.files import check_files
 from inspection.lint.joined import check_joined
@@ -95,8 +96,9 @@ def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> Non
                         check_limits(shard, name, found.tables[name].header.config)
 
 
-def lint_text(problems: Sequence[Problem]) -> str:
-    """The problems for a terminal."""
+def lint_text(problems: Sequence[Problem], kinds: Mapping[str, int] | None = None) -> str:
+    """The problems for a terminal, and the kinds of captions where the list says any."""
     count = len(problems)
     last = f"{count:,} problem{'s' if count != 1 else ''} found" if count else "no problem found"
-    return "\n".join([*map(str, problems), last])
+    told = [f"captions: {kinds_text(kinds)}"] if kinds and set(kinds) != {UNKNOWN} else []
+    return "\n".join([*map(str, problems), *told, last])

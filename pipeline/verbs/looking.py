@@ -62,12 +62,13 @@ def info(arguments: argparse.Namespace) -> Outcome:
 
 def lint(arguments: argparse.Namespace) -> Outcome:
     """Every check of a table or dataset."""
+    from inspection.kinds import last_kinds
     from inspection.lint import lint, lint_text
     from pipeline.stage import flow
 
-    problems = lint(arguments.folder, flow())
-    found = {"folder": str(arguments.folder), "problems": [problem.as_json() for problem in problems]}
-    return Outcome(found, lint_text(problems), exit_code=1 if problems else 0)
+    problems, kinds = lint(arguments.folder, flow()), last_kinds(arguments.folder, flow())
+    found = {"folder": str(arguments.folder), "problems": [problem.as_json() for problem in problems], "kinds": kinds}
+    return Outcome(found, lint_text(problems, kinds), exit_code=1 if problems else 0)
 
 
 def preview(arguments: argparse.Namespace) -> Outcome:
