@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pairloom.errors import ConfigError, StoreError
 from pairloom.store.folder import is_table, open_folder
-from pairloom.store.writing import replace_text
 from pipeline.cluster import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
+from pipeline.origins import carry, note, with_sources
 from pipeline.params import Params, check_sections, read_params, with_settings
 from pipeline.stage import load
 from pipeline.task import Places
@@ -25,7 +23,6 @@ from schemas.quarantine import REASONS
 
 SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them
 ROWS_PER_SHARD = 1000
-SOURCES = "sources.yaml"
 EARLIER = "pairs"  # what pairloom 0.1.0 called the table that `download` wrote
 
 
@@ -159,28 +156,10 @@ def source_of(text: str) -> tuple[str, str]:
     return name, place
 
 
-def note(out: Path, listed: dict[str, Any]) -> None:
-    """Remember in the dataset's folder where its sources lie, for `retry`; nothing where it has none."""
-    if listed.get("sources") or listed.get("format"):
-        kept = {key: listed[key] for key in ("urls", "format", "sources") if listed.get(key)}
-        if "://" not in kept["urls"]:
-            kept["urls"] = str(Path(kept["urls"]).absolute())
-        out.mkdir(parents=True, exist_ok=True)
-        text = "# Where the pictures came from: `pairloom retry` reads it. Correct a path here if they have moved.\n"
-        replace_text(out / SOURCES, text + yaml.safe_dump({"sample": kept}, sort_keys=False, allow_unicode=True))
-
-
-def with_sources(params: Params, folder: Path) -> Params:
-    """The same with the sources that `note` remembered, unless section sample names others."""
-    if params.section("sample").get("sources") or not (folder / SOURCES).is_file():
-        return params
-    return params.with_section("sample", **read_params(folder / SOURCES).section("sample"))
-
-
 def retry(arguments: argparse.Namespace) -> Outcome:
     """Only rows of these reasons are fetched; their shards are written again, the others stay."""
     from pipeline.retry import retry as try_again
-    from stages.download import OF_PIXELS
+    from stages.download import OF_PIXELS, Config
 
     one_thread_a_worker()
     params, options = settings_of(arguments)
@@ -189,7 +168,8 @@ def retry(arguments: argparse.Namespace) -> Outcome:
     if unknown := sorted(reasons - set(REASONS)):
         raise ConfigError(f"there is no reason {unknown[0]!r}", "--reason", f"name some of {', '.join(REASONS)}")
     places = downloaded(arguments.folder)
-    made_with = open_folder(places.table).header.config
+    stored = open_folder(places.table).header.config
+    made_with = {name: getattr(Config(), name) for name in OF_PIXELS} | dict(stored)
     asked = params.section("download")
     for name in OF_PIXELS:
         if name in asked and asked[name] != made_with[name]:
@@ -217,6 +197,7 @@ def curate(arguments: argparse.Namespace) -> Outcome:
             "there is no table of pairs here", str(arguments.folder), "name the --out of `pairloom download`"
         )
     out = arguments.out
+    carry(arguments.folder, out)
     target = Places({"download": source}, out / "curate", out / "quarantine" / "curate", out)
     return outcome_of(run_stage("curate", config, out, options, target), out)
 

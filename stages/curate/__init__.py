@@ -67,6 +67,11 @@ def resources(config: Config) -> list[Path]:
     return exclude.files(config)
 
 
+def reads_pictures(config: Config) -> bool:
+    """Whether linked pictures are read: a rule counts their bytes. Colours are looked up by `index` alone."""
+    return config.min_bytes > 0
+
+
 def setup(config: Config, folder: Path) -> Tools:
     return Tools(config, Decisions.open(folder))
 

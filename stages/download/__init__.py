@@ -12,7 +12,9 @@ from urllib.request import getproxies_environment
 
 import pyarrow as pa
 
+from formats.pictures.linked import LENGTH
 from pairloom.errors import ConfigError, RunError
+from pairloom.extra import EXTRA, as_dict, as_extra
 from pairloom.table import metadata
 from pairloom.typed import Positive, Range, Share, check_ranges
 from schemas.pairs import CAPTION, PAIRS
@@ -23,6 +25,7 @@ from stages.download.decoders import Decoding
 from stages.download.engine import Engine
 from stages.download.failure import Failure
 from stages.download.fetch import Manners
+from stages.download.finished import LINKED
 from stages.download.host import Courtesy
 from stages.download.names import Doors
 from stages.download.optout import DIRECTIVES
@@ -40,7 +43,7 @@ OUTPUT = PAIRS
 VERSION = 4
 OVERLAP = 16  # shards in work at once in a worker: most of them only wait for their last slow servers
 # Settings that decide what is stored of a picture; the others decide whether it is fetched, and how.
-OF_PIXELS = ("max_pixels", "max_dimension", "max_frames", "resize", "max_side", "upscale", "quality")
+OF_PIXELS = ("max_pixels", "max_dimension", "max_frames", "resize", "max_side", "upscale", "quality", "keep")
 BLOCK_BYTES = 16 << 20  # of pictures that become Arrow together
 SAME_OUTPUT = {"affects_output": False}  # mark of settings whose change makes no shard due
 
@@ -84,6 +87,8 @@ class Config:
     max_side: Annotated[int, Range(1, 65_500)] = 1024  # pixels; 65,500 is the longest side of a JPEG
     upscale: bool = False  # whether smaller pictures are enlarged
     quality: Annotated[int, Range(1, 100)] = 92  # of JPEGs that had to be re-encoded
+    # of pictures that need no change and lie in a source of this machine: their bytes, or link: only where they lie
+    keep: Literal["bytes", "link"] = field(default="bytes", metadata={"absent_at_default": True})
     # processes of each worker that decode pictures; null: the cores' share
     decoders: Positive | None = field(default=None, metadata=SAME_OUTPUT)
     # megabytes that decoding one picture may take
@@ -164,7 +169,9 @@ def setup(config: Config, folder: Path | None) -> Tools:
         max_wait_s=config.max_wait_s,
         outage_after=config.outage_after,
     )
-    places = Places(config.sources, kept(folder) if folder else None, config.max_bytes)
+    here = frozenset(name for name, place in config.sources if "://" not in place)
+    linked = here if config.keep == "link" else frozenset()
+    places = Places(config.sources, kept(folder) if folder else None, config.max_bytes, linked)
     engine = Engine(manners, courtesy, persistence, decoding(config), places)
     return Tools(engine, folder, server, checks_proxy, config.earlier_failures == "keep")
 
@@ -239,7 +246,7 @@ def pairs(urls: pa.Table, found: Sequence[Sequence[Any]]) -> pa.Table:
 
     return PAIRS.table(
         image_id=[bytes.fromhex(value) for value in column("image_id")],
-        image=[picture for _, picture in found],
+        image=[None if LINKED in outcome else picture for outcome, picture in found],
         format=column("format"),
         width=column("width"),
         height=column("height"),
@@ -251,8 +258,17 @@ def pairs(urls: pa.Table, found: Sequence[Sequence[Any]]) -> pa.Table:
         licence=urls["licence"],
         source=urls["source"],
         captions=_captions(urls["captions"]),
-        extra=urls["extra"],
+        extra=_extra(urls["extra"], [outcome.get(LINKED) for outcome, _ in found]),
     )
+
+
+def _extra(listed: pa.ChunkedArray, linked: Sequence[int | None]) -> pa.Array | pa.ChunkedArray:
+    """As listed, and of linked pictures how many bytes they have."""
+    if not any(length is not None for length in linked):
+        return listed
+    each = zip(map(as_dict, listed.to_pylist()), linked, strict=True)
+    rows = [row if size is None else row | {LENGTH: str(size)} for row, size in each]
+    return pa.array([as_extra(row) for row in rows], EXTRA)
 
 
 def _captions(listed: pa.ChunkedArray) -> pa.Array:
