@@ -62,6 +62,11 @@ def _add_download(verbs: Any) -> None:
         "--resize", choices=("none", "longest", "shortest", "area"), help="the side that --max-side limits"
     )
     verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
+    verb.add_argument(
+        "--img2dataset-config",
+        metavar="FILE",
+        help="fetch with img2dataset, by its own settings in this file; docs/download.md says what is lost",
+    )
     add_common(verb)
 
 
@@ -137,6 +142,8 @@ def download(arguments: argparse.Namespace) -> Outcome:
     if arguments.kinds:
         listed["kinds"] = arguments.kinds.split(",")
     section = params.section("download") | given(arguments, contact="contact", resize="resize", max_side="max_side")
+    if arguments.img2dataset_config:
+        section |= {"engine": "img2dataset", "img2dataset_config": arguments.img2dataset_config}
     section["allow_hosts"] = [*section.get("allow_hosts", []), *arguments.allow_host]
     config = Params({"sample": listed, "download": section}, params.file).of_stage("download")
     note(arguments.out, listed)
