@@ -30,8 +30,6 @@ from stages.download.spool import Outcome, Spool, key_of
 
 ROOT = Path(__file__).parents[2]
 MOST_THREADS = 256
-# albumentations would ask the network for a newer version of itself
-ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1"}
 
 
 def refuse_missing() -> None:
@@ -123,8 +121,7 @@ class Img2dataset:
 
 def _run(work: Path) -> None:
     """Run the worker to its end. Raises RunError with what it said last."""
-    environment = os.environ | ENVIRONMENT
-    environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-m", "stages.download.img2dataset_worker", str(work)]
     with (work / "said").open("w+b") as said:
         # its standard input stays open as long as we live

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 from stages.regions.suppression import Array
 
 COARSE = 20  # bits of a float32 that are left out when probabilities are counted: eight steps for each power of two

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import io
 import json
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,6 @@ from stages.download import img2dataset_settings
 from tests.stages.download.hostile import HostileServer, reply
 from tests.stages.download.test_local import rotated
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or it asks the network for a newer version of itself
 blurrer, resizer, main = (pytest.importorskip(f"img2dataset.{name}") for name in ("blurrer", "resizer", "main"))
 
 
