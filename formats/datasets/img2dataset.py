@@ -17,7 +17,6 @@ from formats.lists.bad import Bad
 from formats.lists.urls import Row, pair_of
 from formats.pictures.roots import Stream
 from formats.pictures.tar import members
-from formats.pictures.tfrecord import first_names
 
 ABOVE = ("webdataset", "folder", "hf")
 STATS = re.compile(r"(.*/|)(\d+)_stats\.json")
@@ -123,6 +122,8 @@ def _ending_in_tar(data: Data, file: str) -> str:
 
 def _name_in_records(data: Data, file: str) -> str:
     """Under which name the records have their pictures: `encode_format` of img2dataset."""
+    from formats.pictures.tfrecord import first_names  # numba takes half a second to import
+
     with data.opened(file) as opened:
         names = first_names(opened)
     return next((name for name in names if f".{name}" in PICTURES), "jpg")

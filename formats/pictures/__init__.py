@@ -16,7 +16,6 @@ from formats.pictures.errors import SourceError
 from formats.pictures.mds import Mds
 from formats.pictures.roots import File, Local, Remote, Root, open_root, refuse_outside
 from formats.pictures.tar import Tar
-from formats.pictures.tfrecord import TFRecord
 
 __all__ = ["File", "Found", "Local", "Remote", "Root", "SourceError", "Sources", "open_root"]
 
@@ -170,6 +169,8 @@ def _opened(name: str, path: str, file: File, remote: bool, kept: Path | None) -
     if path.endswith(".tar"):
         return Tar(name, file, remote, kept)
     if path.endswith(".tfrecord"):
+        from formats.pictures.tfrecord import TFRecord  # numba takes half a second to import
+
         return TFRecord(path, file)
     return Mds(path, file) if path.endswith(".mds") else Columns(path, file)
 
