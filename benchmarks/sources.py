@@ -113,7 +113,7 @@ def careful(bodies: Iterable[bytes]) -> tuple[Cost, int]:
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         _, stored = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        hashlib.sha256(stored).digest()
+        hashlib.sha256(stored.tobytes()).digest()
     return Cost(time.monotonic() - start, time.process_time() - cpu), count
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 
@@ -53,6 +53,6 @@ def last_kinds(path: Path | str, flow: Flow) -> dict[str, int]:
     return {} if found is None else caption_kinds(found)
 
 
-def kinds_text(kinds: dict[str, Any]) -> str:
+def kinds_text(kinds: Mapping[str, int]) -> str:
     """For a terminal."""
     return ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())

@@ -158,7 +158,7 @@ def _table() -> Array:
 
 
 @compiled
-def _crc(content: Array, table: Array) -> int:
+def _crc(content: Array, table: Array) -> np.uint32:
     """CRC-32C (Castagnoli)."""
     crc = np.uint32(0xFFFFFFFF)
     for byte in content:

@@ -31,6 +31,7 @@ __all__ = [
     "check",
     "index",
     "process",
+    "reads_pictures",
     "resources",
     "scope",
     "setup",

@@ -96,14 +96,16 @@ def setup(config: Config, folder: Path | None) -> Tools:
     here = frozenset(name for name, place in config.sources if "://" not in place)
     linked = here if config.keep == "link" else frozenset()
     places = Places(config.sources, kept(folder) if folder else None, config.max_bytes, linked)
-    engine: Engine | Img2dataset = Engine(manners, courtesy, persistence, decoding(config), places)
-    if config.engine == "img2dataset":
-        refuse_missing()
-        own = engine
-        engine = Img2dataset(
-            own, img2dataset_settings.read(config.img2dataset_config), manners, decoding(config).limits, config.retries
-        )
+    own = Engine(manners, courtesy, persistence, decoding(config), places)
+    engine = _other_engine(config, own) if config.engine == "img2dataset" else own
     return Tools(engine, folder, server, checks_proxy, config.earlier_failures == "keep")
+
+
+def _other_engine(config: Config, own: Engine) -> Img2dataset:
+    """Raises MissingExtraError where img2dataset is missing, ConfigError where its settings are wrong."""
+    refuse_missing()
+    settings = img2dataset_settings.read(config.img2dataset_config)
+    return Img2dataset(own, settings, own.manners, own.decoding.limits, config.retries)
 
 
 def resources(config: Config) -> tuple[Path, ...]:

@@ -31,8 +31,8 @@ class Checks:
         self.limits = limits if resizing is None else replace(limits, resize="none")
         self.theirs: Any = None
         if resizing is not None:
-            from img2dataset.blurrer import BoundingBoxBlurrer
-            from img2dataset.resizer import Resizer
+            from img2dataset.blurrer import BoundingBoxBlurrer  # type: ignore[import-untyped]
+            from img2dataset.resizer import Resizer  # type: ignore[import-untyped]
 
             self.theirs = Resizer(**resizing.arguments(), blurrer=BoundingBoxBlurrer())
 

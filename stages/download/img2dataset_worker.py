@@ -151,7 +151,7 @@ def _admitted(row: int, job: Job, doors: Doors) -> bool:
 
 
 def _downloader(folder: Path, job: Job, rows: int) -> Any:
-    from img2dataset.downloader import Downloader
+    from img2dataset.downloader import Downloader  # type: ignore[import-untyped]
 
     resizing = None if job.resizing is None else Resizing(**job.resizing)
     return Downloader(

@@ -21,6 +21,7 @@ from pairloom.extra import EXTRA, as_extra
 from schemas.urls import URLS
 from stages import download
 from stages.download import img2dataset_settings
+from stages.download.spool import key_of
 from tests.stages.download.hostile import HostileServer, reply
 from tests.stages.download.test_local import rotated
 
@@ -41,7 +42,7 @@ ANSWERS = {
     "/cut.jpg": reply(picture(3, (200, 200))[:1500]),
     "/page.html": reply(b"<html>no picture</html>"),
     "/gone.jpg": reply(status=404),
-    "/noai.jpg": reply(picture(4), **{"X-Robots-Tag": "noai"}),
+    "/noai.jpg": reply(picture(4), X_Robots_Tag="noai"),
     "/other.jpg": reply(picture(5)),
     "/away.jpg": reply(status=302, Location="http://10.0.0.1/secret.jpg"),
 }
@@ -176,7 +177,7 @@ def test_what_is_finished_of_a_shard_is_not_asked_again(server: HostileServer, t
     rows = [(server.url("/plain.jpg"), None)]
     for _ in range(2):
         with tools.engine.run(rows, tmp_path / "partial") as spool:
-            assert spool.stored(download.key_of(*rows[0]))
+            assert spool.stored(key_of(*rows[0]))
         server.answers["/plain.jpg"] = reply(status=500)
     server.answers["/plain.jpg"] = ANSWERS["/plain.jpg"]
     tools.engine.close()
