@@ -21,8 +21,8 @@ from stages.download.address import parse
 from stages.download.engine import Engine, Row
 from stages.download.failure import Failure
 from stages.download.fetch import Manners
+from stages.download.img2dataset_job import Job, open_records
 from stages.download.img2dataset_settings import Settings
-from stages.download.img2dataset_worker import Job, open_records
 from stages.download.pictures import Limits
 from stages.download.places import Places
 from stages.download.shard import outcome_of

@@ -13,9 +13,8 @@ import socket
 import sys
 import threading
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from formats.datasets.img2dataset import reason_of
 from stages.download.address import Target, follow, parse
 from stages.download.failure import Failure
 from stages.download.img2dataset_checks import OURS, Checks, Stored
+from stages.download.img2dataset_job import Job, open_records
 from stages.download.img2dataset_settings import Resizing
 from stages.download.names import LOOK_UPS, Doors
 from stages.download.pictures import Limits
@@ -34,21 +34,6 @@ ROW, ASKED = "row", "asked"
 OF_ROW = pa.struct([("checksum", pa.string()), ("boxes", pa.string())])  # what the resizer must know of a row
 COLUMNS = pa.schema([("url", pa.string()), (ROW, pa.int64()), (ASKED, OF_ROW)])  # that the Downloader reads
 LOCK = threading.Lock()  # of the file of outcomes, while hosts are looked up
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What job.json says. rows: url, checksum or null, boxes or null. allowed: hosts with private addresses."""
-
-    rows: Sequence[tuple[str, str | None, str | None]]
-    limits: Mapping[str, Any]
-    allowed: Sequence[str]
-    resizing: Mapping[str, Any] | None
-    thread_count: int
-    timeout: float
-    retries: int
-    user_agent_token: str
-    directives: Sequence[str] = field(default_factory=tuple)
 
 
 class OursError(Exception):
@@ -111,11 +96,6 @@ class Writer:
 
 def note(records: Records, row: int, facts: Mapping[str, Any], image: bytes = b"") -> None:
     records.append(row.to_bytes(16, "big"), facts, image)
-
-
-def open_records(folder: Path) -> Records:
-    file: Any = (folder / "outcomes").open("a+b", buffering=0)
-    return Records(file, str(folder))
 
 
 def run(folder: Path, job: Job) -> None:
