@@ -56,3 +56,8 @@ def last_kinds(path: Path | str, flow: Flow) -> dict[str, int]:
 def kinds_text(kinds: Mapping[str, int]) -> str:
     """For a terminal."""
     return ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
+
+
+def kinds_notes(kinds: Mapping[str, int]) -> list[str]:
+    """What lint says of the kinds, where the list gives any."""
+    return [f"captions: {kinds_text(kinds)}"] if kinds and set(kinds) != {UNKNOWN} else []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from inspection.dataset import QUARANTINE, Dataset, open_dataset
 from inspection.flow import Flow
-from inspection.kinds import UNKNOWN, kinds_text
 from inspection.lint.alignment import Step, check_alignment, check_all_images, check_counts, check_distinct
 from inspection.lint.files import check_files
 from inspection.lint.joined import check_joined
@@ -19,11 +18,16 @@ from inspection.lint.told import check_limits
 from inspection.lint.values import check_values
 from pairloom.store.folder import Folder
 
-__all__ = ["Problem", "lint", "lint_text"]
+__all__ = ["Problem", "examine", "lint", "lint_text"]
 
 
 def lint(path: Path | str, flow: Flow) -> list[Problem]:
-    """Every problem of the table in this folder, or of all tables below a data root and between them.
+    """Every problem of the table in this folder, or of all tables below a data root and between them."""
+    return examine(path, flow).problems
+
+
+def examine(path: Path | str, flow: Flow) -> Findings:
+    """All problems, and notes of what was looked at in part.
 
     They come in the order of the data, so that their cures can be followed one after the other. Raises StoreError only
     when there is no table at all.
@@ -41,8 +45,10 @@ def lint(path: Path | str, flow: Flow) -> list[Problem]:
             check_distinct(table, sound, findings)
     if found.is_root:
         _check_between(found, sound, findings)
+    check_leaks(found, sound, findings)
     places = {name: number for number, name in enumerate(found.tables)}
-    return sorted(findings.problems, key=lambda problem: places.get(_stage(problem, found.root), -1))
+    findings.problems.sort(key=lambda problem: places.get(_stage(problem, found.root), -1))
+    return findings
 
 
 def _stage(problem: Problem, root: Path) -> str:
@@ -64,7 +70,6 @@ def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None
             check_alignment(Step(source, folder, rejects, sound), findings)
     check_beside(found, sound, findings)
     check_joined(found, sound, findings)
-    check_leaks(found, sound, findings)
     _check_captions(found, sound, findings)
 
 
@@ -96,9 +101,8 @@ def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> Non
                         check_limits(shard, name, found.tables[name].header.config)
 
 
-def lint_text(problems: Sequence[Problem], kinds: Mapping[str, int] | None = None) -> str:
-    """The problems for a terminal, and the kinds of captions where the list says any."""
+def lint_text(problems: Sequence[Problem], notes: Sequence[str] = ()) -> str:
+    """The problems for a terminal, then what was looked at in part."""
     count = len(problems)
     last = f"{count:,} problem{'s' if count != 1 else ''} found" if count else "no problem found"
-    told = [f"captions: {kinds_text(kinds)}"] if kinds and set(kinds) != {UNKNOWN} else []
-    return "\n".join([*map(str, problems), *told, last])
+    return "\n".join([*map(str, problems), *notes, last])

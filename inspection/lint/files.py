@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from inspection.lint.problem import Findings
 from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
-from pairloom.store import cures, index
+from pairloom.store import counts, cures, index
 from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MADE_OF, MANIFEST, Entry, Folder, placed, rebuild
 
 # What a shard and the manifest both say of its making.
@@ -40,7 +40,10 @@ def _check_leftovers(folder: Folder, findings: Findings) -> None:
     shards = [entry.name for entry in folder.shards if entry.rows or entry.bytes]
     aside = {folder.path / MANIFEST, folder.path / JOURNAL}
     if folder.table in names() and table_of(folder.table).indexed:
-        aside |= {*(folder.path / name for name in COMPANIONS), *(folder.path / index.name_of(name) for name in shards)}
+        aside |= {
+            *(folder.path / name for name in (*COMPANIONS, counts.NAME)),
+            *(folder.path / index.name_of(name) for name in shards),
+        }
     before = {folder.path / Path(name).name for name in (MANIFEST, JOURNAL, *COMPANIONS)}
     before |= {folder.path / f"{name}{index.SUFFIX}" for name in shards}
     listed = {folder.path / ASIDE, *map(folder.file, shards), *aside, *before}

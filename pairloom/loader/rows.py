@@ -24,6 +24,7 @@ from pairloom.loader.reading import Clock, DamagedError, ShardReader
 from pairloom.loader.row import Row, Turn, drawn_row
 from pairloom.loader.source import Source, open_source
 from pairloom.loader.texts import sampled
+from pairloom.store import counts
 from pairloom.store.folder import Entry, sha256_of
 from pairloom.store.index import HEAVY
 from pairloom.store.kept import kept
@@ -62,19 +63,25 @@ class Rows:
     @cached_property
     def _groups(self) -> tuple[Array, Array, Array, Array]:
         """Of each row group: its shard, its number there, its (image, caption) rows, and its images among these."""
-        if len(self.shards) < KEPT_FROM:
-            counts = self._all_counts()
-        else:
-            kinds = [sorted(draw.kinds) for draw in self.draw if draw.kinds]
-            of = (sha256_of(self.shards), self.languages, KEPT_VERSION, *kinds)
-            key = xxhash.xxh3_128_hexdigest(repr(of).encode())
-            counts = np.frombuffer(
-                kept(self.source.beside / f"rows-{key}", lambda: self._all_counts().tobytes()), "<i8"
-            )
-        shards, rows, images = counts.reshape(3, -1)
+        known = None if self._of_kinds() else self.source.counts(self.shards)
+        found = None if known is None else known.of(self.shards, self.languages)
+        shards, rows, images = self._indexed_counts() if found is None else found
         _, firsts = np.unique(shards, return_index=True)
         numbers = np.arange(len(shards)) - np.repeat(firsts, np.diff([*firsts, len(shards)]))
         return shards, numbers, rows, images
+
+    def _of_kinds(self) -> list[list[str]]:
+        """The kinds that each draw names; neither the folder's counts nor the shards' indices know them."""
+        return [sorted(draw.kinds) for draw in self.draw if draw.kinds]
+
+    def _indexed_counts(self) -> Array:
+        """The same from the index of each shard; of a large folder they are kept."""
+        if len(self.shards) < KEPT_FROM:
+            return self._all_counts()
+        of = (sha256_of(self.shards), self.languages, KEPT_VERSION, *self._of_kinds())
+        key = xxhash.xxh3_128_hexdigest(repr(of).encode())
+        content = kept(self.source.beside / f"rows-{key}", lambda: self._all_counts().tobytes())
+        return np.frombuffer(content, "<i8").reshape(3, -1)
 
     def _all_counts(self) -> Array:
         """(3, row groups) int64: shard, rows and images of each."""
@@ -98,8 +105,7 @@ class Rows:
             return drawn_row(opened, place, Turn(seed, epoch, group))
         if self.captions == "each":
             return Row(opened, place)
-        first, following = opened.firsts[place : place + 2]
-        return Row(opened, first + opened.draws(seed, epoch, group)[place] % (following - first))
+        return Row(opened, opened.drawn(seed, epoch, group)[place])
 
     def will_need(self, group: int) -> None:
         """Start to read a row group ahead of time."""
@@ -183,8 +189,12 @@ class Rows:
         heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
         size = table.nbytes * (len(self._open) + 1)  # row groups are much alike
         _make_room(self._open, 1 if size > OPEN_BYTES or len(self._open) >= most_open() else 0)
-        places = offered(reader, number, self.languages, self.draw)
-        self._open[group] = OpenGroup(reader, number, table, heavy, *places, self.draw)
+        rows, captions = offered(reader, number, self.languages, self.draw)
+        if len(rows) != self._groups[2][group]:
+            what = f"it has {len(rows)} rows, the folder's counts say {self._groups[2][group]}"
+            fix = f"delete {counts.NAME} in the folder and run `pairloom shards index` on it"
+            raise StoreError(what, reader.where(number), fix)
+        self._open[group] = OpenGroup(reader, number, table, heavy, rows, captions, self.draw)
         return self._open[group]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import project
-from pipeline.cluster import one_thread_a_worker
+from pipeline.cards import one_thread_a_worker
 from pipeline.executor import Done, Options, run_stage
 from pipeline.origins import note
 from pipeline.params import Params, check_resources, check_sections, check_settings, read_params, with_settings

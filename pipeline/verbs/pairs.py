@@ -1,34 +1,30 @@
-"""`pairloom download`, `retry` and `curate`: pairs by themselves, without the rest of the pipeline."""
+"""`pairloom download` and `curate`: pairs by themselves, without the rest of the pipeline."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError, StoreError
-from pairloom.store.folder import is_table, open_folder
-from pipeline.cluster import one_thread_a_worker
+from pairloom.store.folder import is_table
+from pipeline.cards import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
-from pipeline.origins import carry, note, with_sources
+from pipeline.origins import carry, note
 from pipeline.params import Params, check_sections, read_params, with_settings
 from pipeline.stage import load
 from pipeline.task import Places
 from pipeline.verbs.common import Outcome, add_params_options, add_verb
 from pipeline.verbs.dataset import describe, facts
-from schemas.quarantine import REASONS
 
-SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them
 ROWS_PER_SHARD = 1000
 EARLIER = "pairs"  # what pairloom 0.1.0 called the table that `download` wrote
 
 
 def add(verbs: Any) -> None:
     _add_download(verbs)
-    _add_retry(verbs)
     _add_curate(verbs)
 
 
@@ -66,23 +62,6 @@ def _add_download(verbs: Any) -> None:
         "--img2dataset-config",
         metavar="FILE",
         help="fetch with img2dataset, by its own settings in this file; docs/download.md says what is lost",
-    )
-    add_common(verb)
-
-
-def _add_retry(verbs: Any) -> None:
-    verb = add_verb(
-        verbs,
-        "retry",
-        retry,
-        "fetch only the rows that failed for the given reasons again",
-        "pairloom retry cc12m --reason dns,timeout,5xx",
-    )
-    verb.add_argument(
-        "folder", type=Path, nargs="?", default=Path("data"), help="the --out of `pairloom download`, or data"
-    )
-    verb.add_argument(
-        "--reason", required=True, help="comma-separated reasons of the quarantine table; 5xx is http-5xx"
     )
     add_common(verb)
 
@@ -161,35 +140,6 @@ def source_of(text: str) -> tuple[str, str]:
     if not (name and equals and place):
         raise ConfigError(f"the source is {text!r}", "--source", "write NAME=PLACE, such as coco=/data/coco")
     return name, place
-
-
-def retry(arguments: argparse.Namespace) -> Outcome:
-    """Only rows of these reasons are fetched; their shards are written again, the others stay."""
-    from pipeline.retry import retry as try_again
-    from stages.download import OF_PIXELS, Config
-
-    one_thread_a_worker()
-    params, options = settings_of(arguments)
-    params = with_sources(params, arguments.folder)
-    reasons = {SHORT.get(word, word) for word in arguments.reason.replace(" ", "").split(",") if word}
-    if unknown := sorted(reasons - set(REASONS)):
-        raise ConfigError(f"there is no reason {unknown[0]!r}", "--reason", f"name some of {', '.join(REASONS)}")
-    places = downloaded(arguments.folder)
-    stored = open_folder(places.table).header.config
-    made_with = {name: getattr(Config(), name) for name in OF_PIXELS} | dict(stored)
-    asked = params.section("download")
-    for name in OF_PIXELS:
-        if name in asked and asked[name] != made_with[name]:
-            what = f"download.{name} is {asked[name]!r}, and the table was made with {made_with[name]!r}"
-            raise ConfigError(what, params.file, f"leave {name} out: a retry stores pictures as the others are stored")
-    made = params.with_section("download", **made_with).of_stage("download")
-    asking = params.with_section("download", **{**made_with, **asked}).of_stage("download")
-    asking = replace(asking, earlier_failures="fetch")
-    result = try_again(made, asking, places, reasons, options)
-    outcome = outcome_of(result.done, arguments.folder)
-    return replace(
-        outcome, facts=outcome.facts | {"retried": result.rows}, text=f"retried: {result.rows} rows\n{outcome.text}"
-    )
 
 
 def curate(arguments: argparse.Namespace) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pairloom.errors import ConfigError
 from pairloom.typed import Positive, Range, Share, check_ranges
+from stages.contract import A_PATH
 from stages.download import pictures
 from stages.download.address import door
 from stages.download.failure import Failure
@@ -23,7 +24,7 @@ class Config:
     """Section `download` of params.yaml. docs/download.md says how each is called in img2dataset."""
 
     # folder that a server on loopback offers as http://sample.invalid/ while the stage runs
-    serve: str | None = field(default=None, metadata=SAME_OUTPUT)
+    serve: str | None = field(default=None, metadata=SAME_OUTPUT | A_PATH)
     allow_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that may have private addresses, such as a mirror
     # connect directly although http_proxy or https_proxy is set; else the run is refused then, unless `serve` is set
     ignore_proxy: bool = field(default=False, metadata=SAME_OUTPUT)
@@ -62,7 +63,7 @@ class Config:
     # what asks the web: pairloom, or img2dataset's Downloader, which loses some guards (docs/download.md)
     engine: Literal["pairloom", "img2dataset"] = field(default="pairloom", metadata=AT_DEFAULT)
     # file (YAML or JSON) of img2dataset's own settings, for engine: img2dataset
-    img2dataset_config: str | None = field(default=None, metadata=SAME_OUTPUT)
+    img2dataset_config: str | None = field(default=None, metadata=SAME_OUTPUT | A_PATH)
     # processes of each worker that decode pictures; null: the cores' share
     decoders: Positive | None = field(default=None, metadata=SAME_OUTPUT)
     # megabytes that decoding one picture may take

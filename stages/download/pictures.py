@@ -26,12 +26,11 @@ import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image, PngImagePlugin
 
 from pairloom.foreign import shown
-from pairloom.pictures import DAMAGE
-from pairloom.table import Array
+from pairloom.phash import phash
+from pairloom.pictures import DAMAGE, jpeg_damage
 from stages.download import colour
 from stages.download.failure import Failure
 from stages.download.kinds import promise
-from stages.download.phash import phash
 from stages.download.whole import whole
 
 Transpose = Image.Transpose
@@ -158,7 +157,7 @@ def _open_again(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, in
         return _open(body, kind, limits)
     except Failure:
         if kind == "jpeg":
-            _strict_pixels(body, "RGB", 1, 1)
+            _refuse_damage(body)
         raise
 
 
@@ -183,22 +182,21 @@ def strictly(opened: Image.Image, body: bytes) -> Image.Image | None:
     """
     width, height = opened.size
     shown = {"RGB": "RGB", "L": "GRAY"}.get(opened.mode) if max(width, height) >= LEAST_SIDE else None
-    if shown is None:  # at an eighth of its size, which costs a third of a whole decoding; all of the data is read
-        _strict_pixels(body, "RGB", 1, 1)
+    if shown is None:
+        _refuse_damage(body)
         return None
-    pixels = _strict_pixels(body, shown, width, height)
+    try:
+        pixels = simplejpeg.decode_jpeg(body, shown, min_height=height, min_width=width, strict=True)
+    except ValueError as error:
+        raise Failure("damaged-image", f"JPEG: {error}"[:300]) from error
     if pixels.shape[:2] != (height, width):
         return None
     return Image.fromarray(pixels[:, :, 0] if shown == "GRAY" else pixels)
 
 
-def _strict_pixels(body: bytes, colours: str, width: int, height: int) -> Array:
-    """(height, width, colours) uint8 at the smallest of libjpeg's scales that is at least as large as asked for."""
-    try:
-        pixels: Array = simplejpeg.decode_jpeg(body, colours, min_height=height, min_width=width, strict=True)
-    except ValueError as error:
-        raise Failure("damaged-image", f"JPEG: {error}"[:300]) from error
-    return pixels
+def _refuse_damage(body: bytes) -> None:
+    if (damage := jpeg_damage(body)) is not None:
+        raise Failure("damaged-image", f"JPEG: {damage}"[:300])
 
 
 def _orientation(opened: Image.Image) -> int:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspection.info import info, info_text, size
-from inspection.kinds import last_kinds
+from inspection.kinds import kinds_notes, last_kinds
 from inspection.lint import lint_text
 from pairloom.errors import StoreError
 from pairloom.store.folder import JOURNAL, MANIFEST
@@ -60,8 +60,8 @@ def test_kinds_of_captions_are_counted_where_they_can_be_read(data: Path) -> Non
     first = pq.read_table(data / "shards" / "train-00000.parquet")
     facts = last_kinds(data, FLOW)
     assert facts["alt"] == len(first["captions"][0])
-    assert "alt" in lint_text([], facts)
-    assert lint_text([], {"unknown": 3}) == "no problem found"
+    assert "alt" in lint_text([], kinds_notes(facts))
+    assert kinds_notes({"unknown": 3}) == []
     (data / "shards" / "train-00000.parquet").write_bytes(b"PAR1")
     assert last_kinds(data, FLOW)["of unreadable shards"] == first.num_rows
 
