@@ -21,6 +21,7 @@ from pairloom.errors import PairloomError, RunError
 from pairloom.machine import of_the_machine
 from pairloom.store.folder import Entry, Header, read_shard
 from pairloom.store.writing import run_of, write_index, write_shard
+from pipeline import linking
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
@@ -100,8 +101,10 @@ def _run(task: Task) -> Made:
     rows_in = tables[0].num_rows
     killers, tables[0] = _part(tables[0], task.killers)
     died = reject_rows(stage.name, killers, "worker-died", "the process died each time", attempts=2)
+    tables[0], linked = _with_pictures(task, tables[0])
     output, rejects = run_guarded(stage, tables, open_tools(task))
-    rejects = pa.concat_tables([rejects, died])
+    output = linking.stored(output, stage.output.name, linked)
+    rejects = pa.concat_tables([rejects, died, linked.rejects])
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
     _refuse_outdated(task)
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
@@ -136,7 +139,7 @@ def probe(task: Task) -> None:
     stage = task.stage
     tables = read_inputs(task)
     start, stop = task.span
-    tables[0] = tables[0].slice(start, stop - start)
+    tables[0], _ = _with_pictures(task, tables[0].slice(start, stop - start))
     run_guarded(stage, tables, open_tools(task))
 
 
@@ -161,6 +164,13 @@ def read_inputs(task: Task) -> list[pa.Table]:
     names = sorted(set(task.planned["shard"].to_pylist()))
     first = _gather(folders[0], names, task.planned)
     return [first, *(_rows_of(folder, names, first["image_id"]) for folder in folders[1:])]
+
+
+def _with_pictures(task: Task, table: pa.Table) -> tuple[pa.Table, linking.Linked]:
+    """The rows of the first input with the pictures that it holds as links, if the stage looks at them."""
+    if not task.stage.reads_pictures(task.config):
+        return table, linking.Linked()
+    return linking.read(task.stage.name, table, next(iter(task.places.inputs.values())))
 
 
 def _named(table: pa.Table, name: str) -> pa.Table:

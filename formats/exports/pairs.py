@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ class Pair:
     def file_name(self) -> str:
         """The key with the ending of the picture's format."""
         return f"{self.key}.{ENDINGS.get(self.format, self.format)}"
+
+
+def parts(path: Path, pattern: str) -> list[Path]:
+    """The file itself, or those of a folder whose names are so, by name."""
+    return [path] if path.is_file() else sorted(path.glob(pattern))
 
 
 def vectors_of(pair: Pair, classes: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""numba's compiler as all stages use it."""
+"""numba's compiler as all rooms use it."""
 
 from __future__ import annotations
 
