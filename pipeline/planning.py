@@ -13,9 +13,10 @@ import pyarrow as pa
 from pairloom.errors import StoreError
 from pairloom.store import cures
 from pairloom.store.folder import Folder, Header, is_table, open_folder
-from pairloom.store.writing import Writer
-from pipeline import fingerprints
+from pairloom.store.writing import Writer, run_of
+from pipeline import fingerprints, linking
 from pipeline.config import as_json
+from pipeline.paths import absolute
 from pipeline.stage import LoadedStage
 from pipeline.task import Places, Task
 from schemas.quarantine import QUARANTINE
@@ -30,7 +31,10 @@ class CorpusOnDisk:
     def tables(
         self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
     ) -> Iterator[tuple[str, pa.Table]]:
-        return self.inputs[stage].tables(columns, shards)
+        folder = self.inputs[stage]
+        for entry in folder.shards:
+            if shards is None or entry.name in shards:
+                yield entry.name, linking.read_columns(folder.file(entry.name), columns)
 
     def hashes(self, stage: str) -> dict[str, str]:
         return {entry.name: entry.sha256 for entry in self.inputs[stage].shards}
@@ -79,7 +83,8 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
         fingerprints.refuse_mixture(open_folder(places.table).header, header, places.table)
     corpus = [[entry.sha256 for entry in folder.shards] for folder in inputs.values()]
     index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
-    tasks = _tasks(Task(places, stage, config, header, index, name="", fingerprint=""), inputs)
+    blank = Task(places.absolute(), stage, config, header, absolute(index), "", "")
+    tasks = _tasks(replace(blank, started_in=absolute(Path()), run=run_of(places.data, stage.name)), inputs)
     return Work(stage, config, places, inputs, header, index, tasks)
 
 

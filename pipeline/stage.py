@@ -48,9 +48,11 @@ class LoadedStage:
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
     recall: Callable[[Mapping[str, Any], Path], int] | None
     overlap: int
+    wants_gpu: Callable[[Any], bool]
     asked_by: Mapping[str, str]
     takes: Mapping[str, str]
     distinct: bool
+    reads_pictures: Callable[[Any], bool]
 
     def inputs(self, config: Any) -> tuple[str, ...]:
         """The stages whose tables it reads with this Config."""
@@ -162,14 +164,24 @@ def load(name: str) -> LoadedStage:
         check=getattr(module, "check", _any_share),
         recall=getattr(module, "recall", None),
         overlap=getattr(module, "OVERLAP", 1),
+        wants_gpu=getattr(module, "wants_gpu", _no_gpu),
         asked_by=getattr(module, "ASKED_BY", {}),
         takes=getattr(module, "TAKES", {}),
         distinct=getattr(module, "DISTINCT", False),
+        reads_pictures=getattr(module, "reads_pictures", _any_picture),
     )
 
 
 def _no_files(config: Any) -> Sequence[Path]:
     return ()
+
+
+def _any_picture(config: Any) -> bool:
+    return True
+
+
+def _no_gpu(config: Any) -> bool:
+    return False
 
 
 def _no_facts(corpus: Corpus) -> dict[str, Any]:

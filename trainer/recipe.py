@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pairloom.errors import ConfigError
 from pairloom.loader.plan import Text
 from pairloom.typed import Positive, Range, Share, build, check_ranges
-from trainer.contract import Alone, Matcher, Model, Numbering, Objective, Reading, Unit
+from trainer.contract import Alone, Matcher, Model, Numbering, Objective, Reading, Several, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +56,20 @@ class Training:
     eps: Annotated[float, Range(0)]
     weight_decay: Annotated[float, Range(0)]  # not on biases, norms and scales
     warmup: Share  # share of the steps over which lr rises from 0
-    schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
+    schedule: Literal["linear", "cosine", "drops"]  # how lr falls afterwards: to 0, or to a tenth at each of `drops`
     clip: Annotated[float, Range(above=0)] | None  # largest norm of the gradient
+    drops: tuple[Share, ...] = ()  # shares of the steps
+    optimiser: Literal["adamw", "bert_adam"] = "adamw"  # see trainer/bert_adam.py
+    lr_of: Mapping[str, float] = field(default_factory=dict)  # another lr for parameters whose names begin so
     adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
     balance: Literal["fixed", "adaptive"] = "fixed"  # of the losses of one step: trainer/balance.py
     max_tokens: Positive | None = None  # words and regions of a batch, instead of a number of rows
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if (self.schedule == "drops") != bool(self.drops):
+            given = f"training.schedule is {self.schedule} and training.drops {list(self.drops)}"
+            raise ConfigError(given, "the recipe", "set schedule to drops, and drops such as [0.6, 0.9], or neither")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +240,7 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: 
     if read.retrieval is not None and not isinstance(objectives[read.retrieval.objective].module, Matcher):
         given = f"objective {read.retrieval.objective} does not say how well image and text match"
         raise ConfigError(given, f"{where}, retrieval", "name one that has a `similarity`, or set retrieval to null")
+    _refuse_unread_texts(read.text, objectives, where)
     expects = dict(read.expects or {})
     if unknown := expects.keys() - objectives.keys() - {"retrieval"}:
         given = f"expects names {', '.join(sorted(unknown))}"
@@ -252,6 +259,14 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: 
         parts=parts,
         source=dict(document),
     )
+
+
+def _refuse_unread_texts(text: Text, objectives: Mapping[str, Part], where: str) -> None:
+    """Raises ConfigError where more texts are drawn than any objective compares the image with."""
+    count = sum(draw.count for draw in text.draw)
+    if count > 1 and not any(isinstance(part.module, Several) for part in objectives.values()):
+        given = f"text.draw draws {count} texts of an image, and no objective reads more than one"
+        raise ConfigError(given, where, "draw one text, or name an objective that has SEVERAL_TEXTS")
 
 
 def _only(kind: str, section: Mapping[str, Any], where: str, parts: Parts) -> Part:

@@ -20,13 +20,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from formats.exports.pairs import ENDINGS, Caption, Pair
+from formats.exports.pairs import ENDINGS, Caption, Pair, parts
 from formats.exports.settings import Settings
 from pairloom.errors import InputError
 
 ENCODINGS = ("jpg", "png", "webp")
-PICTURES = False
+PICTURES = "taken"
+FILES = "*.tar"
 UNFIT = frozenset("./\\ ")
+
+
+def entry(pair: Pair, settings: Settings) -> tuple[str, list[tuple[str, bytes]]]:
+    """(name in the tar, (ending, content) of each of its files) of a pair."""
+    return tar_name(pair.key), list(members(pair, settings))
 
 
 class Writer:
@@ -43,14 +49,14 @@ class Writer:
         if self._starts:
             self._open(int(state["length"]))
 
-    def add(self, pair: Pair) -> None:
+    def add(self, entry: tuple[str, list[tuple[str, bytes]]]) -> None:
         if self._tar is None:
             self._counts.append(0)
             self._open(0)
         assert self._tar is not None
         self._starts.append(self._tar.offset)
-        name = tar_name(pair.key)
-        for ending, content in members(pair, self._settings):
+        name, files = entry
+        for ending, content in files:
             _put(self._tar, f"{name}.{ending}", content)
         self._counts[-1] += 1
         if self._tar.offset >= self._settings.shard_bytes:
@@ -92,9 +98,9 @@ class Writer:
 
 def tar_name(key: str) -> str:
     """What the key's files begin with: the key itself, or one without dots and slashes that stands for it alone."""
-    if not any(character in UNFIT for character in key):
+    plain = "".join("_" if character in UNFIT or not character.isprintable() else character for character in key)
+    if plain == key:
         return key
-    plain = "".join("_" if character in UNFIT else character for character in key)
     return f"{plain}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
@@ -137,21 +143,21 @@ def _put(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of all tars of a folder."""
-    for path in sorted(folder.glob("*.tar")):
+    """The pairs of all tars of a folder, or of one."""
+    for path in parts(folder, FILES):
         with tarfile.open(path) as tar:
-            parts: dict[str, bytes] = {}
+            files: dict[str, bytes] = {}
             before = ""
             for member in tar:
                 name, _, ending = member.name.partition(".")
-                if name != before and parts:
-                    yield _pair(parts)
-                    parts = {}
+                if name != before and files:
+                    yield _pair(files)
+                    files = {}
                 before = name
                 file = tar.extractfile(member)
-                parts[ending] = file.read() if file else b""
-            if parts:
-                yield _pair(parts)
+                files[ending] = file.read() if file else b""
+            if files:
+                yield _pair(files)
 
 
 def _pair(parts: Mapping[str, bytes]) -> Pair:

@@ -122,6 +122,14 @@ class RegionBatch:
 
 
 @dataclass(frozen=True)
+class CellBatch:
+    """Pictures as cells of a grid, each picture's own grid row by row."""
+
+    values_BUC: Tensor  # filled up at the end
+    shape_B2: Tensor  # int64, rows and columns
+
+
+@dataclass(frozen=True)
 class Batch:
     """Rows of one training step."""
 
@@ -133,7 +141,7 @@ class Batch:
     regions: RegionBatch | None = None
     pixels_B3SS: Tensor | None = None  # float32; those of another shape are filled up at the right and below
     pixel_mask_BSS: Tensor | None = None  # bool, False is such filling; None: there is none
-    grid_BCSS: Tensor | None = None  # what the model's backbone makes of the pixels, where that is known already
+    cells: CellBatch | None = None  # what the model's backbone makes of the pixels, where that is known already
     causal: bool = False  # second texts see themselves up to each word, and first texts do not see them
     others: WordBatch | None = None  # further texts of each row: (B, K, T)
     objective: str = ""  # that the rows are made ready for, or the step that several share

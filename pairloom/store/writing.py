@@ -190,17 +190,32 @@ def _remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def only_writer(data: Path, stage: str) -> Iterator[None]:
-    """Hold the right to write this stage's tables. Raises StoreError if another process has it; a dead one has not."""
+    """Hold the right to write this stage's tables. Raises StoreError if another process has it; a dead one has not.
+
+    Meanwhile the lock's file names this run: see `run_of`.
+    """
     path = data / ".locks" / stage
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("a+", encoding="utf-8") as file:  # whoever does not get the lock changes nothing
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(
                 f"another process is running stage {stage} on this dataset", str(data), "wait for it or stop it"
             ) from error
-        yield
+        file.truncate(0)
+        file.write(uuid.uuid4().hex)
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def run_of(data: Path, stage: str) -> str:
+    """The name of the run that holds the right to write this stage's tables; "" if none does."""
+    path = data / ".locks" / stage
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def replace_text(path: Path, text: str) -> None:

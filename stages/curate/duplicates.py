@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 
 BITS = 64
 FEW = 50_000  # hashes up to which single bands are faster

@@ -39,6 +39,10 @@ def second(**changes: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, An
     return lambda items: [items[0], items[1] | changes, *items[2:]]
 
 
+def of_kinds(*kinds: str) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    return lambda items: [item | {"kind": kind} for item, kind in zip(items, (*kinds, *kinds), strict=False)]
+
+
 def deep(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Callable[[list[Any]], list[Any]]:
     """A change of the list of the first caption."""
     return lambda lists: [change(lists[0]), *lists[1:]]
@@ -122,6 +126,8 @@ FAULTS: dict[str, tuple[str, str, Change]] = {
     "a class twice among the probable": (
         "regions", "doubled", blob("prob_ids", "<u2", lambda ids: [ids[0], ids[0], *ids[2:]])),
     "class that is not the best": ("shards", "class", blob("class_ids", "<u2", lambda ids: [ids[1], ids[0]])),
+    "kind in other letters": ("curate", "kind", edit("captions", ROW, of_kinds("alt", "alt ", "Alt"))),
+    "blank kind": ("shards", "kind", edit("captions", ROW, first(kind=" "))),
     "blank caption": ("curate", "empty", edit("captions", ROW, first(text=" \u00a0\t"))),
     "doubled caption": ("curate", "doubled", edit("captions", ROW, lambda told: [*told, told[1]])),
     "control character": ("shards", "control", edit("captions", ROW, first(text="a \x00dog"))),

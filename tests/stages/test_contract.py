@@ -25,11 +25,13 @@ SCOPED_BY_SETTINGS: tuple[contract.ScopedBySettings, ...] = (curate,)
 INDEXING: tuple[contract.Indexing, ...] = (curate, negatives, qa, similar)
 GROWING: tuple[contract.Growing, ...] = (negatives,)
 PLANNING: tuple[contract.Planning, ...] = (shards,)
-RESOURCEFUL: tuple[contract.Resourceful, ...] = (curate, patches, qa, regions, tags, folder_regions)
+RESOURCEFUL: tuple[contract.Resourceful, ...] = (curate, download, patches, qa, regions, tags, folder_regions)
 SUMMING: tuple[contract.Summing, ...] = (curate, negatives, qa, similar)
+LINKING: tuple[contract.Linking, ...] = (curate, shards)
 CHECKING: tuple[contract.Checking, ...] = (curate, download)
 RECALLING: tuple[contract.Recalling, ...] = (download,)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
+ACCELERATED: tuple[contract.Accelerated, ...] = (patches, regions, folder_regions)
 MERGING: tuple[contract.Merging, ...] = (curate,)
 TAKING: tuple[contract.Taking, ...] = (negatives,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
@@ -57,6 +59,7 @@ def test_every_stage_is_checked() -> None:
         ("check", CHECKING),
         ("recall", RECALLING),
         ("OVERLAP", OVERLAPPING),
+        ("wants_gpu", ACCELERATED),
         ("DISTINCT", MERGING),
         ("TAKES", TAKING),
         ("ASKED_BY", ADVISING),
