@@ -20,6 +20,7 @@ import yaml
 
 from formats.exports.pairs import Caption, Pair
 from formats.exports.settings import Settings
+from pairloom.store.names import by_number, shard_name
 
 TEXTS = pa.list_(pa.string())
 PICTURES = False
@@ -71,9 +72,9 @@ class Writer:
         fields = [pa.field(name, kind) for name, kind in _columns(self._settings).items()]
         schema = pa.schema(fields, {"huggingface": json.dumps({"info": {"features": _features(self._settings)}})})
         table = pa.Table.from_pylist(self._rows, schema)
-        temporary = self._folder / f".{self._number:05d}.tmp"
+        temporary = self._folder / f".{shard_name(self._number)}.tmp"
         pq.write_table(table, temporary, row_group_size=100, compression="zstd")
-        temporary.replace(self._folder / f"{self._number:05d}.parquet")
+        temporary.replace(self._folder / f"{shard_name(self._number)}.parquet")
         self._rows, self._size, self._number = [], 0, self._number + 1
 
     def flush(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _features(settings: Settings) -> dict[str, Any]:
 
 def read(folder: Path) -> Iterator[Pair]:
     """The pairs of all files of a folder."""
-    for path in sorted(folder.glob("*.parquet")):
+    for path in sorted(folder.glob("*.parquet"), key=lambda path: by_number(path.stem)):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(64):
                 for row in batch.to_pylist():

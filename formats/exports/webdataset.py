@@ -23,6 +23,7 @@ import yaml
 from formats.exports.pairs import ENDINGS, Caption, Pair
 from formats.exports.settings import Settings
 from pairloom.errors import InputError
+from pairloom.store.names import by_number, shard_name
 
 ENCODINGS = ("jpg", "png", "webp")
 PICTURES = False
@@ -58,7 +59,7 @@ class Writer:
 
     @property
     def _path(self) -> Path:
-        return self._folder / f"{len(self._counts) - 1:05d}.tar"
+        return self._folder / f"{shard_name(len(self._counts) - 1)}.tar"
 
     def _open(self, length: int) -> None:
         """The last tar, with so many bytes of it kept."""
@@ -86,7 +87,7 @@ class Writer:
 
     def close(self) -> None:
         self._end()
-        counts = {f"{number:05d}.tar": count for number, count in enumerate(self._counts)}
+        counts = {f"{shard_name(number)}.tar": count for number, count in enumerate(self._counts)}
         (self._folder / "sizes.json").write_text(json.dumps(counts) + "\n", encoding="utf-8")  # webdataset's own list
 
 
@@ -138,7 +139,7 @@ def _put(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def read(folder: Path) -> Iterator[Pair]:
     """The pairs of all tars of a folder."""
-    for path in sorted(folder.glob("*.tar")):
+    for path in sorted(folder.glob("*.tar"), key=lambda path: by_number(path.stem)):
         with tarfile.open(path) as tar:
             parts: dict[str, bytes] = {}
             before = ""

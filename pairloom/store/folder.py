@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
 from pairloom.store import cures
+from pairloom.store.names import by_number
 from pairloom.table import metadata
 
 # Where everything but the shards lies in a table's folder. Programs that read a folder of Parquet files (pyarrow,
@@ -73,7 +74,7 @@ class Folder:
 
     path: Path
     header: Header
-    shards: tuple[Entry, ...]  # sorted by name
+    shards: tuple[Entry, ...]  # in order of their numbers
     complete: bool  # False while a stage is writing it, or after it was interrupted
 
     @property
@@ -186,7 +187,7 @@ def manifest_json(header: Header, shards: Sequence[Entry]) -> str:
 
 def _sorted(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     latest = {entry.name: entry for entry in entries}  # a shard that ran twice has two lines; the last counts
-    return tuple(latest[name] for name in sorted(latest))
+    return tuple(latest[name] for name in sorted(latest, key=by_number))
 
 
 def _read_journal(path: Path) -> tuple[Header, list[Entry]]:

@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import open_folder
+from pairloom.store.names import shard_name
 from pairloom.store.writing import write_shard
 from pairloom.typed import build
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb
 
 if TYPE_CHECKING:
-    from stages.negatives.standalone import Mined
+    from stages.negatives.standalone import Mined, cuts
 
 # Readers of Parquet folders skip what begins with _.
 SUMMARY = "_summary.json"  # written last: a folder without it is unfinished
@@ -105,7 +106,8 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
         mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
         written = _written(mined, max(arguments.threads, 1), arguments.out, progress)
-        facts = summarise(written, lambda: map(pq.read_table, sorted(arguments.out.glob("*.parquet"))))
+        files = [arguments.out / f"{shard_name(number)}.parquet" for number, _ in enumerate(cuts(len(mined.captions)))]
+        facts = summarise(written, lambda: map(pq.read_table, files))
     facts = {"out": str(arguments.out), **facts, "seconds": round(time.monotonic() - start, 2)}
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
@@ -125,7 +127,9 @@ def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outc
     lists: list[Any] = []
     for file, rows in enumerate(cuts(number)):
         here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
-        lists += pq.read_table(arguments.out / f"{file:05d}.parquet")["negatives"].take(pa.array(here)).to_pylist()
+        lists += (
+            pq.read_table(arguments.out / f"{shard_name(file)}.parquet")["negatives"].take(pa.array(here)).to_pylist()
+        )
     differing = audit(mined.captions, mined.config, chosen.tolist(), lists)
     facts = {**told.facts, "audited": len(chosen), "differing": [asdict(one) for one in differing]}
     lines = [f"image {one.image_id}, caption {one.caption_index}: {one.said}" for one in differing]
@@ -179,7 +183,7 @@ def _written(mined: Mined, threads: int, out: Path, progress: Progress) -> Itera
     from stages.negatives.standalone import cuts
 
     for number, rows in enumerate(cuts(len(mined.captions))):
-        file = out / f"{number:05d}.parquet"
+        file = out / f"{shard_name(number)}.parquet"
         if file.exists():
             table = pq.read_table(file)
         else:
