@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import open_folder
-from pairloom.store.names import shard_name
+from pairloom.store.names import by_number, shard_name
 from pairloom.store.writing import write_shard
 from pairloom.typed import build
 from pipeline.progress import Progress
 from pipeline.verbs.common import Outcome, add_verb
 
 if TYPE_CHECKING:
-    from stages.negatives.standalone import Mined, cuts
+    from stages.negatives.standalone import Mined
 
 # Readers of Parquet folders skip what begins with _.
 SUMMARY = "_summary.json"  # written last: a folder without it is unfinished
@@ -106,8 +106,7 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
         mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
         written = _written(mined, max(arguments.threads, 1), arguments.out, progress)
-        files = [arguments.out / f"{shard_name(number)}.parquet" for number, _ in enumerate(cuts(len(mined.captions)))]
-        facts = summarise(written, lambda: map(pq.read_table, files))
+        facts = summarise(written, lambda: map(pq.read_table, _files(arguments.out)))
     facts = {"out": str(arguments.out), **facts, "seconds": round(time.monotonic() - start, 2)}
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
@@ -115,6 +114,10 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
     told = Outcome(facts, f"{text}: {arguments.out}")
     return _audited(mined, arguments, told) if arguments.audit else told
+
+
+def _files(out: Path) -> list[Path]:
+    return sorted(out.glob("*.parquet"), key=lambda file: by_number(file.stem))
 
 
 def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
