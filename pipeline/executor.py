@@ -23,7 +23,7 @@ from pipeline.config import RunConfig
 from pipeline.planning import CorpusOnDisk, Work, prepare
 from pipeline.progress import Progress
 from pipeline.stage import load
-from pipeline.task import Places, Task, probe, run_task
+from pipeline.task import Places, Task, alone, probe, run_task, together
 from schemas.quarantine import QUARANTINE
 from stages.contract import Before, Counts
 
@@ -167,19 +167,20 @@ def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], opti
     sizes = work.sizes()
     total = sum(sizes[task.name] for task in tasks)
     with (
-        open_pool(options.run, len(tasks), work.stage.overlap) as pool,
+        open_pool(options.run, len(together(tasks)), work.stage.overlap) as pool,
         Progress(work.header.stage, total, plain=options.plain) as progress,
     ):
 
-        def note(entries: tuple[Entry, Entry]) -> None:
-            record(writers, entries)
-            progress.advance(entries[0].rows_in)
+        def note(made: list[tuple[Entry, Entry]]) -> None:
+            for entries in made:
+                record(writers, entries)
+                progress.advance(entries[0].rows_in)
 
-        tasks = [_told_workers(task, pool.workers()) for task in tasks]
+        tasks = together([_told_workers(task, pool.workers()) for task in tasks])
         suspects = []
         for task, result in pool.run(run_task, tasks):
             if isinstance(result, Died):
-                suspects.append(task)  # perhaps only a neighbour of the culprit: looked into when nothing else runs
+                suspects += alone(task)  # perhaps only neighbours of the culprit: looked into when nothing else runs
             else:
                 note(result)
         for task in suspects:
@@ -193,7 +194,7 @@ def _told_workers(task: Task, workers: int) -> Task:
     return task
 
 
-def _run_suspect(pool: Pool, task: Task, rows: int) -> tuple[Entry, Entry]:
+def _run_suspect(pool: Pool, task: Task, rows: int) -> list[tuple[Entry, Entry]]:
     """Find the rows that kill their worker by halving, leave them out, and make the shard from the others."""
     killers = find_killers(lambda span: _survives(pool, replace(task, span=span)), rows)
     (result,) = [result for _, result in pool.run(run_task, [replace(task, killers=tuple(killers))])]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError, StoreError
 from pairloom.store.folder import Entry, Folder, Header
 from pairloom.store.hashed import sha256_file
-from stages.contract import Planned, Scope
+from stages.contract import Scope, Window
 
 
 def digest(content: Any) -> str:
@@ -29,7 +30,7 @@ def resource_hashes(files: Sequence[Path]) -> dict[str, str]:
 
 
 def shard_fingerprint(header: Header, sources: Any) -> str:
-    """sources: the hashes of the input shards (and, for a planned shard, its rows)."""
+    """sources: the hashes of the input shards (or, where shards are cut anew, what they hold)."""
     made_by = (header.table, header.table_version, header.stage, header.stage_version)
     return digest([made_by, dict(header.config), dict(header.resources), sources])
 
@@ -46,11 +47,12 @@ def scoped_sources(inputs: Sequence[Folder], scope: Scope) -> dict[str, list[str
     return sources
 
 
-def planned_sources(inputs: Sequence[Folder], planned: Planned) -> list[Any]:
-    """What a planned shard depends on: its rows and the input shards they lie in."""
-    names = sorted(set(planned.rows["shard"].to_pylist()))
-    hashes = [[entry.sha256 for entry in folder.shards if entry.name in names] for folder in inputs]
-    return [planned.rows.to_pydict(), hashes]
+def windowed_sources(inputs: Sequence[Folder], windows: Sequence[Window]) -> Iterator[tuple[Window, str, list[str]]]:
+    """(window, output shard, what this depends on): its name, its window, and the input shards there."""
+    hashes = [{entry.name: entry.sha256 for entry in folder.shards} for folder in inputs]
+    for window in windows:
+        whole = digest([asdict(window), [[known[name] for name in window.shards] for known in hashes]])
+        yield from ((window, name, [name, whole]) for name, _ in window.parts)
 
 
 def due(done: Mapping[str, Entry], fingerprints: Mapping[str, str], folder: Path) -> list[str]:

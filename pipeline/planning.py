@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from pairloom.errors import StoreError
 from pairloom.store import cures
 from pairloom.store.folder import Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer
-from pipeline import fingerprints
+from pipeline import fingerprints, windows
 from pipeline.config import as_json
 from pipeline.stage import LoadedStage
 from pipeline.task import Places, Task
 from schemas.quarantine import QUARANTINE
+from stages.contract import Window, kept_in
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class CorpusOnDisk:
     def hashes(self, stage: str) -> dict[str, str]:
         return {entry.name: entry.sha256 for entry in self.inputs[stage].shards}
 
-    def bytes(self, stage: str, name: str) -> int:
-        return next(entry.bytes for entry in self.inputs[stage].shards if entry.name == name)
+    def sizes(self, stage: str) -> dict[str, int]:
+        return {entry.name: entry.bytes for entry in self.inputs[stage].shards}
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,8 @@ class Work:
     def sizes(self) -> dict[str, int]:
         """How many rows each task takes in, by its shard's name."""
         shards = {entry.name: entry.rows for entry in next(iter(self.inputs.values())).shards}
-        return {
-            task.name: task.planned.num_rows if task.planned is not None else shards[task.name] for task in self.tasks
-        }
+        windows = {id(task.window): task.window for task in self.tasks if task.window is not None}
+        return shards | {name: rows for window in windows.values() for name, rows in window.parts}
 
 
 def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work:
@@ -132,13 +133,21 @@ def _tasks(blank: Task, inputs: Mapping[str, Folder]) -> list[Task]:
     """The blank task filled in for each output shard."""
     folders, stage = list(inputs.values()), blank.stage
     if stage.plan:
-        plans = stage.plan(CorpusOnDisk(inputs), blank.config)
-        return [_task(blank, plan.name, fingerprints.planned_sources(folders, plan), plan.rows) for plan in plans]
+        sources = fingerprints.windowed_sources(folders, _windows(blank, inputs))
+        return [_task(blank, name, of, window) for window, name, of in sources]
     scoped = fingerprints.scoped_sources(folders, stage.scope(blank.config))
     return [_task(blank, name, sources) for name, sources in scoped.items()]
 
 
-def _task(blank: Task, name: str, sources: Any, planned: pa.Table | None = None) -> Task:
+def _windows(blank: Task, inputs: Mapping[str, Folder]) -> Sequence[Window]:
+    plan = blank.stage.plan
+    assert plan is not None
+    windows.clean(blank.folder)
+    make = partial(plan, CorpusOnDisk(inputs), blank.config)
+    return windows.planned(blank.stage.name, kept_in(blank.places.data), blank.folder.name, make)
+
+
+def _task(blank: Task, name: str, sources: Any, window: Window | None = None) -> Task:
     wanted = fingerprints.shard_fingerprint(blank.header, sources)
     made_from = {"sources": fingerprints.digest(sources)}
-    return replace(blank, name=name, fingerprint=wanted, sources=made_from, planned=planned)
+    return replace(blank, name=name, fingerprint=wanted, sources=made_from, window=window)

@@ -1,0 +1,177 @@
+"""How time and memory of what one process does grow with the data, each part at three sizes, and what follows for more.
+
+`python -m benchmarks.scale [PART …] [--sizes 10000 100000 1000000]`. Every measurement is a process of its own. Sizes
+are rows, or shards where a part says so. Shards are names of one small file, so that disks hold millions of rows. An
+exponent of 1 is linear: it is that of the last step, and time and memory are projected with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pairloom.store.folder import Header, open_folder
+from pairloom.store.names import shard_name
+from pairloom.store.writing import Writer, write_shard
+from schemas.pairs import PAIRS
+
+ROWS = 1000  # of a shard
+FAR = (4 * 10**8, 5 * 10**9)
+Work: TypeAlias = Callable[[], dict[str, float] | None]  # what is timed; it may tell more
+JOINED = ("curate", "regions", "tags", "negatives")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--one", action="store_true", help="measure one part at one size in this process, as JSON")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measured(arguments.parts[0], arguments.sizes[0])))
+        return
+    for part in arguments.parts or PARTS:
+        report(part, arguments.sizes)
+
+
+def report(part: str, sizes: list[int]) -> None:
+    print(f"\n{part}: {(PARTS[part].__doc__ or '').strip()}", flush=True)
+    found = []
+    for size in sizes:
+        command = [sys.executable, "-m", "benchmarks.scale", "--one", part, "--sizes", str(size)]
+        ran = subprocess.run(command, check=True, capture_output=True, text=True)
+        found.append(json.loads(ran.stdout.splitlines()[-1]))
+        more = "".join(f"  {key} {value:.2f}" for key, value in found[-1].items() if key not in ("seconds", "mb"))
+        print(f"  {size:>13,}  {found[-1]['seconds']:9.2f} s  {found[-1]['mb']:8.0f} MB{more}", flush=True)
+    for key, unit in (("seconds", "s"), ("mb", "MB")):
+        values = [max(each[key], 1e-3) for each in found]
+        power = exponent(sizes, values)
+        far = ", ".join(f"{size:.0e}: {values[-1] * (size / sizes[-1]) ** power:,.0f} {unit}" for size in FAR)
+        print(f"  {key:>7}: exponent {power:.2f} over the last step; projected {far}", flush=True)
+
+
+def exponent(sizes: list[int], values: list[float]) -> float:
+    """Of the last step, where what a process costs anyway weighs least."""
+    if len(sizes) < 2:
+        return 1.0
+    return math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
+
+
+def measured(part: str, size: int) -> dict[str, float]:
+    """Seconds, and how far the peak of this process's memory rose."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("SCALE_DIR")) as folder:
+        work = PARTS[part](size, Path(folder))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start = time.perf_counter()
+        more = work() or {}
+        seconds = time.perf_counter() - start
+        return more | {"seconds": seconds, "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def plan(rows: int, folder: Path) -> Work:
+    """the plan of stage `shards`, with what is read of every input shard"""
+    from pipeline.planning import CorpusOnDisk
+    from stages.shards import Config
+    from stages.shards import plan as of_shards
+
+    curate = linked(folder / "curate", pairs(), rows // ROWS)
+    # the other tables: no file of them is looked at, and a row has 100 regions of 2,048 float16 there
+    others = {name: replace(curate, shards=sized(curate, 400_000 * ROWS)) for name in JOINED[1:2]}
+    others |= dict.fromkeys(JOINED[2:], curate)
+    return lambda: print(len(of_shards(CorpusOnDisk({"curate": curate, **others}), Config())), "windows")
+
+
+def shards(rows: int, folder: Path) -> Work:
+    """all of stage `shards`; read: bytes of the inputs by their size; again: of what was written, to index it"""
+    from pipeline import windows
+    from pipeline.config import RunConfig
+    from pipeline.executor import Options, run_stage
+    from stages.shards import Config
+
+    made = dict(zip(JOINED, joined(), strict=True))
+    stored = [linked(folder / name, table, rows // ROWS) for name, table in made.items()]
+    size = sum(entry.bytes for table in stored for entry in table.shards)
+    config = Config(shard_bytes=size // rows * 3000)  # three input shards
+    read, read_shard = 0, windows.read_shard
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal read
+        before = read_bytes()
+        table = read_shard(*arguments)
+        read += read_bytes() - before
+        return table
+
+    def work() -> dict[str, float]:
+        before, windows.read_shard = read_bytes(), counted
+        run_stage("shards", config, folder, Options(RunConfig(cluster="inline"), plain=True))
+        return {"read": read / size, "again": (read_bytes() - before - read) / size}
+
+    return work
+
+
+def joined() -> list[Any]:
+    """A shard of each table that is joined, of about 9 KB a row."""
+    import numpy as np
+    import pyarrow as pa
+
+    from tests.stages.test_shards import tables
+
+    curate, regions, *rest = tables(list(range(ROWS)))
+    blob = pa.array([np.zeros(2048, "<f2").tobytes()] * ROWS, pa.large_binary())
+    curate = curate.set_column(curate.column_names.index("image"), curate.schema.field("image"), blob)
+    features = regions.set_column(regions.column_names.index("features"), regions.schema.field("features"), blob)
+    return [curate, features.replace_schema_metadata(regions.schema.metadata | {b"feature_width": b"2048"}), *rest]
+
+
+def read_bytes() -> int:
+    """What this process has asked the system for, from the disk or its cache."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def pairs() -> Any:
+    """A shard of pairs with pictures of a few bytes."""
+    import numpy as np
+
+    ids = np.random.default_rng(0).bytes(16 * ROWS)
+    one = [1] * ROWS
+    return PAIRS.table(
+        image_id=[ids[16 * row : 16 * row + 16] for row in range(ROWS)], image=[b"x" * 64] * ROWS, width=one,
+        height=one, format=["jpeg"] * ROWS, original_width=one, original_height=one, url=["u"] * ROWS,
+        sha256=[bytes(32)] * ROWS, phash=one, extra=[[]] * ROWS,
+        captions=[[{"text": "a dog", "original": "a dog", "lang": "en"}]] * ROWS,
+    )  # fmt: skip
+
+
+def linked(folder: Path, table: Any, shards: int) -> Any:
+    """A finished table of so many shards, all of them the same file."""
+    writer = Writer.open(folder, Header("pairs", PAIRS.version, "curate", 1, {}))
+    writer.begin([])
+    entry = write_shard(folder, shard_name(0), table)
+    for number in range(shards):
+        name = shard_name(number)
+        if number:
+            os.link(folder / f"{shard_name(0)}.parquet", folder / f"{name}.parquet")
+        writer.done[name] = replace(entry, name=name, fingerprint=entry.sha256, rows_in=entry.rows)
+    writer.finish()
+    return open_folder(folder)
+
+
+def sized(folder: Any, size: int) -> Any:
+    return tuple(replace(entry, bytes=size) for entry in folder.shards)
+
+
+PARTS: dict[str, Callable[[int, Path], Work]] = {"plan": plan, "shards": shards}
+
+if __name__ == "__main__":
+    main()
