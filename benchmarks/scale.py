@@ -8,10 +8,12 @@ exponent of 1 is linear: it is that of the last step, and time and memory are pr
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,12 +23,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pairloom.store.folder import Header, open_folder
+from pairloom.store.folder import Entry, Header, open_folder
 from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, write_shard
 from schemas.pairs import PAIRS
 
 ROWS = 1000  # of a shard
+LINKS = 50_000  # names of one file
 FAR = (4 * 10**8, 5 * 10**9)
 Work: TypeAlias = Callable[[], dict[str, float] | None]  # what is timed; it may tell more
 JOINED = ("curate", "regions", "tags", "negatives")
@@ -139,6 +142,50 @@ def read_bytes() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
+def manifest(shards: int, folder: Path) -> Work:
+    """opening a table of so many shards, and asking for its rows"""
+    writer = Writer.open(folder, Header("pairs", PAIRS.version, "curate", 1, {}))
+    writer.begin([])
+    writer.done = {entry.name: entry for entry in map(entry_of, range(shards))}
+    writer.finish()
+    return lambda: print(open_folder(folder).rows, "rows")
+
+
+def entry_of(number: int) -> Entry:
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    return Entry(shard_name(number), ROWS, 10**8, digest, digest[::-1], ROWS, {})
+
+
+def nothing_due(shards: int, folder: Path) -> Work:
+    """a stage with nothing to do, for so many shards of one input"""
+    from pipeline.config import RunConfig
+    from pipeline.executor import Options, run_stage
+    from pipeline.planning import prepare
+    from pipeline.stage import load
+    from pipeline.task import Places
+
+    stage = load("tags")
+    config = stage.config_type()
+    linked(folder / "regions", joined()[1], shards)
+    linked(folder / "tags", joined()[2], 1)
+    work = prepare(stage, config, Places.of(stage, config, folder), redo=True)
+    (made,) = open_folder(folder / "tags").shards
+    writers = work.open_writers()
+    for writer in writers:
+        writer.begin([])
+    for task in work.tasks:
+        name_again(folder / "tags", made.name, int(task.name))
+        writers[0].done[task.name] = replace(made, name=task.name, fingerprint=task.fingerprint)
+    for writer in writers:
+        writer.finish()
+
+    def again() -> None:
+        done = run_stage("tags", config, folder, Options(RunConfig(cluster="inline"), plain=True))
+        assert (done.made, done.shards) == (0, shards)
+
+    return again
+
+
 def pairs() -> Any:
     """A shard of pairs with pictures of a few bytes."""
     import numpy as np
@@ -160,18 +207,31 @@ def linked(folder: Path, table: Any, shards: int) -> Any:
     entry = write_shard(folder, shard_name(0), table)
     for number in range(shards):
         name = shard_name(number)
-        if number:
-            os.link(folder / f"{shard_name(0)}.parquet", folder / f"{name}.parquet")
+        name_again(folder, shard_name(0), number)
         writer.done[name] = replace(entry, name=name, fingerprint=entry.sha256, rows_in=entry.rows)
     writer.finish()
     return open_folder(folder)
+
+
+def name_again(folder: Path, first: str, number: int) -> None:
+    """Give a shard a further name; a file has 65,000 of them at most."""
+    base = shard_name(number // LINKS * LINKS)
+    if number % LINKS == 0 and number:
+        shutil.copyfile(folder / f"{first}.parquet", folder / f"{base}.parquet")
+    elif number:
+        os.link(folder / f"{base}.parquet", folder / f"{shard_name(number)}.parquet")
 
 
 def sized(folder: Any, size: int) -> Any:
     return tuple(replace(entry, bytes=size) for entry in folder.shards)
 
 
-PARTS: dict[str, Callable[[int, Path], Work]] = {"plan": plan, "shards": shards}
+PARTS: dict[str, Callable[[int, Path], Work]] = {
+    "plan": plan,
+    "shards": shards,
+    "manifest": manifest,
+    "nothing-due": nothing_due,
+}
 
 if __name__ == "__main__":
     main()

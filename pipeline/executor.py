@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -71,7 +70,7 @@ def run_work(work: Work, options: Options, start: float) -> Done:
     start: of the whole run, as time.monotonic() has it.
     """
     stage, target, writers = work.stage, work.target, work.open_writers()
-    wanted = {task.name: task.fingerprint for task in work.tasks}
+    wanted = work.tasks.fingerprints
     due = set(fingerprints.due(writers[0].done, wanted, target))
     reused = 0
     if due or set(writers[0].done) != set(wanted) or not writers[0].complete:
@@ -98,13 +97,13 @@ def _make(work: Work, due: set[str], writers: tuple[Writer, Writer], options: Op
     """Leave the table with all its shards, unfinished; how many of those due were taken from another dataset."""
     other = reuse.other_dataset(options.run.reuse, work.places.data)
     found = reuse.find(work, other, due)
-    kept = [task.name for task in work.tasks if task.name not in due]
+    kept = [name for name in work.tasks.fingerprints if name not in due]
     if len(found) < len(due):  # before `begin`: an index grows from that of a finished table
         build_index(work, other)
         earlier.keep(work, kept)
     begin(writers, kept)
     linked = reuse.link(work, other, found, partial(record, writers))
-    rest = [task for task in work.tasks if task.name in due - linked]
+    rest = [work.tasks.named(name) for name in work.tasks.fingerprints if name in due - linked]
     if rest:
         build_index(work, other)  # if it was not needed until a found shard turned out to be damaged
         _run_due(work, rest, writers, options)
@@ -227,7 +226,4 @@ def find_killers(survives: Callable[[tuple[int, int]], bool], rows: int) -> list
 
 def count(folder: Folder) -> Counts:
     """Rows in, rows out and rejects by reason of a whole table."""
-    rejected: Counter[str] = Counter()
-    for entry in folder.shards:
-        rejected.update(entry.rejected)
-    return Counts(sum(entry.rows_in for entry in folder.shards), folder.rows, dict(sorted(rejected.items())))
+    return Counts(sum(folder.shards.column("rows_in")), folder.rows, folder.shards.rejected())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -35,10 +35,49 @@ class CorpusOnDisk:
         return self.inputs[stage].tables(columns, shards)
 
     def hashes(self, stage: str) -> dict[str, str]:
-        return {entry.name: entry.sha256 for entry in self.inputs[stage].shards}
+        return self._column(stage, "sha256")
 
     def sizes(self, stage: str) -> dict[str, int]:
-        return {entry.name: entry.bytes for entry in self.inputs[stage].shards}
+        return self._column(stage, "bytes")
+
+    def _column(self, stage: str, key: str) -> dict[str, Any]:
+        shards = self.inputs[stage].shards
+        return dict(zip(shards.column("name"), shards.column(key), strict=True))
+
+
+@dataclass(frozen=True)
+class Tasks(Sequence[Task]):
+    """A task for each output shard, made when it is looked at: most runs look at few of them."""
+
+    blank: Task
+    fingerprints: Mapping[str, str]  # of each output shard, in order
+    sources: Mapping[str, Any]
+    windows: Mapping[str, Window]  # of each, where shards are cut anew
+
+    @classmethod
+    def of(cls, blank: Task, sources: Mapping[str, Any], windows: Mapping[str, Window]) -> Tasks:
+        return cls(blank, fingerprints.shard_fingerprints(blank.header, sources), sources, windows)
+
+    def named(self, name: str) -> Task:
+        made_from = {"sources": fingerprints.digest(self.sources[name])}
+        window, wanted = self.windows.get(name), self.fingerprints[name]
+        return replace(self.blank, name=name, fingerprint=wanted, sources=made_from, window=window)
+
+    @overload
+    def __getitem__(self, place: int) -> Task: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Task]: ...
+
+    def __getitem__(self, place: int | slice) -> Task | list[Task]:
+        names = list(self.fingerprints)[place]
+        return self.named(names) if isinstance(names, str) else list(map(self.named, names))
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self.named, self.fingerprints)
+
+    def __len__(self) -> int:
+        return len(self.fingerprints)
 
 
 @dataclass(frozen=True)
@@ -51,7 +90,7 @@ class Work:
     inputs: Mapping[str, Folder]
     header: Header
     index: Path  # the folder of what the stage's `index` writes
-    tasks: Sequence[Task]  # of every output shard, due or not, in order
+    tasks: Tasks  # of every output shard, due or not, in order
 
     @property
     def target(self) -> Path:
@@ -63,9 +102,10 @@ class Work:
 
     def sizes(self) -> dict[str, int]:
         """How many rows each task takes in, by its shard's name."""
-        shards = {entry.name: entry.rows for entry in next(iter(self.inputs.values())).shards}
-        windows = {id(task.window): task.window for task in self.tasks if task.window is not None}
-        return shards | {name: rows for window in windows.values() for name, rows in window.parts}
+        shards = next(iter(self.inputs.values())).shards
+        rows = dict(zip(shards.column("name"), shards.column("rows"), strict=True))
+        windows = {id(window): window for window in self.tasks.windows.values()}
+        return rows | dict(part for window in windows.values() for part in window.parts)
 
 
 def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work:
@@ -78,7 +118,7 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
     header = make_header(stage, config)
     if is_table(places.table) and not redo:
         fingerprints.refuse_mixture(open_folder(places.table).header, header, places.table)
-    corpus = [[entry.sha256 for entry in folder.shards] for folder in inputs.values()]
+    corpus = [folder.shards.column("sha256") for folder in inputs.values()]
     index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
     tasks = _tasks(Task(places, stage, config, header, index, name="", fingerprint=""), inputs)
     return Work(stage, config, places, inputs, header, index, tasks)
@@ -106,7 +146,7 @@ def open_finished(path: Path) -> Folder:
 
 def refuse_misaligned(inputs: Mapping[str, Folder]) -> None:
     """Raise StoreError unless all inputs have the same shards, since they are read side by side."""
-    names = {stage: [entry.name for entry in folder.shards] for stage, folder in inputs.items()}
+    names = {stage: folder.shards.column("name") for stage, folder in inputs.items()}
     first = next(iter(names))
     for stage, shards in names.items():
         if shards != names[first]:
@@ -129,14 +169,14 @@ def make_header(stage: LoadedStage, config: Any) -> Header:
     )
 
 
-def _tasks(blank: Task, inputs: Mapping[str, Folder]) -> list[Task]:
+def _tasks(blank: Task, inputs: Mapping[str, Folder]) -> Tasks:
     """The blank task filled in for each output shard."""
     folders, stage = list(inputs.values()), blank.stage
     if stage.plan:
-        sources = fingerprints.windowed_sources(folders, _windows(blank, inputs))
-        return [_task(blank, name, of, window) for window, name, of in sources]
-    scoped = fingerprints.scoped_sources(folders, stage.scope(blank.config))
-    return [_task(blank, name, sources) for name, sources in scoped.items()]
+        planned = list(fingerprints.windowed_sources(folders, _windows(blank, inputs)))
+        sources = {name: of for _, name, of in planned}
+        return Tasks.of(blank, sources, {name: window for window, name, _ in planned})
+    return Tasks.of(blank, fingerprints.scoped_sources(folders, stage.scope(blank.config)), {})
 
 
 def _windows(blank: Task, inputs: Mapping[str, Folder]) -> Sequence[Window]:
@@ -145,9 +185,3 @@ def _windows(blank: Task, inputs: Mapping[str, Folder]) -> Sequence[Window]:
     windows.clean(blank.folder)
     make = partial(plan, CorpusOnDisk(inputs), blank.config)
     return windows.planned(blank.stage.name, kept_in(blank.places.data), blank.folder.name, make)
-
-
-def _task(blank: Task, name: str, sources: Any, window: Window | None = None) -> Task:
-    wanted = fingerprints.shard_fingerprint(blank.header, sources)
-    made_from = {"sources": fingerprints.digest(sources)}
-    return replace(blank, name=name, fingerprint=wanted, sources=made_from, window=window)

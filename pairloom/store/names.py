@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-_NUMBERED = re.compile(r"(.*?)(\d*)", re.DOTALL)
+DIGITS = "0123456789"
 
 
 def shard_name(number: int, split: str = "") -> str:
@@ -14,7 +12,5 @@ def shard_name(number: int, split: str = "") -> str:
 
 def by_number(name: str) -> tuple[str, int, str]:
     """The key that sorts names: as text `100000` would come before `99999`."""
-    found = _NUMBERED.fullmatch(name)
-    assert found is not None
-    before, digits = found.groups()
-    return before, int(digits or -1), name
+    before = name.rstrip(DIGITS)
+    return before, int(name[len(before) :] or -1), name
