@@ -8,29 +8,35 @@ exponent of 1 is linear: it is that of the last step, and time and memory are pr
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+import pyarrow as pa
+
 from pairloom.store.folder import Entry, Header, open_folder
+from pairloom.store.manifest import Shards
 from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, write_shard
 from schemas.pairs import PAIRS
 
 ROWS = 1000  # of a shard
 LINKS = 50_000  # names of one file
-FAR = (4 * 10**8, 5 * 10**9)
+FAR = (4 * 10**8, 5 * 10**9)  # rows
+OF_SHARDS = ("manifest", "nothing-due")  # parts whose sizes are shards
 Work: TypeAlias = Callable[[], dict[str, float] | None]  # what is timed; it may tell more
 JOINED = ("curate", "regions", "tags", "negatives")
 
@@ -60,7 +66,8 @@ def report(part: str, sizes: list[int]) -> None:
     for key, unit in (("seconds", "s"), ("mb", "MB")):
         values = [max(each[key], 1e-3) for each in found]
         power = exponent(sizes, values)
-        far = ", ".join(f"{size:.0e}: {values[-1] * (size / sizes[-1]) ** power:,.0f} {unit}" for size in FAR)
+        sized = [(rows, rows // (ROWS if part in OF_SHARDS else 1)) for rows in FAR]
+        far = ", ".join(f"{rows:.0e} rows: {values[-1] * (n / sizes[-1]) ** power:,.1f} {unit}" for rows, n in sized)
         print(f"  {key:>7}: exponent {power:.2f} over the last step; projected {far}", flush=True)
 
 
@@ -72,14 +79,30 @@ def exponent(sizes: list[int], values: list[float]) -> float:
 
 
 def measured(part: str, size: int) -> dict[str, float]:
-    """Seconds, and how far the peak of this process's memory rose."""
+    """Seconds, and how far this process's own memory rose; pages of files, which the system can drop, do not count."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCALE_DIR")) as folder:
         work = PARTS[part](size, Path(folder))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        gc.collect()
+        pa.default_memory_pool().release_unused()
+        before, seen, stop = anonymous_mb(), [0.0], threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(0.02):
+                seen.append(anonymous_mb())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         start = time.perf_counter()
         more = work() or {}
         seconds = time.perf_counter() - start
-        return more | {"seconds": seconds, "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+        stop.set()
+        watcher.join()
+        return more | {"seconds": seconds, "mb": max(max(seen) - before, 0.0)}
+
+
+def anonymous_mb() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def plan(rows: int, folder: Path) -> Work:
@@ -125,8 +148,6 @@ def shards(rows: int, folder: Path) -> Work:
 
 def joined() -> list[Any]:
     """A shard of each table that is joined, of about 9 KB a row."""
-    import numpy as np
-    import pyarrow as pa
 
     from tests.stages.test_shards import tables
 
@@ -186,9 +207,59 @@ def nothing_due(shards: int, folder: Path) -> Work:
     return again
 
 
+def curate(rows: int, folder: Path) -> Work:
+    """what stage `curate` decides over the whole corpus, by its default settings"""
+    return deciding(rows, folder, {"max_colour_distance": None})
+
+
+def repeats(rows: int, folder: Path) -> Work:
+    """the same with captions of many images and images with many captions left out"""
+    return deciding(rows, folder, {"max_colour_distance": None, "max_repeats": 10, "max_image_captions": 10})
+
+
+def deciding(rows: int, folder: Path, settings: dict[str, Any]) -> Work:
+
+    from stages.curate import Config
+    from stages.curate import index as decide
+    from stages.curate.duplicates import near_kept
+
+    near_kept(np.arange(100_000, dtype=np.uint64), 4)  # compiles
+    return lambda: decide(MadeUp(rows // ROWS), Config(**settings), folder)
+
+
+class MadeUp:
+    """Downloaded pairs of random pictures; a tenth of the captions come often, one image of a hundred comes again."""
+
+    def __init__(self, shards: int) -> None:
+        self.names = [shard_name(number) for number in range(shards)]
+
+    def tables(self, stage: str, columns: Sequence[str], shards: Any = None) -> Iterator[tuple[str, Any]]:
+        for number, name in enumerate(self.names):
+            if shards is None or name in shards:
+                yield name, self.table(number).select(list(columns))
+
+    def table(self, number: int) -> Any:
+
+        rng = np.random.default_rng(number)
+        ids = rng.bytes(16 * ROWS)
+        again = np.random.default_rng(0).bytes(16 * 10)  # of images that every shard has
+        listed = [
+            ids[16 * row : 16 * row + 16] if row >= 10 else again[16 * row : 16 * row + 16] for row in range(ROWS)
+        ]
+        words = [f"word{one}" for one in rng.integers(0, 50_000, ROWS * 8)]
+        texts = [" ".join(words[8 * row : 8 * row + 8]) if row % 10 else f"a photo of {row}" for row in range(ROWS)]
+        captions = [[{"text": text, "original": text, "lang": "en"}] for text in texts]
+        phash = pa.array([int.from_bytes(one[:8], "little") for one in listed], pa.uint64())
+        table = pairs()
+        for key, values in (("image_id", listed), ("captions", captions), ("phash", phash)):
+            field = table.schema.field(key)
+            column = values if key == "phash" else pa.array(values, field.type)
+            table = table.set_column(table.column_names.index(key), field, column)
+        return table
+
+
 def pairs() -> Any:
     """A shard of pairs with pictures of a few bytes."""
-    import numpy as np
 
     ids = np.random.default_rng(0).bytes(16 * ROWS)
     one = [1] * ROWS
@@ -223,7 +294,7 @@ def name_again(folder: Path, first: str, number: int) -> None:
 
 
 def sized(folder: Any, size: int) -> Any:
-    return tuple(replace(entry, bytes=size) for entry in folder.shards)
+    return Shards([replace(entry, bytes=size) for entry in folder.shards])
 
 
 PARTS: dict[str, Callable[[int, Path], Work]] = {
@@ -231,6 +302,8 @@ PARTS: dict[str, Callable[[int, Path], Work]] = {
     "shards": shards,
     "manifest": manifest,
     "nothing-due": nothing_due,
+    "curate": curate,
+    "repeats": repeats,
 }
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def resources(config: Config) -> list[Path]:
 
 
 def setup(config: Config, folder: Path) -> Tools:
-    return Tools(config, Decisions.open(folder))
+    return Tools(config, Decisions(folder))
 
 
 def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
