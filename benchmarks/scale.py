@@ -262,7 +262,7 @@ def pairs() -> Any:
     """A shard of pairs with pictures of a few bytes."""
 
     ids = np.random.default_rng(0).bytes(16 * ROWS)
-    one = [1] * ROWS
+    one = [640] * ROWS
     return PAIRS.table(
         image_id=[ids[16 * row : 16 * row + 16] for row in range(ROWS)], image=[b"x" * 64] * ROWS, width=one,
         height=one, format=["jpeg"] * ROWS, original_width=one, original_height=one, url=["u"] * ROWS,
