@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+ALL = np.uint64(2**64 - 1)
 PIECE = 1 << 18  # rows that are sorted at once
 
 
@@ -43,15 +44,15 @@ class Column:
         self._path.unlink(missing_ok=True)
 
 
-def pieces(keys: npt.NDArray[np.uint64]) -> Iterator[npt.NDArray[np.int64]]:
-    """The positions of all keys, about PIECE at a time: ascending, and those of equal keys in one piece."""
+def pieces(keys: npt.NDArray[np.uint64], mask: np.uint64 = ALL) -> Iterator[npt.NDArray[np.int64]]:
+    """The positions of all keys, about PIECE at a time: ascending, and those of equal keys (of mask) in one piece."""
     if len(keys) <= PIECE:
         yield np.arange(len(keys))
         return
     wide = np.empty(len(keys), np.uint16 if len(keys) > PIECE << 7 else np.uint8)
     bits = np.uint64(64 - 8 * wide.itemsize)
     for start in range(0, len(keys), PIECE):
-        part = np.ascontiguousarray(keys[start : start + PIECE])
+        part = np.ascontiguousarray(keys[start : start + PIECE]) & mask
         wide[start : start + PIECE] = (
             part * np.uint64(0x9E3779B97F4A7C15)
         ) >> bits  # spread: keys may differ in few bits

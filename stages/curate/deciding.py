@@ -93,18 +93,19 @@ def near_excluded(
 
 def _kept(rows: Survivors, left: npt.NDArray[np.int64], config: Config, corpus: Corpus) -> npt.NDArray[np.int64]:
     """Of each row the one that stays in its place, or its own position; left: the rows that are not excluded."""
-    stays = np.arange(len(rows.rows))
     if not config.unite_duplicates:
-        return stays
+        return np.arange(len(rows.rows))
     alike = None if config.max_distance is None else Alike(config.max_distance, config.max_colour_distance)
 
     def pictures(places: Positions) -> Iterator[pa.Table]:
         shards = {rows.names[number] for number in np.unique(rows.rows.array()["shard"][left[places]]).tolist()}
         return (table for _, table in corpus.tables("download", ("image_id", "image"), shards))
 
-    columns = rows.image_ids.array(), rows.phashes.array(), rows.pictured.array()
-    ids, hashes, pictured = columns if len(left) == len(stays) else (column[left] for column in columns)
-    stays[left] = left[kept_positions(ids, hashes, alike, pictures, pictured)]
+    ids, hashes, pictured = rows.image_ids.array(), rows.phashes.array(), rows.pictured.array()
+    if len(left) == len(ids):
+        return kept_positions(ids, hashes, alike, pictures, pictured)
+    stays = np.arange(len(ids))
+    stays[left] = left[kept_positions(ids[left], hashes[left], alike, pictures, pictured[left])]
     return stays
 
 

@@ -61,8 +61,9 @@ def with_near(phashes: npt.NDArray[np.uint64], max_distance: int, agree: int | N
     distinct = np.flatnonzero(first)
     hashes = np.ascontiguousarray(phashes[distinct])
     found = near[distinct]
+    del first, distinct
     for mask in _keys(max_distance, len(hashes), agree)[0]:
-        for positions in pieces(hashes & mask):
+        for positions in pieces(hashes, mask):
             order = positions[np.argsort(hashes[positions] & mask)]
             _mark_near(hashes, order, mask, max_distance, found)
     return _with_equals(phashes, near, hashes[found])
