@@ -13,16 +13,22 @@ from inspection.lint.joined import check_joined
 from inspection.lint.leaks import check_leaks
 from inspection.lint.problem import Findings, Problem
 from inspection.lint.references import Captions, caption_columns, check_beside, check_told
+from inspection.lint.sampling import share_of
 from inspection.lint.shard import Shard
 from inspection.lint.told import check_limits
 from inspection.lint.values import check_values
 from pairloom.store.folder import Folder
 
-__all__ = ["Problem", "lint", "lint_text"]
+__all__ = ["Problem", "examine", "lint", "lint_text"]
 
 
 def lint(path: Path | str, flow: Flow) -> list[Problem]:
-    """Every problem of the table in this folder, or of all tables below a data root and between them.
+    """Every problem of the table in this folder, or of all tables below a data root and between them."""
+    return examine(path, flow).problems
+
+
+def examine(path: Path | str, flow: Flow) -> Findings:
+    """All problems, and notes of what was looked at in part.
 
     They come in the order of the data, so that their cures can be followed one after the other. Raises StoreError only
     when there is no table at all.
@@ -41,7 +47,8 @@ def lint(path: Path | str, flow: Flow) -> list[Problem]:
     if found.is_root:
         _check_between(found, sound, findings)
     places = {name: number for number, name in enumerate(found.tables)}
-    return sorted(findings.problems, key=lambda problem: places.get(_stage(problem, found.root), -1))
+    findings.problems.sort(key=lambda problem: places.get(_stage(problem, found.root), -1))
+    return findings
 
 
 def _stage(problem: Problem, root: Path) -> str:
@@ -85,7 +92,7 @@ def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> Non
             continue
         if not {corpus.file(entry.name) for entry in corpus.shards} <= sound:
             continue
-        captions = known[source] = known.get(source) or Captions.read(corpus)
+        captions = known[source] = known.get(source) or Captions.read(corpus, share_of(corpus, findings))
         for entry in folder.shards:
             if folder.file(entry.name) in sound:
                 shard = Shard(folder.file(entry.name), folder.read(entry.name, ["image_id", *told]), {}, findings)
@@ -95,8 +102,8 @@ def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> Non
                         check_limits(shard, name, found.tables[name].header.config)
 
 
-def lint_text(problems: Sequence[Problem]) -> str:
-    """The problems for a terminal."""
+def lint_text(problems: Sequence[Problem], notes: Sequence[str] = ()) -> str:
+    """The problems for a terminal, then what was looked at in part."""
     count = len(problems)
     last = f"{count:,} problem{'s' if count != 1 else ''} found" if count else "no problem found"
-    return "\n".join([*map(str, problems), last])
+    return "\n".join([*map(str, problems), *notes, last])

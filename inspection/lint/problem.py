@@ -37,6 +37,11 @@ class Findings:
     """Collects problems in the order in which they are found."""
 
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was looked at in part, and by which rule
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def file(self, check: str, file: Path, what: str, fix: str) -> None:
         """A problem of a whole file or folder."""

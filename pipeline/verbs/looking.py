@@ -62,12 +62,13 @@ def info(arguments: argparse.Namespace) -> Outcome:
 
 def lint(arguments: argparse.Namespace) -> Outcome:
     """Every check of a table or dataset."""
-    from inspection.lint import lint, lint_text
+    from inspection.lint import examine, lint_text
     from pipeline.stage import flow
 
-    problems = lint(arguments.folder, flow())
-    found = {"folder": str(arguments.folder), "problems": [problem.as_json() for problem in problems]}
-    return Outcome(found, lint_text(problems), exit_code=1 if problems else 0)
+    findings = examine(arguments.folder, flow())
+    problems = [problem.as_json() for problem in findings.problems]
+    found = {"folder": str(arguments.folder), "problems": problems, "notes": findings.notes}
+    return Outcome(found, lint_text(findings.problems, findings.notes), exit_code=1 if problems else 0)
 
 
 def preview(arguments: argparse.Namespace) -> Outcome:
