@@ -147,7 +147,7 @@ def test_dvc_shows_metrics_and_plots(finished: Checkout) -> None:
 def test_another_number_of_negatives_leaves_the_regions_alone(finished: Checkout) -> None:
     before = finished.stamps("regions")
     finished.change("negatives", top_k=7)
-    assert finished.ran(finished.repro()) == {"negatives", "shards", "train@uniter", "train@clip", "report"}
+    assert finished.ran(finished.repro("shards")) == {"negatives", "shards"}
     assert finished.stamps("regions") == before
     table = open_folder(finished.folder / "data/negatives").read("00000")
     assert max(len(found) for row in table["negatives"].to_pylist() for found in row) == 7
@@ -175,22 +175,25 @@ def kill_worker(process: subprocess.Popen[str], checkout: Checkout) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize(("kill", "cluster"), [(kill_group, "inline"), (kill_worker, "local")])
+@pytest.mark.parametrize(
+    ("kill", "cluster", "last"), [(kill_group, "inline", "shards"), (kill_worker, "local", "tags")]
+)
 def test_killed_in_the_middle_of_regions_dvc_repro_finishes_with_equal_bytes(
     kill: Callable[[subprocess.Popen[str], Checkout], None],
     cluster: str,
+    last: str,
     tmp_path: Path,
     server: str,
     finished: Checkout,
 ) -> None:
     checkout = Checkout(tmp_path, server)
     checkout.change("run", cluster=cluster, workers=2)
-    process = checkout.dvc("repro", "shards")
+    process = checkout.dvc("repro", last)
     wait_for_a_shard(checkout.folder / "data/regions", process)
     kill(process, checkout)
     process.communicate(timeout=600)
-    checkout.repro("shards")
-    for stage in STAGES:
+    checkout.repro(last)
+    for stage in STAGES if last == STAGES[-1] else STAGES[: STAGES.index(last) + 1]:
         assert hashes(checkout.folder / "data" / stage) == finished.first[stage], stage
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pairloom.errors import InputError
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.loader.tokenizer import load as load_tokenizer
 from pairloom.store.hashed import sha256_file
+from trainer import weight_files
 from trainer.contract import Shapes
 from trainer.learner import Learner
 from trainer.recipe import Parts, parse
@@ -71,18 +73,21 @@ def take_over(learner: Learner, out: Path) -> None:
     learner.load_state_dict(fitting, strict=False)
 
 
-def load_published(learner: Learner, path: Path) -> None:
-    """Start from a published state dict in safetensors; what finds no place is told on standard error."""
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        given = f"the weights cannot be read: {error}"
-        raise InputError(given, str(path), "name a .safetensors file, or a folder that training wrote") from error
-    left_over = learner.load_published(state)
-    if len(left_over) == len(state):
+def load_published(learner: Learner, path: Path, partial: bool = False) -> None:
+    """Start from published weights; standard error tells which parts they fill, and what is left out on either side."""
+    placed = learner.load_published(weight_files.read(path), partial)
+    if not placed.tensors:
         raise InputError("none of its weights has a place here", str(path), "take weights of the recipe's model")
-    if left_over:
-        print(f"{path}: {len(left_over)} weights have no place: {', '.join(left_over[:5])} …", file=sys.stderr)
+    parts = Counter(".".join(name.split(".")[:2]) for name in placed.tensors)
+    told = [f"{path} gives {', '.join(f'{part} ({count} tensors)' for part, count in parts.items())}"]
+    told += [f"it lacks, so that they start at random: {_some(placed.missing)}"] if placed.missing else []
+    told += [f"it has no place here for {_some(placed.left_over)}"] if placed.left_over else []
+    for line in told:
+        print(line, file=sys.stderr)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return f"{len(names)} tensors: {', '.join(names[:5])}" + (" …" if len(names) > 5 else "")
 
 
 def card(learner: Learner, metrics: dict[str, Any]) -> str:

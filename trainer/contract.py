@@ -8,7 +8,7 @@ every model that offers as much: words and units that have seen each other (Fusi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +22,7 @@ from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair
 from pairloom.loader.row import Row
 from trainer.precision import as_float32
+from trainer.published import Layout
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,10 @@ class Model(Protocol):
 
 @runtime_checkable
 class Published(Protocol):
-    """A model's module that knows the names of published weights."""
+    """A model's module that knows how others name its weights."""
 
-    def published(self, name: str, heads: tuple[str, ...]) -> Iterable[str]:
-        """Where a published tensor goes: names of the learner's state dict, of which those count that it has."""
+    def published(self, model: Any, heads: Mapping[str, nn.Module]) -> Sequence[Layout]:
+        """The layouts that this model and these heads can start from. The first that knows a file's names reads it."""
 
 
 class Objective(Protocol):

@@ -15,6 +15,7 @@ from pairloom.loader.batch import Batch
 from pairloom.loader.tokenizer import Tokenizer
 from trainer.balance import adaptive
 from trainer.contract import Matcher, Perturbable, Published, Scored, Shapes
+from trainer.published import Layout, Placed, fitting, layout_of, place
 from trainer.ranks import of_all
 from trainer.recipe import Part, Recipe
 
@@ -71,24 +72,47 @@ class Learner(nn.Module):
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def load_published(self, state: Mapping[str, Tensor]) -> list[str]:
-        """Start from published weights, whose names the model's module translates; returns names that found no place.
+    def load_published(self, state: Mapping[str, Tensor], partial: bool = False) -> Placed:
+        """Start from weights that somebody else's program wrote; returns what went where.
 
-        Raises ConfigError if the model knows no published names, or a weight is of another shape.
+        partial: a part may get only some of its tensors, and those of another shape are left out.
+        Raises ConfigError if the model knows no such file, or, unless partial, if a part would get only some of its
+        tensors or one of another shape.
         """
-        module, own, given = self.recipe.model.module, self.state_dict(), f"recipe {self.recipe.name}"
+        module, given = self.recipe.model.module, f"recipe {self.recipe.name}"
         if not isinstance(module, Published):
             raise ConfigError(f"model {self.recipe.model.name} knows no published names", given, "leave out --init")
-        left_over = []
-        for name, value in state.items():
-            places = [place for place in module.published(name, tuple(self.heads)) if place in own]
-            left_over += [] if places else [name]
-            for place in places:
-                if own[place].shape != value.shape:
-                    wrong = f"{name} is {tuple(value.shape)}, {place} is {tuple(own[place].shape)}"
-                    raise ConfigError(wrong, given, "take the size and the vocabulary that the weights were made for")
-                own[place].copy_(value)
-        return left_over
+        layouts = module.published(self.model, dict(self.heads.items()))
+        layout = layout_of(tuple(state), layouts)
+        if layout is None:
+            known = ", ".join(layout.title for layout in layouts)
+            raise ConfigError(f"nobody's names: {', '.join(list(state)[:3])} …", given, f"take weights of {known}")
+        own = {name: value for name, value in self.state_dict(keep_vars=True).items() if _is_learned(name, value)}
+        placed = fitting(place(state, layout, own), own) if partial else place(state, layout, own)
+        if not partial:
+            _refuse_partial(placed, layout, own, given)
+        with torch.no_grad():
+            for name, value in placed.tensors.items():
+                own[name].copy_(value)
+        return placed
+
+
+def _is_learned(name: str, value: Tensor) -> bool:
+    """What training changes, and with it running means. Not a constant, nor how many batches a norm has seen."""
+    return value.is_floating_point() and (value.requires_grad or not isinstance(value, nn.Parameter))
+
+
+def _refuse_partial(placed: Placed, layout: Layout, own: Mapping[str, Tensor], given: str) -> None:
+    """Raises ConfigError if a part of the model would start with only some of its tensors."""
+    for name, value in placed.tensors.items():
+        if own[name].shape != value.shape:
+            wrong = f"{placed.sources[name]} is {tuple(value.shape)}, {name} is {tuple(own[name].shape)}"
+            fix = "take the size and the vocabulary that the weights were made for, or --init-partial to start it anew"
+            raise ConfigError(wrong, given, fix)
+    if placed.missing:
+        named = ", ".join(placed.missing[:3]) + (" …" if len(placed.missing) > 3 else "")
+        wrong = f"the weights, {layout.title}'s by their names, lack {len(placed.missing)} tensors: {named}"
+        raise ConfigError(wrong, given, "take the whole file, or --init-partial to start these at random")
 
 
 def shapes_of(recipe: Recipe, tokenizer: Tokenizer, metadata: Mapping[str, str]) -> Shapes:

@@ -49,7 +49,8 @@ class Config:
     vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     precision: Precision = "float32"  # of the arithmetic; weights stay float32
-    init: str | None = None  # weights to start from: a folder that training wrote, or published .safetensors
+    init: str | None = None  # weights to start from: a folder that training wrote, or published ones (docs/weights.md)
+    init_partial: bool = False  # whether published weights may give a part of the model only some of its tensors
     workers: Annotated[int, Range(0)] = 0  # processes that prepare batches
     threads: Positive | None = None  # of torch on a CPU; another number gives other rounding
     save_every_s: Annotated[float, Range(0)] = 600.0  # a killed run loses at most so many seconds
@@ -169,7 +170,7 @@ def _untrained(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, conf
     if config.init is not None and _continued(config):
         checkpoint.take_over(learner, Path(config.init))
     elif config.init is not None:
-        checkpoint.load_published(learner, Path(config.init))
+        checkpoint.load_published(learner, Path(config.init), config.init_partial)
     return learner.to(device)
 
 

@@ -31,7 +31,15 @@ def add(verbs: Any) -> None:
     add_params_options(verb)
     verb.add_argument("--size", help="tiny (two cores), base (as published) …; overrides train.RECIPE.size")
     verb.add_argument("--variant", help="no-questions: lxmert, vinvl without any; overrides train.RECIPE.variant")
-    verb.add_argument("--init", help="weights to start from: a folder that training wrote, or published .safetensors")
+    verb.add_argument(
+        "--init", help="weights to start from: a folder that training wrote, or a published file or folder"
+    )
+    verb.add_argument(
+        "--init-partial",
+        action="store_true",
+        default=None,
+        help="let published weights give a part of the model only some of its tensors",
+    )
     verb.add_argument("--steps", type=int, help="overrides train.RECIPE.steps")
     verb.add_argument("--seed", type=int, help="overrides train.RECIPE.seed")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
@@ -96,7 +104,7 @@ def train(arguments: argparse.Namespace) -> Outcome:
     name = recipes.name_of(arguments.recipe)
     params = read_params(arguments.params, arguments.settings)
     section = params.section("train").get(name) or {}
-    options = ("size", "variant", "init", "steps", "seed")
+    options = ("size", "variant", "init", "init_partial", "steps", "seed")
     given = {name: getattr(arguments, name) for name in options if getattr(arguments, name) is not None}
     config = build(loop.Config, section | given, f"{params.file}, section train.{name}")
     out = arguments.out or Path("models") / name

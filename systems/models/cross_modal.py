@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
 from systems.layers import init_std_positions, region_width, shown_features
+from systems.layouts.regions import lxmert
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,30 +80,9 @@ class CrossModal(nn.Module):
         return Encoded(found.language_output, found.vision_output, batch.regions.mask_BR, found.pooled_output)
 
 
-def published(name: str, heads: tuple[str, ...]) -> Iterable[str]:
-    """Where a weight of transformers' LxmertForPreTraining goes; the layer that its heads of objects share, to each."""
-    if name.startswith("lxmert."):
-        return [f"model.{name}"]
-    layers = {
-        "cls.predictions.transform.dense": ("transform.0",),
-        "cls.predictions.transform.LayerNorm": ("transform.2",),
-        "cls.predictions.bias": ("bias_V",),
-        "cls.seq_relationship.weight": ("weight",),
-        "cls.seq_relationship.bias": ("bias",),
-        "obj_predict_head.transform.dense": ("0.0", "transform.0"),
-        "obj_predict_head.transform.LayerNorm": ("0.2", "transform.2"),
-        "obj_predict_head.decoder_dict.obj": ("1",),
-        "obj_predict_head.decoder_dict.attr": ("1",),
-        "obj_predict_head.decoder_dict.feat.weight": ("predict.weight",),
-        "obj_predict_head.decoder_dict.feat.bias": ("bias_D",),
-        "answer_head.logit_fc.": ("",),
-    }
-    whose: dict[str, tuple[str, ...]] = {"cls.predictions": ("mlm",), "cls.seq": ("itm",), "answer": ("qa",)}
-    whose |= {"obj_predict_head.decoder_dict.obj": ("mrc",), "obj_predict_head.decoder_dict.attr": ("attributes",)}
-    whose |= {"obj_predict_head.decoder_dict.feat": ("mrfr",), "obj_predict_head.tr": ("mrc", "attributes", "mrfr")}
-    owners = [head for start, names in whose.items() if name.startswith(start) for head in names if head in heads]
-    places = [(old, new) for old, news in layers.items() if name.startswith(old) for new in news]
-    return [f"heads.{owner}.{name.replace(old, new, 1)}" for owner in owners for old, new in places]
+def published(model: CrossModal, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """transformers' LxmertForPreTraining and the authors' own file."""
+    return (lxmert(heads),)
 
 
 def build(settings: Settings, shapes: Shapes) -> CrossModal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,9 @@ from pairloom.loader.batch import Batch
 from systems import backbone
 from systems.backbone import Backbone
 from systems.layers import Transformer
+from systems.layouts.pixels import clip
 from trainer.contract import Embedded, Shapes
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +98,10 @@ def _tower(tower: Transformer, dropout: float) -> dict[str, float]:
     }
 
 
+def published(model: DualEncoder, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """CLIP of transformers, of OpenAI and of open_clip."""
+    return clip(heads)
+
+
 def build(settings: Settings, shapes: Shapes) -> DualEncoder:
     return DualEncoder(settings, shapes)
-
-
-def published(name: str, heads: tuple[str, ...]) -> list[str]:
-    """Where a weight of transformers' CLIPModel belongs."""
-    return [f"heads.{head}.value" for head in heads] if name == "logit_scale" else [f"model.clip.{name}"]

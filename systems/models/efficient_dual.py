@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
 from systems.layers import BertSettings, init_std_positions
+from systems.layouts.pixels import align
 from trainer.contract import Embedded, Shapes
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +83,10 @@ class EfficientDual(nn.Module):
         return F.normalize(self.projection(hidden_BTH[:, 0]), dim=-1)
 
 
+def published(model: EfficientDual, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """transformers' AlignModel."""
+    return (align(heads),)
+
+
 def build(settings: Settings, shapes: Shapes) -> EfficientDual:
     return EfficientDual(settings, shapes)
-
-
-def published(name: str, heads: tuple[str, ...]) -> list[str]:
-    """Where a weight of transformers' AlignModel belongs."""
-    parts = {"vision_model.": "model.vision.", "text_model.": "model.text.", "text_projection.": "model.projection."}
-    found = [ours + name.removeprefix(theirs) for theirs, ours in parts.items() if name.startswith(theirs)]
-    return found + [f"heads.{head}.value" for head in heads if name == "temperature"]

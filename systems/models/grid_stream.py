@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,9 @@ from systems import backbone
 from systems.backbone import Backbone
 from systems.dictionary import Dictionary, VisualDictionary
 from systems.layers import PLACE_STD, BertSettings, attention_bias, bert_config, init_std_positions, initialised
+from systems.layouts.bert import bert
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +140,10 @@ def sine(shape: torch.Size, width: int) -> Tensor:
     return both_SSH.flatten(0, 1)
 
 
+def published(model: GridStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """A BERT for the encoder and the head of hidden words. The backbone has a checkpoint of its own (Backbone)."""
+    return (bert(heads),)
+
+
 def build(settings: Settings, shapes: Shapes) -> GridStream:
     return GridStream(settings, shapes)
-
-
-def published(name: str, heads: tuple[str, ...]) -> list[str]:
-    """Where a weight of transformers' BertModel or BertForPreTraining belongs."""
-    from systems.models import single_stream
-
-    return list(single_stream.published(name, heads))

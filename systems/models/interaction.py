@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -18,9 +19,12 @@ from systems.layers import (
     initialised,
     region_width,
 )
+from systems.layouts.bert import layers_of_words
+from systems.layouts.regions import interbert
 from systems.models.single_stream import embedded_words
 from systems.region_embedding import RegionEmbedding, RegionSettings
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,12 @@ class Interaction(nn.Module):
             units_BUH = layer(units_BUH, unit_bias)
         pooled_BH = F.relu(self.word_pooler(words_BTH[:, 0])) * F.relu(self.region_pooler(units_BUH[:, 0]))
         return Encoded(words_BTH, units_BUH[:, int(self.regions.whole) :], batch.regions.mask_BR, pooled_BH)
+
+
+def published(model: Interaction, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """InterBERT's own file, and a BERT: its lower layers for both together, its upper ones for the words alone."""
+    together = len(model.together)
+    return interbert(together, heads), layers_of_words(together, heads, ("model.together", "model.words_alone"))
 
 
 def build(settings: Settings, shapes: Shapes) -> Interaction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,10 +13,10 @@ from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, RegionBatch
 from pairloom.typed import Positive, check_ranges
 from systems.layers import BertSettings, attention_bias, bert_config, initialised, region_width, shown_features
-from systems.models.single_stream import embedded_words, published
+from systems.layouts.bert import bert
+from systems.models.single_stream import embedded_words
 from trainer.contract import Encoded, Shapes, Widths
-
-__all__ = ["PatchStream", "Settings", "build", "published"]
+from trainer.published import Layout
 
 LOCATION = [0, 2, 1, 3, 6]  # x1 x2 y1 y2 w·h of boxes_R7, in Kaleido-BERT's order (section 3.5)
 
@@ -90,6 +91,11 @@ class PatchStream(nn.Module):
         assert self.bert.pooler is not None
         length = words_BTH.shape[1]
         return Encoded(joint_BLH[:, :length], joint_BLH[:, length:], batch.regions.mask_BR, self.bert.pooler(joint_BLH))
+
+
+def published(model: PatchStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """A BERT for the encoder and the head of hidden words."""
+    return (bert(heads),)
 
 
 def build(settings: Settings, shapes: Shapes) -> PatchStream:

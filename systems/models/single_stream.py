@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, WordBatch
 from systems.layers import BertSettings, attention_bias, bert_config, causal_bias, init_std_positions, region_width
+from systems.layouts.bert import bert, roberta
+from systems.layouts.regions import oscar, uniter
 from systems.region_embedding import RegionEmbedding, RegionSettings
 from trainer.contract import Encoded, Nudges, Shapes, Widths
+from trainer.published import Layout
 
 if TYPE_CHECKING:
     from transformers.models.bert.modeling_bert import BertEmbeddings
@@ -86,16 +89,9 @@ def embedded_words(embeddings: BertEmbeddings, words: WordBatch, nudge_BTH: Tens
     return found
 
 
-def published(name: str, heads: tuple[str, ...]) -> Iterable[str]:
-    """Where a weight of transformers' BertForPreTraining goes: the encoder, and the head of hidden words."""
-    words = {
-        "cls.predictions.transform.dense": "transform.0",
-        "cls.predictions.transform.LayerNorm": "transform.2",
-        "cls.predictions.bias": "bias_V",
-    }
-    if name.startswith("bert."):
-        return [f"model.{name}"]
-    return [f"heads.{head}.{name.replace(old, new)}" for old, new in words.items() if old in name for head in heads]
+def published(model: SingleStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """UNITER's own file, Oscar's and VinVL's, and a BERT or RoBERTa for the encoder and the head of hidden words."""
+    return uniter(heads), oscar(model, heads), roberta(heads), bert(heads)
 
 
 def build(settings: Settings, shapes: Shapes) -> SingleStream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -17,9 +18,12 @@ from systems.layers import (
     initialised,
     region_width,
 )
+from systems.layouts.bert import layers_of_words
+from systems.layouts.regions import vilbert
 from systems.models.single_stream import embedded_words
 from systems.region_embedding import RegionEmbedding, RegionSettings
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +133,12 @@ class TwoStream(nn.Module):
             units_BUH = self.region_layers[units_alone + number](units_BUH, unit_bias)
         pooled_BH = F.relu(self.word_pooler(words_BTH[:, 0])) * F.relu(self.region_pooler(units_BUH[:, 0]))
         return Encoded(words_BTH, units_BUH[:, int(self.regions.whole) :], batch.regions.mask_BR, pooled_BH)
+
+
+def published(model: TwoStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """ViLBERT's and 12-in-1's own files, and a BERT for the words' embeddings and layers."""
+    words = "model.word_layers"
+    return vilbert(heads), layers_of_words(len(model.word_layers), heads, (words, words))
 
 
 def build(settings: Settings, shapes: Shapes) -> TwoStream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
 from systems.layers import BertSettings, attention_bias, init_std_positions
+from systems.layouts.pixels import vilt
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +77,10 @@ class Vilt(nn.Module):
         return Encoded(joint_BLH[:, :length], units_BUH, units_BU, self.vilt.pooler(joint_BLH))
 
 
+def published(model: Vilt, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """ViLT of transformers and of its authors, and a ViT for its patches and layers, from which the authors start."""
+    return vilt(heads)
+
+
 def build(settings: Settings, shapes: Shapes) -> Vilt:
     return Vilt(settings, shapes)
-
-
-def published(name: str, heads: tuple[str, ...]) -> list[str]:
-    """Where a weight of transformers' ViltForMaskedLM or ViltForImageAndTextRetrieval belongs."""
-    if name.startswith("vilt."):
-        return [f"model.{name}"]
-    words = {
-        "mlm_score.transform.dense": "transform.0",
-        "mlm_score.transform.LayerNorm": "transform.2",
-        "mlm_score.bias": "bias_V",
-    }
-    return [f"heads.{head}.{name.replace(old, new)}" for old, new in words.items() if old in name for head in heads]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from pairloom.loader.batch import HIDDEN, Batch
 from systems.layers import BertSettings
+from systems.layouts.pixels import IN_MEMORY, vits
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +71,10 @@ def shown(patches_BUH: Tensor, shown_BU: Tensor, hidden_H: Tensor) -> Tensor:
     return torch.where((shown_BU == HIDDEN)[..., None], hidden_H.to(patches_BUH.dtype), replaced_BUH)
 
 
+def published(model: Vit, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """ViT of transformers, of timm and of its authors. The hidden layer before the classes is due, too."""
+    return vits("model.vit.", r"layers.\1.", IN_MEMORY, pooler=True)
+
+
 def build(settings: Settings, shapes: Shapes) -> Vit:
     return Vit(settings, shapes)
-
-
-def published(name: str, heads: tuple[str, ...]) -> list[str]:
-    """Where a weight of transformers' ViTModel or ViTForImageClassification belongs."""
-    return [] if name.startswith("classifier.") else [f"model.vit.{name.removeprefix('vit.')}"]

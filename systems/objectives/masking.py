@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from pairloom.typed import Share, check_ranges
 # token: each alone (BERT). word: all tokens of a word (BERT's whole-word masking).
 # anchors: words, and 0 to 2 words after each (InterBERT's paper). span: one stretch of random start and length
 # (InterBERT's code). geometric: spans of words of geometric length, 10 at most, until the share is reached (SpanBERT).
+# The last two always hide a word. Of the others, whether one is hidden where none was drawn differs between systems.
 By = Literal["token", "word", "anchors", "span", "geometric"]
 
 
@@ -58,25 +60,33 @@ def at_least_one(eligible: Array, probability: float, rng: np.random.Generator) 
     return chosen
 
 
-def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Generator) -> Array:
-    """(T,) bool, tokens to be predicted; never one that is part of no word, at least one if there is any."""
+def drawn(eligible: Array, probability: float, rng: np.random.Generator, some: bool) -> Array:
+    """Each eligible place with this probability. some: at least one, see `at_least_one`."""
+    if some:
+        return at_least_one(eligible, probability, rng)
+    chosen: Array = eligible & (rng.random(eligible.shape) < probability)
+    return chosen
+
+
+def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
+    """(T,) bool, tokens to be predicted; never one that is part of no word. some: at least one if there is any."""
     eligible = word_ids_T >= 0
     if by == "token" or not eligible.any():
-        return at_least_one(eligible, probability, rng)
+        return drawn(eligible, probability, rng, some)
     words, numbers_T = np.unique(word_ids_T[eligible], return_inverse=True)
     chosen_T = np.zeros(len(word_ids_T), bool)
-    chosen_T[eligible] = draw_words(len(words), by, probability, rng)[numbers_T]
+    chosen_T[eligible] = draw_words(len(words), by, probability, rng, some)[numbers_T]
     return chosen_T
 
 
-def draw_words(count: int, by: By, probability: float, rng: np.random.Generator) -> Array:
-    """(count,) bool, at least one: which words of a text are hidden."""
+def draw_words(count: int, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
+    """(count,) bool: which words of a text are hidden."""
     if by == "span":
         start, length = int(rng.integers(count)), int(rng.integers(1, count + 1))
         return _stretch(count, start, length)
     if by == "geometric":
-        return _geometric(count, max(1, round(probability * count)), rng)
-    chosen = at_least_one(np.ones(count, bool), probability, rng)
+        return _geometric(count, math.ceil(probability * count), rng)
+    chosen = drawn(np.ones(count, bool), probability, rng, some)
     if by == "anchors":
         for anchor in np.flatnonzero(chosen):
             chosen |= _stretch(count, int(anchor), 1 + int(rng.integers(3)))
@@ -89,9 +99,12 @@ def _stretch(count: int, start: int, length: int) -> Array:
     return stretch
 
 
+SPAN_LENGTHS = 0.2 * 0.8 ** np.arange(10)  # of 1 to 10 words, before their sum becomes 1
+
+
 def span_length(rng: np.random.Generator) -> int:
-    """Words of a span: Geometric(0.2), 10 at most (SpanBERT, arXiv:1907.10529, section 3.1)."""
-    return min(int(rng.geometric(0.2)), 10)
+    """Words of a span: Geometric(0.2) among 1 to 10, mean 3.8 (SpanBERT, arXiv:1907.10529, section 3.1)."""
+    return 1 + int(rng.choice(10, p=SPAN_LENGTHS / SPAN_LENGTHS.sum()))
 
 
 def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
@@ -104,20 +117,27 @@ def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
 
 
 def mask_words(
-    words: Words, tokenizer: Tokenizer, probability: float, rng: np.random.Generator, by: By = "token"
+    words: Words,
+    tokenizer: Tokenizer,
+    probability: float,
+    rng: np.random.Generator,
+    by: By = "token",
+    some: bool = True,
 ) -> Words:
     """Hide tokens to be predicted: 80 % become the mask, 10 % a random token, 10 % stay (BERT, arXiv:1810.04805, A.1).
 
     Only tokens that are part of a word are drawn: never start, end or padding. A random token is an ordinary one,
-    never a special one, and may be the token itself. An empty caption stays without labels.
+    never a special one, and may be the token itself. An empty caption stays without labels. some: see `draw_tokens`.
     """
-    return hide_words(words, tokenizer, draw_tokens(words.word_ids_T, by, probability, rng), rng)
+    return hide_words(words, tokenizer, draw_tokens(words.word_ids_T, by, probability, rng, some), rng)
 
 
-def hide_words(words: Words, tokenizer: Tokenizer, chosen: Array, rng: np.random.Generator) -> Words:
-    """The same of these tokens (bool), drawn before."""
+def hide_words(
+    words: Words, tokenizer: Tokenizer, chosen: Array, rng: np.random.Generator, mask_all: bool = False
+) -> Words:
+    """The same of these tokens (bool), drawn before. mask_all: each becomes the mask."""
     assert tokenizer.mask is not None, "the recipe was refused before"
-    fate = rng.random(len(chosen))
+    fate = np.zeros(len(chosen)) if mask_all else rng.random(len(chosen))
     substitute = rng.choice(tokenizer.ordinary, len(chosen))
     shown = np.where(fate < 0.8, tokenizer.mask, np.where(fate < 0.9, substitute, words.ids_T))
     return replace(words, ids_T=np.where(chosen, shown, words.ids_T), labels_T=np.where(chosen, words.ids_T, IGNORE))

@@ -21,10 +21,15 @@ from trainer.contract import Encoded, Fusion, Scored, Shapes
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How many words are hidden, which together, and whether those of a text that is not the image's count."""
+    """How many words are hidden, which together, and whether those of a text that is not the image's count.
+
+    at_least_one: a caption of which no word was drawn gets one. Otherwise a short caption often stays whole: at 0.15,
+    44 % of those with 5 words and 27 % of those with 8.
+    """
 
     probability: Share = 0.15
     by: By = "token"
+    at_least_one: bool = True
     image: bool = True  # false: the text alone is seen (UNIMO), one of the loader's texts where it has any
     matched_only: bool = False
 
@@ -59,7 +64,8 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     if not settings.image:
         assert isinstance(example.units, Regions)
         example = make.alone(replace(example, units=without_regions(example.units)), rng)
-    return replace(example, words=mask_words(example.words, make.tokenizer, settings.probability, rng, settings.by))
+    probability, some = settings.probability, settings.at_least_one
+    return replace(example, words=mask_words(example.words, make.tokenizer, probability, rng, settings.by, some))
 
 
 def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:

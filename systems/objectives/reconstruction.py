@@ -14,7 +14,7 @@ from pairloom.loader.batch import Batch, Example, Pixels
 from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Positive, Share, check_ranges
-from systems.objectives.masking import mask_words
+from systems.objectives.masking import draw_tokens, hide_words
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 
 
@@ -67,7 +67,9 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     image, text = ((settings.much, 0.0), (0.0, settings.much), (settings.light,) * 2)[rng.integers(3)]
     down, across = (length // settings.stride for length in example.units.values_3SS.shape[1:])
     masked_U = rng.random(down * across) < image
-    words = mask_words(example.words, make.tokenizer, text, rng) if text else example.words
+    words = example.words
+    if text:
+        words = hide_words(words, make.tokenizer, draw_tokens(words.word_ids_T, "token", text, rng), rng, mask_all=True)
     masked_example = replace(example, words=words)
     return masked_example.with_targets(masked_U=masked_U, mask_id=np.array(make.tokenizer.mask, np.int64))
 

@@ -65,7 +65,8 @@ MODELS: tuple[Model, ...] = (
     *(single_stream, two_stream, vilt, vit),
 )
 PUBLISHED: tuple[Published, ...] = (
-    *(cross_modal, dual_encoder, efficient_dual, grid_stream, patch_stream, single_stream, vilt, vit),
+    *(cross_modal, dual_encoder, efficient_dual, grid_stream, interaction, patch_stream, single_stream),
+    *(two_stream, vilt, vit),
 )
 OBJECTIVES: tuple[Objective, ...] = (
     *(aligned, classes, cmcl, colours, contrastive, detection, itm, mlm, mrc, mrfr, mvm, patch_kl, polluted),

@@ -9,10 +9,11 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import binomtest, chisquare
 
 from pairloom.loader.batch import HIDDEN, ITSELF, Regions
 from pairloom.loader.tokenizer import Tokenizer, fitting
+from systems import recipes
 from systems.objectives.masking import By, RegionMasking, draw_tokens, draw_words, mask_regions, overlaps, span_length
 
 DRAWS = 20_000
@@ -58,14 +59,37 @@ def test_an_anchor_hides_none_to_two_words_after_it() -> None:
 @given(count=st.integers(1, 60), seed=st.integers(0, 999), share=st.floats(0.05, 0.9))
 def test_geometric_spans_hide_just_the_share(count: int, seed: int, share: float) -> None:
     chosen = draw_words(count, "geometric", share, np.random.default_rng(seed))
-    assert chosen.sum() == max(1, round(share * count))
+    assert chosen.sum() == max(1, int(np.ceil(share * count)))  # rounded up, as SpanBERT's code does
 
 
-def test_the_length_of_a_span_is_geometric_and_cut_at_ten() -> None:
+def test_the_length_of_a_span_is_geometric_among_one_to_ten() -> None:
+    """SpanBERT gives the mean as 3.8."""
     rng = np.random.default_rng(2)
     lengths = np.bincount([span_length(rng) for _ in range(DRAWS)], minlength=11)[1:]
-    law = np.array([0.8 ** (n - 1) * 0.2 for n in range(1, 10)] + [0.8**9])
+    law = np.array([0.8**n for n in range(10)])
+    law /= law.sum()
+    assert round(float(law @ np.arange(1, 11)), 1) == 3.8
     assert chisquare(lengths, law * DRAWS).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("by", ["token", "word"])
+@pytest.mark.parametrize("count", [5, 8])
+def test_without_a_guarantee_a_short_caption_often_stays_whole(by: By, count: int) -> None:
+    """0.85 to the power of its words: 44 % of five, 27 % of eight; and just 15 % are hidden in all."""
+    rng, places = np.random.default_rng(3), np.arange(count)
+    hidden = np.array([draw_tokens(places, by, 0.15, rng, some=False).sum() for _ in range(DRAWS)])
+    whole = (hidden == 0).sum()
+    assert chisquare([whole, DRAWS - whole], np.array([0.85**count, 1 - 0.85**count]) * DRAWS).pvalue > 1e-3
+    assert binomtest(int(hidden.sum()), DRAWS * count, 0.15).pvalue > 1e-3
+    assert all(draw_tokens(places, by, 0.15, rng).any() for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    ("name", "guaranteed"),
+    [("uniter", True), ("lxmert", False), ("oscar", False), ("vinvl", False), ("vilt", False), ("vilbert", False)],
+)
+def test_recipes_guarantee_a_hidden_word_where_the_published_code_does(name: str, guaranteed: bool) -> None:
+    assert recipes.load(name).objectives["mlm"].settings.at_least_one == guaranteed
 
 
 @pytest.mark.parametrize("by", ["word", "anchors", "span", "geometric"])

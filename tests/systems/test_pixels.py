@@ -303,61 +303,6 @@ def test_positions_are_interpolated_to_another_size() -> None:
     torch.testing.assert_close(model(batch).units_BUH, theirs[:, 1:])
 
 
-def test_published_clip_gives_transformers_features() -> None:
-    from transformers import CLIPConfig, CLIPModel
-
-    vision = {"hidden": 64, "layers": 1, "heads": 2, "feed_forward": 128}
-    learner: Any = tiny("clip", dual_encoder={"backbone": None, "patch": 16, "vision": vision})
-    theirs = CLIPModel(CLIPConfig(**learner.model.clip.config.to_dict())).eval()
-    assert learner.load_published(theirs.state_dict()) == []
-    batch = batch_of(torch.tensor([[2, 7, 8, 49]]))
-    wanted = theirs.get_image_features(batch.pixels_B3SS).pooler_output
-    torch.testing.assert_close(learner.model.images(batch), F.normalize(wanted, dim=-1))
-    torch.testing.assert_close(learner.heads["contrastive"].value, theirs.logit_scale)
-    wanted = theirs.get_text_features(batch.words.input_ids_BT).pooler_output
-    torch.testing.assert_close(learner.model.texts(batch), F.normalize(wanted, dim=-1))
-
-
-def test_published_align_gives_transformers_features() -> None:
-    from transformers import AlignConfig, AlignModel
-
-    learner: Any = tiny("align")
-    model = learner.model
-    model.image_projection = torch.nn.Identity()  # transformers projects texts alone, to the picture's width
-    width = 80
-    model.projection = torch.nn.Linear(64, width)
-    config = AlignConfig(
-        text_config=model.text.config.to_dict(), vision_config=model.vision.config.to_dict(), projection_dim=width
-    )
-    theirs = AlignModel(config).eval()
-    left_over = learner.load_published(theirs.state_dict())
-    assert all("pooler" in name for name in left_over)  # of the text; ALIGN reads the first token itself
-    batch = batch_of(torch.tensor([[2, 7, 8, 3]]))
-    wanted = theirs.vision_model(batch.pixels_B3SS).pooler_output
-    torch.testing.assert_close(model.images(batch), F.normalize(wanted, dim=-1), rtol=1e-4, atol=1e-5)
-    wanted = theirs.get_text_features(batch.words.input_ids_BT).pooler_output
-    torch.testing.assert_close(model.texts(batch), F.normalize(wanted, dim=-1), rtol=1e-4, atol=1e-5)
-
-
-def test_published_vit_and_vilt_find_all_their_places() -> None:
-    from transformers import ViltForMaskedLM, ViTModel
-
-    learner: Any = tiny("vit")
-    theirs: Any = ViTModel(learner.model.vit.config, use_mask_token=True).eval()
-    assert learner.load_published(theirs.state_dict()) == []
-    batch = batch_of(torch.tensor([[2, 7, 8, 3]]))
-    torch.testing.assert_close(learner.model(batch).pooled_BH, theirs(batch.pixels_B3SS).pooler_output)
-    learner = tiny("vilt")
-    theirs = ViltForMaskedLM(learner.model.vilt.config).eval()
-    left_over = learner.load_published(theirs.state_dict())
-    assert all("decoder" in name for name in left_over)  # tied to the word embeddings
-    ids = torch.tensor([[2, 7, 8, 3]])
-    hidden = learner.model(batch).words_BTH
-    wanted = theirs(input_ids=ids, pixel_values=batch.pixels_B3SS).logits
-    found = learner.heads["mlm"](hidden, learner.model.word_weight)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-
-
 def test_a_row_without_a_translation_takes_no_part() -> None:
     learner: Any = tiny("mural")
     translation: Any = learner.recipe.objectives["translation"]
