@@ -3,7 +3,8 @@
 `python -m benchmarks.loader [--rows 1600] [--workers 0 1]`; `--rows 26000` writes 8 GB a format. Seeded rows of 55
 regions × 2048 float16, a JPEG of about 85 KB and five captions; batches of 64 rows: features, boxes, mask, byte tokens.
 Each format is read in a process of its own. CPU seconds are those of all its processes after the first batches, when
-imports are over. The cache is warm. mosaicml-streaming is not compared: its pins fit no environment of ours.
+imports are over. The cache is warm. `--streaming PYTHON` compares mosaicml-streaming too, whose pins fit no environment
+of ours: PYTHON is that of one which has it and sees ours behind it (a `.pth` file with our site-packages).
 `--resume 1000000` times going on in the middle of many rows; `--pixels` compares the loader on pictures with the bare
 decoder; `--shuffle` shows how well windows mix.
 """
@@ -28,7 +29,7 @@ import psutil
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from benchmarks.formats import PEERS, WIDTH, Peer, Record, Row, picture
+from benchmarks.formats import PEERS, STREAMING, WIDTH, Peer, Record, Row, picture
 from pairloom import vectors
 from pairloom.loader import Loader, Options
 from pairloom.loader.batch import IGNORE, Batch, Example, Regions, Words
@@ -141,7 +142,7 @@ def batches(name: str, folder: Path, workers: int, start: int) -> Iterator[Batch
         loader = our_loader(folder, workers)
         loader.load_state_dict(loader.state_dict() | {"step": start // BATCH})
         return iter(loader)
-    peer = next(peer for peer in PEERS if peer.name == name)
+    peer = next(peer for peer in (*PEERS, STREAMING) if peer.name == name)
     share = Share(peer, folder, start)
     return iter(DataLoader(share, BATCH, num_workers=workers, collate_fn=collate_rows, drop_last=True))
 
@@ -196,6 +197,7 @@ def main() -> None:
         "--resume", type=int, metavar="ROWS", help="time to go on at half an epoch of so many tiny rows"
     )
     parser.add_argument("--shuffle", action="store_true")
+    parser.add_argument("--streaming", type=Path, metavar="PYTHON", help="of an environment with mosaicml-streaming")
     parser.add_argument("--tmp", type=Path, help="folder for the files (default: the system's)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -207,10 +209,10 @@ def main() -> None:
         elif arguments.pixels:
             pixels(Path(folder), arguments.rows)
         else:
-            regions(Path(folder), arguments.rows, arguments.workers, arguments.only)
+            regions(Path(folder), arguments.rows, arguments.workers, arguments.only, arguments.streaming)
 
 
-def regions(folder: Path, rows: int, workers: list[int], only: list[str] | None) -> None:
+def regions(folder: Path, rows: int, workers: list[int], only: list[str] | None, streaming: Path | None) -> None:
     records = make_records(rows)
     size = rows * REGIONS * WIDTH * 2
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pyarrow", "numpy"))
@@ -218,6 +220,8 @@ def regions(folder: Path, rows: int, workers: list[int], only: list[str] | None)
     head = f"{'format':26}{'workers':>8}{'rows/s':>9}{'GB/s':>7}{'CPU s/1000':>12}{'first s':>9}{'resume s':>10}"
     print(f"{head}{'peak MB':>9}{'write MB/s':>12}{'MB':>7}{'rows per CPU s, pairloom = 1':>30}")
     writers: dict[str, Callable[[Path, Any], None]] = {OURS: write_ours, **{peer.name: peer.write for peer in PEERS}}
+    if streaming:
+        writers[STREAMING.name] = lambda path, _: elsewhere(streaming, "write", STREAMING.name, path, rows)
     ours: dict[int, float] = {}
     for name, write in writers.items():
         if only and name not in (OURS, *only):
@@ -231,12 +235,21 @@ def regions(folder: Path, rows: int, workers: list[int], only: list[str] | None)
         for count in workers:
             if count and not all(peer.forks for peer in PEERS if peer.name == name):
                 continue
-            found = in_process(name, path, count, rows)
+            if streaming and name == STREAMING.name:
+                found = elsewhere(streaming, "measure", name, path, rows, count)
+            else:
+                found = in_process(name, path, count, rows)
             ours.setdefault(count, found["cpu"])
             line = f"{name:26}{count:8}{found['rate']:9.0f}{found['rate'] * size / rows / 1e9:7.2f}{found['cpu']:12.2f}"
             line += f"{found['first']:9.2f}{found['resume']:10.2f}{found['peak']:9.0f}{written:12.0f}{disk:7.0f}"
             print(f"{line}{ours[count] / found['cpu']:30.2f}", flush=True)
         shutil.rmtree(path)  # the next one needs the room, on disk and in the page cache
+
+
+def elsewhere(python: Path, *arguments: object) -> Any:
+    from benchmarks.loader_elsewhere import asked  # it imports this module
+
+    return asked(python, *arguments)
 
 
 def in_child(write: Callable[[Path, Any], None], path: Path, records: Any) -> None:

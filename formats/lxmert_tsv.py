@@ -1,4 +1,4 @@
-"""LXMERT's TSV of region features, written from a regions table and read back.
+"""LXMERT's TSV of region features, written from a regions table (formats/features/lxmert_tsv.py reads it).
 
 One picture a line, tab-separated, no header; arrays are base64 of little-endian bytes (airsplay/lxmert, utils.py):
 img_id, img_h, img_w, objects_id <i8 [n], objects_conf <f4 [n], attrs_id <i8 [n], attrs_conf <f4 [n], num_boxes,
@@ -7,54 +7,21 @@ boxes <f4 [n, 4] in pixels of the picture, features <f4 [n, d]. Ids count withou
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from formats.features.lxmert_tsv import FIELDS as FIELDS
 from formats.features.lxmert_tsv import cells_of
-from formats.features.record import Record
+from formats.features.record import Array, Record
 from formats.names import one_line
 from pairloom.errors import InputError
 from pairloom.store.folder import open_folder
 from pairloom.table import Blob, metadata
 from schemas.regions import REGIONS
 
-Array = npt.NDArray[Any]
-ARRAYS = {
-    "objects_id": ("class_ids", "<i8"),
-    "objects_conf": ("class_scores", "<f4"),
-    "attrs_id": ("attribute_ids", "<i8"),
-    "attrs_conf": ("attribute_scores", "<f4"),
-    "boxes": ("boxes", "<f4"),
-    "features": ("features", "<f4"),
-}
-
-
-@dataclass(frozen=True)
-class Line:
-    """One picture of a TSV; arrays have n rows."""
-
-    img_id: str
-    img_h: int
-    img_w: int
-    objects_id: Array
-    objects_conf: Array
-    attrs_id: Array
-    attrs_conf: Array
-    boxes: Array  # (n, 4)
-    features: Array  # (n, d)
-
-    @property
-    def num_boxes(self) -> int:
-        return len(self.objects_id)
+COLUMNS = ("class_ids", "class_scores", "attribute_ids", "attribute_scores", "boxes", "features")
 
 
 def write(regions: Path, target: Path) -> int:
@@ -97,7 +64,7 @@ def _named(row: Mapping[str, Any]) -> str:
 def _write_table(table: pa.Table, file: BinaryIO) -> None:
     """Write a line a row."""
     facts = table.select(["image_id", "source", "width", "height", "num_regions"]).to_pylist()
-    arrays = {column: _numbers(table, column) for column, _ in ARRAYS.values()}
+    arrays = {column: _numbers(table, column) for column in COLUMNS}
     for row, fact in enumerate(facts):
         own: dict[str, Any] = {column: rows[row] for column, rows in arrays.items()}
         own |= {name: own[name].reshape(fact["num_regions"], -1) for name in ("boxes", "features")}
@@ -109,32 +76,3 @@ def _numbers(table: pa.Table, column: str) -> list[Array]:
     kind = REGIONS.column(column).type
     assert isinstance(kind, Blob)
     return kind.unpack(table[column], metadata(table))
-
-
-def read(path: Path) -> Iterator[Line]:
-    """The pictures of a TSV, one at a time. Raises InputError with the line's number where it is not as above."""
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, start=1):
-            try:
-                yield _parse(text.rstrip("\r\n").split("\t"))
-            except (ValueError, binascii.Error) as error:
-                raise InputError(
-                    f"this is not a line of LXMERT's TSV: {error}",
-                    f"{path}, line {number}",
-                    "see formats/lxmert_tsv.py",
-                ) from error
-
-
-def _parse(cells: list[str]) -> Line:
-    if len(cells) != len(FIELDS):
-        raise ValueError(f"{len(cells)} fields, not {len(FIELDS)}")
-    values: dict[str, Any] = dict(zip(FIELDS, cells, strict=True))
-    count = int(values.pop("num_boxes"))
-    for name, (_, dtype) in ARRAYS.items():
-        numbers = np.frombuffer(base64.b64decode(values[name], validate=True), dtype)
-        values[name] = numbers.reshape(count, -1) if name in ("boxes", "features") else numbers
-        if len(values[name]) != count:
-            raise ValueError(f"{name} has {len(values[name])} entries, num_boxes is {count}")
-    if values["boxes"].shape[1] != 4:
-        raise ValueError(f"boxes have {values['boxes'].shape[1]} numbers each")
-    return Line(**values | {"img_h": int(values["img_h"]), "img_w": int(values["img_w"])})

@@ -1,4 +1,4 @@
-"""What every room must agree on about stored pictures: which errors mean damage, and how colours are compared."""
+"""What every room must agree on about stored pictures: what is damage, and how colours are compared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
 # All that Pillow's decoders raise on damaged files; UnidentifiedImageError is an OSError.
@@ -38,3 +39,15 @@ def colours(image: bytes) -> Colours | None:
     except (*DAMAGE, Image.DecompressionBombError):
         return None
     return np.asarray(small.convert("YCbCr"))[..., 1:].ravel()
+
+
+def jpeg_damage(image: bytes) -> str | None:
+    """What is wrong with a JPEG's data, which Pillow shows in grey where it is broken; None if it is whole.
+
+    It is decoded at an eighth of its size, which costs a third of a whole decoding; all of the data is read.
+    """
+    try:
+        simplejpeg.decode_jpeg(image, "RGB", min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        return str(error)
+    return None

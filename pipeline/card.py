@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
+from formats.exports.hf import head_of
 from pairloom.layout import FEATURE_DTYPE
 from pairloom.store.folder import COMPANIONS, Folder
 from pairloom.store.writing import replace_text
@@ -83,19 +85,23 @@ def _columns(metadata: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def markdown(facts: dict[str, Any]) -> str:
-    """The README: what it is, what is in it, and how to read it in three lines."""
+    """The README: what it is, what is in it, how to read it in three lines, and a head for the Hugging Face hub."""
     splits = [
         f"| {name} | {s['shards']:,} | {s['images']:,} | {s['captions']:,} |" for name, s in facts["splits"].items()
     ]
     columns = [
         f"| `{c['name']}` | `{c.get('numbers', c['type'])}`{_shape(c)} | {c['meaning']} |" for c in facts["columns"]
     ]
+    licences = [name for name in facts["licences"] if name != "unknown"]
+    head = head_of("Training shards", licences, {split: f"{split}-*.parquet" for split in facts["splits"]})
     lines = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
         "# Training shards",
         "",
         f"Image-text pairs with regions, tags and hard negatives, written by pairloom {facts['made_by']['pairloom']}, "
         f"format version {facts['version']}. One row is {facts['row']}. `dataset.json` says the same for programs,",
         "with the SHA-256 of every file; `manifest.json` is pairloom's own list. `.*.index` only speeds its loader up.",
+        "On the Hugging Face hub, this file belongs beside the shards.",
         "",
         "| split | shards | images | captions |",
         "|---|---|---|---|",

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from types import FrameType
 
 from pairloom.errors import PairloomError, StoreError
+from pairloom.machine import of_the_machine
 from pipeline.extras import missing_extra
 from pipeline.memory import keep_freed_memory
 from pipeline.verbs import (
@@ -24,6 +25,7 @@ from pipeline.verbs import (
     looking,
     negatives,
     pairs,
+    retrying,
     shards,
     starting,
     texts,
@@ -86,16 +88,24 @@ def _run(arguments: argparse.Namespace) -> int:
             raise
         _fail(missing, arguments.json)
         return 1
-    except OSError as error:
-        if error.errno not in OF_FOLDERS:
+    except (OSError, MemoryError, RuntimeError) as error:
+        ours = _of_folder(error) or of_the_machine(error, f"pairloom {arguments.verb}")
+        if ours is None:
             raise
-        fix = "name a folder that can be read and written, on a disk with free space"
-        _fail(StoreError(f"{error.strerror}", str(error.filename or "a file"), fix), arguments.json)
+        _fail(ours, arguments.json)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished shards are kept; the same command resumes from here", file=sys.stderr)
         return 130
     return int(result.exit_code)
+
+
+def _of_folder(error: BaseException) -> StoreError | None:
+    """What the operating system says of a folder that a person named."""
+    if not isinstance(error, OSError) or error.errno not in OF_FOLDERS:
+        return None
+    fix = "name a folder that can be read and written, on a disk with free space"
+    return StoreError(f"{error.strerror}", str(error.filename or "a file"), fix)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -132,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
         dataset,
         importing,
         pairs,
+        retrying,
         detectors,
         extracting,
         exporting,

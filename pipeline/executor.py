@@ -5,27 +5,33 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pairloom.errors import RunError, StoreError
+from pairloom.errors import RunError
 from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
 from pairloom.store.hashed import sha256_file
 from pairloom.store.writing import Writer, only_writer
 from pipeline import earlier, fingerprints, reuse
 from pipeline.card import write_card
-from pipeline.cluster import Died, Pool, open_pool
+from pipeline.cluster import open_pool
 from pipeline.config import RunConfig
+from pipeline.greeting import Reception
 from pipeline.planning import CorpusOnDisk, Work, prepare
+from pipeline.pool import Died, Pool
 from pipeline.progress import Progress
 from pipeline.stage import load
-from pipeline.task import Places, Task, alone, probe, run_task, together
+from pipeline.suspects import Inquiry
+from pipeline.task import Places, Task, run_task, together
+from pipeline.written import Made, confirm
 from schemas.quarantine import QUARANTINE
 from stages.contract import Before, Counts
 
+LEAST_SUSPECTS = 4  # shards whose worker died, from which on they are looked into before further ones are tried
 MADE = "made.sha256"  # in an index: hash of the manifest of the table that was finished with it
 
 
@@ -163,65 +169,45 @@ def _finished_before(header: Header, target: Path, indexes: Sequence[Path]) -> B
 
 
 def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], options: Options) -> None:
-    sizes = work.sizes()
+    """Make these shards and record each as soon as it is seen here."""
+    sizes, stage, grouped = work.sizes(), work.stage, together(tasks)
     total = sum(sizes[task.name] for task in tasks)
+    reception, gpu = partial(Reception, work), stage.wants_gpu(work.config)
     with (
-        open_pool(options.run, len(together(tasks)), work.stage.overlap) as pool,
+        open_pool(options.run, len(grouped), stage.name, reception, stage.overlap, gpu) as pool,
         Progress(work.header.stage, total, plain=options.plain) as progress,
     ):
 
-        def note(made: list[tuple[Entry, Entry]]) -> None:
-            for entries in made:
-                record(writers, entries)
-                progress.advance(entries[0].rows_in)
+        def note(made: Made) -> None:
+            confirm(made, work.places.table, work.places.quarantine, stage.output.indexed, pool.file_s)
+            record(writers, made.entries)
+            progress.advance(made.table.rows_in)
 
-        tasks = together([_told_workers(task, pool.workers()) for task in tasks])
-        suspects = []
-        for task, result in pool.run(run_task, tasks):
-            if isinstance(result, Died):
-                suspects += alone(task)  # perhaps only neighbours of the culprit: looked into when nothing else runs
-            else:
-                note(result)
-        for task in suspects:
-            note(_run_suspect(pool, task, sizes[task.name]))
+        ready = partial(_told_workers, pool)
+        inquiry = Inquiry(pool, sizes, ready)
+        waiting, suspects = deque(grouped), list[Task]()
+        while waiting:
+            rest = deque[Task]()
+            for task, result in pool.run(run_task, waiting, ready):
+                if not isinstance(result, Died):
+                    for made in result:
+                        note(made)
+                    inquiry.sound += len(result)
+                    continue
+                suspects.append(task)  # perhaps only a neighbour of the culprit
+                if len(suspects) >= max(LEAST_SUSPECTS, pool.workers()):  # or does every shard kill its worker?
+                    rest.extend(waiting)
+                    waiting.clear()
+            for made in inquiry.made(suspects):
+                note(made)
+            waiting, suspects = rest, []
 
 
-def _told_workers(task: Task, workers: int) -> Task:
+def _told_workers(pool: Pool, task: Task) -> Task:
     """The task with a Config that knows how many processes share its limits, if it has a field for that."""
     if any(item.name == "workers" for item in fields(task.config)):
-        return replace(task, config=replace(task.config, workers=workers))
+        return replace(task, config=replace(task.config, workers=pool.workers()))
     return task
-
-
-def _run_suspect(pool: Pool, task: Task, rows: int) -> list[tuple[Entry, Entry]]:
-    """Find the rows that kill their worker by halving, leave them out, and make the shard from the others."""
-    killers = find_killers(lambda span: _survives(pool, replace(task, span=span)), rows)
-    (result,) = [result for _, result in pool.run(run_task, [replace(task, killers=tuple(killers))])]
-    if isinstance(result, Died):
-        raise StoreError(
-            f"shard {task.name} kills its worker although no single row of it does: {result.detail}",
-            where=str(task.places.table),
-            fix="give the workers more memory, or make the shards smaller (sample.rows_per_shard)",
-        )
-    return result
-
-
-def _survives(pool: Pool, task: Task) -> bool:
-    return not any(isinstance(result, Died) for _, result in pool.run(probe, [task]))
-
-
-def find_killers(survives: Callable[[tuple[int, int]], bool], rows: int) -> list[int]:
-    """The rows of 0..rows that kill alone, in order, by halving every span that does not survive."""
-    killers, spans = [], [(0, rows)]
-    while spans:
-        start, stop = spans.pop()
-        if stop > start and not survives((start, stop)):
-            middle = (start + stop) // 2
-            if stop - start == 1:
-                killers.append(start)
-            else:
-                spans += [(middle, stop), (start, middle)]
-    return sorted(killers)
 
 
 def count(folder: Folder) -> Counts:

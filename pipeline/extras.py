@@ -17,6 +17,7 @@ BROUGHT_BY = {
     "fvcore": "regions",
     "h5py": "formats",
     "img2dataset": "img2dataset",
+    "lance": "lance",
     "lmdb": "formats",
     "pycocotools": "regions",
     "rank_bm25": "audit",

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pairloom.errors import PairloomError, RunError
+from pairloom.machine import of_the_machine
 from pipeline.stage import LoadedStage
 from schemas.quarantine import QUARANTINE
 from stages.contract import Result
@@ -21,7 +22,8 @@ def run_guarded(stage: LoadedStage, tables: Tables, tools: Any) -> tuple[pa.Tabl
     """(output, rejects) of the stage on these input tables; rows that make it raise are among the rejects.
 
     The first input's rows are halved until the failing ones are alone. An error that the user can cure
-    (PairloomError) ends the run, and so does a shard most of whose rows fail: that is no bad row but a bug.
+    (PairloomError) ends the run. So does what the machine lacks (MachineError), and a shard most of whose rows fail:
+    that is no bad row but a bug.
     """
     failures: list[BaseException] = []
 
@@ -30,7 +32,9 @@ def run_guarded(stage: LoadedStage, tables: Tables, tools: Any) -> tuple[pa.Tabl
             return [_pair(stage.process(part, *tables[1:], tools))]
         except PairloomError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever a row does, it costs that row only
+        except Exception as error:  # whatever a row does, it costs that row only
+            if lack := of_the_machine(error, f"stage {stage.name}"):
+                raise lack from error
             if part.num_rows > 1:
                 return _halves(part, attempt)
             failures.append(error)

@@ -14,9 +14,10 @@ import pyarrow as pa
 from pairloom.errors import StoreError
 from pairloom.store import cures
 from pairloom.store.folder import Folder, Header, is_table, open_folder
-from pairloom.store.writing import Writer
+from pairloom.store.writing import Writer, run_of
 from pipeline import fingerprints, windows
 from pipeline.config import as_json
+from pipeline.paths import absolute
 from pipeline.stage import LoadedStage
 from pipeline.task import Places, Task
 from schemas.quarantine import QUARANTINE
@@ -120,7 +121,8 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
         fingerprints.refuse_mixture(open_folder(places.table).header, header, places.table)
     corpus = [folder.shards.column("sha256") for folder in inputs.values()]
     index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
-    tasks = _tasks(Task(places, stage, config, header, index, name="", fingerprint=""), inputs)
+    blank = Task(places.absolute(), stage, config, header, absolute(index), "", "")
+    tasks = _tasks(replace(blank, started_in=absolute(Path()), run=run_of(places.data, stage.name)), inputs)
     return Work(stage, config, places, inputs, header, index, tasks)
 
 

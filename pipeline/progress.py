@@ -11,6 +11,12 @@ from tqdm import tqdm
 LINE_EVERY_S = 10.0  # plain lines are for logs; more would drown them
 
 
+def say(text: str) -> None:
+    """A line on standard error, above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
 class Progress:
     """Counts done units on standard error, of a known total if there is one; use it as a context manager."""
 

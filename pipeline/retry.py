@@ -1,16 +1,20 @@
-"""Try failed rows of a finished download again: only they are fetched, and their shards come out as if made at once."""
+"""Try failed rows of a finished table again: of a download only they are fetched, of another stage their shards made.
+
+The shards come out as if they had been made at once.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pairloom.errors import StoreError
-from pairloom.store.folder import Folder, is_table, open_folder
+from pairloom.store.folder import Entry, Folder, is_table, open_folder
 from pairloom.store.writing import only_writer
 from pipeline.executor import Done, Options, begin, build_index, run_work
 from pipeline.planning import open_finished, prepare
@@ -51,6 +55,31 @@ def retry(made_with: Any, asking: Any, places: Places, reasons: Collection[str],
             rows = sum(_spool(work.tasks.named(name), urls, pairs, rejects, reasons) for name in wanted)
             begin(work.open_writers(), [entry.name for entry in pairs.shards if entry.name not in wanted])
         return Retried(run_work(work, options, start), rows)
+
+
+def remake(name: str, config: Any, places: Places, reasons: Collection[str], options: Options) -> Retried:
+    """Make the shards of any stage again that have rows left out for one of these reasons; the others stay.
+
+    config: the settings of the table. Raises PairloomError as the stage does.
+    """
+    stage, start = load(name), time.monotonic()
+    options = replace(options, run=replace(options.run, reuse=None))  # it has the same failures
+    with only_writer(places.data, stage.name):
+        work = prepare(stage, config, places, redo=False)
+        table = open_finished(places.table)
+        wanted = {entry.name: _count(entry, reasons) for entry in table.shards if _count(entry, reasons)}
+        if wanted:
+            begin(work.open_writers(), [entry.name for entry in table.shards if entry.name not in wanted])
+        return Retried(run_work(work, options, start), sum(wanted.values()))
+
+
+def left_out(table: Path, reasons: Collection[str]) -> int:
+    """How many rows the stage of a table left out for one of these reasons; 0 where there is no table."""
+    return sum(_count(entry, reasons) for entry in open_folder(table).shards) if is_table(table) else 0
+
+
+def _count(entry: Entry, reasons: Collection[str]) -> int:
+    return sum(rows for reason, rows in entry.rejected.items() if reason in reasons)
 
 
 def _names(folder: Folder) -> list[str]:

@@ -49,6 +49,7 @@ class LoadedStage:
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
     recall: Callable[[Mapping[str, Any], Path], int] | None
     overlap: int
+    wants_gpu: Callable[[Any], bool]
     asked_by: Mapping[str, str]
     takes: Mapping[str, str]
     distinct: bool
@@ -164,6 +165,7 @@ def load(name: str) -> LoadedStage:
         check=getattr(module, "check", _any_share),
         recall=getattr(module, "recall", None),
         overlap=getattr(module, "OVERLAP", 1),
+        wants_gpu=getattr(module, "wants_gpu", _no_gpu),
         asked_by=getattr(module, "ASKED_BY", {}),
         takes=getattr(module, "TAKES", {}),
         distinct=getattr(module, "DISTINCT", False),
@@ -172,6 +174,10 @@ def load(name: str) -> LoadedStage:
 
 def _no_files(config: Any) -> Sequence[Path]:
     return ()
+
+
+def _no_gpu(config: Any) -> bool:
+    return False
 
 
 def _no_facts(corpus: Corpus) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,18 +17,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairloom.errors import RunError
+from pairloom.errors import PairloomError, RunError
+from pairloom.machine import of_the_machine
 from pairloom.store.folder import Entry, Header, read_shard
-from pairloom.store.writing import write_index, write_shard
+from pairloom.store.writing import run_of, write_index, write_shard
 from pairloom.table import Array
 from pipeline import windows
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
+from pipeline.paths import absolute, resolved
 from pipeline.stage import LoadedStage
+from pipeline.written import Made, footer_of
 from stages.contract import PARTIAL, ReadShard, Window
 
 _OPENING = threading.Lock()
+LOOKS, PAUSE_S = 10, 0.3  # at the name of the run
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,11 @@ class Places:
         """Where they lie in a dataset: under the stages' names."""
         inputs = {name: data / name for name in stage.inputs(config)}
         return cls(inputs, data / stage.name, data / "quarantine" / stage.name, data)
+
+    def absolute(self) -> Places:
+        """The same for a process that started in another folder."""
+        inputs = {stage: absolute(folder) for stage, folder in self.inputs.items()}
+        return Places(inputs, absolute(self.table), absolute(self.quarantine), absolute(self.data))
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,14 @@ class Task:
     also: tuple[Task, ...] = ()  # further shards of its window, which are made from the same reading
     killers: tuple[int, ...] = ()  # rows of the first input that killed their worker
     span: tuple[int, int] | None = None  # a probe: only these rows, and nothing is written
+    run: str = ""  # the run that wants it; a worker may still be at a task of one that was stopped
+    started_in: Path = Path()  # where the run was started, which relative paths of the Config are meant from
+
+    @property
+    def label(self) -> str:
+        """What Dask's dashboard and our messages call it."""
+        rows = f" rows {self.span[0]}–{self.span[1]}" if self.span else ""
+        return f"{self.stage.name}-{self.name}{rows}"
 
 
 def together(tasks: Sequence[Task]) -> list[Task]:
@@ -76,16 +95,22 @@ def alone(task: Task) -> list[Task]:
     return [replace(task, also=()), *task.also]
 
 
-def run_task(task: Task) -> list[tuple[Entry, Entry]]:
-    """Make and write the shard, and those that go with it; of each (entry of the table, of the quarantine).
+def run_task(task: Task) -> list[Made]:
+    """Make and write the shard and what it left out, and the shards that go with it.
 
-    The latter may have 0 rows.
+    Raises MachineError for what this machine lacks, whatever the stage or the store made of it.
     """
     keep_freed_memory()
-    return [_make(one, tables) for one, tables in read_inputs(task)]
+    where = f"stage {task.stage.name}, shard {task.name}, on {socket.gethostname()}"
+    try:
+        return [_make(one, tables) for one, tables in read_inputs(task)]
+    except (PairloomError, OSError, MemoryError, RuntimeError) as error:
+        if lack := of_the_machine(error, where):
+            raise lack from error
+        raise
 
 
-def _make(task: Task, tables: list[pa.Table]) -> tuple[Entry, Entry]:
+def _make(task: Task, tables: list[pa.Table]) -> Made:
     stage = task.stage
     rows_in = tables[0].num_rows
     killers, tables[0] = _part(tables[0], task.killers)
@@ -93,6 +118,7 @@ def _make(task: Task, tables: list[pa.Table]) -> tuple[Entry, Entry]:
     output, rejects = run_guarded(stage, tables, open_tools(task))
     rejects = pa.concat_tables([rejects, died])
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
+    _refuse_outdated(task)
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
     written = write_shard(task.places.table, task.name, _with_provenance(output, task))
     if stage.output.indexed:
@@ -100,7 +126,23 @@ def _make(task: Task, tables: list[pa.Table]) -> tuple[Entry, Entry]:
     shutil.rmtree(task.folder / PARTIAL / task.name, ignore_errors=True)
     made = {"fingerprint": task.fingerprint, "rows_in": rows_in}
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
-    return replace(written, rejected=reasons, **made), replace(quarantined, **made)
+    footers = footer_of(task.places.table, written), footer_of(task.places.quarantine, quarantined)
+    table, rest = replace(written, rejected=reasons, **made), replace(quarantined, **made)
+    return Made(table, rest, footers, socket.gethostname())
+
+
+def _refuse_outdated(task: Task) -> None:
+    """Raise RunError if another run writes the table by now: with other settings it would be other bytes."""
+    for _ in range(LOOKS):
+        now = run_of(task.places.data, task.stage.name)
+        if task.run in ("", now):
+            return
+        time.sleep(PAUSE_S)  # a network file system may show what the file held before
+    raise RunError(
+        f"shard {task.name} of stage {task.stage.name} is not written: its run has ended",
+        where=str(task.places.table),
+        fix="nothing needs to be done: a later run makes the shard, if it is due",
+    )
 
 
 def probe(task: Task) -> None:
@@ -116,7 +158,7 @@ def probe(task: Task) -> None:
 def open_tools(task: Task) -> Any:
     """The stage's tools, loaded once a worker process."""
     with _OPENING:  # several shards may start at once, in threads
-        return _open_tools(task.stage.setup, task.config, task.folder)
+        return _open_tools(task.stage.setup, resolved(task.config, task.started_in), task.folder)
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,8 @@ A stage is a module or package `stages/<name>` with:
     OUTPUT: Table               the table it writes
     VERSION: int                raise it when the same input and config give other bytes
     Config                      a frozen, hashable dataclass, the section <name> of params.yaml; a field that cannot
-                                change the output has the metadata {"affects_output": False}
+                                change the output has the metadata {"affects_output": False}, and one that names a
+                                file A_PATH, so that a worker that started in another folder finds it
     setup(config, folder)       -> tools: what is loaded once a worker (a model, an index)
     process(*inputs, tools)     -> table, or (table, rejects): one pa.Table for each of INPUTS
 
@@ -35,6 +36,8 @@ and, where it needs them:
                                 finished, the latest under the largest n. settings: the Config as the manifest has it
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
                                 that waits more than it computes
+    wants_gpu(config)           -> whether these settings compute on a GPU where there is one: on a cluster whose
+                                workers declare `--resources GPU=1` its shards go to those alone
     DISTINCT                    True where no image comes twice in its table, whatever its input holds; the tables that
                                 are made of it have each image once, too
     TAKES: dict                 a field of Config -> the setting of another section, such as "shards.seed", whose value
@@ -64,6 +67,8 @@ from pairloom.table import Array, Table
 
 PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
 EARLIER = "earlier"  # there, too: shards that are being made again, as they were
+IS_PATH = "is_path"  # key of a Config field's metadata: it names a file or folder of this machine
+A_PATH = {IS_PATH: True}
 
 
 def kept_in(dataset: Path) -> Path:
@@ -217,6 +222,12 @@ class Overlapping(Protocol):
     """A worker has several of its shards in work at once."""
 
     OVERLAP: int
+
+
+class Accelerated(Protocol):
+    """It computes on a GPU where there is one."""
+
+    def wants_gpu(self, config: Any, /) -> bool: ...
 
 
 class Merging(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from pairloom.table import Blob, metadata
 from pairloom.typed import Positive, Share, check_ranges
 from schemas.regions import REGIONS
 from schemas.tags import TAG, TAGS
+from stages.contract import A_PATH
 
 Ints = npt.NDArray[np.int64]
 
@@ -58,7 +59,8 @@ class Config:
     min_attribute_score: Share | None = None  # an attribute below this detector confidence is left out
     dedupe: bool | None = None  # a text that several regions give is kept once, for the best of them, and counted
     max_tags: Positive | None = None  # the best ones of an image
-    mapping: str | None = None  # YAML or JSON: {classes: {name: word}, attributes: {…}}; an empty word gives no tag
+    # YAML or JSON: {classes: {name: word}, attributes: {…}}; an empty word gives no tag
+    mapping: str | None = field(default=None, metadata=A_PATH)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError, InputError
 from pairloom.imagenet import weights_file
-from pairloom.loader.batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +66,6 @@ def build(settings: Backbone) -> tuple[nn.Module, int]:
     with torch.no_grad():  # in evaluation, or the probe would leave its trace in running means
         width = grid.eval()(torch.zeros(1, 3, 256, 256, device=next(grid.parameters()).device)).shape[1]
     return grid.train(), width
-
-
-def grid_of(batch: Batch, backbone: nn.Module) -> Tensor:
-    """(B, C, S, S) of the batch's pixels, unless it brings it."""
-    if batch.grid_BCSS is not None:
-        return batch.grid_BCSS
-    assert batch.pixels_B3SS is not None
-    grid_BCSS: Tensor = backbone(batch.pixels_B3SS)
-    return grid_BCSS
 
 
 def cells(channels: tuple[int, ...]) -> nn.Sequential:

@@ -87,14 +87,29 @@ class Transformer:
 
 @dataclass(frozen=True, kw_only=True)
 class BertSettings(Transformer):
-    """With what is dropped in training, and the weights' deviation at the start."""
+    """With what is dropped in training, and the weights' deviation at the start.
+
+    attention_dropout: of attention's weights; null is the same as the others.
+    """
 
     dropout: Share
+    attention_dropout: Share | None = None
     init_std: Annotated[float, Range(0)] = 0.02
 
 
+def attention_dropout(settings: BertSettings) -> float:
+    """What is dropped of attention's weights."""
+    return settings.dropout if settings.attention_dropout is None else settings.attention_dropout
+
+
 def bert_config(
-    widths: Transformer, vocab_size: int = 1, *, dropout: float, init_std: float, max_tokens: int = 1
+    widths: Transformer,
+    vocab_size: int = 1,
+    *,
+    dropout: float,
+    init_std: float,
+    max_tokens: int = 1,
+    attention_dropout: float | None = None,
 ) -> BertConfig:
     """transformers' configuration of a BERT, or of layers alone."""
     from transformers import BertConfig  # slow to import, and the loader's workers need no model
@@ -106,7 +121,7 @@ def bert_config(
         num_attention_heads=widths.heads,
         intermediate_size=widths.feed_forward,
         hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout if attention_dropout is None else attention_dropout,
         max_position_embeddings=max_tokens,
         initializer_range=init_std,
     )
@@ -119,10 +134,12 @@ def region_width(shapes: Shapes) -> int:
     return shapes.feature_width
 
 
-def bert_layers(widths: Transformer, dropout: float, init_std: float) -> nn.ModuleList:
+def bert_layers(
+    widths: Transformer, dropout: float, init_std: float, attention_dropout: float | None = None
+) -> nn.ModuleList:
     """BERT's layers, to be called one by one with a bias as `attention_bias` makes it."""
     from transformers.models.bert.modeling_bert import BertLayer
 
-    config = bert_config(widths, dropout=dropout, init_std=init_std)
+    config = bert_config(widths, dropout=dropout, init_std=init_std, attention_dropout=attention_dropout)
     config._attn_implementation = "sdpa"  # what a whole BertModel would choose
     return nn.ModuleList(initialised(BertLayer(config), init_std) for _ in range(widths.layers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,4 +48,18 @@ def test_its_program_reads_the_folder(program: str, folder: Path, monkeypatch: p
     names: dict[str, object] = {}
     exec(program, names)
     found = next(names[name] for name in ("rows", "frame", "found", "table") if name in names)
+    if "stream" in names:
+        assert len(list(names["stream"])) == TRAIN  # type: ignore[call-overload]
     assert (found if isinstance(found, int) else len(found)) == ROWS[library(program)]  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_beside_the_shards_names_their_splits_to_datasets(folder: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    shutil.copytree(folder / "data/shards", tmp_path / "hub", ignore=shutil.ignore_patterns("_pairloom"))
+    shutil.copy(folder / "data/shards/_pairloom/README.md", tmp_path / "hub/README.md")
+    found = load_dataset(str(tmp_path / "hub"), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(rows) for name, rows in found.items()} == {"train": TRAIN, "validation": VAL}
+    streamed = load_dataset(str(tmp_path / "hub"), split="validation", streaming=True)
+    assert len(list(streamed)) == VAL

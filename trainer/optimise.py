@@ -1,4 +1,4 @@
-"""The steps of training: AdamW, warm-up and decay, clipping."""
+"""The steps of training: the optimiser, warm-up and decay, clipping."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pairloom.errors import ConfigError
 from pairloom.loader import Loader
 from pairloom.loader.batch import Batch
 from trainer import adversarial, ranks
+from trainer.bert_adam import BertAdam
 from trainer.history import History
 from trainer.learner import Learner, Losses
 from trainer.precision import Arithmetic
@@ -81,29 +84,46 @@ def _step(
 
 
 def updates(learner: Learner) -> tuple[Optimizer, LRScheduler]:
-    """AdamW with the recipe's settings, and its lr over the steps."""
+    """The recipe's optimiser with its settings, and its lr over the steps."""
     training = learner.recipe.training
-    optimiser = torch.optim.AdamW(
-        parameter_groups(learner, training.weight_decay),
-        lr=training.lr,
-        betas=training.betas,
-        eps=training.eps,
-        fused=True,  # a small model's step spent a tenth of its time here
-    )
+    groups = parameter_groups(learner, training)
+    settings: dict[str, Any] = {"lr": training.lr, "betas": training.betas, "eps": training.eps}
+    optimiser: Optimizer
+    if training.optimiser == "bert_adam":
+        optimiser = BertAdam(groups, **settings)
+    else:  # fused: a small model's step spent a tenth of its time here
+        optimiser = torch.optim.AdamW(groups, fused=True, **settings)
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_share(step, training))
 
 
 def lr_share(step: int, training: Training) -> float:
-    """Share of training.lr at this step: it rises over the warm-up, then falls to 0 on a line or half a cosine."""
+    """Share of training.lr at this step: it rises over the warm-up, then falls as the schedule says."""
     warm = max(1, round(training.warmup * training.steps))
     if step < warm:
         return (step + 1) / (warm + 1)
+    if training.schedule == "drops":
+        return 0.1 ** sum(step >= drop * training.steps for drop in training.drops)
     progress = min((step - warm) / max(training.steps - warm, 1), 1.0)
     return 1 - progress if training.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
 
 
-def parameter_groups(learner: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay; biases, norms, scales and other vectors do not."""
-    matrices = [parameter for parameter in learner.parameters() if parameter.requires_grad and parameter.dim() >= 2]
-    vectors = [parameter for parameter in learner.parameters() if parameter.requires_grad and parameter.dim() < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def parameter_groups(learner: nn.Module, training: Training) -> list[dict[str, object]]:
+    """Matrices decay; biases, norms, scales and other vectors do not. Parts of `lr_of` have groups of their own.
+
+    Raises ConfigError if no parameter's name begins as `lr_of` says.
+    """
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in learner.named_parameters():
+        if parameter.requires_grad:
+            part = next((part for part in training.lr_of if name.startswith(part)), "")
+            groups.setdefault((part, parameter.dim() >= 2), []).append(parameter)
+    names = [name for name, _ in learner.named_parameters()]
+    for part in training.lr_of:
+        if not any(name.startswith(part) for name in names):
+            known = ", ".join(sorted({".".join(name.split(".")[:2]) for name in names}))
+            raise ConfigError(f"no parameter's name begins with {part}", "training.lr_of", f"name any of {known}")
+    return [
+        {"params": parameters, "weight_decay": training.weight_decay if matrices else 0.0}
+        | ({"lr": training.lr_of[part]} if part else {})
+        for (part, matrices), parameters in sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1]))
+    ]

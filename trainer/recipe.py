@@ -56,14 +56,20 @@ class Training:
     eps: Annotated[float, Range(0)]
     weight_decay: Annotated[float, Range(0)]  # not on biases, norms and scales
     warmup: Share  # share of the steps over which lr rises from 0
-    schedule: Literal["linear", "cosine"]  # how lr falls to 0 afterwards
+    schedule: Literal["linear", "cosine", "drops"]  # how lr falls afterwards: to 0, or to a tenth at each of `drops`
     clip: Annotated[float, Range(above=0)] | None  # largest norm of the gradient
+    drops: tuple[Share, ...] = ()  # shares of the steps
+    optimiser: Literal["adamw", "bert_adam"] = "adamw"  # see trainer/bert_adam.py
+    lr_of: Mapping[str, float] = field(default_factory=dict)  # another lr for parameters whose names begin so
     adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
     balance: Literal["fixed", "adaptive"] = "fixed"  # of the losses of one step: trainer/balance.py
     max_tokens: Positive | None = None  # words and regions of a batch, instead of a number of rows
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if (self.schedule == "drops") != bool(self.drops):
+            given = f"training.schedule is {self.schedule} and training.drops {list(self.drops)}"
+            raise ConfigError(given, "the recipe", "set schedule to drops, and drops such as [0.6, 0.9], or neither")
 
 
 @dataclass(frozen=True, kw_only=True)

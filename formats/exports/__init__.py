@@ -1,4 +1,4 @@
-"""Training shards in the layouts of pairs that others train from: a module a layout, with `read` and `Writer`.
+"""Training shards in the layouts of pairs that others train from: a module a layout, with `read`, `entry` and `Writer`.
 
 Its name on the command line has - for _.
 """
@@ -9,34 +9,39 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from formats.exports.pairs import Pair
 from formats.exports.settings import Settings
 from pairloom.errors import ConfigError
 
-SHARED = ("pairs", "settings", "numbering")  # modules that are no layouts
+SHARED = ("pairs", "settings", "numbering", "samples")  # modules that are no layouts
 
 
 class Writer(Protocol):
-    """Pairs go in one by one; what `flush` has returned is what another writer needs to go on from there."""
+    """Entries go in one by one; what `flush` has returned is what another writer needs to go on from there."""
 
-    def add(self, pair: Pair) -> None: ...
+    def add(self, entry: Any) -> None: ...
 
-    def flush(self) -> dict[str, Any] | None:
-        """All so far is on disk; None for a layout that can't be resumed."""
+    def flush(self) -> dict[str, Any]:
+        """All so far is on disk."""
 
     def close(self) -> None:
-        """Write what belongs at the end."""
+        """Write what belongs at the end; it may be done again. Hidden files are removed by others."""
 
 
 class Layout(Protocol):
     """The module of a layout."""
 
-    PICTURES: bool  # whether a pair without a picture has no place in it
+    PICTURES: Literal["needed", "taken", "none"]  # needed: a pair without one has no place in it; none: holds texts
+
+    # and perhaps COSTLY, as in formats/features, and `check(settings)`, which raises ConfigError before any work
 
     def read(self, folder: Path, /) -> Iterator[Pair]:
         """The pairs of a split's folder, with pictures and captions, to compare them with what was written."""
+
+    def entry(self, pair: Pair, settings: Settings, /) -> Any:
+        """A pair as its writer takes it, mostly bytes; this is most of the work, and any process may do it."""
 
     def finish(self, out: Path, splits: dict[str, int], settings: Settings, /) -> None:
         """Write what belongs to all splits: how many pairs went into each."""

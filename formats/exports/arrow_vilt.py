@@ -5,6 +5,7 @@ An Arrow IPC file with the columns image (bytes), caption (list of texts), image
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from formats.exports.pairs import Caption, Pair
 from formats.exports.settings import Settings
+from formats.features.lines import opened
 
 SCHEMA = pa.schema(
     [
@@ -23,33 +25,49 @@ SCHEMA = pa.schema(
     ]
 )
 BATCH = 100  # pairs written at once
-PICTURES = True
+LENGTH = 8  # bytes that say how long a batch is
+PICTURES = "needed"
+
+
+def entry(pair: Pair, settings: Settings) -> dict[str, Any]:
+    """The row of a pair."""
+    texts = [one.text for one in pair.captions]
+    return {"image": pair.image, "caption": texts, "image_id": pair.key, "split": pair.split}
 
 
 class Writer:
-    """FOLDER/NAME_SPLIT.arrow. The end of the file says where all is, so that this one begins anew each time."""
+    """FOLDER/NAME_SPLIT.arrow. Its end says where all is, so batches wait in a hidden file that can be gone on with."""
 
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
-        self._file = pa.ipc.new_file(str(folder / f"{settings.name}_{folder.name}.arrow"), SCHEMA)
+        self._path = folder / f"{settings.name}_{folder.name}.arrow"
+        self._parts = folder / ".batches"
+        self._file = opened(self._parts, int(state.get("length", 0)))
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, pair: Pair) -> None:
-        texts = [one.text for one in pair.captions]
-        self._rows.append({"image": pair.image, "caption": texts, "image_id": pair.key, "split": pair.split})
+    def add(self, entry: dict[str, Any]) -> None:
+        self._rows.append(entry)
         if len(self._rows) == BATCH:
             self._write()
 
     def _write(self) -> None:
         if self._rows:
-            self._file.write_batch(pa.RecordBatch.from_pylist(self._rows, SCHEMA))
+            content = pa.RecordBatch.from_pylist(self._rows, SCHEMA).serialize()
+            self._file.write(len(content).to_bytes(LENGTH, "little"))
+            self._file.write(content)
         self._rows = []
 
-    def flush(self) -> None:
-        """None: it can't be resumed."""
+    def flush(self) -> dict[str, Any]:
+        self._write()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"length": self._file.tell()}
 
     def close(self) -> None:
-        self._write()
+        self.flush()
         self._file.close()
+        with pa.memory_map(str(self._parts)) as parts, pa.ipc.new_file(str(self._path), SCHEMA) as target:
+            while length := int.from_bytes(parts.read(LENGTH), "little"):
+                target.write_batch(pa.ipc.read_record_batch(parts.read_buffer(length), SCHEMA))
 
 
 def read(folder: Path) -> Iterator[Pair]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,13 @@ from formats.exports.settings import Settings
 from formats.features.keys import NUMBER
 
 FREE = 10**12
-PICTURES = False
+PICTURES = "taken"
 PARTS = ("images", "captions", "objects")
+
+
+def entry(pair: Pair, settings: Settings) -> tuple[Pair, list[dict[str, Any]]]:
+    """(the pair without its regions, these as annotations)."""
+    return replace(pair, regions=None), list(objects(pair))
 
 
 class Writer:
@@ -31,7 +37,8 @@ class Writer:
         self._taken: set[int] = set(state.get("taken", []))
         self._counts: dict[str, int] = dict(state.get("counts", {"captions": 0, "objects": 0}))
 
-    def add(self, pair: Pair) -> None:
+    def add(self, entry: tuple[Pair, list[dict[str, Any]]]) -> None:
+        pair, found = entry
         number = self._number(pair.key)
         image = {"id": number, "file_name": picture(self._folder, pair).removeprefix("images/"), "key": pair.key}
         image |= {"width": pair.width, "height": pair.height, "coco_url": pair.url, "license_name": pair.licence}
@@ -39,7 +46,7 @@ class Writer:
         for one in pair.captions:
             caption = {"id": self._next("captions"), "image_id": number, "caption": one.text, "lang": one.lang}
             self._lists.add("captions", caption)
-        for item in objects(pair):
+        for item in found:
             self._lists.add("objects", {"id": self._next("objects"), "image_id": number, **item})
 
     def _number(self, key: str) -> int:
@@ -65,7 +72,6 @@ class Writer:
         self._lists.write(self._folder / "captions.json", captions)
         instances = {"info": info, "licenses": [], "categories": categories, "images": "@images"}
         self._lists.write(self._folder / "instances.json", instances | {"annotations": "@objects"})
-        self._lists.remove()
 
 
 def objects(pair: Pair) -> Iterator[dict[str, Any]]:

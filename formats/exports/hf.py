@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from formats.exports.pairs import Caption, Pair
+from formats.exports.pairs import Caption, Pair, vectors_of
 from formats.exports.settings import Settings
 from pairloom.store.names import by_number, shard_name
 
 TEXTS = pa.list_(pa.string())
-PICTURES = False
+PICTURES = "taken"
 PLAIN: dict[str, pa.DataType] = {
     "image": pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]),
     "captions": TEXTS,
@@ -46,32 +47,38 @@ VECTORS: dict[str, pa.DataType] = {
 KNOWN = re.compile(r"cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.[05]|mit|apache-2\.0")  # the hub's words for licences
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A pair as a table of one row."""
+
+    row: pa.RecordBatch
+    size: int  # bytes of its picture and features
+
+
+def entry(pair: Pair, settings: Settings) -> Entry:
+    vectors = pair.regions.features.nbytes if settings.with_features and pair.regions else 0
+    row = pa.RecordBatch.from_pylist([_row(pair, settings)], _schema(settings))
+    return Entry(row, len(pair.image) + vectors)
+
+
 class Writer:
     """FOLDER/00000.parquet …; a file ends with the pair that fills it, or with its shard."""
 
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, settings
         self._number, self._size = int(state.get("files", 0)), 0
-        self._licences: set[str] = set(state.get("licences", []))
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[pa.RecordBatch] = []
 
-    def add(self, pair: Pair) -> None:
-        row = _row(pair, self._settings)
-        self._rows.append(row)
-        self._size += len(pair.image) + (
-            pair.regions.features.nbytes if self._settings.with_features and pair.regions else 0
-        )
-        if pair.licence:
-            self._licences.add(pair.licence)
+    def add(self, entry: Entry) -> None:
+        self._rows.append(entry.row)
+        self._size += entry.size
         if self._size >= self._settings.shard_bytes:
             self._end()
 
     def _end(self) -> None:
         if not self._rows:
             return
-        fields = [pa.field(name, kind) for name, kind in _columns(self._settings).items()]
-        schema = pa.schema(fields, {"huggingface": json.dumps({"info": {"features": _features(self._settings)}})})
-        table = pa.Table.from_pylist(self._rows, schema)
+        table = pa.Table.from_batches(self._rows, _schema(self._settings)).combine_chunks()
         temporary = self._folder / f".{shard_name(self._number)}.tmp"
         pq.write_table(table, temporary, row_group_size=100, compression="zstd")
         temporary.replace(self._folder / f"{shard_name(self._number)}.parquet")
@@ -79,15 +86,19 @@ class Writer:
 
     def flush(self) -> dict[str, Any]:
         self._end()
-        return {"files": self._number, "licences": sorted(self._licences)}
+        return {"files": self._number}
 
     def close(self) -> None:
         self._end()
-        (self._folder / ".licences.json").write_text(json.dumps(sorted(self._licences)), encoding="utf-8")
 
 
 def _columns(settings: Settings) -> dict[str, pa.DataType]:
     return PLAIN | (VECTORS if settings.with_features else {})
+
+
+def _schema(settings: Settings) -> pa.Schema:
+    fields = [pa.field(name, kind) for name, kind in _columns(settings).items()]
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": _features(settings)}})})
 
 
 def _row(pair: Pair, settings: Settings) -> dict[str, Any]:
@@ -100,11 +111,8 @@ def _row(pair: Pair, settings: Settings) -> dict[str, Any]:
         "tags": list(pair.tags),
     }
     if settings.with_features and pair.regions is not None:
-        found = pair.regions
-        ids = found.class_ids if found.class_ids is not None and settings.classes else np.zeros(0, int)
-        scores = found.class_scores if found.class_scores is not None else np.zeros(0)
-        row |= {"boxes": found.boxes.tolist(), "classes": [settings.classes[number] for number in ids.tolist()]}
-        row |= {"scores": scores.tolist(), "features": found.features.astype(np.float32).tolist()}
+        found = vectors_of(pair, settings.classes)
+        row |= found | {"boxes": list(found["boxes"]), "features": list(found["features"].astype(np.float32))}
     return row
 
 
@@ -135,23 +143,10 @@ def read(folder: Path) -> Iterator[Pair]:
 
 def finish(out: Path, splits: dict[str, int], settings: Settings) -> None:
     """README.md: the card with its YAML."""
-    licences: set[str] = set()
-    for split in splits:
-        kept = out / split / ".licences.json"
-        licences |= set(json.loads(kept.read_text(encoding="utf-8")))
-        kept.unlink()
     files = {split: sorted((out / split).glob("*.parquet")) for split in splits}
+    licences = {one for found in files.values() for file in found for one in _licences(file)}
     sizes = {split: sum(file.stat().st_size for file in found) for split, found in files.items()}
-    words = (re.sub(r"[ _]+", "-", one.strip().lower()) for one in licences)
-    known = {word if KNOWN.fullmatch(word) else "other" for word in words}
-    head: dict[str, Any] = {"pretty_name": settings.name, "license": sorted(known) or ["unknown"]}
-    head |= {"task_categories": ["image-to-text", "text-to-image"]}
-    head["configs"] = [
-        {
-            "config_name": "default",
-            "data_files": [{"split": _named(split), "path": f"{split}/*.parquet"} for split in splits],
-        }
-    ]
+    head = head_of(settings.name, licences, {split: f"{split}/*.parquet" for split in splits})
     head["dataset_info"] = {
         "features": [_card(name, kind) for name, kind in _columns(settings).items()],
         "splits": [
@@ -167,6 +162,23 @@ def finish(out: Path, splits: dict[str, int], settings: Settings) -> None:
         + f"\nLicences of the pictures as listed: {', '.join(sorted(licences)) or 'unknown'}.\n"
     )
     (out / "README.md").write_text(text, encoding="utf-8")
+
+
+def _licences(file: Path) -> set[str]:
+    return {one for one in pq.read_table(file, columns=["licence"])["licence"].unique().to_pylist() if one}
+
+
+def head_of(name: str, licences: Iterable[str], files: Mapping[str, str]) -> dict[str, Any]:
+    """What the YAML of a card says of any data set; files: a pattern for each split."""
+    words = (re.sub(r"[ _]+", "-", one.strip().lower()) for one in licences)
+    known = {word if KNOWN.fullmatch(word) else "other" for word in words}
+    data_files = [{"split": _named(split), "path": path} for split, path in files.items()]
+    return {
+        "pretty_name": name,
+        "license": sorted(known) or ["unknown"],
+        "task_categories": ["image-to-text", "text-to-image"],
+        "configs": [{"config_name": "default", "data_files": data_files}],
+    }
 
 
 def _named(split: str) -> str:

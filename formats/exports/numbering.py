@@ -34,7 +34,7 @@ class Lists:
         return {name: length for file in self._files.values() for name, length in file.flush().items()}
 
     def close(self) -> None:
-        """The lists can be written out now; the hidden files are gone after `remove`."""
+        """The lists can be written out now."""
         self.flush()
         for file in self._files.values():
             file.close()
@@ -59,7 +59,3 @@ class Lists:
 
     def _texts(self, name: str) -> Iterator[str]:
         return (b"\t".join(map(bytes, line.cells)).decode() for line in lines(self._paths[name]))
-
-    def remove(self) -> None:
-        for path in self._paths.values():
-            path.unlink()

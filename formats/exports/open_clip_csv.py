@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from formats.exports.settings import Settings
 from formats.features.lines import LineFile
 
 NAME = "pairs.csv"
-PICTURES = True
+PICTURES = "needed"
+
+
+def entry(pair: Pair, settings: Settings) -> Pair:
+    """The pair without its regions."""
+    return replace(pair, regions=None)
 
 
 class Writer:
@@ -30,9 +36,9 @@ class Writer:
         if not state:
             self._file.write(b"filepath", b"title")
 
-    def add(self, pair: Pair) -> None:
-        path = self._folder / picture(self._folder, pair)
-        for one in pair.captions if pair.image else ():
+    def add(self, entry: Pair) -> None:
+        path = self._folder / picture(self._folder, entry)
+        for one in entry.captions if entry.image else ():
             self._file.write(str(path).encode(), flat(one.text).encode())
 
     def flush(self) -> dict[str, Any]:

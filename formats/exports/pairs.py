@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from formats.features.record import Record
@@ -46,6 +48,19 @@ class Pair:
     def file_name(self) -> str:
         """The key with the ending of the picture's format."""
         return f"{self.key}.{ENDINGS.get(self.format, self.format)}"
+
+
+def vectors_of(pair: Pair, classes: Sequence[str]) -> dict[str, Any]:
+    """Boxes in pixels, classes by name, scores and features of a pair's regions; what is unknown is empty."""
+    found = pair.regions
+    if found is None:
+        none = np.zeros((0, 0), np.float32)
+        return {"boxes": none, "features": none, "classes": [], "scores": []}
+    ids = found.class_ids.tolist() if found.class_ids is not None and classes else []
+    scores = found.class_scores.tolist() if found.class_scores is not None else []
+    boxes = np.ascontiguousarray(found.boxes, np.float32)
+    named = [classes[number] for number in ids]
+    return {"boxes": boxes, "features": np.ascontiguousarray(found.features), "classes": named, "scores": scores}
 
 
 def pairs_of(table: pa.Table, keys: Sequence[str]) -> Iterator[Pair]:

@@ -14,4 +14,5 @@ class Settings:
     shard_bytes: int = 256 << 20  # of a tar or a Parquet file
     with_features: bool = False  # boxes, classes, scores and features of the regions go along
     energon: bool = False  # .nv-meta beside the tars
+    vocabulary: str = ""  # path of BERT's vocab.txt, for UNITER's text database
     classes: Sequence[str] = ()  # names of the detector's classes

@@ -26,8 +26,13 @@ from pairloom.errors import InputError
 from pairloom.store.names import by_number, shard_name
 
 ENCODINGS = ("jpg", "png", "webp")
-PICTURES = False
+PICTURES = "taken"
 UNFIT = frozenset("./\\ ")
+
+
+def entry(pair: Pair, settings: Settings) -> tuple[str, list[tuple[str, bytes]]]:
+    """(name in the tar, (ending, content) of each of its files) of a pair."""
+    return tar_name(pair.key), list(members(pair, settings))
 
 
 class Writer:
@@ -44,14 +49,14 @@ class Writer:
         if self._starts:
             self._open(int(state["length"]))
 
-    def add(self, pair: Pair) -> None:
+    def add(self, entry: tuple[str, list[tuple[str, bytes]]]) -> None:
         if self._tar is None:
             self._counts.append(0)
             self._open(0)
         assert self._tar is not None
         self._starts.append(self._tar.offset)
-        name = tar_name(pair.key)
-        for ending, content in members(pair, self._settings):
+        name, files = entry
+        for ending, content in files:
             _put(self._tar, f"{name}.{ending}", content)
         self._counts[-1] += 1
         if self._tar.offset >= self._settings.shard_bytes:

@@ -1,6 +1,7 @@
 """Region features in the layouts of published code: a module a layout, which reads and writes it.
 
-A layout is a module here with `read`, `Writer`, `NEEDS` and `STORED`; its name on the command line has - for _.
+A layout is a module here with `read`, `entry`, `Writer`, `NEEDS` and `STORED`.
+Its name on the command line has - for _.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ ENDINGS = ("_tsv", "_npz", "_lmdb", "_lmdb_compressed", "_h5", "_npy", "_instanc
 
 
 class Writer(Protocol):
-    """Pictures go in one by one; what `flush` has returned is what another writer needs to go on from there."""
+    """Entries go in one by one; what `flush` has returned is what another writer needs to go on from there."""
 
-    def add(self, record: Record) -> None: ...
+    def add(self, entry: Any) -> None: ...
 
-    def flush(self) -> dict[str, Any] | None:
-        """All so far is on disk; None for a layout that can't be resumed."""
+    def flush(self) -> dict[str, Any]:
+        """All so far is on disk."""
 
     def close(self) -> None:
-        """Write what belongs at the end."""
+        """Write what belongs at the end; it may be done again. Hidden files are removed by others."""
 
 
 class Opens(Protocol):
@@ -38,9 +39,13 @@ class Layout(Protocol):
 
     NEEDS: tuple[str, ...]  # fields of Record without which it can't be written
     STORED: str  # type in which it keeps features
+    # and COSTLY = True where `entry` takes longer than to hand its result to another process
 
     def read(self, path: Path, floats: str, /) -> Iterator[Record | Bad]:
         """The pictures in the order of the file, one in memory at a time; floats: a type in place of the usual one."""
+
+    def entry(self, record: Record, words: Vocabularies, /) -> Any:
+        """A picture as its writer takes it, mostly bytes; this is most of the work, and any process may do it."""
 
     @property
     def Writer(self) -> Opens: ...  # noqa: N802  # a module's class

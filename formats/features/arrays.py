@@ -23,7 +23,8 @@ DAMAGE = (ValueError, KeyError, OSError, TypeError, EOFError, csv.Error, pickle.
 
 def read_npz(source: Path | io.BytesIO) -> dict[str, Array]:
     """The arrays of a .npz by their names. Raises one of DAMAGE."""
-    with zipfile.ZipFile(source) as archive:
+    whole = io.BytesIO(source.read_bytes()) if isinstance(source, Path) else source  # one read, and no seeks on a disk
+    with zipfile.ZipFile(whole) as archive:
         return {name.removesuffix(".npy"): read_npy(archive.read(name)) for name in archive.namelist()}
 
 
@@ -86,24 +87,40 @@ TENSORS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def read_pth(path: Path) -> Any:
-    """What torch.save wrote: tensors as arrays, in dictionaries and lists; no code of the file is run."""
+def read_pickle(data: bytes, known: Mapping[tuple[str, str], Any]) -> Any:
+    """What pickle wrote, with tensors as arrays; known: what stands for other classes of it, (module, name)."""
+    return unpickle.loads(data, {**TENSORS, **known})
+
+
+def read_pth(path: Path, known: Mapping[tuple[str, str], Any] | None = None) -> Any:
+    """What torch.save wrote: tensors as arrays, in dictionaries and lists; no code of the file is run.
+
+    known: what stands for other classes of it, (module, name); their attributes are made plain as well.
+    """
     import torch
 
+    standing = {f"{module}.{name}": kind for (module, name), kind in (known or {}).items() if module != "torch"}
+    safe = [(kind, name) for name, kind in standing.items()]
     try:
-        return _plain(torch.load(path, map_location="cpu", weights_only=True))
+        with torch.serialization.safe_globals(safe):  # type: ignore[arg-type]  # pairs of class and name
+            mapped = zipfile.is_zipfile(path)  # then only what is looked at is read; files of torch before 1.6 are none
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            return _plain(content, tuple(standing.values()))
     except (RuntimeError, EOFError) as error:
         raise pickle.UnpicklingError(f"it is damaged: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, known: tuple[type, ...] = ()) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
         return value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _plain(item, known) for key, item in value.items()}
+    if known and isinstance(value, known):
+        value.__dict__.update(_plain(vars(value), known))
+        return value
+    return [_plain(item, known) for item in value] if isinstance(value, list | tuple) else value
 
 
 def npz_bytes(arrays: Mapping[str, Any], compressed: bool = False) -> bytes:

@@ -47,22 +47,27 @@ def _record(line: Line, floats: str) -> Record:
     )
 
 
+def entry(record: Record, words: Vocabularies) -> tuple[bytes, ...]:
+    """The cells of a picture's line, in the order of FIELDS."""
+    return (
+        one_line(record.key).encode(),
+        b"%d" % (record.width or 0),
+        b"%d" % (record.height or 0),
+        b"%d" % len(record.boxes),
+        encoded(record.boxes, "<f4"),
+        encoded(record.features, "<f4"),
+        *([] if record.probs is None else [encoded(record.probs, "<f4")]),
+    )
+
+
 class Writer:
     """FOLDER/features.tsv; with the seventh column where probabilities are known."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
         self._file = LineFile(folder / "features.tsv", dict(state))
 
-    def add(self, record: Record) -> None:
-        self._file.write(
-            one_line(record.key).encode(),
-            b"%d" % (record.width or 0),
-            b"%d" % (record.height or 0),
-            b"%d" % len(record.boxes),
-            encoded(record.boxes, "<f4"),
-            encoded(record.features, "<f4"),
-            *([] if record.probs is None else [encoded(record.probs, "<f4")]),
-        )
+    def add(self, entry: tuple[bytes, ...]) -> None:
+        self._file.write(*entry)
 
     def flush(self) -> dict[str, Any]:
         return self._file.flush()

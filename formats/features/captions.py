@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from formats import datasets
+from formats.datasets.opened import Data
 from formats.features.keys import Keys
+from formats.lists.bad import Bad
 from formats.lists.captions import Columns, read_captions
+from formats.locators import parse
+from formats.pictures import open_root
 from pairloom.errors import InputError
 
 Size = tuple[int, int]
+SOURCE = "captions"  # what the places of pictures begin with while captions are read
 
 
 @dataclass
@@ -41,7 +47,12 @@ class Captions:
 
 
 def read(path: Path, columns: Columns | None = None) -> Captions:
-    """The captions of a file. Raises InputError if it can't be read as one of the kinds."""
+    """The captions of a file, or of UNITER's text database. Raises InputError if it is none of the kinds."""
+    if (path / "id2len.json").is_file():
+        from formats.features import uniter_texts  # which needs packages of an extra
+
+        found = list(uniter_texts.captions(path))
+        return Captions([key for key, _ in found], [text for _, text in found], [None] * len(found))
     content = _json_object(path) if path.is_file() and path.suffix == ".json" else None
     if content is None:
         listed = read_captions(str(path), columns)
@@ -53,6 +64,24 @@ def read(path: Path, columns: Columns | None = None) -> Captions:
     except (KeyError, TypeError, ValueError) as error:
         fix = "give COCO's captions_….json, Karpathy's dataset_….json, or a list with columns image_id and caption"
         raise InputError(f"it has no captions as COCO or Karpathy writes them: {error!r}", str(path), fix) from error
+
+
+def of_dataset(path: Path, name: str) -> Captions:
+    """The captions of a data set (a file of it, or its folder) in a format of formats/datasets; no picture is needed.
+
+    A picture's key is its path there. Raises InputError for the first row that can't be read.
+    """
+    data = Data(str(path), SOURCE, open_root(str(path if path.is_dir() else path.parent)))
+    ids, texts, langs = list[str](), list[str](), list[str | None]()
+    for file, number, row in datasets.read(name, data):
+        if isinstance(row, Bad):
+            raise InputError(row.said, f"{data.where(file)}, row {number}", row.fix)
+        place = parse(row.url, {SOURCE})
+        for said in row.captions:
+            ids.append(place.path if place else row.url)
+            texts.append(said["text"] or "")
+            langs.append(said["lang"])
+    return Captions(ids, texts, langs)
 
 
 def _json_object(path: Path) -> dict[str, Any] | None:

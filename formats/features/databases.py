@@ -87,11 +87,11 @@ class Database:
         self._keys.flush()
         return ((text(line.cells[0]), text(line.cells[1]) if len(line.cells) > 1 else "") for line in lines(self._list))
 
-    def close(self, key: bytes, keys: bytes) -> None:
-        """Put the list of keys under this key, and end."""
-        self._transaction.put(key, keys)
+    def close(self, key: bytes | None = None, keys: bytes = b"") -> None:
+        """Put the list of keys under this key, if there is one, and end."""
+        if key is not None:
+            self._transaction.put(key, keys)
         self.stop()
-        self._list.unlink()
 
     def stop(self) -> None:
         self._transaction.commit()

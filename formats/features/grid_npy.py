@@ -6,20 +6,20 @@ its share of the picture; nothing says the picture's size, nor what is in a cell
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from formats.features import arrays
 from formats.features.files import below
 from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies, bad_of
-from formats.features.writing import put
+from formats.features.writing import Files
 from pairloom.errors import InputError
 
 NEEDS = ()
 STORED = "<f4"
+Writer = Files
 
 
 def read(path: Path, floats: str = "") -> Iterator[Record | Bad]:
@@ -56,25 +56,14 @@ def cells(height: int, width: int) -> Array:
     return shares
 
 
-class Writer:
-    """FOLDER/KEY.npy: [1, d, h, w]."""
-
-    def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._folder = folder
-
-    def add(self, record: Record) -> None:
-        sides = np.array([record.width or 1, record.height or 1] * 2, np.float32)
-        shares = np.asarray(record.boxes, np.float32) / sides
-        width = len(np.unique(shares[:, 0].round(4)))
-        height = len(shares) // max(width, 1)
-        if len(shares) != width * height or not np.allclose(shares, cells(height, width), atol=1e-3):
-            what = f"the regions of {record.key!r} are no grid of cells"
-            raise InputError(what, str(self._folder), "take a layout of regions")
-        values = np.ascontiguousarray(record.features, "<f4").T.reshape(1, -1, height, width)
-        put(self._folder, f"{record.key}.npy", arrays.npy_bytes(np.ascontiguousarray(values)))
-
-    def flush(self) -> dict[str, Any]:
-        return {}
-
-    def close(self) -> None:
-        """Nothing is open."""
+def entry(record: Record, words: Vocabularies) -> tuple[tuple[str, bytes]]:
+    """(name, content) of a picture's file. Raises InputError where its regions are no grid."""
+    sides = np.array([record.width or 1, record.height or 1] * 2, np.float32)
+    shares = np.asarray(record.boxes, np.float32) / sides
+    width = len(np.unique(shares[:, 0].round(4)))
+    height = len(shares) // max(width, 1)
+    if len(shares) != width * height or not np.allclose(shares, cells(height, width), atol=1e-3):
+        what = f"the regions of {record.key!r} are no grid of cells"
+        raise InputError(what, "--as grid-npy", "take a layout of regions")
+    values = np.ascontiguousarray(record.features, "<f4").T.reshape(1, -1, height, width)
+    return ((f"{record.key}.npy", arrays.npy_bytes(np.ascontiguousarray(values))),)

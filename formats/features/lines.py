@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from pairloom.errors import InputError
 
 Cell = bytes | memoryview  # a long one is a view of its line, which is not copied
 LONG = 1 << 12
+LETTER_B, QUOTES = ord("b"), b"'\""
 BUFFER = 8 << 20  # a line has half a megabyte
 FLOATS = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
@@ -26,6 +28,7 @@ class Line:
     number: int  # from 1
     start: int  # byte in the file
     cells: list[Cell]
+    raw: bytes  # with its end
     whole: bool
     place: str
 
@@ -58,7 +61,7 @@ def lines(path: Path, start: int = 0) -> Iterator[Line]:
                 while end and raw[end - 1] in b"\r\n":
                     end -= 1
                 if end:
-                    yield Line(number, at, _cells(raw, end), raw.endswith(b"\n"), f"{path}, line {number}")
+                    yield Line(number, at, _cells(raw, end), raw, raw.endswith(b"\n"), f"{path}, line {number}")
                 at += len(raw)
     except OSError as error:
         raise InputError(f"the file can't be read: {error.strerror}", str(path), "check the path and disk") from error
@@ -96,7 +99,7 @@ def _cells(raw: bytes, end: int) -> list[Cell]:
 
 def decoded(cell: Cell, name: str) -> bytes:
     """The bytes of a base64 cell; b'…', which Python 3 made of scripts for Python 2, is taken for what is meant."""
-    if cell[:2] in (b"b'", b'b"'):
+    if len(cell) > 2 and cell[0] == LETTER_B and cell[1] in QUOTES:
         cell = cell[2:-1]
     try:
         return binascii.a2b_base64(cell, strict_mode=True)
@@ -152,7 +155,7 @@ class LineFile:
 
     def __init__(self, path: Path, state: dict[str, int], index: Path | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._files = [_opened(each, state.get(each.name, 0)) for each in (path, index) if each is not None]
+        self._files = [opened(each, state.get(each.name, 0)) for each in (path, index) if each is not None]
         self._names = [each.name for each in (path, index) if each is not None]
 
     def write(self, *cells: bytes) -> None:
@@ -173,7 +176,8 @@ class LineFile:
             file.close()
 
 
-def _opened(path: Path, length: int):  # type: ignore[no-untyped-def]  # io.BufferedRandom
+def opened(path: Path, length: int) -> BinaryIO:
+    """A file of which so many bytes are kept, to write on from there."""
     file = path.open("r+b" if length else "w+b", buffering=BUFFER)
     file.truncate(length)
     file.seek(length)

@@ -57,6 +57,10 @@ def _record(line: Line, floats: str) -> Record:
     )
 
 
+def entry(record: Record, words: Vocabularies) -> tuple[bytes, ...]:
+    return cells_of(record)
+
+
 def cells_of(record: Record) -> tuple[bytes, ...]:
     """The cells of a picture's line, in the order of FIELDS."""
     none = np.zeros(len(record.boxes))
@@ -84,8 +88,8 @@ class Writer:
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
         self._file = LineFile(folder / "features.tsv", dict(state))
 
-    def add(self, record: Record) -> None:
-        self._file.write(*cells_of(record))
+    def add(self, entry: tuple[bytes, ...]) -> None:
+        self._file.write(*entry)
 
     def flush(self) -> dict[str, Any]:
         return self._file.flush()

@@ -17,10 +17,11 @@ import numpy as np
 from formats.features import arrays
 from formats.features.files import below
 from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies, bad_of, matrix, vector
-from formats.features.writing import put
+from formats.features.writing import Files
 
 NEEDS = ("width",)
 STORED = "<f4"
+Writer = Files
 NAMES = {
     "class_ids": ("objects_id", "<i8"),
     "class_scores": ("objects_conf", "<f4"),
@@ -67,31 +68,20 @@ def columns(info: Mapping[str, Any], count: int) -> dict[str, Any]:
     return {field: vector(np.asarray(values), count, field) for field, values in found.items()}
 
 
-class Writer:
-    """FOLDER/KEY.npz as mode `caffe` writes it."""
-
-    def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._folder = folder
-
-    def add(self, record: Record) -> None:
-        count = len(record.boxes)
-        info: dict[str, Any] = {"image_id": record.key, "image_h": record.height, "image_w": record.width}
-        info["num_boxes"] = count
-        for field, (name, dtype) in NAMES.items():
-            if (values := getattr(record, field)) is not None:
-                info[name] = np.ascontiguousarray(values, dtype)
-        content = {
-            "x": np.ascontiguousarray(record.features, "<f4"),
-            "bbox": np.ascontiguousarray(record.boxes, "<f4"),
-            "num_bbox": count,
-            "image_h": record.height,
-            "image_w": record.width,
-            "info": np.array(info, dtype=object),
-        }
-        put(self._folder, f"{record.key}.npz", arrays.npz_bytes(content))
-
-    def flush(self) -> dict[str, Any]:
-        return {}
-
-    def close(self) -> None:
-        """Nothing is open."""
+def entry(record: Record, words: Vocabularies) -> tuple[tuple[str, bytes]]:
+    """(name, content) of a picture's file, as mode `caffe` writes it."""
+    count = len(record.boxes)
+    info: dict[str, Any] = {"image_id": record.key, "image_h": record.height, "image_w": record.width}
+    info["num_boxes"] = count
+    for field, (name, dtype) in NAMES.items():
+        if (values := getattr(record, field)) is not None:
+            info[name] = np.ascontiguousarray(values, dtype)
+    content = {
+        "x": np.ascontiguousarray(record.features, "<f4"),
+        "bbox": np.ascontiguousarray(record.boxes, "<f4"),
+        "num_bbox": count,
+        "image_h": record.height,
+        "image_w": record.width,
+        "info": np.array(info, dtype=object),
+    }
+    return ((f"{record.key}.npz", arrays.npz_bytes(content)),)

@@ -17,10 +17,11 @@ import numpy as np
 from formats.features import arrays
 from formats.features.files import below
 from formats.features.record import Bad, BrokenError, Record, Vocabularies, bad_of, best_class, matrix, vector
-from formats.features.writing import put
+from formats.features.writing import Files
 
 NEEDS = ("width",)
 STORED = "<f4"
+Writer = Files
 INFO = "_info.npy"
 
 
@@ -73,24 +74,13 @@ def _record(file: Path, key: str) -> Record:
     )
 
 
-class Writer:
-    """FOLDER/KEY.npy and FOLDER/KEY_info.npy."""
-
-    def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._folder = folder
-
-    def add(self, record: Record) -> None:
-        info: dict[str, Any] = {"image_id": record.key, "image_width": record.width, "image_height": record.height}
-        info |= {"num_boxes": len(record.boxes), "bbox": np.ascontiguousarray(record.boxes, "<f4")}
-        if record.class_ids is not None:
-            info["objects"] = np.ascontiguousarray(record.class_ids, "<i8")
-        if record.probs is not None:
-            info["cls_prob"] = np.ascontiguousarray(record.probs, "<f4")
-        put(self._folder, f"{record.key}.npy", arrays.npy_bytes(np.ascontiguousarray(record.features, "<f4")))
-        put(self._folder, f"{record.key}{INFO}", arrays.npy_bytes(info))
-
-    def flush(self) -> dict[str, Any]:
-        return {}
-
-    def close(self) -> None:
-        """Nothing is open."""
+def entry(record: Record, words: Vocabularies) -> tuple[tuple[str, bytes], ...]:
+    """(name, content) of a picture's two files."""
+    info: dict[str, Any] = {"image_id": record.key, "image_width": record.width, "image_height": record.height}
+    info |= {"num_boxes": len(record.boxes), "bbox": np.ascontiguousarray(record.boxes, "<f4")}
+    if record.class_ids is not None:
+        info["objects"] = np.ascontiguousarray(record.class_ids, "<i8")
+    if record.probs is not None:
+        info["cls_prob"] = np.ascontiguousarray(record.probs, "<f4")
+    features = arrays.npy_bytes(np.ascontiguousarray(record.features, "<f4"))
+    return (f"{record.key}.npy", features), (f"{record.key}{INFO}", arrays.npy_bytes(info))

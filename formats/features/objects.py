@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from formats.features.lines import Cell, Line
 from formats.features.record import Array, BrokenError, Record, Vocabularies
 
 Objects = Sequence[Mapping[str, Any]]
+FEATURE, VALUE = b'"feature"', re.compile(rb'\s*:\s*"')  # a key, and what follows it where its value is a text
 
 
 def parsed(cell: Cell) -> Any:
@@ -22,10 +24,35 @@ def parsed(cell: Cell) -> Any:
         raise BrokenError(f"it is not JSON: {error}") from error
 
 
+def without_features(line: Line) -> tuple[bytes, list[memoryview]]:
+    """(the JSON after a line's first tab with a number in place of each text "feature", these texts).
+
+    They are nearly all of a line. One that is taken to be as long as that before it may hold a quote, and be no base64.
+    """
+    raw, view, kept, texts = line.raw, memoryview(line.raw), list[memoryview | bytes](), list[memoryview]()
+    done = raw.find(b"\t") + 1
+    place, length = raw.find(FEATURE, done), len(raw)
+    while place >= 0:
+        place += len(FEATURE)
+        if found := VALUE.match(raw, place):
+            start = found.end()
+            stop = start + length  # as long as the one before, without a look at it
+            if raw[stop : stop + 1] != b'"':
+                stop = raw.find(b'"', start)
+                if stop < 0:
+                    break
+            kept += [view[done : start - 1], b"%d" % len(texts)]
+            texts.append(view[start:stop])
+            done = place = stop + 1
+            length = stop - start
+        place = raw.find(FEATURE, place)
+    return b"".join([*kept, view[done:]]), texts
+
+
 def objects_of(content: Any) -> Objects:
     """The detections of a cell: a list, or an object that has them under `objects`."""
-    found = content.get("objects") if isinstance(content, Mapping) else content
-    if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
+    found = content.get("objects") if isinstance(content, dict) else content
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise BrokenError("there is no list of objects")
     return found
 
@@ -62,6 +89,9 @@ def _best_attribute(each: Mapping[str, Any]) -> tuple[str, float]:
     names, scores = each.get("attr") or [], each.get("attr_conf") or []
     if isinstance(names, str):
         names = [names]
+    if len(names) == len(scores) == 1:
+        score = float(scores[0])
+        return (str(names[0]), score) if score > 0 else ("", 0.0)
     pairs = [(float(score), str(name)) for name, score in zip(names, scores, strict=False) if float(score) > 0]
     score, name = max(pairs, key=lambda pair: pair[0], default=(0.0, ""))
     return name, score

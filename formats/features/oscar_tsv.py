@@ -5,6 +5,7 @@ predictions.tsv (predictions_gt.tsv, labels.tsv, label.tsv): key and {"objects":
 "image_h", "image_w"}, or the list alone. Each has a .lineidx; imageid2idx.json has the line of each key.
 Six numbers end each feature, which has 2,054 then: x1/W y1/H x2/W y2/H w/W h/H. No code of the authors writes them:
 this is the order that others found. They are taken off, and are the boxes of a picture without labels.
+For VQA, GQA and Flickr it has …_img_frcnn_feats.pt in their place: tensors [n, d + 6] by the keys of pictures.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from formats.features import objects
+from formats.features import arrays, objects
 from formats.features.files import below
 from formats.features.lines import Cell, Line, LineFile, encoded, lines, numbers, records, whole_number
-from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies
+from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies, bad_of, matrix
 from formats.names import one_line
+from pairloom.errors import InputError
 
 NEEDS = ("class_ids", "class_scores", "width")
 STORED = "<f4"
@@ -30,10 +32,31 @@ WIDTH = 2054  # of the published files
 
 
 def read(path: Path, floats: str = "<f4") -> Iterator[Record | Bad]:
-    """The pictures of a features.tsv, or of all below a folder, with the labels that lie beside it."""
+    """The pictures of a features.tsv, or of all below a folder, with the labels that lie beside it; or of a .pt."""
+    if path.suffix == ".pt":
+        yield from _of_tensors(path)
+        return
     for file in below(path, ".tsv"):
         if path.is_file() or "feature" in file.stem:
             yield from _read_file(file, floats)
+
+
+def _of_tensors(path: Path) -> Iterator[Record | Bad]:
+    """The pictures of a file of tensors by their keys, in its order."""
+    try:
+        content = arrays.read_pth(path)
+    except arrays.DAMAGE as error:
+        raise InputError(f"it can't be read: {error}", str(path), "take it from a copy") from error
+    if not isinstance(content, Mapping):
+        raise InputError("it holds no tensors by the keys of pictures", str(path), "name a …_img_frcnn_feats.pt")
+    for key, values in content.items():
+        try:
+            features, shares = split(matrix(values, len(values), None, "features"))
+            if shares is None:
+                raise BrokenError("its features have no boxes at their end")
+            yield Record(key=str(key), width=None, height=None, boxes=shares, features=features)
+        except (BrokenError, TypeError) as error:
+            yield bad_of(error, str(key), str(path))
 
 
 def _read_file(file: Path, floats: str) -> Iterator[Record | Bad]:
@@ -44,6 +67,8 @@ def _read_file(file: Path, floats: str) -> Iterator[Record | Bad]:
 
 def vocabulary(path: Path) -> Vocabularies:
     """The names of classes and attributes that occur in the labels, sorted."""
+    if path.suffix == ".pt":
+        return Vocabularies()
     found = (labels_of(file) for file in below(path, ".tsv") if path.is_file() or "feature" in file.stem)
     return objects.all_names((line for file in found if file for line in lines(file)), ())
 
@@ -136,25 +161,31 @@ def _size(boxes: Array, shares: Array | None) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def entry(record: Record, words: Vocabularies) -> tuple[bytes, tuple[bytes, bytes], bytes]:
+    """(key, number and features, labels) of a picture."""
+    sides = np.array([record.width, record.height] * 2, np.float32)
+    corners = np.asarray(record.boxes, np.float32) / sides
+    geometry = np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1)
+    features = np.concatenate([np.asarray(record.features, np.float32), geometry], axis=1)
+    content = {"objects": objects.written(record, words), "image_h": record.height, "image_w": record.width}
+    labels = json.dumps(content, ensure_ascii=False).encode()
+    return one_line(record.key).encode(), (b"%d" % len(record.boxes), encoded(features, "<f4")), labels
+
+
 class Writer:
     """FOLDER/features.tsv (d + 6 numbers), predictions.tsv, their .lineidx, and imageid2idx.json."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._folder, self._words = folder, words
+        self._folder = folder
         self._parts = [
             LineFile(folder / f"{name}.tsv", dict(state), folder / f"{name}.lineidx")
             for name in ("features", "predictions")
         ]
 
-    def add(self, record: Record) -> None:
-        key = one_line(record.key).encode()
-        sides = np.array([record.width, record.height] * 2, np.float32)
-        corners = np.asarray(record.boxes, np.float32) / sides
-        geometry = np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1)
-        features = np.concatenate([np.asarray(record.features, np.float32), geometry], axis=1)
-        content = {"objects": objects.written(record, self._words), "image_h": record.height, "image_w": record.width}
-        self._parts[0].write(key, b"%d" % len(record.boxes), encoded(features, "<f4"))
-        self._parts[1].write(key, json.dumps(content, ensure_ascii=False).encode())
+    def add(self, entry: tuple[bytes, tuple[bytes, bytes], bytes]) -> None:
+        key, features, labels = entry
+        self._parts[0].write(key, *features)
+        self._parts[1].write(key, labels)
 
     def flush(self) -> dict[str, Any]:
         return {name: length for part in self._parts for name, length in part.flush().items()}

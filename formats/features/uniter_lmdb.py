@@ -52,8 +52,15 @@ def _listed(database: Path) -> Iterator[bytes]:
     name = database.name.removesuffix("_compressed").replace("feat_", "nbb_", 1)
     beside = database.with_name(f"{name}.json")
     if name.startswith("nbb_") and beside.exists():
-        keys += [key for key in json.loads(beside.read_text(encoding="utf-8")) if key not in set(keys)]
+        keys = dict.fromkeys([*keys, *json.loads(beside.read_text(encoding="utf-8"))])
     return (key.encode() for key in keys)
+
+
+def entry(record: Record, words: Vocabularies, compressed: bool = False) -> tuple[str, bytes, bytes]:
+    """(key, value, how many regions UNITER reads) of a picture."""
+    content = uniter.arrays_of(record)
+    value = arrays.npz_bytes(content, True) if compressed else packed.dumps(content)
+    return record.key + ENDING, value, b"%d" % min(uniter.regions_read(content["conf"]), len(record.boxes))
 
 
 class Writer:
@@ -65,11 +72,8 @@ class Writer:
         self._folder = folder
         self._database = Database(folder / f"feat_{NAME}{'_compressed' * self.COMPRESSED}", state)
 
-    def add(self, record: Record) -> None:
-        content = uniter.arrays_of(record)
-        value = arrays.npz_bytes(content, True) if self.COMPRESSED else packed.dumps(content)
-        taken = min(uniter.regions_read(content["conf"]), len(record.boxes))
-        self._database.put(record.key + ENDING, value, b"%d" % taken)
+    def add(self, entry: tuple[str, bytes, bytes]) -> None:
+        self._database.put(*entry)
 
     def flush(self) -> dict[str, Any]:
         return self._database.flush()

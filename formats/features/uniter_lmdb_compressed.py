@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from formats.features import uniter_lmdb
+from formats.features.record import Record, Vocabularies
 from formats.features.uniter_lmdb import NEEDS, STORED, read
 
-__all__ = ["NEEDS", "STORED", "Writer", "read"]
+__all__ = ["COSTLY", "NEEDS", "STORED", "Writer", "entry", "read"]
+
+COSTLY = True
+
+
+def entry(record: Record, words: Vocabularies) -> tuple[str, bytes, bytes]:
+    return uniter_lmdb.entry(record, words, compressed=True)
 
 
 class Writer(uniter_lmdb.Writer):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from formats.features import arrays, uniter
 from formats.features.files import below
 from formats.features.record import Bad, Record, Vocabularies, bad_of
-from formats.features.writing import put
+from formats.features.writing import Files
 
 NEEDS = ("class_scores",)
 STORED = "<f2"
+Writer = Files
 
 
 def read(path: Path, floats: str = "") -> Iterator[Record | Bad]:
@@ -24,17 +24,6 @@ def read(path: Path, floats: str = "") -> Iterator[Record | Bad]:
             yield bad_of(error, file.stem, str(file))
 
 
-class Writer:
-    """FOLDER/KEY.npz."""
-
-    def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._folder = folder
-
-    def add(self, record: Record) -> None:
-        put(self._folder, f"{record.key}.npz", arrays.npz_bytes(uniter.arrays_of(record)))
-
-    def flush(self) -> dict[str, Any]:
-        return {}
-
-    def close(self) -> None:
-        """Nothing is open."""
+def entry(record: Record, words: Vocabularies) -> tuple[tuple[str, bytes]]:
+    """(name, content) of a picture's file."""
+    return ((f"{record.key}.npz", arrays.npz_bytes(uniter.arrays_of(record))),)

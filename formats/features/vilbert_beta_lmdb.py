@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from formats.features import vilbert_lmdb
-from formats.features.vilbert_lmdb import NEEDS, STORED, read
+from formats.features.record import Record, Vocabularies
+from formats.features.vilbert_lmdb import NEEDS, STORED, Writer, read
 
-__all__ = ["NEEDS", "STORED", "Writer", "read"]
+__all__ = ["NEEDS", "STORED", "Writer", "entry", "read"]
 
 
-class Writer(vilbert_lmdb.Writer):
-    """FOLDER/features.lmdb."""
-
-    BASE64 = True
+def entry(record: Record, words: Vocabularies) -> tuple[str, bytes]:
+    return vilbert_lmdb.entry(record, words, as_base64=True)

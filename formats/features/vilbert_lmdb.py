@@ -89,30 +89,33 @@ def _column(value: Any, name: str, dtype: str, rows: int) -> Array:
     return vector(value, rows, name)
 
 
-class Writer:
-    """FOLDER/features.lmdb, with classes, attributes and probabilities where they are known."""
+def entry(record: Record, words: Vocabularies, as_base64: bool = False) -> tuple[str, bytes]:
+    """(key, value) of a picture, with classes, attributes and probabilities where they are known."""
+    kinds: dict[str, str] = {"boxes": "<f4", "features": "<f4", "probs": "<f4"}
+    kinds |= {"class_ids": "<i8", "class_scores": "<f4", "attribute_ids": "<i8", "attribute_scores": "<f4"}
+    called = {"probs": "cls_prob"} | {field: names[0] for field, names in (IDS | SCORES).items()}
+    item: dict[str, Any] = {
+        "image_id": record.key,
+        "image_h": record.height,
+        "image_w": record.width,
+        "num_boxes": len(record.boxes),
+    }
+    for field, dtype in kinds.items():
+        values = getattr(record, field)
+        if values is not None:
+            plain = np.ascontiguousarray(values, dtype)
+            item[called.get(field, field)] = encoded(plain, dtype) if as_base64 else plain
+    return record.key, pickle.dumps(item, protocol=4)
 
-    BASE64 = False
+
+class Writer:
+    """FOLDER/features.lmdb."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
         self._database = Database(folder / "features.lmdb", state)
 
-    def add(self, record: Record) -> None:
-        kinds: dict[str, str] = {"boxes": "<f4", "features": "<f4", "probs": "<f4"}
-        kinds |= {"class_ids": "<i8", "class_scores": "<f4", "attribute_ids": "<i8", "attribute_scores": "<f4"}
-        called = {"probs": "cls_prob"} | {field: names[0] for field, names in (IDS | SCORES).items()}
-        item: dict[str, Any] = {
-            "image_id": record.key,
-            "image_h": record.height,
-            "image_w": record.width,
-            "num_boxes": len(record.boxes),
-        }
-        for field, dtype in kinds.items():
-            values = getattr(record, field)
-            if values is not None:
-                plain = np.ascontiguousarray(values, dtype)
-                item[called.get(field, field)] = encoded(plain, dtype) if self.BASE64 else plain
-        self._database.put(record.key, pickle.dumps(item, protocol=4))
+    def add(self, entry: tuple[str, bytes]) -> None:
+        self._database.put(*entry)
 
     def flush(self) -> dict[str, Any]:
         return self._database.flush()

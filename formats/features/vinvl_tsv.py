@@ -9,7 +9,7 @@ the pictures' sizes: key and [{"height", "width"}], or "height width". A .yaml n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import yaml
 
 from formats.features import objects
 from formats.features.files import found
-from formats.features.lines import Line, LineFile, encoded, lines, numbers, records, text
-from formats.features.record import Bad, BrokenError, Record, Vocabularies
+from formats.features.lines import Cell, Line, LineFile, decoded, encoded, lines, records, text
+from formats.features.record import Array, Bad, BrokenError, Record, Vocabularies
 from formats.names import one_line
 from pairloom.errors import InputError
 
@@ -102,23 +102,49 @@ def vocabulary(path: Path) -> Vocabularies:
 def _record(line: Line, sizes: Sizes, floats: str) -> Record:
     if len(line.cells) != 2:
         raise BrokenError(f"{len(line.cells)} columns, not 2")
-    content = objects.parsed(line.cells[1])
+    try:
+        plain, texts = objects.without_features(line)
+        return _of(line, objects.parsed(plain), texts, sizes, floats)
+    except BrokenError:  # it may have backslashes or features of several lengths, which the quick way takes for damage
+        return _of(line, objects.parsed(line.cells[1]), (), sizes, floats)
+
+
+def _of(line: Line, content: Any, texts: Sequence[Cell], sizes: Sizes, floats: str) -> Record:
+    """A picture of its JSON; texts: its features, where numbers stand for them."""
     seen = objects.objects_of(content)
-    width, height = sizes.get(line.key) or objects.size_of(content)
     if seen and any("feature" not in each for each in seen):
         raise BrokenError("an object has no feature: these may be labels alone, see oscar-tsv")
-    vectors = [numbers(str(each["feature"]).encode(), "feature", floats, 1)[0] for each in seen]
+    found = [each["feature"] for each in seen]
+    if texts and found != list(range(len(texts))):
+        raise BrokenError("something else than its objects has features, or two of one")
+    features = _features(texts or [str(each).encode() for each in found], floats)
+    width, height = sizes.get(line.key) or objects.size_of(content)
+    return Record(key=line.key, width=width, height=height, features=features, **objects.seen(seen))
+
+
+def _features(cells: Sequence[Cell], floats: str) -> Array:
+    """(n, d) of the detections' features, in base64."""
+    vectors = [decoded(cell, "feature") for cell in cells]
     if len({len(vector) for vector in vectors}) > 1:
         raise BrokenError("its features have several widths", "other-width")
-    features = np.stack(vectors) if vectors else np.zeros((0, 0), floats)
-    return Record(key=line.key, width=width, height=height, features=features, **objects.seen(seen))
+    if vectors and len(vectors[0]) % np.dtype(floats).itemsize:
+        raise BrokenError(f"feature has {len(vectors[0])} bytes, which are no {np.dtype(floats)}")
+    return np.frombuffer(b"".join(vectors), floats).reshape(len(vectors), -1 if vectors else 0)
+
+
+def entry(record: Record, words: Vocabularies) -> tuple[bytes, bytes, bytes]:
+    """(key, detections, size) of a picture."""
+    found = objects.written(record, words)
+    for one, vector in zip(found, record.features, strict=True):
+        one["feature"] = encoded(vector, "<f4").decode()
+    size = json.dumps([{"height": record.height, "width": record.width}]).encode()
+    return one_line(record.key).encode(), json.dumps({"objects": found}, ensure_ascii=False).encode(), size
 
 
 class Writer:
     """FOLDER/predictions.tsv, hw.tsv, their .lineidx, labelmap.tsv, and predictions.yaml, which names them."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
-        self._words = words
         self._parts = [
             LineFile(folder / f"{name}.tsv", dict(state), folder / f"{name}.lineidx") for name in ("predictions", "hw")
         ]
@@ -128,14 +154,10 @@ class Writer:
         labels = "".join(f"{one_line(name)}\n" for name in words.classes)
         (folder / "labelmap.tsv").write_text(labels, encoding="utf-8")
 
-    def add(self, record: Record) -> None:
-        found = objects.written(record, self._words)
-        for one, vector in zip(found, record.features, strict=True):
-            one["feature"] = encoded(vector, "<f4").decode()
-        key = one_line(record.key).encode()
-        predictions, sizes = self._parts
-        predictions.write(key, json.dumps({"objects": found}, ensure_ascii=False).encode())
-        sizes.write(key, json.dumps([{"height": record.height, "width": record.width}]).encode())
+    def add(self, entry: tuple[bytes, bytes, bytes]) -> None:
+        key, *contents = entry
+        for part, content in zip(self._parts, contents, strict=True):
+            part.write(key, content)
 
     def flush(self) -> dict[str, Any]:
         return {name: length for part in self._parts for name, length in part.flush().items()}

@@ -57,22 +57,53 @@ def _groups(group: Any, above: str) -> Iterator[tuple[str, Any]]:
             yield f"{above}{name}", inside
 
 
+def entry(record: Record, words: Vocabularies) -> tuple[str, dict[str, Any]]:
+    """(key, arrays) of a picture's group."""
+    group: dict[str, Any] = {
+        name: np.ascontiguousarray(values, dtype)
+        for field, (name, dtype) in NAMES.items()
+        if (values := getattr(record, field)) is not None
+    }
+    return record.key, group | {"img_w": record.width, "img_h": record.height}
+
+
 class Writer:
-    """FOLDER/features.h5. HDF5 may lose a file whose writer was killed, so that this one begins anew each time."""
+    """FOLDER/features.h5. HDF5 may lose a file whose writer was killed, so each shard has a hidden one first."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(folder / "features.h5", "w")
+        self._folder, self._parts = folder, int(state.get("parts", 0))
+        self._file: h5py.File | None = None
 
-    def add(self, record: Record) -> None:
-        group = self._file.create_group(record.key)
-        for field, (name, dtype) in NAMES.items():
-            if (values := getattr(record, field)) is not None:
-                group[name] = np.ascontiguousarray(values, dtype)
-        group["img_w"], group["img_h"] = record.width, record.height
+    def _part(self, number: int) -> Path:
+        return self._folder / f".part-{number:05d}.h5"
 
-    def flush(self) -> None:
-        """None: it can't be resumed."""
+    def add(self, entry: tuple[str, dict[str, Any]]) -> None:
+        self._file = self._file or h5py.File(self._part(self._parts), "w")
+        key, content = entry
+        group = self._file.create_group(key)
+        for name, values in content.items():
+            group[name] = values
+
+    def flush(self) -> dict[str, Any]:
+        if self._file is not None:
+            self._file.close()
+            self._file, self._parts = None, self._parts + 1
+        return {"parts": self._parts}
 
     def close(self) -> None:
-        self._file.close()
+        self.flush()
+        parts = [self._part(number) for number in range(self._parts)]
+        with h5py.File(self._folder / "features.h5", "w") as target:
+            for part in parts:
+                with h5py.File(part, "r") as source:
+                    _merge(source, target)
+
+
+def _merge(source: Any, target: Any) -> None:
+    """Copy what is in a group; a folder of keys may be in several parts."""
+    for name in source:
+        if name in target:
+            _merge(source[name], target[name])
+        else:
+            source.copy(name, target)

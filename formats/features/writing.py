@@ -1,11 +1,32 @@
-"""Files of exports: one a picture, and lists of keys that become part of a database at its end."""
+"""Files of exports: one a picture, or a few."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from formats.features.record import Vocabularies
 from formats.names import as_text
 from pairloom.errors import InputError
+
+
+class Files:
+    """Writer of layouts that keep each picture in files of its own: FOLDER/NAME."""
+
+    def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
+        self._folder = folder
+
+    def add(self, entry: Iterable[tuple[str, bytes]]) -> None:
+        """entry: (name, content) of each of a picture's files."""
+        for name, content in entry:
+            put(self._folder, name, content)
+
+    def flush(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def put(folder: Path, name: str, content: bytes) -> None:

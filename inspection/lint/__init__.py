@@ -46,6 +46,7 @@ def examine(path: Path | str, flow: Flow) -> Findings:
             check_distinct(table, sound, findings)
     if found.is_root:
         _check_between(found, sound, findings)
+    check_leaks(found, sound, findings)
     places = {name: number for number, name in enumerate(found.tables)}
     findings.problems.sort(key=lambda problem: places.get(_stage(problem, found.root), -1))
     return findings
@@ -70,7 +71,6 @@ def _check_between(found: Dataset, sound: set[Path], findings: Findings) -> None
             check_alignment(Step(source, folder, rejects, sound), findings)
     check_beside(found, sound, findings)
     check_joined(found, sound, findings)
-    check_leaks(found, sound, findings)
     _check_captions(found, sound, findings)
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from inspection.lint.problem import Findings
 from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
-from pairloom.store import cures, index
+from pairloom.store import counts, cures, index
 from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MADE_OF, MANIFEST, Entry, Folder, placed, rebuild
 from pairloom.store.manifest import file_of
 
@@ -43,7 +43,10 @@ def _check_leftovers(folder: Folder, findings: Findings) -> None:
     if folder.complete and (listing := file_of(placed(folder.path, MANIFEST))) is not None:
         aside.add(folder.path / ASIDE / listing)
     if folder.table in names() and table_of(folder.table).indexed:
-        aside |= {*(folder.path / name for name in COMPANIONS), *(folder.path / index.name_of(name) for name in shards)}
+        aside |= {
+            *(folder.path / name for name in (*COMPANIONS, counts.NAME)),
+            *(folder.path / index.name_of(name) for name in shards),
+        }
     before = {folder.path / Path(name).name for name in (MANIFEST, JOURNAL, *COMPANIONS)}
     before |= {folder.path / f"{name}{index.SUFFIX}" for name in shards}
     listed = {folder.path / ASIDE, *map(folder.file, shards), *aside, *before}

@@ -1,24 +1,32 @@
-"""Lint, part 6: pictures of the split `val` that look like one of `train`, by the hashes of the table of pictures."""
+"""Lint, part 6: pictures of the split `val` that look like one of `train`, by perceptual hash and colour."""
 
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from inspection.columns import Array, Numbers, ids
 from inspection.dataset import Dataset
 from inspection.lint.problem import Findings
 from inspection.tables import column_names
-from pairloom.pictures import Colours, colours
+from pairloom.phash import phash
+from pairloom.pictures import DAMAGE, Colours, colours
 from pairloom.store.folder import Folder, rebuild
 
 BITS = 64
 DISTANCE, COLOUR_DISTANCE = 4, 40.0  # of near duplicates, as curate has them where its settings say nothing
+HASHED = 20_000  # pictures of a split that are hashed where no table has their hashes; 2 ms each
+NAMED = 50  # images that a cure names
 AT_ONCE = 1 << 20  # pairs that are compared at a time
 
 
@@ -35,13 +43,19 @@ class Rows:
         return Rows(self.images[chosen], self.hashes[chosen], self.shards[chosen], self.rows[chosen])
 
 
+NOTHING = Rows(np.zeros(0, "S16"), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
 def check_leaks(found: Dataset, sound: set[Path], findings: Findings) -> None:
-    """Hashes are those of the table with pictures, where each comes once and which the rows were joined from."""
+    """Hashes are those of the table with pictures, where each comes once and which the rows were joined from.
+
+    An image that no such table has is hashed here, as in a folder of shards alone.
+    """
     hashed = [each for each in found.tables.values() if "phash" in column_names(each.table)]
     source = next((each for each in hashed if found.flow.distinct(each.header.stage)), None)
-    if source is None or not all(source.file(entry.name) in sound for entry in source.shards):
+    if source is not None and not all(source.file(entry.name) in sound for entry in source.shards):
         return
-    known = _read(source, ["phash"])
+    known = NOTHING if source is None else _read(source, ["phash"])
     for folder in found.tables.values():
         whole = all(folder.file(entry.name) in sound for entry in folder.shards)
         if whole and folder.shards and {"split", "image"} <= set(column_names(folder.table)):
@@ -60,34 +74,86 @@ def _read(folder: Folder, columns: list[str]) -> Rows:
     return Rows(images, np.concatenate([np.zeros(0, np.uint64), *hashes]), shards, rows)[order]
 
 
-def _check_folder(folder: Folder, source: Folder, known: Rows, findings: Findings) -> None:
+def _check_folder(folder: Folder, source: Folder | None, known: Rows, findings: Findings) -> None:
+    there = _hashed(folder, known, findings)
+    held_out = _held_out(folder, there)
+    val, train = there[held_out], there[~held_out]
+    config = {} if source is None else source.header.config
+    distance = config.get("max_distance")
+    twins: dict[int, int] = {}  # a row of val: of train
+    for one, other in near_pairs(val.hashes, train.hashes, DISTANCE if distance is None else int(distance)):
+        if one in twins or val.images[one] == train.images[other]:
+            continue  # the same image is a duplicate, which another check names
+        if _same_colours(folder, val[one], train[other], config):
+            twins[one] = other
+    cure = _cure(folder, source, val[list(twins)])
+    for shard in np.unique(val.shards[list(twins)]).tolist():
+        here = [one for one in twins if val.shards[one] == shard]
+        told = [
+            f"it looks like image {_hex(train.images[other])} of {folder.shards[train.shards[other]].name}"
+            for other in map(twins.__getitem__, here)
+        ]
+        findings.rows("leak", folder.file(folder.shards[shard].name), val.rows[here].tolist(), told.__getitem__, cure)
+
+
+def _held_out(folder: Folder, rows: Rows) -> npt.NDArray[np.bool_]:
+    return np.array([entry.name.startswith("val-") for entry in folder.shards], bool)[rows.shards]
+
+
+def _hashed(folder: Folder, known: Rows, findings: Findings) -> Rows:
+    """The folder's rows with the hashes that are known of their images; others are hashed, at most HASHED a split."""
     there = _read(folder, [])
     place = np.minimum(np.searchsorted(known.images, there.images), max(len(known.images) - 1, 0))
-    if not len(known.images):
-        return
-    listed = known.images[place] == there.images
-    there = Rows(there.images, known.hashes[place], there.shards, there.rows)[listed]
-    held_out = np.array([entry.name.startswith("val-") for entry in folder.shards])[there.shards]
-    val, train = there[held_out], there[~held_out]
-    config = source.header.config
-    distance = config.get("max_distance")
-    bad: dict[int, list[tuple[int, str]]] = {}
-    seen: set[int] = set()
-    for one, other in near_pairs(val.hashes, train.hashes, DISTANCE if distance is None else int(distance)):
-        if one in seen or not _same_colours(folder, val[one], train[other], config):
-            continue
-        seen.add(one)
-        twin = bytes(train.images[other]).ljust(16, b"\0").hex()
-        what = f"it looks like image {twin} of {folder.shards[train.shards[other]].name}"
-        bad.setdefault(int(val.shards[one]), []).append((int(val.rows[one]), what))
-    for shard, rows in bad.items():
-        file = folder.file(folder.shards[shard].name)
-        told = [what for _, what in rows]
-        findings.rows("leak", file, [row for row, _ in rows], told.__getitem__, _cure(source, distance))
+    listed = np.zeros(len(there.images), bool)
+    if len(known.images):
+        listed = known.images[place] == there.images
+    found = Rows(there.images, known.hashes[place] if len(known.images) else there.hashes, there.shards, there.rows)
+    rest = there[~listed]
+    held_out = _held_out(folder, rest)
+    asked = np.concatenate([np.flatnonzero(each)[:HASHED] for each in (held_out, ~held_out)])  # the lowest ids
+    if len(asked) < len(rest.images):
+        rule = f"of each split the {HASHED:,} with the lowest ids, {len(asked):,} of {len(rest.images):,}"
+        findings.note(f"{folder.path}: pictures of val that look like one of train were sought among {rule}")
+    return _joined(found[listed], _with_hashes(folder, rest[asked]))
 
 
-def _cure(source: Folder, distance: int | None) -> str:
-    if distance is None:
+def _joined(*parts: Rows) -> Rows:
+    return Rows(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Rows)))
+
+
+def _with_hashes(folder: Folder, rows: Rows) -> Rows:
+    """Of the pictures themselves; without the rows that have none, or one that cannot be decoded."""
+    hashes = np.zeros(len(rows.images), np.uint64)
+    there = np.zeros(len(rows.images), bool)
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
+        for shard in np.unique(rows.shards).tolist():
+            places = np.flatnonzero(rows.shards == shard)
+            images = folder.read(folder.shards[shard].name, ["image"])["image"].take(rows.rows[places])
+            found = list(pool.map(_phash, (image.as_py() for image in images)))
+            there[places] = [each is not None for each in found]
+            hashes[places] = [each or 0 for each in found]
+    return Rows(rows.images, hashes, rows.shards, rows.rows)[there]
+
+
+def _phash(image: bytes) -> int | None:
+    try:
+        return phash(Image.open(BytesIO(image)))
+    except (*DAMAGE, Image.DecompressionBombError):
+        return None
+
+
+def _hex(image: bytes) -> str:
+    return bytes(image).ljust(16, b"\0").hex()  # numpy drops a value's last zero bytes
+
+
+def _cure(folder: Folder, source: Folder | None, val: Rows) -> str:
+    if source is None:
+        ids = ", ".join(f"'{_hex(image)}'" for image in val.images[:NAMED])
+        again = " and look again" if len(val.images) > NAMED else ""
+        where = f"lower(hex(image_id)) NOT IN ({ids})"
+        command = f'`pairloom shards filter {folder.path} --where "{where}" --out NEW`'
+        return f"run {command}{again}, or curate with max_distance first"
+    if source.header.config.get("max_distance") is None:
         return "set curate.max_distance in params.yaml, and run curate and all stages after it again"
     return f"the perceptual hashes of {source.path} are not those that curate compared: " + rebuild(
         source.file(source.shards[0].name)

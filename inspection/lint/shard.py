@@ -25,6 +25,7 @@ class Shard:
     table: pa.Table
     metadata: Mapping[str, str]
     findings: Findings
+    decoded: int = 1  # pictures are decoded whose id is a multiple of this
 
     @property
     def made_by(self) -> Mapping[str, Any]:

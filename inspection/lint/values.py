@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inspection import columns
-from inspection.lint import captions, crops, region_checks, rules, tags, told
+from inspection.lint import captions, crops, region_checks, rules, swapped, tags, told
 from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard, repeat_rows
 from inspection.tables import table_of
@@ -45,7 +45,7 @@ def check_values(folder: Folder, name: str, findings: Findings) -> bool:
     light = [column.name for column in schema.columns if column.name not in HEAVY]
     try:
         table = folder.read(name, light)
-        shard = Shard(folder.file(name), table, metadata(table), findings)
+        shard = Shard(folder.file(name), table, metadata(table), findings, _decoded(folder, findings))
         checked = [
             _check_column(shard, column, table[column.name]) for column in schema.columns if column.name in light
         ]
@@ -61,6 +61,15 @@ def check_values(folder: Folder, name: str, findings: Findings) -> bool:
         if there.issuperset(needed):
             check(shard)
     return sound
+
+
+def _decoded(folder: Folder, findings: Findings) -> int:
+    """Of how many pictures one is decoded."""
+    every = -(-max(folder.rows, 1) // rules.DECODED)
+    if every > 1 and "image" in {column.name for column in table_of(folder.table).columns}:
+        rule = f"about {rules.DECODED:,} of {folder.rows:,}, those whose id is a multiple of {every}"
+        findings.note(f"{folder.path}: JPEGs were decoded to their end of {rule}")
+    return every
 
 
 def _check_column(shard: Shard, column: Column, values: pa.ChunkedArray) -> bool:
@@ -109,4 +118,5 @@ def _check_blob(shard: Shard, name: str, kind: Blob, values: pa.ChunkedArray) ->
         shard.finite(name, columns.flat_blob(values, dtype.str), rows)
     if name == "features":
         region_checks.check_features(shard, values, dtype.itemsize)
+        swapped.check_swapped(shard, values, dtype.str)
     return True

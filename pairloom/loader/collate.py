@@ -22,7 +22,7 @@ from pairloom.loader.batch import (
     map_tensors,
 )
 from pairloom.loader.buffers import SMALL, Empty
-from pairloom.loader.stored import Stored
+from pairloom.loader.stored import Stored, read_rows
 from pairloom.table import Array
 
 
@@ -96,25 +96,29 @@ def _others(texts: Sequence[tuple[Words, ...]], pad_id: int) -> WordBatch | None
 
 
 def collate_words(words: Sequence[Words], pad_id: int) -> WordBatch:
+    there = filled([len(word.ids_T) for word in words])
     return WordBatch(
-        input_ids_BT=pad([word.ids_T for word in words], pad_id),
-        attention_mask_BT=torch.from_numpy(filled([len(word.ids_T) for word in words])),
-        word_ids_BT=pad([word.word_ids_T for word in words], -1),
-        labels_BT=pad([word.labels_T for word in words], IGNORE),
-        segments_BT=pad([word.segments_T for word in words], 0),
+        input_ids_BT=pad([word.ids_T for word in words], pad_id, there=there),
+        attention_mask_BT=torch.from_numpy(there),
+        word_ids_BT=pad([word.word_ids_T for word in words], -1, there=there),
+        labels_BT=pad([word.labels_T for word in words], IGNORE, there=there),
+        segments_BT=pad([word.segments_T for word in words], 0, there=there),
     )
 
 
 def collate_regions(regions: Sequence[Regions], empty: Empty = np.empty, dtype: str | None = None) -> RegionBatch:
+    there = filled([len(region.boxes_R7) for region in regions])
+
     def optional(name: str, dtype: torch.dtype, filling: int = 0) -> Tensor | None:
-        rows = [getattr(region, name) for region in regions]
-        return None if rows[0] is None else pad(rows, filling).to(dtype)
+        if getattr(regions[0], name) is None:
+            return None
+        return pad([getattr(region, name) for region in regions], filling, there=there).to(dtype)
 
     return RegionBatch(
         features_BRD=pad([region.features_RD for region in regions], 0, empty, dtype),
-        boxes_BR7=pad([region.boxes_R7 for region in regions], 0),
-        mask_BR=torch.from_numpy(filled([len(region.boxes_R7) for region in regions])),
-        masked_BR=pad([region.masked_R for region in regions], False),
+        boxes_BR7=pad([region.boxes_R7 for region in regions], 0, there=there),
+        mask_BR=torch.from_numpy(there),
+        masked_BR=pad([region.masked_R for region in regions], False, there=there),
         shown_BR=optional("shown_R", torch.int64, ITSELF),
         class_ids_BR=optional("class_ids_R", torch.int64),
         class_scores_BR=optional("class_scores_R", torch.float32),
@@ -125,22 +129,38 @@ def collate_regions(regions: Sequence[Regions], empty: Empty = np.empty, dtype: 
     )
 
 
-def pad(rows: Sequence[Array | Stored], value: float, empty: Empty = np.empty, dtype: str | None = None) -> Tensor:
-    """Rows of differing length as one tensor of their dtype (or this one), filled up with `value` at the end."""
-    there = filled([len(row) for row in rows])
-    padded = empty((*there.shape, *rows[0].shape[1:]), dtype or rows[0].dtype)
-    if isinstance(rows[0], Stored) or rows[0].nbytes > SMALL:
+def pad(
+    rows: Sequence[Array | Stored],
+    value: float,
+    empty: Empty = np.empty,
+    dtype: str | None = None,
+    there: Array | None = None,
+) -> Tensor:
+    """Rows of differing length as one tensor of their dtype (or this one), filled up with `value` at the end.
+
+    there: `filled` of the rows' lengths, where that is known.
+    """
+    first, lengths = rows[0], [len(row) for row in rows]
+    padded = empty((len(rows), max(lengths), *first.shape[1:]), dtype or first.dtype)
+    if isinstance(first, Stored):
+        read_rows(rows, padded)  # from the file to their places, nothing in between
+        fill_up(padded, lengths, value)
+    elif first.nbytes > SMALL:
         for place, row in zip(padded, rows, strict=True):
-            if isinstance(row, Stored):
-                row.read_into(place[: len(row)])  # from the file to its place, nothing in between
-            else:
-                place[: len(row)] = row
-            if len(row) < len(place):
-                place[len(row) :] = value
+            place[: len(row)] = row
+        fill_up(padded, lengths, value)
+    elif min(lengths) == len(padded[0]):
+        np.concatenate(rows, out=padded.reshape(-1, *first.shape[1:]))
     else:  # many small ones: a loop over rows would cost more than the copy
         padded[...] = value
-        padded[there] = np.concatenate(rows)
+        padded[filled(lengths) if there is None else there] = np.concatenate(rows)
     return torch.from_numpy(_signed(padded))
+
+
+def fill_up(padded: Array, lengths: Sequence[int], value: float) -> None:
+    """Write `value` where rows have ended."""
+    for number in np.flatnonzero(np.array(lengths) < padded.shape[1]).tolist():
+        padded[number, lengths[number] :] = value
 
 
 def filled(lengths: Sequence[int]) -> Array:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pairloom.errors import StoreError
 from pairloom.loader.order import REPLACE, shuffled
 from pairloom.loader.reading import FIX, DamagedError
+
+
+def over_budget(damaged: Iterable[str], budget: int, ranks: int) -> bool:
+    """Whether one of several ranks has met more damage than its part of a run's budget.
+
+    A row group whose small columns cannot be read is met by every rank that has rows of it, which in windows are all:
+    so each counts it, and it counts once. A large value is read by the rank that has the row and no other, so a rank
+    cannot know of the others': of what row groups leave of the budget each rank has an equal share, rounded up.
+    """
+    places = list(damaged)
+    groups = len(places) - sum(_is_row(place) for place in places)
+    share = -(-(budget - groups) // ranks)
+    return groups > budget or len(places) - groups > share
+
+
+def _is_row(where: str) -> bool:
+    """Whether a place names a row, not a whole row group."""
+    return ", row " in where.partition(", row group")[2]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 from pairloom.errors import ConfigError, StoreError
 from pairloom.loader.batch import Batch, map_tensors
 from pairloom.loader.columns import ColumnBatch
+from pairloom.loader.damage import over_budget
 from pairloom.loader.jobs import Made
 from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
@@ -181,10 +182,12 @@ class Loader(Generic[BatchType]):
         self._stats["batches"] += 1
         self._stats["rows"] += len(made.batch)
         self._damaged |= made.facts.damaged
-        if len(self._damaged) > self.options.damage_budget:
+        ranks = self.prepare.ranks
+        if over_budget(self._damaged, self.options.damage_budget, ranks):
+            shared = f" for {ranks} ranks" if ranks > 1 else ""
             raise StoreError(
-                f"{len(self._damaged)} row groups or rows are damaged, the budget is {self.options.damage_budget}: "
-                + "; ".join(dict.fromkeys(self._damaged.values())),
+                f"{len(self._damaged)} row groups or rows are damaged, the budget is {self.options.damage_budget}"
+                f"{shared}: " + "; ".join(dict.fromkeys(self._damaged.values())),
                 where="; ".join(self._damaged),
                 fix="rebuild the shards (`pairloom verify` says how), or raise damage_budget",
             )

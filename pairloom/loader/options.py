@@ -24,7 +24,7 @@ class Options:
     max_tokens: Positive | None = None  # of a batch: rows × its longest row's; batch_size rows make several
     captions: Captions = "each"  # a row is an image with each of its captions, or with one drawn every epoch
     on_damage: Literal["refuse", "skip"] = "refuse"
-    damage_budget: Annotated[int, Range(0)] = 3  # damaged row groups that `skip` bears
+    damage_budget: Annotated[int, Range(0)] = 3  # damaged row groups and rows that `skip` bears, of all ranks
     dtype: Literal["float16", "float32", "bfloat16"] | None = None  # of the features; None: as stored
     pin: bool = False  # page-locked batches, for copies to a GPU that run beside the computing
     augment: bool = True

@@ -8,7 +8,7 @@ tests/pairloom/loader/order.json.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -177,6 +177,21 @@ def row_rng(seed: int, epoch: int, image_id: bytes, caption_index: int) -> np.ra
     """The random numbers of one row in one epoch: its masks, its negative, its crop."""
     key = xxhash.xxh3_128_intdigest(image_id + struct.pack("<4q", ROW, seed, epoch, caption_index))
     return np.random.Generator(np.random.Philox(_Key(key)))  # type: ignore[arg-type]  # numpy's hint forgets this kind
+
+
+class LateGenerator:
+    """A Generator that is made when something is drawn from it, since making it costs a tenth of a row of regions."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], np.random.Generator]) -> None:
+        self._make = make
+        self._made: np.random.Generator | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        return getattr(self._made, name)
 
 
 class _Key(ISeedSequence):

@@ -19,7 +19,7 @@ from pairloom.loader.jobs import Facts, Job, Made
 from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Spots, Stream
 from pairloom.loader.options import Options
-from pairloom.loader.order import WHOLE, Steps, objective_at, rank_slice, row_rng
+from pairloom.loader.order import WHOLE, LateGenerator, Steps, objective_at, rank_slice, row_rng
 from pairloom.loader.packing import Cut, measured, packed, refuse_longer
 from pairloom.loader.plan import Part
 from pairloom.loader.reading import DamagedError
@@ -87,11 +87,12 @@ class Prepare:
 
     def _row_at(self, spots: Spots) -> Callable[[int], tuple[Row, int]]:
         """What gives the row, and its epoch, of each of these spots."""
-        columns = [column.tolist() for column in (spots.part, spots.epoch, spots.group, spots.place)]
+        columns = (column.tolist() for column in (spots.part, spots.epoch, spots.group, spots.place))
+        found, parts = list(zip(*columns, strict=True)), self.stream.parts
 
         def row_at(number: int) -> tuple[Row, int]:
-            part, epoch, group, place = (column[number] for column in columns)
-            return self.stream.parts[part].at(group, place, self.seed, epoch), epoch
+            part, epoch, group, place = found[number]
+            return parts[part].at(group, place, self.seed, epoch), epoch
 
         return row_at
 
@@ -150,7 +151,9 @@ class Prepare:
         return self.make.ready(row, self.kinds[name].values(), self._rng(row, epoch))
 
     def _rng(self, row: Row, epoch: int) -> np.random.Generator:
-        return row_rng(self.seed, epoch, row.image_id, row.caption_index)
+        late: Any = LateGenerator(lambda: row_rng(self.seed, epoch, row.image_id, row.caption_index))
+        generator: np.random.Generator = late
+        return generator
 
     def _collated(self, examples: list[Any], job: Job, places: Places, empty: Empty) -> Any:
         dtype = None if self.options.dtype == "bfloat16" else self.options.dtype

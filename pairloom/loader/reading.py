@@ -22,8 +22,9 @@ from pairloom.machine import refuse_machine_error
 from pairloom.store.folder import Entry
 from pairloom.store.index import BLOCK, HEAVY, Index, Places
 from pairloom.store.sums import chunk_span, footer_sum
-from pairloom.table import Array, metadata
+from pairloom.table import metadata
 
+digest = xxhash.xxh3_64_intdigest
 FIX = "`pairloom verify` says how to rebuild the shard; the loader's on_damage: skip leaves the row group out"
 
 
@@ -35,7 +36,7 @@ class Clock:
 
 
 class DamagedError(StoreError):
-    """A row group whose bytes are not what was written, or a row that cannot be used; `where` names it and its shard.
+    """A row group or a row whose bytes are not what was written, or that cannot be used; `where` names it.
 
     places: the row groups that are damaged, where they are more than `where` names.
     """
@@ -69,32 +70,31 @@ class Heavy:
     file: FileDescriptor
     base: int  # the shard's position of the file's first byte
     where: str
-    scratch: Array  # uint8, BLOCK long
+    scratch: memoryview  # BLOCK bytes
     clock: Clock
 
-    def read(self, row: int, out: Array) -> None:
-        """Fill `out` (uint8) with the beginning of a row's value.
+    def read(self, row: int, out: memoryview) -> None:
+        """Fill `out` (bytes) with the beginning of a row's value.
 
         Only whole blocks can be verified: up to BLOCK − 1 bytes more are read, aside. Raises DamagedError.
         """
         began = time.perf_counter()
-        size, wanted = int(self.places.sizes[row]), len(out)
-        end = min(size, -(-wanted // BLOCK) * BLOCK)
+        wanted = len(out)
+        end = min(int(self.places.sizes[row]), -(-wanted // BLOCK) * BLOCK)
         rest = self.scratch[: end - wanted]
-        views = [out.data, rest.data] if len(rest) else [out.data]
+        views = [out, rest] if end > wanted else [out]
         try:
             got = read_all(self.file.number, views, int(self.places.at[row]) - self.base)
         except OSError as error:
             refuse_machine_error(error, self.where)
-            raise DamagedError(f"row {row} cannot be read: {error}", self.where, FIX) from error
-        if got != end or not self._sound(row, out.data, rest.data):
-            raise DamagedError(f"row {row} is not what was written", self.where, FIX)
+            raise DamagedError(f"row {row} cannot be read: {error}", f"{self.where}, row {row}", FIX) from error
+        if got != end or not self._sound(row, out, rest):
+            raise DamagedError(f"row {row} is not what was written", f"{self.where}, row {row}", FIX)
         self.clock.read_s += time.perf_counter() - began
 
     def _sound(self, row: int, out: memoryview, rest: memoryview) -> bool:
         first = int(self.places.first[row])
         whole = len(out) // BLOCK if len(rest) else -(-len(out) // BLOCK)
-        digest = xxhash.xxh3_64_intdigest
         found = [digest(out[start : start + BLOCK]) for start in range(0, whole * BLOCK, BLOCK)]
         if len(rest):
             last = xxhash.xxh3_64(out[whole * BLOCK :])
@@ -106,14 +106,14 @@ class Heavy:
     def value(self, row: int) -> bytes:
         """A row's whole value."""
         out = np.empty(int(self.places.sizes[row]), np.uint8)
-        self.read(row, out)
+        self.read(row, out.data)
         return out.tobytes()
 
 
 def read_all(file: int, buffers: Sequence[memoryview], position: int) -> int:
     """Bytes read into the buffers, one after the other; fewer than they hold only at the end of the file."""
     got = os.preadv(file, buffers, position)
-    if got == sum(map(len, buffers)):
+    if got == (len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))):
         return got
     got = 0  # a signal, or a file system that gives less at a time
     for buffer in buffers:
@@ -133,7 +133,7 @@ class ShardReader:
         self.source, self.name, self.clock = source, entry.name, clock or Clock()
         self.index: Index = source.index(entry)
         self.starts = np.searchsorted(self.index.row_groups, np.arange(self.groups + 1))
-        self._scratch = np.empty(BLOCK, np.uint8)
+        self._scratch = memoryview(bytearray(BLOCK))
         self._descriptors: WeakValueDictionary[Path, FileDescriptor] = WeakValueDictionary()
 
     @property

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,8 +24,10 @@ from pairloom.errors import InputError, StoreError
 from pairloom.filesystems import file_system
 from pairloom.loader.options import Options
 from pairloom.loader.pieces import Cache
+from pairloom.store import counts
 from pairloom.store import index as indices
-from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Folder, open_folder
+from pairloom.store.counts import Counts
+from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Folder, open_folder, sha256_of
 from pairloom.store.index import Index
 from pairloom.store.manifest import file_of
 
@@ -95,6 +97,17 @@ class RemoteSource:
         raise StoreError(
             f"{name} is missing, damaged or of another shard", f"{self.url}/{name}", "run `pairloom shards index` there"
         )
+
+    def counts(self, entries: Sequence[Entry]) -> Counts | None:
+        key = f"{self.url}/{counts.NAME}#{sha256_of(entries)}"
+        try:
+            content = self.cache.piece(key, lambda: self._patiently(counts.NAME, partial(self._cat, counts.NAME)))
+        except InputError:  # a folder of an earlier pairloom
+            return None
+        found = counts.parsed(content.read_bytes())
+        if found is None:
+            self.cache.drop(key)
+        return found
 
     @property
     def beside(self) -> Path:

@@ -59,16 +59,23 @@ class OpenGroup:
         """(row in the group, caption index) of each of its (image, caption) rows: lists answer faster than arrays."""
         return list(zip(self.rows.tolist(), self.captions.tolist(), strict=True))
 
-    def draws(self, seed: int, epoch: int, group: int) -> list[int]:
-        """Random bits for each image, from which its caption of the epoch follows."""
-        images = len(self.firsts) - 1
-        drawn: list[int] = self.cached(
-            ("draws", seed, epoch), lambda: random_bits(images, CAPTION, seed, epoch, group).tolist()
-        )
-        return drawn
+    def drawn(self, seed: int, epoch: int, group: int) -> list[int]:
+        """Of each image, the place of its caption of the epoch."""
+
+        def draw() -> list[int]:
+            firsts = np.array(self.firsts, np.uint64)
+            bits = random_bits(len(firsts) - 1, CAPTION, seed, epoch, group)
+            places: list[int] = (firsts[:-1] + bits % np.diff(firsts)).astype(int).tolist()
+            return places
+
+        found: list[int] = self.cached(("drawn", seed, epoch), draw)
+        return found
 
     def cells(self, column: str) -> list[Any]:
         """A small column as Python values: taking all at once costs less than a dozen Arrow scalars a row."""
+        known: list[Any] | None = self._columns.get(column)
+        if known is not None:  # asked several times a row: no function is made for it
+            return known
         cells: list[Any] = self.cached(column, lambda: self.table[column].to_pylist())
         return cells
 
@@ -77,13 +84,14 @@ class OpenGroup:
         return self.cached((column, "arrow"), lambda: self.table[column].combine_chunks())[row]
 
     def text(self, row: int, caption: int) -> str:
-        def flat() -> tuple[list[int], list[str]]:
-            column = self.table["captions"].combine_chunks()
-            return column.offsets.to_pylist(), column.values.field("text").to_pylist()
+        starts, texts = self._texts
+        return texts[starts[row] + caption]
 
-        starts, texts = self.cached("texts", flat)
-        text: str = texts[starts[row] + caption]
-        return text
+    @cached_property
+    def _texts(self) -> tuple[list[int], list[str]]:
+        """(first caption of each row, all captions)."""
+        column = self.table["captions"].combine_chunks()
+        return column.offsets.to_pylist(), column.values.field("text").to_pylist()
 
     def numbers(self, column: str, row: int) -> Array:
         """A blob as an array of its shape, read-only, not copied unless it is a large one."""
@@ -102,11 +110,12 @@ class OpenGroup:
 
     def stored(self, column: str, row: int, most: int | None = None) -> Stored:
         """The first `most` vectors of a large blob, which stays in the shard until it is copied."""
-        stored, shape = self._kind(column)
-        rows, width = (size if isinstance(size, int) else size[row] for size in shape)
+        stored, (rows, width) = self._kind(column)
+        rows = rows if isinstance(rows, int) else rows[row]
         scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
         rows = rows if most is None else min(rows, most)
-        return Stored(self.heavy[column], self.in_shard(row), rows, width, stored, scales)
+        assert isinstance(width, int)
+        return Stored(self.heavy[column], self._start + row, rows, width, stored, scales)
 
     def image(self, row: int) -> bytes:
         return self.heavy["image"].value(self.in_shard(row))
@@ -116,17 +125,21 @@ class OpenGroup:
         found: str = self.reader.small(self.number, ["url"])["url"][row].as_py()
         return found
 
+    @cached_property
+    def _start(self) -> int:
+        return int(self.reader.starts[self.number])
+
     def in_shard(self, row: int) -> int:
-        return int(self.reader.starts[self.number]) + row
+        return self._start + row
 
     def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | list[int]]]:
         """(type of a blob's numbers, its shape: sizes of all rows, and lists with each row's own)."""
 
-        def kind() -> tuple[np.dtype[Any], list[int | list[int]]]:
+        found: tuple[np.dtype[Any], list[int | list[int]]] | None = self._columns.get((column, "kind"))
+        if found is None:
             blob = BLOBS[column]
-            return blob.number(self.metadata), [self._size(size) for size in blob.shape]
-
-        found: tuple[np.dtype[Any], list[int | list[int]]] = self.cached((column, "kind"), kind)
+            found = blob.number(self.metadata), [self._size(size) for size in blob.shape]
+            self._columns[column, "kind"] = found
         return found
 
     def _size(self, size: int | str) -> int | list[int]:
@@ -136,9 +149,11 @@ class OpenGroup:
 
     def cached(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` returned the first time: made for all rows at once, it costs little a row."""
-        if name not in self._columns:
-            self._columns[name] = make()
-        return self._columns[name]
+        try:
+            return self._columns[name]
+        except KeyError:
+            found = self._columns[name] = make()
+        return found
 
 
 def _flat(column: pa.Array) -> tuple[list[int], Array]:
@@ -148,7 +163,7 @@ def _flat(column: pa.Array) -> tuple[list[int], Array]:
     return numbers.tolist(), np.frombuffer(content or b"", np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made for each row, which takes a fifth of the time
 class Row:
     """One training row: an image with one of its captions."""
 

@@ -21,6 +21,7 @@ from pairloom.loader.reading import Clock, DamagedError, ShardReader
 from pairloom.loader.row import OpenGroup, Row
 from pairloom.loader.source import Source, open_source
 from pairloom.loader.texts import sampled
+from pairloom.store import counts
 from pairloom.store.folder import Entry, sha256_of
 from pairloom.store.index import HEAVY, wanted
 from pairloom.store.kept import kept
@@ -57,17 +58,20 @@ class Rows:
     @cached_property
     def _groups(self) -> tuple[Array, Array, Array, Array]:
         """Of each row group: its shard, its number there, its (image, caption) rows, and its images among these."""
-        if len(self.shards) < KEPT_FROM:
-            counts = self._all_counts()
-        else:
-            key = xxhash.xxh3_128_hexdigest(repr((sha256_of(self.shards), self.languages, KEPT_VERSION)).encode())
-            counts = np.frombuffer(
-                kept(self.source.beside / f"rows-{key}", lambda: self._all_counts().tobytes()), "<i8"
-            )
-        shards, rows, images = counts.reshape(3, -1)
+        counted = self.source.counts(self.shards)
+        found = None if counted is None else counted.of(self.shards, self.languages)
+        shards, rows, images = self._indexed_counts() if found is None else found
         _, firsts = np.unique(shards, return_index=True)
         numbers = np.arange(len(shards)) - np.repeat(firsts, np.diff([*firsts, len(shards)]))
         return shards, numbers, rows, images
+
+    def _indexed_counts(self) -> Array:
+        """The same from the index of each shard; of a large folder they are kept."""
+        if len(self.shards) < KEPT_FROM:
+            return self._all_counts()
+        key = xxhash.xxh3_128_hexdigest(repr((sha256_of(self.shards), self.languages, KEPT_VERSION)).encode())
+        content = kept(self.source.beside / f"rows-{key}", lambda: self._all_counts().tobytes())
+        return np.frombuffer(content, "<i8").reshape(3, -1)
 
     def _all_counts(self) -> Array:
         """(3, row groups) int64: shard, rows and images of each."""
@@ -94,8 +98,7 @@ class Rows:
         opened = self._group(group)
         if self.captions == "each":
             return Row(opened, place)
-        first, following = opened.firsts[place : place + 2]
-        return Row(opened, first + opened.draws(seed, epoch, group)[place] % (following - first))
+        return Row(opened, opened.drawn(seed, epoch, group)[place])
 
     def will_need(self, group: int) -> None:
         """Start to read a row group ahead of time."""
@@ -189,7 +192,12 @@ class Rows:
         heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
         size = table.nbytes * (len(self._open) + 1)  # row groups are much alike
         _make_room(self._open, 1 if size > OPEN_BYTES or len(self._open) >= most_open() else 0)
-        self._open[group] = OpenGroup(reader, number, table, heavy, *self._places(reader, number))
+        rows, captions = self._places(reader, number)
+        if len(rows) != self._groups[2][group]:
+            what = f"it has {len(rows)} rows, the folder's counts say {self._groups[2][group]}"
+            fix = f"delete {counts.NAME} in the folder and run `pairloom shards index` on it"
+            raise StoreError(what, reader.where(number), fix)
+        self._open[group] = OpenGroup(reader, number, table, heavy, rows, captions)
         return self._open[group]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from pairloom.loader.options import Options
 from pairloom.machine import refuse_machine_error
+from pairloom.store import counts
 from pairloom.store import index as indices
+from pairloom.store.counts import Counts
 from pairloom.store.folder import Entry, Folder, open_folder
 from pairloom.store.index import Index
 
@@ -23,6 +25,9 @@ class Source(Protocol):
         """The manifest. Raises StoreError if there is none."""
 
     def index(self, entry: Entry) -> Index: ...
+
+    def counts(self, entries: Sequence[Entry]) -> Counts | None:
+        """How many rows the row groups of these shards have, where the folder says it in one file."""
 
     @property
     def beside(self) -> Path:
@@ -77,6 +82,9 @@ class LocalSource:
             refuse_machine_error(error, str(shard))
             raise
         return found
+
+    def counts(self, entries: Sequence[Entry]) -> Counts | None:
+        return counts.read(self.path)
 
     @property
     def beside(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from pairloom.loader.reading import Heavy
 from pairloom.table import Array
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made for each row, which takes a fifth of the time
 class Stored:
     """The first `rows` vectors of one image, each of `width` numbers; numpy sees it as an array that is read on use."""
 
@@ -46,14 +47,27 @@ class Stored:
 
     def read_into(self, out: Array) -> None:
         """Fill `out`, C-contiguous (rows, width) of any float dtype. Raises DamagedError."""
-        if not self.rows:
+        if not self.rows or not self.width:
             return
         if self.scales is None and out.dtype == self.stored:
-            self.heavy.read(self.row, out.reshape(-1).view(np.uint8))
+            self.heavy.read(self.row, memoryview(out).cast("B"))
             return
         numbers: Array = np.empty(self.shape, self.stored)
-        self.heavy.read(self.row, numbers.reshape(-1).view(np.uint8))
+        self.heavy.read(self.row, memoryview(numbers).cast("B"))
         if self.scales is None:
             out[...] = numbers
         else:
             np.multiply(numbers, self.scales[: self.rows, None], out=out, casting="unsafe")
+
+
+def read_rows(rows: Sequence[Stored | Array], padded: Array) -> None:
+    """Fill the beginning of each of the rows of `padded`, which is C-contiguous. Raises DamagedError."""
+    whole, stride = padded.reshape(-1).view(np.uint8).data, padded[0].nbytes
+    for number, row in enumerate(rows):
+        if not isinstance(row, Stored):
+            padded[number, : len(row)] = row
+        elif row.scales is not None or row.stored != padded.dtype:
+            row.read_into(padded[number, : row.rows])
+        elif row.rows:
+            start = number * stride
+            row.heavy.read(row.row, whole[start : start + row.rows * row.width * padded.itemsize])

@@ -102,6 +102,19 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns=list(columns) if columns is not None else None)
 
 
+def group_sizes(path: Path) -> list[int]:
+    """Rows of each row group of a shard. Raises StoreError if it is missing or damaged."""
+    with _AsStoreError(path):
+        found = pq.read_metadata(path)
+    return [found.row_group(number).num_rows for number in range(found.num_row_groups)]
+
+
+def read_group(path: Path, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """One row group of a shard, page checksums verified. Raises StoreError if it is missing or damaged."""
+    with _AsStoreError(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read_row_group(group, columns=list(columns) if columns is not None else None)
+
+
 def open_folder(path: Path | str) -> Folder:
     """The table in this folder. Raises StoreError if there is none or its manifest cannot be read."""
     path = Path(path)

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
-from pairloom.store import index
+from pairloom.store import counts, index
 from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Header, open_folder, placed
 from pairloom.store.hashed import HashedFile
 from pairloom.store.manifest import file_of, manifest_files
@@ -44,6 +44,14 @@ def write_index(folder: Path, name: str, sha256: str, compared: bool = False) ->
     built = index.build(folder / f"{name}.parquet", sha256, compared)
     with committed(folder, index.name_of(name)) as temporary, temporary.open("wb") as file:
         index.write(built, file)
+
+
+def write_counts(folder: Path, entries: Sequence[Entry]) -> None:
+    """Count the rows of these shards in one file, where all of them have an index."""
+    content = counts.made(folder, entries)
+    if content is not None:
+        with committed(folder, counts.NAME) as temporary:
+            temporary.write_bytes(content)
 
 
 @contextmanager
@@ -172,6 +180,8 @@ class Writer:
         _remove(self.folder, lambda name: _is_leftover(name) or (name.endswith(SHARD) and name not in kept))
         ours = (index.SUFFIX, SHARD)
         _remove(self.folder / ASIDE, lambda name: _is_leftover(name) or (name.endswith(ours) and name not in aside))
+        if any(name.endswith(index.SUFFIX) for name in os.listdir(self.folder / ASIDE)):
+            write_counts(self.folder, list(self.done.values()))
         for changed in (self.folder / ASIDE, self.folder):
             _sync(changed)
 
@@ -202,17 +212,32 @@ def _remove(folder: Path, wanted: Callable[[str], bool]) -> None:
 
 @contextmanager
 def only_writer(data: Path, stage: str) -> Iterator[None]:
-    """Hold the right to write this stage's tables. Raises StoreError if another process has it; a dead one has not."""
+    """Hold the right to write this stage's tables. Raises StoreError if another process has it; a dead one has not.
+
+    Meanwhile the lock's file names this run: see `run_of`.
+    """
     path = data / ".locks" / stage
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("a+", encoding="utf-8") as file:  # whoever does not get the lock changes nothing
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(
                 f"another process is running stage {stage} on this dataset", str(data), "wait for it or stop it"
             ) from error
-        yield
+        file.truncate(0)
+        file.write(uuid.uuid4().hex)
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def run_of(data: Path, stage: str) -> str:
+    """The name of the run that holds the right to write this stage's tables; "" if none does."""
+    path = data / ".locks" / stage
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -6,12 +6,13 @@ and attributes; OUT/export.sha256 lists every file as `sha256sum -c` reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from formats.exports.settings import Settings
 from formats.features.record import Vocabularies
@@ -20,13 +21,15 @@ from pairloom.errors import ConfigError, RunError, StoreError
 from pairloom.store.folder import Entry, Folder, open_folder, sha256_of
 from pairloom.store.hashed import sha256_file
 from pairloom.store.writing import only_writer, replace_text
-from pipeline.features import words
+from pipeline.features import pieces, words
 from pipeline.features.keys import keys_of
 from pipeline.features.kinds import Kind, kind_of
+from pipeline.features.pieces import Made, Piece, Processes
 from pipeline.features.state import STATE, State
 from pipeline.progress import Progress
 
 LIST = "export.sha256"
+WORTH_PROCESSES = 512 << 20  # bytes of shards; so many take some seconds, and processes start in two
 SAYS = {  # how it is said that shards lack a field of Record
     "class_ids": "classes",
     "class_scores": "scores",
@@ -41,7 +44,7 @@ class Exported:
 
     folders: dict[str, int]
     checked: int
-    left_out: int  # pairs without a picture, where the layout has no place for them
+    left_out: int  # pairs without a picture or caption, where the layout has no place for them
     resumed: int  # shards that an earlier run had finished
 
 
@@ -55,6 +58,7 @@ class Asked:
     key: str | None = None  # column that names pictures
     settings: Settings = field(default_factory=Settings)  # of layouts of pairs
     check: bool = True  # read all back
+    workers: int | None = None  # processes; None: as many as pay
     quiet: bool = False
 
     def facts(self, folder: Folder) -> dict[str, Any]:
@@ -75,16 +79,13 @@ def export(asked: Asked) -> Exported:
     named = keys_of(folder, asked.key)
     state = State.open(asked.out, asked.facts(folder))
     resumed = len(state.done)
-    with only_writer(asked.out, "export"), Progress("export", folder.rows, "pictures", asked.quiet) as progress:
-        job = _Job(folder, kind, words_of(notes), named, state, progress)
-        for place, of_split in _splits(folder).items():
-            if place not in state.finished:
-                _write(job, of_split, asked.out / place)
-                state.finished.append(place)
-                state.save()
-    written = {place: sum(entry.rows for entry in part) for place, part in _splits(folder).items()}
-    kind.finish(asked.out, written)
-    checked, left_out = _check(folder, asked.out, kind, named, asked.quiet) if asked.check else (0, 0)
+    with only_writer(asked.out, "export"), Processes(asked.workers or _workers(folder, kind)) as processes:
+        job = _Job(folder, kind, words_of(notes), named, state, processes, asked.quiet)
+        _write_all(job, asked.out)
+        written = {place: sum(entry.rows for entry in part) for place, part in _splits(folder).items()}
+        kind.finish(asked.out, written)
+        _sweep(asked.out)
+        checked, left_out = _check(job, asked.out) if asked.check else (0, 0)
     _list(asked.out)
     (asked.out / STATE).unlink()
     return Exported({str(asked.out / place): count for place, count in written.items()}, checked, left_out, resumed)
@@ -127,50 +128,63 @@ class _Job:
     names: Vocabularies
     keys: Mapping[str, Sequence[str]]  # of the pictures of each shard
     state: State
-    progress: Progress
+    processes: Processes
+    quiet: bool
+
+    def made(self, make: Callable[[Kind, Piece], Made], shards: Iterable[Entry]) -> Iterator[Made]:
+        """What this makes of each piece of the shards, in their order."""
+        return self.processes.map(partial(make, self.kind), pieces.pieces(self.folder, shards, self.keys))
 
 
-def _write(job: _Job, entries: Sequence[Entry], place: Path) -> None:
+def _workers(folder: Folder, kind: Kind) -> int:
+    """A process for each core but this one's, where the layout is costly; for little it does not pay to start them."""
+    much = kind.costly and sum(entry.bytes for entry in folder.shards) >= WORTH_PROCESSES
+    return max(1, (os.cpu_count() or 1) - 1) if much else 1
+
+
+def _write_all(job: _Job, out: Path) -> None:
+    """Every split that is not finished yet."""
+    with Progress("export", job.folder.rows, "pictures", job.quiet) as progress:
+        for place, of_split in _splits(job.folder).items():
+            if place not in job.state.finished:
+                _write(job, of_split, out / place, progress)
+                job.state.finished.append(place)
+                job.state.save()
+
+
+def _write(job: _Job, entries: Sequence[Entry], place: Path, progress: Progress) -> None:
     """One split, from the first shard that is not in the files yet."""
     state = job.state
     place.mkdir(parents=True, exist_ok=True)
     begun = [entry for entry in entries if entry.name in state.done]
     writer = job.kind.open(place, state.writer if begun else {})
-    for entry in entries[len(begun) :]:
-        for one in job.kind.rows(_table(job.folder, entry, job.kind), job.keys[entry.name]):
-            if job.kind.takes(one):
-                writer.add(one)
-            job.progress.advance(1)
-        flushed = writer.flush()
-        if flushed is not None:  # else it begins anew if it is killed
-            state.done.append(entry.name)
-            state.writer = flushed
+    for made in job.made(pieces.entries, entries[len(begun) :]):
+        for item in made.items:
+            writer.add(item)
+        progress.advance(made.rows)
+        if made.piece.last:
+            state.writer = writer.flush()
+            state.done.append(made.piece.shard)
             state.save()
     writer.close()
     words.write(place, job.names)
 
 
-def _table(folder: Folder, entry: Entry, kind: Kind) -> pa.Table:
-    return folder.read(entry.name, kind.columns)
-
-
-def _check(folder: Folder, out: Path, kind: Kind, named: Mapping[str, Sequence[str]], quiet: bool) -> tuple[int, int]:
+def _check(job: _Job, out: Path) -> tuple[int, int]:
     """(pictures that were read back and are as in the shards, pairs that the layout has no place for).
 
     Raises RunError for the first picture that differs.
     """
     checked = left_out = 0
-    with Progress("check", 2 * folder.rows, "pictures", quiet) as progress:
-        for place, entries in _splits(folder).items():
-            sums = kind.sums()
-            for entry in entries:
-                for one in kind.rows(_table(folder, entry, kind), named[entry.name]):
-                    if kind.takes(one):
-                        sums.add(one)
-                    else:
-                        left_out += 1
-                    progress.advance(1)
-            for found in kind.read(out / place):
+    with Progress("check", 2 * job.folder.rows, "pictures", job.quiet) as progress:
+        for place, entries in _splits(job.folder).items():
+            sums = job.kind.sums()
+            for made in job.made(pieces.sums, entries):
+                for key, wanted in made.items:
+                    sums.add(key, wanted)
+                left_out += made.left_out
+                progress.advance(made.rows)
+            for found in job.kind.read(out / place):
                 if (problem := sums.differs(found)) is not None:
                     fix = "export again into another folder; if it is so again, report it as a bug"
                     raise RunError(problem, str(out / place), fix)
@@ -179,6 +193,17 @@ def _check(folder: Folder, out: Path, kind: Kind, named: Mapping[str, Sequence[s
                 raise RunError(f"{missing} pictures are not in the files", str(out / place), "export again")
             checked += len(sums)
     return checked, left_out
+
+
+def _sweep(out: Path) -> None:
+    """Remove hidden files, which writers went on from, or which were half written when a run was killed.
+
+    Not before all is written: a writer that was closed, and killed before that was noted, is closed again.
+    """
+    for path in out.rglob(".*"):
+        above = path.parent.relative_to(out).parts
+        if path.is_file() and path.name != STATE and not any(part.startswith(".") for part in above):
+            path.unlink()
 
 
 def _is_listed(path: Path, out: Path) -> bool:
@@ -190,5 +215,7 @@ def _is_listed(path: Path, out: Path) -> bool:
 def _list(out: Path) -> None:
     """The SHA-256 of every file below the folder."""
     files = sorted(path for path in out.rglob("*") if path.is_file() and _is_listed(path, out))
-    lines = "".join(f"{sha256_file(path)}  {path.relative_to(out).as_posix()}\n" for path in files)
+    with ThreadPoolExecutor() as pool:  # hashing releases Python's lock
+        sums = pool.map(sha256_file, files)
+        lines = "".join(f"{one}  {path.relative_to(out).as_posix()}\n" for one, path in zip(sums, files, strict=True))
     replace_text(out / LIST, lines)

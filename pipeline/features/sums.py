@@ -13,19 +13,26 @@ SHARE = 1e-6  # by which one in shares of the picture's sides may
 HALF = 2.0**-11  # the same of a layout that keeps them as float16
 
 
+Wanted = tuple[int, bytes, Array, Array]
+
+
 class Sums:
     """What is wanted of each key: the bits of its features, and its boxes, weighted by their place in the order."""
 
     def __init__(self, stored: str) -> None:
         self._stored = stored
-        self._wanted: dict[str, tuple[int, bytes, Array, Array]] = {}
+        self._wanted: dict[str, Wanted] = {}
         self._found: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def add(self, record: Record) -> None:
-        self._wanted[record.key] = (len(record.boxes), self._bits(record), *self._corners(record))
+    def of(self, record: Record) -> tuple[str, Wanted]:
+        """(key, what is wanted of it); any process may make it."""
+        return record.key, (len(record.boxes), self._bits(record), *self._corners(record))
+
+    def add(self, key: str, wanted: Wanted) -> None:
+        self._wanted[key] = wanted
 
     def _bits(self, record: Record) -> bytes:
         return xxhash.xxh3_128_digest(np.ascontiguousarray(record.features, self._stored).data)
@@ -66,21 +73,27 @@ class Sums:
 
 
 class PairSums:
-    """What is wanted of each key: the picture's bytes and its captions' words."""
+    """What is wanted of each key: the picture's bytes (unless only texts are held) and its captions' words."""
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: bool = True) -> None:
+        self._pictures = pictures
         self._wanted: dict[str, bytes] = {}
         self._found: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def add(self, pair: Pair) -> None:
-        self._wanted[pair.key] = self._sum(pair)
+    def of(self, pair: Pair) -> tuple[str, bytes]:
+        """(key, what is wanted of it); any process may make it."""
+        return pair.key, self._sum(pair)
+
+    def add(self, key: str, wanted: bytes) -> None:
+        self._wanted[key] = wanted
 
     def _sum(self, pair: Pair) -> bytes:
         words = "\n".join(" ".join(one.text.split()) for one in pair.captions)  # lists hold no line ends
-        return xxhash.xxh3_128_digest(xxhash.xxh3_128_digest(pair.image) + words.encode("utf-8", "surrogatepass"))
+        picture = xxhash.xxh3_128_digest(pair.image if self._pictures else b"")
+        return xxhash.xxh3_128_digest(picture + words.encode("utf-8", "surrogatepass"))
 
     def differs(self, found: Pair) -> str | None:
         """What is wrong with a pair that was read back; None where it is the same."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from pairloom.store.folder import ASIDE
 from pipeline import project
-from pipeline.cluster import one_thread_a_worker
+from pipeline.cards import one_thread_a_worker
 from pipeline.executor import Done, Options, run_stage
 from pipeline.params import Params, check_resources, check_sections, check_settings, read_params, with_settings
 from pipeline.stage import load, names, wanted

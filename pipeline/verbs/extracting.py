@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from formats.names import as_text
 from pairloom.errors import ConfigError, RunError
 from pairloom.typed import build
-from pipeline.cluster import one_thread_a_worker
+from pipeline.cards import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from pipeline.progress import Progress

@@ -18,6 +18,7 @@ def add_options(verb: argparse.ArgumentParser) -> None:
     """Those of `pairloom import` that are of features alone."""
     group = verb.add_argument_group("features of regions, --as " + ", ".join(names()))
     group.add_argument("--captions", type=Path, help="COCO's or Karpathy's JSON, or a list with image_id and caption")
+    group.add_argument("--captions-as", metavar="FORMAT", help="flickr30k, vg, … where --captions are of a data set")
     group.add_argument("--image-col", default="image_id", help="the list's column of pictures' keys")
     group.add_argument("--objects", type=Path, help="names of classes, a line each (default: objects_vocab.txt beside)")
     group.add_argument("--attributes", type=Path, help="names of attributes (default: attributes_vocab.txt beside)")
@@ -61,12 +62,17 @@ def asked_of(arguments: argparse.Namespace) -> Any:
     from pipeline.features import incoming, words
 
     columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col or "caption")
+    found = None
+    if arguments.captions_as and arguments.captions:
+        found = captions.of_dataset(arguments.captions, arguments.captions_as)
+    elif arguments.captions:
+        found = captions.read(arguments.captions, columns)
     return incoming.Asked(
         layout=arguments.format,
         path=Path(arguments.data),
         out=arguments.out,
         source=arguments.name or arguments.format,
-        captions=captions.read(arguments.captions, columns) if arguments.captions else None,
+        captions=found,
         captions_from=str(arguments.captions or ""),
         floats=FLOATS[arguments.floats],
         prob_width=arguments.class_probs,
@@ -94,7 +100,7 @@ def describe(taken: Any) -> str:
 
 def go_on(arguments: argparse.Namespace) -> list[str]:
     """The stages after the regions; what --params and --set do not say has its default."""
-    from pipeline.cluster import one_thread_a_worker
+    from pipeline.cards import one_thread_a_worker
     from pipeline.config import RunConfig
     from pipeline.executor import Options, run_stage
     from pipeline.params import Params, check_sections, read_params, with_settings

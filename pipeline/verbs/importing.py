@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from formats.features import names as layouts
-from pipeline.cluster import one_thread_a_worker
+from pipeline.cards import one_thread_a_worker
 from pipeline.executor import run_stage
 from pipeline.params import Params
 from pipeline.verbs import features

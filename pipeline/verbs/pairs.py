@@ -1,19 +1,18 @@
-"""`pairloom download`, `retry` and `curate`: pairs by themselves, without the rest of the pipeline."""
+"""`pairloom download` and `curate`: pairs by themselves, without the rest of the pipeline."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pairloom.errors import ConfigError, StoreError
-from pairloom.store.folder import is_table, open_folder
+from pairloom.store.folder import is_table
 from pairloom.store.writing import replace_text
-from pipeline.cluster import one_thread_a_worker
+from pipeline.cards import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
 from pipeline.params import Params, check_sections, read_params, with_settings
@@ -21,9 +20,7 @@ from pipeline.stage import load
 from pipeline.task import Places
 from pipeline.verbs.common import Outcome, add_params_options, add_verb
 from pipeline.verbs.dataset import describe, facts
-from schemas.quarantine import REASONS
 
-SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them
 ROWS_PER_SHARD = 1000
 SOURCES = "sources.yaml"
 EARLIER = "pairs"  # what pairloom 0.1.0 called the table that `download` wrote
@@ -31,7 +28,6 @@ EARLIER = "pairs"  # what pairloom 0.1.0 called the table that `download` wrote
 
 def add(verbs: Any) -> None:
     _add_download(verbs)
-    _add_retry(verbs)
     _add_curate(verbs)
 
 
@@ -65,23 +61,6 @@ def _add_download(verbs: Any) -> None:
         "--resize", choices=("none", "longest", "shortest", "area"), help="the side that --max-side limits"
     )
     verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
-    add_common(verb)
-
-
-def _add_retry(verbs: Any) -> None:
-    verb = add_verb(
-        verbs,
-        "retry",
-        retry,
-        "fetch only the rows that failed for the given reasons again",
-        "pairloom retry cc12m --reason dns,timeout,5xx",
-    )
-    verb.add_argument(
-        "folder", type=Path, nargs="?", default=Path("data"), help="the --out of `pairloom download`, or data"
-    )
-    verb.add_argument(
-        "--reason", required=True, help="comma-separated reasons of the quarantine table; 5xx is http-5xx"
-    )
     add_common(verb)
 
 
@@ -175,34 +154,6 @@ def with_sources(params: Params, folder: Path) -> Params:
     if params.section("sample").get("sources") or not (folder / SOURCES).is_file():
         return params
     return params.with_section("sample", **read_params(folder / SOURCES).section("sample"))
-
-
-def retry(arguments: argparse.Namespace) -> Outcome:
-    """Only rows of these reasons are fetched; their shards are written again, the others stay."""
-    from pipeline.retry import retry as try_again
-    from stages.download import OF_PIXELS
-
-    one_thread_a_worker()
-    params, options = settings_of(arguments)
-    params = with_sources(params, arguments.folder)
-    reasons = {SHORT.get(word, word) for word in arguments.reason.replace(" ", "").split(",") if word}
-    if unknown := sorted(reasons - set(REASONS)):
-        raise ConfigError(f"there is no reason {unknown[0]!r}", "--reason", f"name some of {', '.join(REASONS)}")
-    places = downloaded(arguments.folder)
-    made_with = open_folder(places.table).header.config
-    asked = params.section("download")
-    for name in OF_PIXELS:
-        if name in asked and asked[name] != made_with[name]:
-            what = f"download.{name} is {asked[name]!r}, and the table was made with {made_with[name]!r}"
-            raise ConfigError(what, params.file, f"leave {name} out: a retry stores pictures as the others are stored")
-    made = params.with_section("download", **made_with).of_stage("download")
-    asking = params.with_section("download", **{**made_with, **asked}).of_stage("download")
-    asking = replace(asking, earlier_failures="fetch")
-    result = try_again(made, asking, places, reasons, options)
-    outcome = outcome_of(result.done, arguments.folder)
-    return replace(
-        outcome, facts=outcome.facts | {"retried": result.rows}, text=f"retried: {result.rows} rows\n{outcome.text}"
-    )
 
 
 def curate(arguments: argparse.Namespace) -> Outcome:

@@ -13,7 +13,7 @@ from pairloom.store import cures
 from pairloom.store import index as indices
 from pairloom.store.folder import Entry, Folder, open_folder
 from pairloom.store.verify import folders_of, verify
-from pairloom.store.writing import write_index
+from pairloom.store.writing import write_counts, write_index
 from pipeline import reshape
 from pipeline.card import write_card
 from pipeline.new_folder import Reshaped
@@ -86,6 +86,7 @@ def index(arguments: argparse.Namespace) -> Outcome:
             for entry in lacking:
                 write_index(folder.path, entry.name, entry.sha256)
                 progress.advance(entry.rows)
+        write_counts(folder.path, folder.shards)
         write_card(folder)
     except StoreError as error:
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ import yaml
 
 from pairloom.errors import ConfigError
 from pairloom.typed import Positive, Range, Share, check_ranges
+from stages.contract import A_PATH
 from stages.curate.languages import CODE
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -39,7 +40,8 @@ class Config:
     languages: tuple[str, ...] = ()  # codes such as en; as the list says, else found by py3langid; none: any
     # natural logarithm of how many times as probable another language must be for a caption to go
     language_margin: Annotated[float, Range(0)] = 8.0
-    blocked_words: str | None = None  # a text file, a word or phrase a line; a caption that has one goes
+    # a text file, a word or phrase a line; a caption that has one goes
+    blocked_words: str | None = field(default=None, metadata=A_PATH)
     max_repeats: Positive | None = None  # images of the corpus that may have the same caption
     max_repeat_share: Annotated[float, Range(above=0, most=1)] | None = None  # the same as a share of all images
     # The corpus
@@ -52,7 +54,8 @@ class Config:
     max_distance: Annotated[int, Range(0, 16)] | None = 4
     # near duplicates differ in no cell of 8 × 8 by more, in Cb and Cr (0 to 255); null: colour does not count
     max_colour_distance: Annotated[float, Range(0)] | None = 40.0
-    exclude: tuple[str, ...] = ()  # tables of hashes, tables of pairs, or folders of images to keep away from
+    # tables of hashes, tables of pairs, or folders of images to keep away from
+    exclude: tuple[str, ...] = field(default=(), metadata=A_PATH)
     exclude_distance: Annotated[int, Range(0, 16)] = 4  # bits, as max_distance; whatever the colours
     score_column: str | None = None  # a column of the list (in `extra`) with a score by another tool
     min_score: float | None = None  # a row with a lower score goes

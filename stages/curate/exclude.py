@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pairloom.errors import InputError
+from pairloom.phash import phash
 from stages.curate.config import Config
-from stages.download.phash import phash
 
 HASHES = ("phash", "image_id", "sha256")  # columns of a table of hashes, and of table `pairs`
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")

@@ -16,7 +16,7 @@ from pairloom.errors import ConfigError, RunError
 from pairloom.table import metadata
 from pairloom.typed import Positive, Range, Share, check_ranges
 from schemas.pairs import CAPTION, PAIRS
-from stages.contract import PARTIAL, Counts, kept
+from stages.contract import A_PATH, PARTIAL, Counts, kept
 from stages.download import before, pictures
 from stages.download.address import door, host_of, without_credentials
 from stages.download.decoders import Decoding
@@ -50,7 +50,7 @@ class Config:
     """Section `download` of params.yaml. docs/download.md says how each is called in img2dataset."""
 
     # folder that a server on loopback offers as http://sample.invalid/ while the stage runs
-    serve: str | None = field(default=None, metadata=SAME_OUTPUT)
+    serve: str | None = field(default=None, metadata=SAME_OUTPUT | A_PATH)
     allow_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that may have private addresses, such as a mirror
     # connect directly although http_proxy or https_proxy is set; else the run is refused then, unless `serve` is set
     ignore_proxy: bool = field(default=False, metadata=SAME_OUTPUT)

@@ -25,11 +25,11 @@ from typing import Literal
 from PIL import Image, PngImagePlugin
 
 from pairloom.foreign import shown
+from pairloom.phash import phash
 from pairloom.pictures import DAMAGE
 from stages.download import colour
 from stages.download.failure import Failure
 from stages.download.kinds import promise
-from stages.download.phash import phash
 from stages.download.whole import whole
 
 Transpose = Image.Transpose

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
-from pairloom.errors import RunError, StoreError
+from pairloom.errors import MachineError, RunError, StoreError
+from pairloom.machine import of_the_machine
 from stages.download.address import Target, parse
 from stages.download.failure import Failure, unexpected
 from stages.download.fetch import Fetched
@@ -91,12 +92,20 @@ class Shard:
         if len(self.errors) > max(1, self.rows // 2):
             self.finished.set_exception(_bug(self.errors[-1][1]))
             return
+        if (lack := self._lack()) is not None:  # no row is to blame, and none is noted
+            self.finished.set_exception(lack)
+            return
         for key, error, attempts in self.errors:
             failure = unexpected(error)
             failure.attempts = attempts
             self.note(key, outcome_of(failure))
         if not self.finished.done():  # a full disk may have ended it
             self.finished.set_result(None)
+
+    def _lack(self) -> MachineError | None:
+        """What the machine lacks, such as space. Memory and time are not among it here, since a server can take any."""
+        errors = (error for _, error, _ in self.errors if not isinstance(error, MemoryError | TimeoutError))
+        return next((lack for error in errors if (lack := of_the_machine(error, "stage download"))), None)
 
 
 def _bug(error: BaseException) -> RunError:

@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from formats.names import as_path
 from stages import regions
-from stages.regions import OUTPUT, VERSION
+from stages.contract import A_PATH
+from stages.regions import OUTPUT, VERSION, wants_gpu
 
-__all__ = ["INPUTS", "OUTPUT", "VERSION", "Config", "process", "resources", "setup"]
+__all__ = ["INPUTS", "OUTPUT", "VERSION", "Config", "process", "resources", "setup", "wants_gpu"]
 
 INPUTS = ("files",)
 
@@ -23,7 +24,8 @@ INPUTS = ("files",)
 class Config(regions.Config):
     """What `pairloom extract` was asked for."""
 
-    folder: str = field(default=".", metadata={"affects_output": False})  # the files' hashes are in table `files`
+    # the files' hashes are in table `files`
+    folder: str = field(default=".", metadata={"affects_output": False} | A_PATH)
 
 
 @dataclass(frozen=True)

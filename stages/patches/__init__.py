@@ -23,7 +23,7 @@ from stages.patches.settings import Config, Tools
 from stages.pixels import NO_PICTURE
 from stages.rejects import Reject, quarantine
 
-__all__ = ["ASKED_BY", "INPUTS", "OUTPUT", "VERSION", "Config", "Tools", "process", "resources", "setup"]
+__all__ = ["ASKED_BY", "INPUTS", "OUTPUT", "VERSION", "Config", "Tools", "process", "resources", "setup", "wants_gpu"]
 
 INPUTS = ("curate", "regions")
 OUTPUT = PATCHES
@@ -36,6 +36,11 @@ def resources(config: Config) -> tuple[Path, ...]:
     from stages.patches import checkpoint
 
     return (checkpoint.weights(config.checkpoint),)
+
+
+def wants_gpu(config: Config) -> bool:
+    """Unless the settings say that it computes on the CPU."""
+    return config.device != "cpu"
 
 
 def setup(config: Config, folder: Path) -> Tools:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pairloom.errors import ConfigError
 from pairloom.typed import Positive, Range, Share, check_ranges
+from stages.contract import A_PATH
 
 if TYPE_CHECKING:  # torch takes seconds to import: only `setup` and `process` do
     from stages.patches.networks import PatchNetwork
@@ -24,7 +25,8 @@ class Config:
     foreground: Literal["region", "whole"] = "region"  # whose box the pyramid cuts
     min_share: Share = 0.1  # of the image's area, that the best region needs to be the foreground; else the whole image
     network: str = STARTER  # the one that comes with pairloom, or a model of torchvision by its name
-    checkpoint: str | None = None  # the weights of a torchvision model (.safetensors or .pth)
+    # the weights of a torchvision model (.safetensors or .pth)
+    checkpoint: str | None = field(default=None, metadata=A_PATH)
     size: Annotated[int, Range(32, 1024)] = 224  # pixels of a side to which each crop is resized
     batch: Positive = 16  # crops of one image that go through the network at once
     device: str = "cpu"  # cpu, cuda, cuda:1, …

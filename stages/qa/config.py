@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairloom.errors import ConfigError
 from pairloom.typed import Positive, check_ranges
+from stages.contract import A_PATH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class Config:
     max_answers: Positive = 9500  # number of answer classes, the most frequent answers; the default is LXMERT's
     # how often an answer must be the best one of a question; 9 is the usual threshold on VQA, LXMERT's is not published
     min_answer_count: Positive = 9
-    answers: str | None = None  # instead: the answers of this JSON list, such as LXMERT's all_ans.json, in its order
+    # instead: the answers of this JSON list, such as LXMERT's all_ans.json, in its order
+    answers: str | None = field(default=None, metadata=A_PATH)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pairloom.errors import ConfigError
 from pairloom.typed import Range, Share, check_ranges
 from schemas.regions import REGIONS
+from stages.contract import A_PATH
 from stages.pixels import stored_bytes
 from stages.regions import catalogue
 from stages.regions.numbers import Nms, applied
@@ -39,7 +40,8 @@ class Config:
     """Section `regions` of params.yaml; docs/regions.md says what each choice costs."""
 
     detector: str = "starter"  # a file of stages/regions/detectors
-    checkpoint: str | None = None  # the detector's weights; null is the file that comes with it
+    # the detector's weights; null is the file that comes with it
+    checkpoint: str | None = field(default=None, metadata=A_PATH)
     selection: str | None = None  # a policy of stages/regions/select.py; null is the detector's own
     faithful: bool = False  # keep the published code's oddities of that policy
     # kept even if their score is below min_score; null is the detector's own, or max_regions if that is less
@@ -107,6 +109,11 @@ def resources(config: Config) -> tuple[Path, ...]:
     """The files that decide the result: the detector's settings, its checkpoint, and what its family adds."""
     spec = catalogue.load(config.detector)
     return (*catalogue.files(config.detector), *family(config).files(spec, checkpoint_file(config)))
+
+
+def wants_gpu(config: Config) -> bool:
+    """Unless the settings say that it computes on the CPU."""
+    return config.device != "cpu"
 
 
 def setup(config: Config, folder: Path) -> Tools:

@@ -112,7 +112,7 @@ class Look:
         try:
             return self.engine.network.detect(images, [picture.size for picture in batch])
         except torch.OutOfMemoryError:
-            if len(batch) == 1:  # the guard puts this picture in quarantine and goes on
+            if len(batch) == 1:  # not this picture's fault: the executor tries another worker, and then stops
                 raise
         torch.cuda.empty_cache()  # outside of `except`, where the error's frames still hold what they had
         return None

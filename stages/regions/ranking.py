@@ -8,10 +8,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from stages.compiled import compiled
 from stages.regions.suppression import Array
 
-COARSE = 20  # bits of a float32 that are left out when probabilities are counted: eight steps for each power of two
+TOGETHER = 4  # classes whose best one stands for them
 
 
 def most_probable(probs_KC: Tensor, width: int) -> tuple[Array, Array]:
@@ -23,40 +22,28 @@ def most_probable(probs_KC: Tensor, width: int) -> tuple[Array, Array]:
         values_KP, ids_KP = probs_KC.topk(width, dim=1)
         return values_KP.cpu().numpy(), ids_KP.cpu().numpy()
     probs: Array = np.ascontiguousarray(probs_KC.numpy(), np.float32)
-    if 4 * width > probs.shape[1]:
-        ids = np.argsort(-probs, axis=1, kind="stable")[:, :width]
-    else:
-        ids = _best(probs, probs.view(np.uint32), width)
+    few = 0 < 2 * TOGETHER * width <= probs.shape[1] and probs.size
+    ids = _best(probs.view(np.int32), width) if few else np.argsort(-probs, axis=1, kind="stable")[:, :width]
     return np.take_along_axis(probs, ids, axis=1), ids
 
 
-@compiled
-def _best(probs_KC: Array, bits_KC: Array, width: int) -> Array:
-    """Few of many, in a third of the time that torch's topk takes.
+def _best(bits_KC: Array, width: int) -> Array:
+    """Few of many, in a fifth of the time that torch's topk takes.
 
-    Floats that are not negative are in the order of their bits. So the first bits are counted, and only classes from
-    the bucket on that holds the last wanted one are put in order.
+    The bits of floats that are not negative are in the order of the floats. At least `width` classes reach the last
+    wanted one of the bests of each few classes, so only those that do are put in order.
     """
-    ids_KP = np.empty((len(probs_KC), width), np.int64)
-    values_P, counts = np.empty(width, np.float32), np.empty(1 << (32 - COARSE), np.int64)
-    for row in range(len(probs_KC) if width else 0):
-        probs_C, bits_C, ids_P = probs_KC[row], bits_KC[row], ids_KP[row]
-        counts[:] = 0
-        for each in range(len(bits_C)):
-            counts[bits_C[each] >> COARSE] += 1
-        bucket, total = len(counts) - 1, counts[-1]
-        while total < width:
-            bucket -= 1
-            total += counts[bucket]
-        number = 0
-        for each in range(len(bits_C)):
-            value = probs_C[each]
-            if bits_C[each] >> COARSE < bucket or (number == width and value <= values_P[width - 1]):
-                continue
-            number = min(number + 1, width)
-            place = number - 1
-            while place > 0 and values_P[place - 1] < value:
-                values_P[place], ids_P[place] = values_P[place - 1], ids_P[place - 1]
-                place -= 1
-            values_P[place], ids_P[place] = value, each
-    return ids_KP
+    share = bits_KC.shape[1] // TOGETHER
+    bests_KB = bits_KC[:, :share]
+    for start in range(share, share * TOGETHER, share):
+        bests_KB = np.maximum(bests_KB, bits_KC[:, start : start + share])
+    bounds_K = np.partition(bests_KB, share - width, axis=1)[:, share - width]
+    rows_E, ids_E = np.divmod(np.flatnonzero(bits_KC >= bounds_K[:, None]), bits_KC.shape[1])
+    counts_K = np.bincount(rows_E, minlength=len(bits_KC))
+    places_E = np.arange(len(rows_E)) - np.repeat(np.cumsum(counts_K) - counts_K, counts_K)
+    # One number for each: the value in the upper half, turned round so that the best is least, then the class.
+    keys_KM = np.full((len(bits_KC), max(int(counts_K.max(initial=0)), width)), np.iinfo(np.int64).max)
+    keys_KM[rows_E, places_E] = (-bits_KC[rows_E, ids_E].astype(np.int64) << 32) | ids_E
+    keys_KM.sort(axis=1)
+    ids: Array = keys_KM[:, :width] & 0xFFFFFFFF
+    return ids

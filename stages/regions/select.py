@@ -26,8 +26,7 @@ from typing import Literal
 
 import numpy as np
 
-from pairloom.boxes import paired_iou
-from stages.regions.suppression import Array, best_by_class, overlaps, survivors
+from stages.regions.suppression import Array, Overlaps, best_by_class, survivors, survivors_by_class
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def select(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 def agnostic(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """Each region by its best class, one NMS over all of them; the suppressed have confidence 0."""
     classes_N, best_N = scores_NC.argmax(axis=1), scores_NC.max(axis=1)
-    kept_N = survivors(overlaps(single(boxes, classes_N), policy.nms, policy.box_pixel), best_N)
+    kept_N = survivors(Overlaps.of(single(boxes, classes_N), policy.nms, policy.box_pixel), best_N)
     return clamp(classes_N, np.where(kept_N, best_N, 0), policy)
 
 
@@ -104,7 +103,7 @@ def stepped(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     boxes_N4, good_N = single(boxes, classes_N), best_N >= policy.min_score
     kept_N = np.zeros(len(best_N), bool)
     for threshold in thresholds(policy):
-        kept_N = good_N & survivors(overlaps(boxes_N4, threshold, policy.box_pixel), best_N)
+        kept_N = good_N & survivors(Overlaps.of(boxes_N4, threshold, policy.box_pixel), best_N)
         if kept_N.sum() >= policy.min_regions:
             break
     order = np.argsort(-best_N, kind="stable")
@@ -132,8 +131,8 @@ def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """NMS in each class, then each region by the best class in which it survived (arXiv:1707.07998)."""
     threshold = policy.nms if policy.ties == ">" else math.nextafter(policy.nms, -math.inf)
     argmax_N = scores_NC.argmax(axis=1)
-    over_NN = overlaps(single(boxes, argmax_N), threshold, policy.box_pixel)
-    confidence_N, classes_N = confidences(over_NN, scores_NC, argmax_N, policy)
+    overlaps = Overlaps.of(single(boxes, argmax_N), threshold, policy.box_pixel)
+    confidence_N, classes_N = confidences(overlaps, scores_NC, argmax_N, policy)
     kept = clamp(classes_N, confidence_N, policy)
     if not policy.faithful:
         return kept
@@ -146,7 +145,7 @@ def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     return Selected(rows_K, argmax_N[rows_K], scores_NC[rows_K, argmax_N[rows_K]])
 
 
-def confidences(over_NN: Array, scores_NC: Array, argmax_N: Array, policy: Policy) -> tuple[Array, Array]:
+def confidences(overlaps: Overlaps, scores_NC: Array, argmax_N: Array, policy: Policy) -> tuple[Array, Array]:
     """(N,) confidence and class of each region: its best score among the classes whose NMS it survives, else 0.
 
     Exact for every region that the policy may keep; a lower one may be 0. NMS looks downwards only, so that scores
@@ -156,7 +155,7 @@ def confidences(over_NN: Array, scores_NC: Array, argmax_N: Array, policy: Polic
     floor = max(policy.min_score, 0.125)
     most = policy.max_regions + policy.faithful  # one more says whether the upper clamp fires
     while True:
-        confidence_N, best_N = best_by_class(over_NN, scores_NC, floor)
+        confidence_N, best_N = best_by_class(overlaps, scores_NC, floor)
         known = int((confidence_N >= floor).sum())
         above = known if floor <= policy.min_score else most
         if floor == 0 or known >= max(policy.min_regions, min(most, above)):
@@ -189,20 +188,9 @@ def best_pairs(boxes: Array, scores_NC: Array, pairs: tuple[Array, ...], policy:
     order = np.argsort(-scores_NC[rows_E, classes_E], kind="stable")
     rows_E, classes_E = rows_E[order], classes_E[order]
     boxes_E4 = boxes[rows_E] if boxes.ndim == 2 else boxes[rows_E, classes_E]
-    kept = np.flatnonzero(survivors_on_own_boxes(boxes_E4, classes_E, policy))[:count]
+    overlaps = Overlaps.of(boxes_E4, policy.nms, policy.box_pixel)
+    kept = np.flatnonzero(survivors_by_class(overlaps, classes_E))[:count]
     return Selected(rows_E[kept], classes_E[kept], scores_NC[rows_E[kept], classes_E[kept]])
-
-
-def survivors_on_own_boxes(boxes_E4: Array, classes_E: Array, policy: Policy) -> Array:
-    """Which pairs, best first, greedy NMS keeps in their class (E,): each round keeps the best left of every class."""
-    kept_E, left = np.zeros(len(classes_E), bool), np.arange(len(classes_E))
-    while len(left):
-        _, first, group = np.unique(classes_E[left], return_index=True, return_inverse=True)
-        kept_E[left[first]] = True
-        over = paired_iou(boxes_E4[left], boxes_E4[left[first]][group], policy.box_pixel) > policy.nms
-        over[first] = True
-        left = left[~over]
-    return kept_E
 
 
 def clamp(classes_N: Array, confidence_N: Array, policy: Policy) -> Selected:

@@ -5,6 +5,7 @@ Letters: N proposals, K kept regions, C classes, D feature width, G cells a side
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,11 +130,14 @@ def bad_value(regions: StoredRegions, feature_dtype: str = "<f2") -> str | None:
         values = getattr(regions, name)
         if values is None:
             continue
-        if not np.isfinite(values).all():
+        # A NaN is the least and the most of what it is among, so no array of bools or of sizes is needed.
+        with np.errstate(invalid="ignore"):
+            most = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+        if not math.isfinite(most):
             return f"{name} has NaN or infinity"
         dtype = feature_dtype if name in ("features", "grid") else "<f4"
-        if np.abs(values).max(initial=0) > np.finfo(dtype).max:
-            return f"{name} reaches {np.abs(values).max():g}, more than {np.dtype(dtype).name} holds"
+        if most > float(np.finfo(dtype).max):
+            return f"{name} reaches {most:g}, more than {np.dtype(dtype).name} holds"
     return None
 
 

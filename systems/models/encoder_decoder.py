@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
-from systems import backbone
+from systems import backbone, grids
 from systems.backbone import Backbone
 from systems.layers import init_std_positions, initialised
-from systems.models.grid_stream import seen_cells, sine
 from trainer.contract import Encoded, Shapes, Widths
 
 
@@ -75,10 +74,10 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, batch: Batch) -> Read:
         """Of the words those before target `prefix` are read, or all; no cell where target `pictured` is false."""
-        grid_BCSS = backbone.grid_of(batch, self.backbone)
-        shape = grid_BCSS.shape[2:]
-        cells_BUH = self.project(grid_BCSS.flatten(2).transpose(1, 2)) + sine(shape, self.hidden).to(grid_BCSS)
-        seen_BU, seen_BT = seen_cells(batch, shape), batch.words.attention_mask_BT
+        cells = grids.cells_of(batch, self.backbone)
+        cells_BUH = self.project(cells.values_BUC)
+        cells_BUH = cells_BUH + grids.sine(cells, self.hidden).to(cells_BUH)
+        seen_BU, seen_BT = grids.seen(cells), batch.words.attention_mask_BT
         if "prefix" in batch.targets:
             place_T = torch.arange(seen_BT.shape[1], device=seen_BT.device)
             seen_BT = seen_BT & (place_T < batch.targets["prefix"][:, None])

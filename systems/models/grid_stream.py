@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
 from pairloom.typed import check_ranges
-from systems import backbone
+from systems import backbone, grids
 from systems.backbone import Backbone
 from systems.dictionary import Dictionary, VisualDictionary
 from systems.layers import PLACE_STD, BertSettings, attention_bias, bert_config, init_std_positions, initialised
@@ -66,6 +65,7 @@ class GridStream(nn.Module):
                 dropout=settings.dropout,
                 init_std=settings.init_std,
                 max_tokens=settings.max_tokens,
+                attention_dropout=settings.attention_dropout,
             )
         )
         self.backbone, width = backbone.build(settings.backbone)
@@ -95,10 +95,8 @@ class GridStream(nn.Module):
 
     def cells(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Cells as BERT reads them, which are no filling, their codes, and which were hidden for their codes."""
-        grid_BCSS = backbone.grid_of(batch, self.backbone)
-        shape = grid_BCSS.shape[2:]
-        cells_BUH = self.project(grid_BCSS.flatten(2).transpose(1, 2))
-        seen_BU = seen_cells(batch, shape)
+        cells = grids.cells_of(batch, self.backbone)
+        cells_BUH, seen_BU = self.project(cells.values_BUC), grids.seen(cells)
         codes_BU = hidden_BU = None
         if self.dictionary is not None:
             cells_BUH, codes_BU, hidden_BU = self.dictionary(cells_BUH, seen_BU, batch.targets)
@@ -106,7 +104,7 @@ class GridStream(nn.Module):
             mask_BH = self.word_weight[batch.targets["mask_id"]]
             cells_BUH = torch.where(batch.targets["masked_U"][..., None], mask_BH[:, None].to(cells_BUH), cells_BUH)
         if self.settings.positions == "sine":
-            cells_BUH = cells_BUH + sine(shape, cells_BUH.shape[-1]).to(cells_BUH)
+            cells_BUH = cells_BUH + grids.sine(cells, cells_BUH.shape[-1]).to(cells_BUH)
         elif self.place is not None:
             cells_BUH = cells_BUH + self.place.weight[: cells_BUH.shape[1]]
         cells_BUH = self.norm(cells_BUH if self.type_H is None else cells_BUH + self.type_H)
@@ -115,29 +113,6 @@ class GridStream(nn.Module):
             cells_BUH = cells_BUH.gather(1, kept_BK[..., None].expand(-1, -1, cells_BUH.shape[-1]))
             seen_BU = seen_BU.gather(1, kept_BK)
         return cells_BUH, seen_BU, codes_BU, hidden_BU
-
-
-def seen_cells(batch: Batch, shape: torch.Size) -> Tensor:
-    """(B, U) bool, cells that show some of the picture, row by row."""
-    assert batch.pixels_B3SS is not None
-    if batch.pixel_mask_BSS is None:
-        return torch.ones(len(batch), shape.numel(), dtype=torch.bool, device=batch.pixels_B3SS.device)
-    shares_B1SS = F.adaptive_max_pool2d(batch.pixel_mask_BSS[:, None].float(), tuple(shape))
-    return shares_B1SS.flatten(1) > 0
-
-
-def sine(shape: torch.Size, width: int) -> Tensor:
-    """(U, H) half for the row, half for the column, each scaled to 2π (DETR, arXiv:2005.12872; SOHO's code)."""
-    quarter = width // 4
-    frequencies = 10000 ** (-torch.arange(quarter) / quarter)
-
-    def axis(length: int) -> Tensor:
-        angle = (torch.arange(length) + 1)[:, None] / length * 2 * torch.pi * frequencies
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-    rows, columns = axis(shape[0]), axis(shape[1])
-    both_SSH = torch.cat([rows[:, None].expand(-1, shape[1], -1), columns[None].expand(shape[0], -1, -1)], dim=-1)
-    return both_SSH.flatten(0, 1)
 
 
 def published(model: GridStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
+from pairloom.typed import Share
 from systems.layers import (
     BertSettings,
     attention_bias,
@@ -29,19 +30,24 @@ from trainer.published import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Alone:
-    """The layers of words or of regions alone."""
+    """The layers of words or of regions alone. attention_dropout: of attention's weights; null is the same."""
 
     layers: int
     heads: int
     feed_forward: int
     dropout: float
+    attention_dropout: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(BertSettings):
-    """The interaction module, as BERT's, then the two independence modules of the same width."""
+    """The interaction module, as BERT's, then the two independence modules of the same width.
+
+    pooled_dropout: of the product that matching reads.
+    """
 
     max_tokens: int
+    pooled_dropout: Share = 0.0
     words_alone: Alone
     regions_alone: Alone
     regions: RegionSettings
@@ -62,9 +68,10 @@ class Interaction(nn.Module):
         self.embeddings = initialised(BertEmbeddings(config), std)
         init_std_positions(self.embeddings.position_embeddings, self.embeddings.token_type_embeddings)
         self.regions = RegionEmbedding(settings.regions, width, hidden, settings.dropout, std)
-        self.together = bert_layers(settings, settings.dropout, std)
+        self.pooled_dropout = nn.Dropout(settings.pooled_dropout)
+        self.together = bert_layers(settings, settings.dropout, std, settings.attention_dropout)
         self.words_alone, self.regions_alone = (
-            bert_layers(replace(settings, **asdict(alone)), alone.dropout, std)
+            bert_layers(replace(settings, **asdict(alone)), alone.dropout, std, alone.attention_dropout)
             for alone in (settings.words_alone, settings.regions_alone)
         )
         self.word_pooler = initialised(nn.Linear(hidden, hidden), std)
@@ -95,6 +102,7 @@ class Interaction(nn.Module):
         for layer in self.regions_alone:
             units_BUH = layer(units_BUH, unit_bias)
         pooled_BH = F.relu(self.word_pooler(words_BTH[:, 0])) * F.relu(self.region_pooler(units_BUH[:, 0]))
+        pooled_BH = self.pooled_dropout(pooled_BH)
         return Encoded(words_BTH, units_BUH[:, int(self.regions.whole) :], batch.regions.mask_BR, pooled_BH)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, RegionBatch
-from pairloom.typed import Positive, check_ranges
+from pairloom.typed import Positive, Share, check_ranges
 from systems.layers import BertSettings, attention_bias, bert_config, initialised, region_width, shown_features
 from systems.layouts.bert import bert
 from systems.models.single_stream import embedded_words
@@ -27,11 +27,14 @@ class Settings(BertSettings):
 
     levels: how many crops are of each level, in their order; each level has a layer of its own that reads its features.
     place: `learned`, a vector for each crop, or `location`, a layer over its box. Features that are hidden are zero.
+    norm: one for all crops, or one for those of each level. feature_dropout: of the features before they are read.
     """
 
     max_tokens: int  # longest text that has a position
     levels: tuple[Positive, ...]
     place: Literal["learned", "location"]
+    norm: Literal["all", "level"] = "all"
+    feature_dropout: Share = 0.0
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -50,16 +53,22 @@ class PatchEmbedding(nn.Module):
         # Both number their levels from 1, and text has the 0 that no crop uses.
         self.types = nn.Embedding(len(settings.levels) + 1, hidden)
         self.place = nn.Linear(len(LOCATION), hidden, bias=False) if self.located else nn.Embedding(count, hidden)
-        self.norm, self.dropout = nn.LayerNorm(hidden, eps=1e-12), nn.Dropout(settings.dropout)
+        norms = len(settings.levels) if settings.norm == "level" else 1
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden, eps=1e-12) for _ in range(norms))
+        self.feature_dropout, self.dropout = nn.Dropout(settings.feature_dropout), nn.Dropout(settings.dropout)
         initialised(self, settings.init_std)
 
     def forward(self, crops: RegionBatch) -> Tensor:
         weight = self.types.weight
         shown_BRD = shown_features(crops, weight.new_zeros(crops.features_BRD.shape[-1]))
+        shown_BRD = self.feature_dropout(shown_BRD)
         levels = zip(shown_BRD.split(self.levels, dim=1), self.features, strict=True)
         parts = [layer(one) + weight[level] for level, (one, layer) in enumerate(levels, start=1)]
         place = self.place(crops.boxes_BR7[..., LOCATION].to(weight.dtype)) if self.located else self.place.weight
-        embedded: Tensor = self.dropout(self.norm(torch.cat(parts, dim=1) + place))
+        summed_BRH = torch.cat(parts, dim=1) + place
+        blocks = summed_BRH.split(self.levels if len(self.norms) > 1 else [summed_BRH.shape[1]], dim=1)
+        normed = [norm(block) for norm, block in zip(self.norms, blocks, strict=True)]
+        embedded: Tensor = self.dropout(torch.cat(normed, dim=1))
         return embedded
 
 
@@ -73,7 +82,14 @@ class PatchStream(nn.Module):
         from transformers import BertModel  # slow to import, and the loader's workers need no model
 
         std, dropout, longest = settings.init_std, settings.dropout, settings.max_tokens
-        config = bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=longest)
+        config = bert_config(
+            settings,
+            shapes.vocab_size,
+            dropout=dropout,
+            init_std=std,
+            max_tokens=longest,
+            attention_dropout=settings.attention_dropout,
+        )
         self.bert = BertModel(config)
         self.patches = PatchEmbedding(settings, region_width(shapes))
 

@@ -45,7 +45,14 @@ class SingleStream(nn.Module):
 
         std, dropout = settings.init_std, settings.dropout
         self.bert = BertModel(
-            bert_config(settings, shapes.vocab_size, dropout=dropout, init_std=std, max_tokens=settings.max_tokens)
+            bert_config(
+                settings,
+                shapes.vocab_size,
+                dropout=dropout,
+                init_std=std,
+                max_tokens=settings.max_tokens,
+                attention_dropout=settings.attention_dropout,
+            )
         )
         init_std_positions(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
         self.regions = RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)

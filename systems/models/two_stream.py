@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
+from pairloom.typed import Share, check_ranges
 from systems.layers import (
     Transformer,
     attention_bias,
@@ -31,6 +32,7 @@ class Settings:
     """The last `co_layers` of the words' layers and all of the regions' are each preceded by a co-attention.
 
     joint: width and heads of co-attention, and width of the product of both streams' pooled first tokens.
+    pooled_dropout: of that product, which matching reads.
     """
 
     words: Transformer
@@ -42,6 +44,10 @@ class Settings:
     max_tokens: int
     embedding: RegionSettings
     init_std: float = 0.02
+    pooled_dropout: Share = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 class CoAttention(nn.Module):
@@ -100,6 +106,7 @@ class TwoStream(nn.Module):
             nn.ModuleList(CoAttention(asks, answers, settings) for _ in range(settings.co_layers))
             for asks, answers in streams
         )
+        self.pooled_dropout = nn.Dropout(settings.pooled_dropout)
         self.word_pooler = initialised(nn.Linear(settings.words.hidden, settings.joint), std)
         self.region_pooler = initialised(nn.Linear(settings.regions.hidden, settings.joint), std)
 
@@ -132,6 +139,7 @@ class TwoStream(nn.Module):
             words_BTH = self.word_layers[alone + number](words_BTH, word_bias)
             units_BUH = self.region_layers[units_alone + number](units_BUH, unit_bias)
         pooled_BH = F.relu(self.word_pooler(words_BTH[:, 0])) * F.relu(self.region_pooler(units_BUH[:, 0]))
+        pooled_BH = self.pooled_dropout(pooled_BH)
         return Encoded(words_BTH, units_BUH[:, int(self.regions.whole) :], batch.regions.mask_BR, pooled_BH)
 
 

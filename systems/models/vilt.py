@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
-from systems.layers import BertSettings, attention_bias, init_std_positions
+from systems.layers import BertSettings, attention_bias, attention_dropout, init_std_positions
 from systems.layouts.pixels import vilt
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.published import Layout
@@ -41,7 +41,7 @@ class Vilt(nn.Module):
                 num_attention_heads=settings.heads,
                 intermediate_size=settings.feed_forward,
                 hidden_dropout_prob=settings.dropout,
-                attention_probs_dropout_prob=settings.dropout,
+                attention_probs_dropout_prob=attention_dropout(settings),
                 max_position_embeddings=settings.max_tokens,
                 patch_size=settings.patch,
                 image_size=settings.image_size,

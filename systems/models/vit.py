@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pairloom.loader.batch import HIDDEN, Batch
-from systems.layers import BertSettings
+from systems.layers import BertSettings, attention_dropout
 from systems.layouts.pixels import IN_MEMORY, vits
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.published import Layout
@@ -37,7 +37,7 @@ class Vit(nn.Module):
             num_attention_heads=settings.heads,
             intermediate_size=settings.feed_forward,
             hidden_dropout_prob=settings.dropout,
-            attention_probs_dropout_prob=settings.dropout,
+            attention_probs_dropout_prob=attention_dropout(settings),
             patch_size=settings.patch,
             image_size=settings.image_size,
             initializer_range=settings.init_std,

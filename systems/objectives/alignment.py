@@ -12,7 +12,7 @@ from trainer.precision import as_float32
 def alignment_distance(words_BTH: Tensor, regions_BRH: Tensor, words_BT: Tensor, regions_BR: Tensor) -> Tensor:
     """(B,) optimal transport distance of words and regions, 0 to 2, at the cost 1 − cosine (UNITER, section 3.2).
 
-    words_BT, regions_BR: bool, False is padding; each row has at least one of both. The plan is found without
+    words_BT, regions_BR: bool, False is padding; a row without one of both has distance 0. The plan is found without
     gradient, in float32, as in the authors' code (β = 0.5, 50 iterations); the gradient goes through the cost.
     """
     with torch.autocast(words_BTH.device.type, enabled=False):
@@ -33,10 +33,11 @@ def transport_plan(
     Inexact proximal point method, IPOT (arXiv:1802.04307, algorithm 1, one inner step). The plan's rows sum to 1/words
     and its columns to 1/regions, up to what the iterations leave; it is 0 at padding.
     """
-    words, regions = words_BT.to(cost_BTR.dtype), regions_BR.to(cost_BTR.dtype)
+    both_B1 = words_BT.any(dim=1, keepdim=True) & regions_BR.any(dim=1, keepdim=True)  # else there is nothing to carry
+    words, regions = (words_BT & both_B1).to(cost_BTR.dtype), (regions_BR & both_B1).to(cost_BTR.dtype)
     pairs_BTR = words[:, :, None] * regions[:, None, :]
-    word_weight_BT1 = (words / words.sum(dim=1, keepdim=True)).unsqueeze(2)
-    region_weight_BR1 = (regions / regions.sum(dim=1, keepdim=True)).unsqueeze(2)
+    word_weight_BT1 = (words / words.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(2)
+    region_weight_BR1 = (regions / regions.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(2)
     # Padding is carried nothing: its sums are 0, and divided by 1 instead.
     word_padding_BT1, region_padding_BR1 = (1 - words).unsqueeze(2), (1 - regions).unsqueeze(2)
     kernel_BTR = torch.exp(-cost_BTR / beta) * pairs_BTR

@@ -19,12 +19,15 @@ from pairloom.typed import Share, check_ranges
 from trainer.contract import Embedded, Scored, Shapes, Towers
 from trainer.ranks import several
 
+LOWEST_TEMPERATURE = 1e-3  # ALIGN's own ends near 1/64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """same_image: what another caption of the same image is, should it be in the batch: a negative, or left out.
 
-    learned: `log_scale` is CLIP's factor, kept from 1 to max_scale; `temperature` is ALIGN's divisor, which is free.
+    learned: `log_scale` is CLIP's factor, kept from 1 to max_scale; `temperature` is ALIGN's divisor, which is kept
+    from 1 / max_scale on.
     reduction: of the two directions. smoothing: share of each label that is spread over the batch.
     """
 
@@ -47,15 +50,16 @@ class Head(nn.Module):
         logarithm = settings.learned == "log_scale"
         start = math.log(1 / settings.temperature) if logarithm else settings.temperature
         self.logarithm, self.value = logarithm, nn.Parameter(torch.tensor(start))
-        self.largest = None if settings.max_scale is None else math.log(settings.max_scale)
+        largest = settings.max_scale
+        self.bounds: tuple[float, float | None] = (0.0, None if largest is None else math.log(largest))
+        if not logarithm:  # a step past zero would turn every similarity around
+            self.bounds = LOWEST_TEMPERATURE if largest is None else 1 / largest, None
 
     def forward(self) -> Tensor:
         """The scale. Clamped in place, so that it can come back, as CLIP's authors and open_clip do after each step."""
-        if not self.logarithm:
-            return 1 / self.value
         with torch.no_grad():
-            self.value.clamp_(0, self.largest)
-        return self.value.exp()
+            self.value.clamp_(*self.bounds)
+        return self.value.exp() if self.logarithm else 1 / self.value
 
 
 def head(settings: Settings, model: Towers, shapes: Shapes) -> Head:

@@ -18,7 +18,7 @@ from pairloom.loader.pair import Pair
 from pairloom.loader.questions import another
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
-from systems.backbone import grid_of
+from systems.grids import cells_of
 from systems.layers import initialised
 from systems.objectives.alignment import alignment_distance, word_region_alignment
 from trainer.contract import Convolutional, Encoded, Fusion, Scored, Shapes
@@ -131,7 +131,7 @@ def every_pair(model: Fusion, images: Batch, texts: Batch, score: Callable[[Batc
     A model's `backbone` sees each image once, not once a text.
     """
     if isinstance(model, Convolutional) and (backbone := model.backbone) is not None:
-        images = replace(images, grid_BCSS=grid_of(images, backbone))
+        images = replace(images, cells=cells_of(images, backbone))
     pairs_P2 = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(texts)))
     scores = []
     for image_P, text_P in (block.unbind(dim=1) for block in torch.split(pairs_P2, PAIRS_AT_ONCE)):

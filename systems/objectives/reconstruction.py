@@ -64,6 +64,9 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     pixels = make.units.settings
     if set(pixels.mean) != {0.0} or set(pixels.std) != {1.0} or make.tokenizer.mask is None:
         raise ConfigError("pixels are not from 0 to 1, or words have no mask", "the recipe", "set mean 0 and std 1")
+    if pixels.fit == "shorter":
+        given = "objective reconstruction paints squares, and units.pixels.fit is shorter"
+        raise ConfigError(given, "the recipe", "set fit to crop or squash")
     image, text = ((settings.much, 0.0), (0.0, settings.much), (settings.light,) * 2)[rng.integers(3)]
     down, across = (length // settings.stride for length in example.units.values_3SS.shape[1:])
     masked_U = rng.random(down * across) < image

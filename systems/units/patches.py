@@ -29,7 +29,7 @@ class Settings:
         check_ranges(self)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Pyramid(Regions):
     """With what corruptions show instead of the features of some crops."""
 

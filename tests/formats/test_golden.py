@@ -140,17 +140,17 @@ def test_an_npz_that_would_run_a_command_is_refused_and_does_nothing(tmp_path: P
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("1\t2\t3\n", "line 1 has 3 columns"),
-        (butd_row("4")[:-5] + "\n", "line 1 does not hold base64|cannot be read"),
-        (butd_row("4").replace("\t2\t", "\t3\t") + "\n", "cannot reshape"),
-        (butd_row("4").replace("640", "wide") + "\n", "invalid literal"),
+        ("1\t2\t3\n", "3 columns, neither 6 nor 7"),
+        (butd_row("4")[:-5] + "\n", "features is not base64|cannot be read"),
+        (butd_row("4").replace("\t2\t", "\t3\t") + "\n", "boxes has 32 bytes, not 3 × 4"),
+        (butd_row("4").replace("640", "wide") + "\n", "image_w is 'wide', not a number"),
     ],
 )
 def test_a_damaged_tsv_is_an_error_that_names_it(tmp_path: Path, body: str, message: str) -> None:
     (tmp_path / "a.tsv").write_text(body)
     with pytest.raises(InputError, match=message) as raised:
         list(read(tmp_path))
-    assert str(tmp_path / "a.tsv") in str(raised.value)
+    assert f"{tmp_path / 'a.tsv'}, line 1" in str(raised.value)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

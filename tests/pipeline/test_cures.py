@@ -161,7 +161,8 @@ def test_no_scheduler_is_named_with_a_cure(dataset: Path) -> None:
     ran = pairloom(dataset, "stage", "tags", "--data", "own", "--redo", "--cluster", "tcp://127.0.0.1:1")
     if "nothing due" not in ran.stdout:
         assert ran.returncode == 1
-    own = pairloom(dataset, "run", "--out", "other", "--cluster", "tcp://127.0.0.1:1")
+    hurried = ("--set", "run.patience_s=1")
+    own = pairloom(dataset, "run", "--out", "other", "--cluster", "tcp://127.0.0.1:1", *hurried)
     assert own.returncode == 1
     assert "no Dask scheduler answers" in own.stderr
     assert "tcp://127.0.0.1:1" in own.stderr

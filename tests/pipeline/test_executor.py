@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from pairloom.errors import ConfigError, RunError, StoreError
 from pairloom.store.folder import MANIFEST, Header, open_folder
 from pairloom.store.writing import only_writer
+from pipeline import task as task_module
 from pipeline.config import RunConfig
-from pipeline.executor import Options, find_killers, run_stage
+from pipeline.executor import Options, run_stage
+from pipeline.planning import prepare
 from pipeline.stage import load, names
+from pipeline.suspects import TooManyDieError, find_killers
 from pipeline.task import Places, Task
 from tests.pipeline.helpers import hashes, write_texts
 from tests.pipeline.words import Config
@@ -88,6 +92,25 @@ def test_two_runs_at_once_on_one_table_are_refused(tmp_path: Path) -> None:
         run_stage(STAGE, Config(), tmp_path, INLINE)
 
 
+def test_a_task_of_a_run_that_was_stopped_writes_nothing_into_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of a cluster goes on with what it has begun."""
+    monkeypatch.setattr(task_module, "PAUSE_S", 0.0)
+    write_texts(["a"], tmp_path)
+    stage, places = load(STAGE), Places.of(load(STAGE), Config(), tmp_path)
+    with only_writer(tmp_path, "words"):
+        (late,) = prepare(stage, Config(times=1), places, redo=False).tasks
+        task_module.run_task(late)
+    run_stage(STAGE, Config(times=2), tmp_path, dataclasses.replace(INLINE, redo=True))
+    before = hashes(tmp_path)
+    with only_writer(tmp_path, "words"), pytest.raises(RunError, match="its run has ended"):
+        task_module.run_task(late)
+    with pytest.raises(RunError, match="its run has ended"):
+        task_module.run_task(late)
+    assert hashes(tmp_path) == before
+
+
 def test_a_second_run_makes_nothing_and_touches_nothing(tmp_path: Path) -> None:
     write_texts(TEXTS, tmp_path)
     run_stage(STAGE, Config(), tmp_path, INLINE)
@@ -136,7 +159,14 @@ def test_a_row_that_kills_its_worker_is_found_and_quarantined(tmp_path: Path) ->
 @given(killers=st.sets(st.integers(0, 40)), rows=st.integers(0, 41))
 def test_halving_finds_exactly_the_rows_that_kill(killers: set[int], rows: int) -> None:
     here = {row for row in killers if row < rows}
-    assert find_killers(lambda span: not any(span[0] <= row < span[1] for row in here), rows) == sorted(here)
+
+    def survive(spans: Sequence[tuple[int, int]]) -> list[bool]:
+        return [not any(start <= row < stop for row in here) for start, stop in spans]
+
+    assert find_killers(survive, rows, most=41) == sorted(here)
+    if len(here) > 3:
+        with pytest.raises(TooManyDieError):
+            find_killers(survive, rows, most=3)
 
 
 @settings(max_examples=25, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from stages.rejects import Reject, quarantine
 INPUTS = ("urls",)
 OUTPUT = Table("words", 1, "one url", (Column("url", pa.string(), "as listed"), Column("letters", pa.int64(), "count")))
 VERSION = 1
+flaky = False  # whether "flaky" raises
 COLUMNS = {"urls": ("url", "captions")}
 
 
@@ -26,9 +28,12 @@ class Config:
     times: int = 1
     wait_s: float = 0.0
     cure: bool = False
+    dies_at_setup: bool = False
 
 
 def setup(config: Config, folder: Path) -> Config:
+    if config.dies_at_setup:
+        os.kill(os.getpid(), signal.SIGKILL)
     return config
 
 
@@ -37,10 +42,14 @@ def process(urls: pa.Table, tools: Config) -> Any:
     for row in urls.to_pylist():
         time.sleep(tools.wait_s)
         text = row["captions"][0]["text"]
-        if text == "raise":
+        if text == "raise" or (text == "flaky" and flaky):
             raise ValueError(f"cannot take {text}")
         if text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if text == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/words")
+        if text == "memory":
+            raise MemoryError("Unable to allocate 8.00 GiB")
         if text == "cure":
             raise ConfigError("a setting is wrong", "here", "mend it")
         if text == "reject":

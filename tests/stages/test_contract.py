@@ -30,6 +30,7 @@ SUMMING: tuple[contract.Summing, ...] = (curate, negatives, qa, similar)
 CHECKING: tuple[contract.Checking, ...] = (curate, download)
 RECALLING: tuple[contract.Recalling, ...] = (download,)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
+ACCELERATED: tuple[contract.Accelerated, ...] = (patches, regions, folder_regions)
 MERGING: tuple[contract.Merging, ...] = (curate,)
 TAKING: tuple[contract.Taking, ...] = (negatives,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
@@ -57,6 +58,7 @@ def test_every_stage_is_checked() -> None:
         ("check", CHECKING),
         ("recall", RECALLING),
         ("OVERLAP", OVERLAPPING),
+        ("wants_gpu", ACCELERATED),
         ("DISTINCT", MERGING),
         ("TAKES", TAKING),
         ("ASKED_BY", ADVISING),

@@ -118,6 +118,18 @@ def test_the_scale_stays_between_1_and_its_largest_and_can_come_back() -> None:
         assert head.value.grad != 0
 
 
+def test_a_learned_temperature_never_passes_zero_and_can_come_back() -> None:
+    for largest, wanted in ((None, 1000.0), (100.0, 100.0)):
+        head = Head(Settings(temperature=1.0, same_image="ignore", learned="temperature", max_scale=largest))
+        with torch.no_grad():
+            head.value.fill_(-0.2)
+        scale = head()
+        scale.backward()
+        assert float(scale.detach()) == pytest.approx(wanted)
+        assert head.value.grad is not None
+        assert head.value.grad != 0
+
+
 @pytest.mark.parametrize(
     "caption",
     [

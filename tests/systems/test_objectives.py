@@ -115,6 +115,18 @@ def test_the_transport_plan_costs_what_the_cheapest_one_costs(words: int, region
     assert float((plan * cost).sum()) == pytest.approx(exact, abs=5e-3)
 
 
+def test_a_caption_without_words_has_no_distance_and_a_gradient_that_is_finite() -> None:
+    words, regions = torch.randn(2, 3, 8, requires_grad=True), torch.randn(2, 4, 8, requires_grad=True)
+    seen = torch.tensor([[True] * 3, [False] * 3])
+    distance = alignment_distance(words, regions, seen, torch.ones(2, 4, dtype=torch.bool))
+    assert float(distance[1].detach()) == 0
+    torch.testing.assert_close(distance[:1], alignment_distance(words[:1], regions[:1], seen[:1], torch.ones(1, 4) > 0))
+    distance.sum().backward()
+    for part in (words, regions):
+        assert part.grad is not None
+        assert part.grad.isfinite().all()
+
+
 def test_padding_changes_no_alignment_distance() -> None:
     words, regions = torch.randn(1, 3, 8), torch.randn(1, 4, 8)
     full = torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 4, dtype=torch.bool)

@@ -37,7 +37,7 @@ from trainer.learner import Learner
 BOTH = ("fashionbert", "kaleidobert")
 PUBLISHED = {  # BERT, and layers of features, types, places, norm
     "fashionbert": bert(30522, 768, 12) + 2048 * 768 + 2 * 768 + 64 * 768 + 2 * 768,
-    "kaleidobert": bert(30522, 768, 12) + 5 * 2048 * 768 + 6 * 768 + 5 * 768 + 2 * 768,
+    "kaleidobert": bert(30522, 768, 12) + 5 * 2048 * 768 + 6 * 768 + 5 * 768 + 5 * 2 * 768,
 }
 
 
@@ -220,14 +220,17 @@ def test_levels_have_layers_of_their_own_and_the_place_is_read_in_the_papers_ord
     batch = next(iter(loader))
     embedding: Any = learner.model.patches.eval()
     assert batch.regions is not None
-    found, crops = embedding(batch.regions), batch.regions
     crop, level = 20, 4  # of the fourth level
+    with torch.no_grad():
+        embedding.norms[level - 1].weight.fill_(2.0)
+    found, crops = embedding(batch.regions), batch.regions
     box = crops.boxes_BR7[2, crop]
     x1, y1, x2, y2 = box[:4]
     place = torch.stack([x1, x2, y1, y2, (x2 - x1) * (y2 - y1)])
     summed = embedding.features[level - 1].weight @ crops.features_BRD[2, crop].float() + embedding.types.weight[level]
     summed = summed + embedding.place.weight @ place
-    torch.testing.assert_close(found[2, crop], F.layer_norm(summed, summed.shape, eps=1e-12), rtol=1e-4, atol=1e-4)
+    wanted = 2 * F.layer_norm(summed, summed.shape, eps=1e-12)
+    torch.testing.assert_close(found[2, crop], wanted, rtol=1e-4, atol=1e-4)
 
 
 LEVELS = ((5, 9, 1), (14, 16, 2), (30, 25, 3))

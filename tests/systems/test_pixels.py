@@ -171,7 +171,7 @@ def batch_of(ids_BT: Tensor, **targets: Tensor) -> Any:
 
 
 class _Batch(SimpleNamespace):
-    grid_BCSS = None
+    cells = None
 
     def __len__(self) -> int:
         return len(self.pixels_B3SS)

@@ -52,9 +52,10 @@ def grid(key: str, height: int, width: int, seed: int = 0) -> Record:
 def write(layout: str, folder: Path, records: Sequence[Record]) -> Path:
     """The records in this layout; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    writer = features.load(layout).Writer(folder, WORDS, {})
+    module = features.load(layout)
+    writer = module.Writer(folder, WORDS, {})
     for one in records:
-        writer.add(one)
+        writer.add(module.entry(one, WORDS))
     writer.flush()
     writer.close()
     return folder

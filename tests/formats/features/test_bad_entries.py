@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
 import json
 import os
@@ -15,6 +16,7 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 import pytest
+import torch
 
 from formats.features.record import Bad, Record
 from pairloom.errors import ConfigError, InputError
@@ -23,7 +25,7 @@ from tests.formats.features import made
 RECORDS = [made.record(f"picture {number}", 2 + number, number) for number in range(4)]
 LINES = ["lxmert-tsv", "butd-tsv", "vinvl-tsv", "oscar-tsv"]
 FILES = {"vinvl-tsv": "predictions.tsv"}
-ENTRIES = ["uniter-npz", "milvlg-npz", "mmf-npy"]
+ENTRIES = ["uniter-npz", "milvlg-npz", "mmf-npy", "detectron2-instances"]
 
 
 def bad(layout: str, folder: Path, **kinds: Any) -> list[Bad]:
@@ -111,7 +113,7 @@ def test_lxmerts_eight_columns_have_no_attributes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ENTRIES)
 def test_a_damaged_file_costs_itself_alone(layout: str, tmp_path: Path) -> None:
     made.write(layout, tmp_path, RECORDS)
-    file = tmp_path / f"picture 1{'.npz' if layout.endswith('npz') else '.npy'}"
+    (file,) = (each for each in tmp_path.glob("picture 1.*"))
     file.write_bytes(file.read_bytes()[:-200])
     (found,) = bad(layout, tmp_path)
     assert (found.key, found.reason) == ("picture 1", "bad-features")
@@ -175,6 +177,26 @@ def test_oscars_captioning_files(tmp_path: Path) -> None:
         made.assert_same("oscar-tsv", found[one.key], one)
 
 
+def test_oscars_tensors_for_questions(tmp_path: Path) -> None:
+    made.write("oscar-tsv", tmp_path / "made", RECORDS)
+    rows = [line.split("\t") for line in (tmp_path / "made/features.tsv").read_text().splitlines()]
+    wide = {key: np.frombuffer(base64.b64decode(text), "<f4").reshape(int(count), -1) for key, count, text in rows}
+    tensors = {key: torch.tensor(values) for key, values in wide.items()}
+    for zipped in (True, False):
+        file = tmp_path / f"{zipped}_img_frcnn_feats.pt"
+        torch.save({**tensors, "odd": torch.zeros(3)}, file, _use_new_zipfile_serialization=zipped)
+        read = made.read("oscar-tsv", file)
+        found = {one.key: one for one in read if isinstance(one, Record)}
+        assert [one.key for one in read if isinstance(one, Bad)] == ["odd"]
+        for one in RECORDS:
+            sides = [one.width, one.height] * 2
+            assert np.array_equal(found[one.key].features, one.features)
+            assert np.allclose(found[one.key].boxes, np.asarray(one.boxes) / sides, atol=1e-6)
+    torch.save(torch.zeros(3), tmp_path / "one.pt")
+    with pytest.raises(InputError, match="no tensors by the keys"):
+        made.read("oscar-tsv", tmp_path / "one.pt")
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return os.system, ("touch pwned",)
@@ -183,7 +205,8 @@ class Evil:
 def test_no_pickle_in_a_file_runs_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     record = made.record("a", 2)
-    for layout in ("vilbert-lmdb", "uniter-lmdb", "milvlg-npz", "mmf-npy"):
+    layouts = ("vilbert-lmdb", "uniter-lmdb", "milvlg-npz", "mmf-npy", "detectron2-instances")
+    for layout in layouts:
         made.write(layout, tmp_path / layout, [record])
     with lmdb.open(str(tmp_path / "vilbert-lmdb/features.lmdb"), map_size=1 << 30) as env, env.begin(write=True) as txn:
         txn.put(b"b", pickle.dumps({"boxes": Evil()}))
@@ -193,8 +216,10 @@ def test_no_pickle_in_a_file_runs_its_code(tmp_path: Path, monkeypatch: pytest.M
         txn.put(b"b.npz", msgpack.dumps({"features": values}, default=msgpack_numpy.encode))
     np.savez(tmp_path / "milvlg-npz/b.npz", x=np.zeros((1, 2)), bbox=np.zeros((1, 4)), info=np.array(Evil(), object))
     np.save(tmp_path / "mmf-npy/b.npy", np.array({"features": Evil()}, object))
-    for layout in ("vilbert-lmdb", "uniter-lmdb", "milvlg-npz", "mmf-npy"):
-        assert [one.key for one in bad(layout, tmp_path / layout)] == ["b"]
+    (tmp_path / "detectron2-instances/b.pkl").write_bytes(pickle.dumps(Evil()))
+    torch.save(Evil(), tmp_path / "detectron2-instances/b.pth")
+    for layout in layouts:
+        assert {one.key for one in bad(layout, tmp_path / layout)} == {"b"}
     assert not (tmp_path / "pwned").exists()
 
 

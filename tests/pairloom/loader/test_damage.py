@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pairloom import Batch
 from pairloom.errors import StoreError
 from pairloom.loader import Loader, Options
+from pairloom.loader.damage import over_budget
 from pairloom.loader.reading import DamagedError, ShardReader
 from pairloom.loader.source import LocalSource
 from pairloom.store import index
@@ -148,10 +151,10 @@ def test_a_damaged_row_group_is_refused_by_name(folder: Path) -> None:
         list(itertools.islice(batches, 10))
     with pytest.raises(DamagedError, match="row 4 is not what was written"):
         next(batches)  # not the end of the epoch, nor the batch after
-    assert caught.value.args[1].endswith("train-00000.parquet, row group 1")
+    assert caught.value.args[1].endswith("train-00000.parquet, row group 1, row 4")
 
 
-def test_skip_replaces_the_rows_counts_the_row_group_and_keeps_the_batch_size(folder: Path) -> None:
+def test_skip_replaces_the_rows_counts_them_and_keeps_the_batch_size(folder: Path) -> None:
     sound = {(row["image_id"], row["caption"]) for b in itertools.islice(loader(folder), 6) for row in rows_of(b)}
     damage(folder, "features", (4,))
     skipping = loader(folder, on_damage="skip")
@@ -159,13 +162,71 @@ def test_skip_replaces_the_rows_counts_the_row_group_and_keeps_the_batch_size(fo
     assert {len(batch) for batch in batches} == {6}
     seen = {(row["image_id"], row["caption"]) for batch in batches for row in batch}
     assert {image for image, _ in sound - seen} == {(4).to_bytes(16, "big")}
-    assert [where.rpartition("/")[2] for where in skipping.stats()["damaged"]] == ["train-00000.parquet, row group 1"]
+    named = [where.rpartition("/")[2] for where in skipping.stats()["damaged"]]
+    assert named == ["train-00000.parquet, row group 1, row 4"]
 
 
 def test_skip_has_a_budget(folder: Path) -> None:
     damage(folder, "features", (0, 4, 8))
     with pytest.raises(StoreError, match="3 row groups or rows are damaged, the budget is 2"):
         list(itertools.islice(loader(folder, on_damage="skip", damage_budget=2), 6))
+
+
+def rows_before_the_end(folder: Path, ranks: int, budget: int) -> tuple[bool, set[str]]:
+    """Whether a rank ended the run within an epoch and a half, and all damage that had been met by then."""
+    options = Options(window=4, on_damage="skip", damage_budget=budget)
+    mine = [
+        Loader(folder, recipe(), tokenizer(), seed=3, batch_size=12, rank=rank, world_size=ranks, options=options)
+        for rank in range(ranks)
+    ]
+    ended = False
+    for _ in range(6):
+        for each in mine:
+            try:
+                each.next_batch()
+            except StoreError:
+                ended = True
+        if ended:
+            break
+    return ended, {where for each in mine for where in each.stats()["damaged"]}
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_the_budget_is_that_of_all_ranks(ranks: int, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shards", (9, 8, 9), group_rows=3)
+    damage(folder, "features", (1, 4, 5, 7, 8))  # rows, each of which one rank reads
+    ended, met = rows_before_the_end(folder, ranks, budget=5 * ranks)
+    assert not ended
+    assert len(met) == 5
+    ended, met = rows_before_the_end(folder, ranks, budget=1)
+    assert ended
+    assert len(met) <= 1 + ranks  # one more than the shares ends it
+    (folder / "train-00001.parquet").unlink()  # three row groups, which every rank meets
+    ended, met = rows_before_the_end(folder, ranks, budget=3 + 5 * ranks)
+    assert not ended
+    assert len(met) == 8
+    assert rows_before_the_end(folder, ranks, budget=2)[0]
+
+
+PLACED = st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(0, 9))), max_size=12, unique=True)
+
+
+@given(places=PLACED, ranks=st.integers(1, 4), budget=st.integers(0, 8), seed=st.integers(0, 99))
+def test_ranks_together_never_bear_more_than_the_budget_and_one_row_each(
+    places: list[tuple[int, int | None]], ranks: int, budget: int, seed: int
+) -> None:
+    named = [f"s.parquet, row group {group}" + ("" if row is None else f", row {row}") for group, row in places]
+    groups = [where for where, (_, row) in zip(named, places, strict=True) if row is None]
+    rows = [where for where in named if where not in groups]
+    owners = np.random.default_rng(seed).integers(ranks, size=len(rows))
+    met = [[*groups, *(row for row, owner in zip(rows, owners, strict=True) if owner == rank)] for rank in range(ranks)]
+    over = [over_budget(each, budget, ranks) for each in met]
+    if len(named) > budget + ranks - 1:
+        assert any(over)
+    if len(groups) <= budget and len(rows) <= -(-(budget - len(groups)) // ranks):
+        assert not any(over)
+    if ranks == 1:
+        assert over == [len(named) > budget]
 
 
 def parts(folder: Path, ranks: int, plan: Recipe, **chosen: Any) -> list[list[dict[str, Any]]]:

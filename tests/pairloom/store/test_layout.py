@@ -9,7 +9,7 @@ import pytest
 
 from pairloom.loader.options import Options
 from pairloom.loader.remote import RemoteSource
-from pairloom.store import index
+from pairloom.store import counts, index
 from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MANIFEST, Folder, is_table, open_folder
 from pairloom.store.verify import folders_of, verify
 from pairloom.store.writing import Writer
@@ -25,7 +25,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def as_before(folder: Path) -> Folder:
-    """The folder as pairloom 0.1.0 had it."""
+    """The folder as pairloom 0.1.0 had it, which did not count rows."""
+    (folder / counts.NAME).unlink()
     for file in (folder / ASIDE).iterdir():
         file.rename(folder / file.name.removeprefix("."))
     (folder / ASIDE).rmdir()
@@ -40,7 +41,9 @@ def test_only_shards_and_one_folder_lie_in_a_table(folder: Path) -> None:
     shards = ["train-00000.parquet", "train-00001.parquet"]
     assert names(folder) == [ASIDE, *shards]
     indices = [Path(index.name_of(Path(shard).stem)).name for shard in shards]
-    assert names(folder / ASIDE) == sorted([*indices, *(Path(file).name for file in (MANIFEST, *COMPANIONS))])
+    assert names(folder / ASIDE) == sorted(
+        [*indices, *(Path(file).name for file in (MANIFEST, counts.NAME, *COMPANIONS))]
+    )
     assert ds.dataset(folder).count_rows() == 17
 
 

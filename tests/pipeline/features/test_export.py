@@ -15,9 +15,10 @@ from formats import features
 from formats.features.lines import encoded
 from formats.features.record import Record
 from formats.features.tables import records_of
+from pairloom.errors import RunError
 from pairloom.extra import as_dict
 from pairloom.store.folder import open_folder
-from pipeline.features import outgoing
+from pipeline.features import outgoing, pieces
 from systems import recipes
 from tests.formats.features import made
 from tests.pipeline.features.lists import coco, records, refused, run
@@ -96,22 +97,36 @@ def test_a_killed_export_goes_on(layout: str, data: Path, tmp_path: Path) -> Non
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        read, count = outgoing._table, iter(range(99))
+        read, count = pieces.read_group, iter(range(99))
 
         def dying(*arguments: object) -> object:
             if next(count) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             return read(*arguments)  # type: ignore[arg-type]
 
-        outgoing._table = dying  # type: ignore[assignment]
+        pieces.read_group = dying
         outgoing.export(outgoing.Asked(source=shards, layout=layout, out=out, check=False, quiet=True))
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     said = run("export", shards, "--as", layout, "--out", out)
     assert said["checked"] == 60
-    assert said["resumed"] == (0 if layout == "volta-h5" else 2)
+    assert said["resumed"] == 2
     run("export", shards, "--as", layout, "--out", tmp_path / "whole")
     if layout != "uniter-lmdb":  # whose pages lie as the transactions came
         assert (out / "export.sha256").read_text() == (tmp_path / "whole/export.sha256").read_text()
+
+
+def test_the_number_of_processes_changes_no_byte(data: Path, tmp_path: Path) -> None:
+    shards, sums = data / "vilbert-lmdb/shards", set()
+    for workers in (1, 2, 7):
+        out = tmp_path / str(workers)
+        assert run("export", shards, "--as", "oscar-tsv", "--out", out, "--workers", workers)["checked"] == 60
+        sums.add((out / "export.sha256").read_text())
+    assert len(sums) == 1
+
+
+def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
+    with pieces.Processes(2) as processes, pytest.raises(RunError, match="a worker process died"):
+        list(processes.map(os._exit, [1, 1]))
 
 
 def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) -> None:

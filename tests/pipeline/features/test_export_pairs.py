@@ -8,8 +8,8 @@ import json
 import os
 import signal
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,50 +17,18 @@ import pytest
 import yaml
 from PIL import Image
 
-from pairloom.extra import as_extra
 from pairloom.store.folder import open_folder
-from pipeline.features import outgoing
+from pipeline.cli import main
+from pipeline.features import pieces
+from pipeline.features.state import State
 from schemas.shards import SHARDS
-from tests.building import training_row, training_shard, write_table
+from tests.building import training_shard, write_table
 from tests.pipeline.features.lists import refused, run
+from tests.pipeline.features.pairs import CLASSES, METADATA, TEXTS, row, same_picture
 
-LAYOUTS = ("arrow-vilt", "coco", "hf", "open-clip-csv", "webdataset")
-CLASSES = ["dog", "cat"]
-METADATA = {
-    "feature_width": "4", "feature_dtype": "<f2", "prob_width": "0", "grid_side": "0", "grid_dtype": "<f2",
-    "classes": json.dumps(CLASSES), "attributes": "[]", "detector": "made", "checkpoint": "", "order": "score",
-}  # fmt: skip
-TEXTS = ["a dog", 'a "cat"\ton a mat', "猫 und Öl"]
-
-
-def picture(number: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((48, 64, 3), number * 9, np.uint8)).save(file, "PNG" if number % 3 == 2 else "JPEG")
-    return file.getvalue()
-
-
-def row(number: int) -> dict[str, Any]:
-    boxes = np.array([[1, 2, 30, 40], [5, 6, 20, 21.5]], np.float32) + number
-    own: dict[str, Any] = {"image": picture(number), "format": "png" if number % 3 == 2 else "jpeg"}
-    own |= {"extra": as_extra({"key": f"val2014/COCO_{number:06d}"}), "licence": "CC0-1.0", "source": "made"}
-    own |= {"class_ids": np.array([number % 2, 1]), "class_scores": np.array([0.9, 0.5]), "url": f"http://h/{number}"}
-    features = np.arange(8).reshape(2, 4) + number
-    return training_row(number, TEXTS[: 1 + number % 3], boxes, features, **own)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs") / "shards"
-    parts = {
-        "train-00000": (range(4), "train"),
-        "train-00001": (range(4, 9), "train"),
-        "val-00000": (range(9, 11), "val"),
-    }
-    tables = {
-        name: training_shard([row(number) for number in numbers], split, METADATA)
-        for name, (numbers, split) in parts.items()
-    }
-    return write_table(folder, SHARDS, tables, indexed=True)
+LANCE = pytest.param("lance", marks=pytest.mark.skipif(find_spec("lance") is None, reason="pylance is not installed"))
+STABLE = ("arrow-vilt", "coco", "hf", "litdata", "mds", "open-clip-csv", "webdataset")  # same bytes each time
+LAYOUTS = (*STABLE, LANCE)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -73,11 +41,6 @@ def test_all_pairs_go_out_and_are_read_back(layout: str, shards: Path, tmp_path:
     listed = [line.split("  ")[1] for line in (tmp_path / "out/export.sha256").read_text().splitlines()]
     there = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert there - set(listed) == {"export.sha256", ".locks/export"}
-
-
-def same_picture(found: Image.Image, number: int) -> bool:
-    wanted = Image.open(io.BytesIO(picture(number))).convert("RGB")
-    return np.array_equal(np.asarray(found.convert("RGB")), np.asarray(wanted))
 
 
 def test_webdataset_as_open_clip_reads_it(shards: Path, tmp_path: Path) -> None:
@@ -191,7 +154,7 @@ def test_open_clips_list(shards: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert [line[1] for line in csv.reader(file, delimiter="\t")][1:] == texts
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", STABLE)
 def test_a_killed_export_goes_on_to_the_same_files(
     layout: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,25 +163,47 @@ def test_a_killed_export_goes_on_to_the_same_files(
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        read, count = outgoing._table, iter(range(99))
+        read, count = pieces.read_group, iter(range(99))
 
         def dying(*arguments: object) -> object:
             if next(count) == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             return read(*arguments)  # type: ignore[arg-type]
 
-        outgoing._table = dying  # type: ignore[assignment]
+        pieces.read_group = dying
         run("export", shards, "--as", layout, "--out", "out", *options)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     said = run("export", shards, "--as", layout, "--out", "out", *options)
-    assert (said["checked"], said["resumed"]) == (11, 0 if layout == "arrow-vilt" else 1)
+    assert (said["checked"], said["resumed"]) == (11, 1)
     Path("out").rename("first")
     run("export", shards, "--as", layout, "--out", "out", *options)
     assert Path("first/export.sha256").read_text() == Path("out/export.sha256").read_text()
 
 
+@pytest.mark.parametrize("layout", [*STABLE, "volta-h5", "vilbert-lmdb", "lxmert-tsv"])
+def test_an_export_that_ends_before_it_notes_a_finished_split_goes_on(
+    layout: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def ending(state: State) -> None:
+        if state.finished:
+            raise KeyboardInterrupt
+        save(state)
+
+    save = State.save
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "save", ending)
+        assert main(["export", str(shards), "--as", layout, "--out", "out", "--quiet"]) == 130
+    assert run("export", shards, "--as", layout, "--out", "out")["checked"] == 11
+    hidden = [path for path in Path("out").rglob(".*") if path.is_file()]
+    assert [path.name for path in hidden] == []
+    Path("out").rename("first")
+    run("export", shards, "--as", layout, "--out", "out")
+    assert Path("first/export.sha256").read_text() == Path("out/export.sha256").read_text() or layout == "vilbert-lmdb"
+
+
 def test_pairs_without_pictures_have_no_place_in_a_layout_of_pictures(shards: Path, tmp_path: Path) -> None:
-    from schemas.shards import SHARDS
 
     rows = [row(number) | ({"image": b"", "format": None} if number != 2 else {}) for number in range(3)]
     some = write_table(

@@ -1,4 +1,4 @@
-"""The commands of docs/formats.md do what they say, on small files of the names that stand there."""
+"""The commands of docs/how-to do what they say, on small files of the names that stand there."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from pairloom.store.folder import open_folder
 from tests.formats.features import made
 from tests.pipeline.features.lists import coco, records, run
 
-PAGE = (Path(__file__).parents[3] / "docs/formats.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
 FEW = ("--set", "shards.val_share=0.3")  # of these few pictures some must be held out
 
 
-def commands(heading: str) -> list[list[str]]:
-    """The lines of the first block of code below a heading, without the program's name."""
-    found = re.search(rf"^## {re.escape(heading)}\n```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+def commands(page: str) -> list[list[str]]:
+    """The lines of a page's first block of code, without the program's name."""
+    text = (DOCS / f"how-to/{page}.md").read_text(encoding="utf-8")
+    found = re.search(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert found is not None
     return [shlex.split(line)[1:] for line in found[1].splitlines()]
 
 
-def follow(heading: str) -> None:
-    for command in commands(heading):
+def follow(page: str) -> None:
+    wanted = commands(page)
+    assert len(wanted) == 3
+    for command in wanted:
         verb = command[0]
         more = FEW if verb == "import" and "--shards" in command else ("--steps", "2") if verb == "train" else ()
         run(*command, *more)
@@ -45,25 +48,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_i_have_lxmerts_tsvs(here: Path) -> None:
-    follow("I have LXMERT's TSVs")
+    follow("lxmert-tsvs")
     assert list((here / "models/lxmert").glob("*.safetensors"))
     assert open_folder(here / "coco/shards").rows == 40
 
 
 @pytest.mark.slow
 def test_i_have_uniters_lmdbs(here: Path) -> None:
-    follow("I have UNITER's LMDBs")
+    follow("uniter-lmdbs")
     assert list((here / "models/uniter").glob("*.safetensors"))
     assert made.good("vilbert-lmdb", here / "vilbert/train")
 
 
 def test_my_training_code_is_oscars(here: Path) -> None:
-    follow("My training code is Oscar's")
+    follow("oscar-training-code")
     assert made.good("oscar-tsv", here / "oscar/val")
     assert (here / "oscar/train/predictions.lineidx").exists()
     assert open_folder(here / "again/regions").rows == open_folder(here / "coco/shards").shards[0].rows
 
 
 def test_the_page_names_every_layout() -> None:
+    page = (DOCS / "formats.md").read_text(encoding="utf-8")
     for name in (*features.names(), *exports.names()):
-        assert f"`{name}`" in PAGE, name
+        assert f"`{name}`" in page, name

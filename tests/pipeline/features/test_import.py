@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 from formats import features
 from formats.features import captions
 from formats.features.tables import records_of
+from pairloom.errors import InputError
 from pairloom.extra import as_dict
 from pairloom.store import writing
 from pairloom.store.folder import open_folder
@@ -144,6 +146,32 @@ def asked(tmp_path: Path, out: Path) -> incoming.Asked:
         layout="lxmert-tsv", path=tmp_path / "in", out=out, source="coco", rows_per_shard=3, quiet=True,
         captions=captions.read(tmp_path / "c.json"), captions_from="c.json",
     )  # fmt: skip
+
+
+def test_captions_of_a_data_set_whose_pictures_are_not_there(tmp_path: Path) -> None:
+    made.write("lxmert-tsv", tmp_path / "in", RECORDS[:2])
+    lines = [f"{one.key}.jpg#{number}\tcaption {number}\n" for one in RECORDS[:2] for number in (0, 1)]
+    (tmp_path / "results.token").write_text("".join(lines))
+    said = run(
+        "import", tmp_path / "in", "--as", "lxmert-tsv", "--captions", tmp_path / "results.token", "--captions-as",
+        "flickr30k", "--out", tmp_path / "data",
+    )  # fmt: skip
+    assert (said["images"], said["captions"], said["rejected"]) == (2, 4, {})
+    regions = [
+        {"id": number, "regions": [{"phrase": f"thing {number}", "x": 1, "y": 1, "width": 2, "height": 2}]}
+        for number in (1, 2)
+    ]
+    (tmp_path / "vg").mkdir()
+    (tmp_path / "vg/region_descriptions.json").write_text(json.dumps(regions))
+    (tmp_path / "vg/image_data.json").write_text(json.dumps([{"image_id": n, "width": 9, "height": 9} for n in (1, 2)]))
+    found = captions.of_dataset(tmp_path / "vg", "vg")
+    assert [found.of(one.key)[0] for one in RECORDS[:2]] == [[("thing 1", None)], [("thing 2", None)]]
+
+
+def test_a_line_of_captions_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results.token").write_text("1.jpg#0\tone\nno caption\n")
+    with pytest.raises(InputError, match=r"results\.token, \w+ 2"):
+        captions.of_dataset(tmp_path / "results.token", "flickr30k")
 
 
 def test_a_killed_import_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

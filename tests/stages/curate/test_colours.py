@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
+from pairloom.phash import phash
 from stages.curate.colours import WIDTH, colours, stacked
-from stages.download.phash import phash
 from tests.stages.curate.test_curate import Row, reasons, row, run
 from tests.stages.download.hostile import scene
 

@@ -15,6 +15,7 @@ from hypothesis.strategies import integers, lists, text
 from PIL import Image
 
 from pairloom.errors import ConfigError, InputError
+from pairloom.phash import phash
 from pairloom.typed import build
 from schemas.quarantine import REASONS
 from stages import curate
@@ -23,7 +24,6 @@ from stages.curate.config import Config, profile_names
 from stages.curate.duplicates import near_any
 from stages.curate.rules import Facts, judge
 from stages.curate.text import _once, clean
-from stages.download.phash import phash
 from tests.stages.curate.test_curate import reasons, row, run, texts
 from tests.stages.download.hostile import scene
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from formats.lxmert_tsv import read
 from formats.names import as_path
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from stages.folder.files import find, list_pictures
 from stages.regions.starter.evaluate import scene
+from tests.formats.features.made import good
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def test_a_folder_becomes_a_table_that_names_its_pictures_and_grows_with_the_fol
     assert sources(out) == ["b.png", "sub/a.JPG"]
     (_, table), = open_folder(out / "quarantine" / "regions").tables()  # fmt: skip
     assert json.loads(table["row"].to_pylist()[0])["source"] == "bad.jpg"
-    lines = list(read(out / "regions.tsv"))
-    assert [(line.img_id, line.img_w, line.img_h) for line in lines] == [("b", 64, 48), ("sub/a", 64, 48)]
-    assert max(line.num_boxes for line in lines) <= 12
+    lines = list(good("lxmert-tsv", out / "regions.tsv").values())
+    assert [(line.key, line.width, line.height) for line in lines] == [("b", 64, 48), ("sub/a", 64, 48)]
+    assert max(len(line.boxes) for line in lines) <= 12
 
     code, facts = run(capsys, str(photos), "--out", str(out), "--max-regions", "12")
     assert (code, facts["shards_made"]) == (0, 0)
@@ -115,7 +115,7 @@ def test_files_of_any_name_are_extracted_and_their_tsv_is_whole(
     stored = sources(out)
     assert sorted(as_path(source) for source in stored) == sorted(map(os.fsdecode, ODD))
     assert len((out / "regions.tsv").read_bytes().splitlines()) == len(ODD)
-    assert [line.img_id for line in read(out / "regions.tsv")] == [source[: -len(".png")] for source in stored]
+    assert list(good("lxmert-tsv", out / "regions.tsv")) == [source[: -len(".png")] for source in stored]
     code, facts = run(capsys, str(folder), "--out", str(out), "--max-regions", "10")
     assert (code, facts["shards_made"]) == (0, 0)
     code, facts = run(capsys, str(folder), "--out", str(tmp_path / os.fsdecode(b"\xff")))

@@ -161,6 +161,17 @@ def test_rows_do_not_depend_on_their_neighbours_and_the_unreadable_are_named(too
     assert table.slice(1).equals(alone)
 
 
+def test_a_pair_that_came_without_its_picture_is_named(tools: Tools) -> None:
+    both = pairs([png(picture(1)), png(picture(2))])
+    place = both.schema.get_field_index("image")
+    bare = both.set_column(
+        place, both.schema.field(place), pa.array([both["image"][0].as_py(), None], pa.large_binary())
+    )
+    table, rejects = patches.process(bare, regions({}), tools)
+    assert len(table) == 1
+    assert [(row["key"][-1], row["reason"]) for row in rejects.to_pylist()] == [("1", "no-picture")]
+
+
 def test_what_was_not_asked_for_is_null_and_the_file_says_so(tools: Tools) -> None:
     grid = Tools(tools.network, Config(size=SIZE, grid=2, pyramid=False), {**tools.metadata, "pyramid_count": "0"})
     table, _ = patches.process(pairs([png(picture(1))]), regions({}), grid)

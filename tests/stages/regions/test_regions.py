@@ -71,6 +71,15 @@ def test_a_damaged_picture_is_left_out_with_its_reason(tools: Tools, bodies: lis
     assert rejects["key"].to_pylist() == [given["image_id"][i].as_py().hex() for i in (0, 2)]
 
 
+def test_a_pair_that_came_without_its_picture_is_named(tools: Tools, bodies: list[bytes]) -> None:
+    both = pairs_of(bodies[:2])
+    place = both.schema.get_field_index("image")
+    image = pa.array([None, bodies[1]], both.schema.field(place).type)
+    table, rejects = process(both.set_column(place, both.schema.field(place), image), tools)
+    assert table["image_id"].to_pylist() == both["image_id"].to_pylist()[1:]
+    assert rejects["reason"].to_pylist() == ["no-picture"]
+
+
 @pytest.mark.parametrize("detector", ["starter", "butd-r101"])
 def test_naming_the_files_of_a_detector_does_not_import_torch(detector: str, tmp_path: Path) -> None:
     """The executor asks before it starts the workers, and with torch they would wait seconds for the answer."""

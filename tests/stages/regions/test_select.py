@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import arrays
 from torchvision.ops import batched_nms, nms
 
 from pairloom.boxes import iou
-from stages.regions import compat
+from stages.regions import compat, suppression
 from stages.regions.select import POLICIES, Policy, Selected, select
-from stages.regions.suppression import Array, best_by_class, overlaps
+from stages.regions.suppression import Array, Overlaps, best_by_class
 
 # Few different coordinates and scores, so that equal boxes, empty boxes and ties are common.
 SIDES = st.integers(0, 6)
@@ -334,7 +334,7 @@ def test_no_proposals_give_no_regions() -> None:
 
 def test_survivors_are_those_of_torchvision() -> None:
     boxes, scores = detections_at_size(5, 1.0, count=80, classes=5)
-    over, kept = overlaps(boxes, 0.4), np.zeros_like(scores)
+    over, kept = Overlaps.of(boxes, 0.4), np.zeros_like(scores)
     for c in range(5):
         survived = nms(torch.from_numpy(boxes), torch.from_numpy(scores[:, c].copy()), 0.4).numpy()
         kept[survived, c] = scores[survived, c]
@@ -354,4 +354,34 @@ def test_the_compiled_overlaps_are_those_of_iou(
     corners: Array, sides: Array, threshold: float, box_pixel: float
 ) -> None:
     boxes = np.concatenate([corners, corners + sides], axis=1)
-    assert np.array_equal(overlaps(boxes, threshold, box_pixel), iou(boxes, boxes, box_pixel) > threshold)
+    found = Overlaps.of(boxes, threshold, box_pixel).all_NN
+    assert np.array_equal(found, iou(boxes, boxes, box_pixel) > threshold)
+
+
+@given(
+    corners=arrays(np.float32, (12, 2), elements=st.integers(0, 20)),
+    sides=arrays(np.float32, (12, 2), elements=st.integers(0, 9)),
+    scores=arrays(np.float32, (12, 3), elements=st.sampled_from([0, 0.1, 0.25, 0.5, 0.5, 1])),
+    floor=st.sampled_from([0, 0.2, 0.5]),
+    threshold=st.sampled_from([0.25, 1 / 3, 0.5]),
+)
+def test_greedy_suppression_is_that_of_a_plain_loop_whether_few_pairs_are_asked_for_or_all(
+    corners: Array, sides: Array, scores: Array, floor: float, threshold: float
+) -> None:
+    boxes = np.concatenate([corners, corners + sides], axis=1)
+    over = iou(boxes, boxes) > threshold
+    kept = np.zeros_like(scores)
+    for c in range(3):
+        alive: list[int] = []
+        for row in sorted(range(12), key=lambda row: (-scores[row, c], row)):
+            if scores[row, c] >= floor and not over[row, alive].any():
+                alive.append(row)
+        kept[alive, c] = scores[alive, c]
+    best, classes = best_by_class(Overlaps.of(boxes, threshold), scores, floor)
+    assert np.array_equal(best, kept.max(axis=1))
+    assert np.array_equal(classes, kept.argmax(axis=1))
+    for columns in (1, 3):  # each way of asking, for the same pairs
+        rows = np.concatenate([np.argsort(-scores[:, c], kind="stable") for c in range(columns)])
+        edges = np.arange(columns + 1) * 12
+        each = suppression._kept(boxes[rows].astype(np.float64), edges, threshold, 0.0)
+        assert np.array_equal(each, suppression._kept_of_all(over, rows, edges))

@@ -10,7 +10,7 @@ from hypothesis.strategies import integers
 from PIL import Image
 from scipy.fft import dctn
 
-from stages.download.phash import phash
+from pairloom.phash import phash
 from tests.stages.download.hostile import scene
 
 

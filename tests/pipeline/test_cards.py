@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cluster import gpus, pick_gpu
+from pipeline.cards import gpus, pick_gpu
 
 
 def test_workers_share_out_the_cards_by_rank(monkeypatch: pytest.MonkeyPatch) -> None:
