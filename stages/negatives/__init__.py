@@ -96,7 +96,11 @@ def _captions(corpus: Corpus, config: Config, shards: Sequence[str] | None = Non
 def summary(corpus: Corpus) -> dict[str, Any]:
     """How similar the negatives are, how many captions are short, and which negatives come most often."""
     counted = (table for _, table in corpus.tables("negatives", [*COUNTED, "short"]))
-    return summarise(counted, lambda: (table for _, table in corpus.tables("negatives", ["negatives"])))
+    return summarise(
+        counted,
+        lambda: (table for _, table in corpus.tables("negatives", ["negatives"])),
+        lambda: (table for _, table in corpus.tables("negatives", COUNTED)),
+    )
 
 
 def setup(config: Config, folder: Path) -> Tools:
