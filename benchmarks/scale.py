@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import argparse
 import gc
-import hashlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,14 +25,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from pairloom.store.folder import Entry, Header, open_folder
-from pairloom.store.manifest import Shards
-from pairloom.store.names import shard_name
-from pairloom.store.writing import Writer, write_shard
+from benchmarks.scale_tables import ROWS, MadeUp, entry_of, joined, linked, name_again, pairs, read_bytes, sized
+from pairloom.store.folder import Header, open_folder, read_shard
+from pairloom.store.writing import Writer
 from schemas.pairs import PAIRS
 
-ROWS = 1000  # of a shard
-LINKS = 50_000  # names of one file
 FAR = (4 * 10**8, 5 * 10**9)  # rows
 OF_SHARDS = ("manifest", "nothing-due")  # parts whose sizes are shards
 Work: TypeAlias = Callable[[], dict[str, float] | None]  # what is timed; it may tell more
@@ -129,7 +124,7 @@ def shards(rows: int, folder: Path) -> Work:
     stored = [linked(folder / name, table, rows // ROWS) for name, table in made.items()]
     size = sum(entry.bytes for table in stored for entry in table.shards)
     config = Config(shard_bytes=size // rows * 3000)  # three input shards
-    read, read_shard = 0, windows.read_shard
+    read = 0
 
     def counted(*arguments: Any) -> Any:
         nonlocal read
@@ -139,28 +134,12 @@ def shards(rows: int, folder: Path) -> Work:
         return table
 
     def work() -> dict[str, float]:
-        before, windows.read_shard = read_bytes(), counted
+        before = read_bytes()
+        setattr(windows, "read_shard", counted)  # noqa: B010  # it is another module's name there
         run_stage("shards", config, folder, Options(RunConfig(cluster="inline"), plain=True))
         return {"read": read / size, "again": (read_bytes() - before - read) / size}
 
     return work
-
-
-def joined() -> list[Any]:
-    """A shard of each table that is joined, of about 9 KB a row."""
-
-    from tests.stages.test_shards import tables
-
-    curate, regions, *rest = tables(list(range(ROWS)))
-    blob = pa.array([np.zeros(2048, "<f2").tobytes()] * ROWS, pa.large_binary())
-    curate = curate.set_column(curate.column_names.index("image"), curate.schema.field("image"), blob)
-    features = regions.set_column(regions.column_names.index("features"), regions.schema.field("features"), blob)
-    return [curate, features.replace_schema_metadata(regions.schema.metadata | {b"feature_width": b"2048"}), *rest]
-
-
-def read_bytes() -> int:
-    """What this process has asked the system for, from the disk or its cache."""
-    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def manifest(shards: int, folder: Path) -> Work:
@@ -170,11 +149,6 @@ def manifest(shards: int, folder: Path) -> Work:
     writer.done = {entry.name: entry for entry in map(entry_of, range(shards))}
     writer.finish()
     return lambda: print(open_folder(folder).rows, "rows")
-
-
-def entry_of(number: int) -> Entry:
-    digest = hashlib.sha256(str(number).encode()).hexdigest()
-    return Entry(shard_name(number), ROWS, 10**8, digest, digest[::-1], ROWS, {})
 
 
 def nothing_due(shards: int, folder: Path) -> Work:
@@ -217,6 +191,17 @@ def repeats(rows: int, folder: Path) -> Work:
     return deciding(rows, folder, {"max_colour_distance": None, "max_repeats": 10, "max_image_captions": 10})
 
 
+def negatives(rows: int, folder: Path) -> Work:
+    """the index of stage `negatives`, a caption an image; parts of a hundred thousand captions"""
+    from stages.negatives import Config, _captions
+    from stages.negatives.growth import write
+
+    config, corpus = Config(near_distance=None), MadeUp(rows // ROWS, again=0)
+    (folder / "warm").mkdir()
+    write(_captions(MadeUp(2, again=0), config), {}, config, folder / "warm")  # compiles
+    return lambda: write(_captions(corpus, config), corpus.hashes("curate"), config, folder, 100_000)
+
+
 def deciding(rows: int, folder: Path, settings: dict[str, Any]) -> Work:
 
     from stages.curate import Config
@@ -227,76 +212,6 @@ def deciding(rows: int, folder: Path, settings: dict[str, Any]) -> Work:
     return lambda: decide(MadeUp(rows // ROWS), Config(**settings), folder)
 
 
-class MadeUp:
-    """Downloaded pairs of random pictures; a tenth of the captions come often, one image of a hundred comes again."""
-
-    def __init__(self, shards: int) -> None:
-        self.names = [shard_name(number) for number in range(shards)]
-
-    def tables(self, stage: str, columns: Sequence[str], shards: Any = None) -> Iterator[tuple[str, Any]]:
-        for number, name in enumerate(self.names):
-            if shards is None or name in shards:
-                yield name, self.table(number).select(list(columns))
-
-    def table(self, number: int) -> Any:
-
-        rng = np.random.default_rng(number)
-        ids = rng.bytes(16 * ROWS)
-        again = np.random.default_rng(0).bytes(16 * 10)  # of images that every shard has
-        listed = [
-            ids[16 * row : 16 * row + 16] if row >= 10 else again[16 * row : 16 * row + 16] for row in range(ROWS)
-        ]
-        words = [f"word{one}" for one in rng.integers(0, 50_000, ROWS * 8)]
-        texts = [" ".join(words[8 * row : 8 * row + 8]) if row % 10 else f"a photo of {row}" for row in range(ROWS)]
-        captions = [[{"text": text, "original": text, "lang": "en"}] for text in texts]
-        phash = pa.array([int.from_bytes(one[:8], "little") for one in listed], pa.uint64())
-        table = pairs()
-        for key, values in (("image_id", listed), ("captions", captions), ("phash", phash)):
-            field = table.schema.field(key)
-            column = values if key == "phash" else pa.array(values, field.type)
-            table = table.set_column(table.column_names.index(key), field, column)
-        return table
-
-
-def pairs() -> Any:
-    """A shard of pairs with pictures of a few bytes."""
-
-    ids = np.random.default_rng(0).bytes(16 * ROWS)
-    one = [640] * ROWS
-    return PAIRS.table(
-        image_id=[ids[16 * row : 16 * row + 16] for row in range(ROWS)], image=[b"x" * 64] * ROWS, width=one,
-        height=one, format=["jpeg"] * ROWS, original_width=one, original_height=one, url=["u"] * ROWS,
-        sha256=[bytes(32)] * ROWS, phash=one, extra=[[]] * ROWS,
-        captions=[[{"text": "a dog", "original": "a dog", "lang": "en"}]] * ROWS,
-    )  # fmt: skip
-
-
-def linked(folder: Path, table: Any, shards: int) -> Any:
-    """A finished table of so many shards, all of them the same file."""
-    writer = Writer.open(folder, Header("pairs", PAIRS.version, "curate", 1, {}))
-    writer.begin([])
-    entry = write_shard(folder, shard_name(0), table)
-    for number in range(shards):
-        name = shard_name(number)
-        name_again(folder, shard_name(0), number)
-        writer.done[name] = replace(entry, name=name, fingerprint=entry.sha256, rows_in=entry.rows)
-    writer.finish()
-    return open_folder(folder)
-
-
-def name_again(folder: Path, first: str, number: int) -> None:
-    """Give a shard a further name; a file has 65,000 of them at most."""
-    base = shard_name(number // LINKS * LINKS)
-    if number % LINKS == 0 and number:
-        shutil.copyfile(folder / f"{first}.parquet", folder / f"{base}.parquet")
-    elif number:
-        os.link(folder / f"{base}.parquet", folder / f"{shard_name(number)}.parquet")
-
-
-def sized(folder: Any, size: int) -> Any:
-    return Shards([replace(entry, bytes=size) for entry in folder.shards])
-
-
 PARTS: dict[str, Callable[[int, Path], Work]] = {
     "plan": plan,
     "shards": shards,
@@ -304,6 +219,7 @@ PARTS: dict[str, Callable[[int, Path], Work]] = {
     "nothing-due": nothing_due,
     "curate": curate,
     "repeats": repeats,
+    "negatives": negatives,
 }
 
 if __name__ == "__main__":

@@ -87,8 +87,10 @@ class Shards(Sequence[Entry]):
         """One field of every entry, which needs no entries."""
         if key not in self._columns:
             given = self._given
-            of_table = isinstance(given, pa.Table)
-            self._columns[key] = given[key].to_pylist() if of_table else [getattr(entry, key) for entry in given]
+            if isinstance(given, pa.Table):
+                self._columns[key] = given[key].to_pylist()
+            else:
+                self._columns[key] = [getattr(entry, key) for entry in given]
         return self._columns[key]
 
     def rejected(self) -> dict[str, int]:
@@ -109,7 +111,7 @@ class Shards(Sequence[Entry]):
             return tuple(self._given)
         rejected = [dict(counts) for counts in self.column("rejected")]
         others = [self.column(each.name) for each in fields(Entry) if each.name != "rejected"]
-        return tuple(Entry(*values, left) for *values, left in zip(*others, rejected, strict=True))
+        return tuple(Entry(*values) for values in zip(*others, rejected, strict=True))  # rejected is the last field
 
     @overload
     def __getitem__(self, place: int) -> Entry: ...

@@ -46,14 +46,12 @@ def _read(corpus: Corpus) -> tuple[list[str], Array, Array, Array, Array]:
     for name, table in corpus.tables("curate", ["image_id", "phash"]):
         names.append(name)
         counts.append(table.num_rows)
-        hashes = pc.fill_null(table["phash"], pa.scalar(0, pa.uint64())).to_numpy().astype(np.uint64)
-        ids = np.array(table["image_id"].to_pylist(), "V16")
-        for column, values in zip(columns, (ids, hashes, table["phash"].is_valid().to_numpy()), strict=True):
-            column.append(values)
-    whole = (
-        np.concatenate([np.empty(0, kind), *column]) for kind, column in zip(("V16", "<u8", "?"), columns, strict=True)
-    )
-    return names, np.cumsum(counts, dtype=np.int64), *whole
+        columns[0].append(np.array(table["image_id"].to_pylist(), "V16"))
+        columns[1].append(pc.fill_null(table["phash"], pa.scalar(0, pa.uint64())).to_numpy().astype(np.uint64))
+        columns[2].append(table["phash"].is_valid().to_numpy())
+    kinds = ("V16", "<u8", "?")
+    ids, hashes, pictured = (np.concatenate([np.empty(0, k), *each]) for k, each in zip(kinds, columns, strict=True))
+    return names, np.cumsum(counts, dtype=np.int64), ids, hashes, pictured
 
 
 def _ids(raw: Array) -> pa.Array:
