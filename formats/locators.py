@@ -9,6 +9,7 @@ is made of it depends on the names alone. PATH goes on from there, with `/`, as 
 | `laion:00000.tar/000000012.jpg` | a member of a tar |
 | `hf:train-00000.parquet/17/image` | row 17 (counted from 0) of the column `image` of a Parquet file |
 | `vilt:coco_val.arrow/17/image`, `mds:shard.00000.mds/17/image` | the same of an Arrow file, or one of MDS |
+| `i2d:00000.tfrecord/000000012/jpg` | the value `jpg` of the Example whose `key` is 000000012 |
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from formats.names import as_path, as_text
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 SCHEMES = frozenset({"http", "https", "file", "data", "ftp"})  # names that would be taken for those of URLs
-CONTAINERS = (".tar", ".parquet", ".arrow", ".mds")
+CONTAINERS = (".tar", ".parquet", ".arrow", ".mds", ".tfrecord")
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,26 @@ from typing import Any
 
 from inspection.dataset import open_dataset
 from inspection.flow import Flow
+from inspection.kinds import caption_kinds, kinds_text
 from pairloom.store.folder import Folder
 from schemas.quarantine import OF_A_PART
 
 
 def info(path: Path | str, flow: Flow) -> dict[str, Any]:
-    """Facts of the tables at or below `path`, read from their manifests alone: {"path", "tables": [one a table]}.
+    """Facts of the tables at or below `path`, read from their manifests: {"path", "tables": [one a table]}.
+
+    Of a single table that has captions, their kinds are counted in its files.
 
     Raises StoreError when there is no table, or a manifest cannot be read.
     """
     found = open_dataset(path, flow)
     for error in found.broken.values():
         raise error
-    return {
-        "path": str(found.root),
-        "tables": [table_info(folder, flow) for folder in found.tables.values() or found.folders()],
-    }
+    folders = list(found.tables.values() or found.folders())
+    facts: dict[str, Any] = {"path": str(found.root), "tables": [table_info(folder, flow) for folder in folders]}
+    if len(folders) == 1 and (kinds := caption_kinds(folders[0])):
+        facts["tables"][0]["kinds"] = kinds
+    return facts
 
 
 def table_info(folder: Folder, flow: Flow) -> dict[str, Any]:
@@ -91,6 +95,7 @@ def _detail(table: dict[str, Any]) -> str:
         f"  written by   stage {table['stage']} v{table['stage_version']}, pairloom {table['pairloom'] or 'unknown'}",
         f"  shards       {table['shards']:,}, {size(table['bytes'])}",
         f"  rows         {table['rows']:,} of {table['rows_in']:,}, {table['left_out']:,} left out",
+        *([f"  captions     {kinds_text(table['kinds'])}"] if "kinds" in table else []),
         *_reasons(table, prefix="               "),
         *_mapping("config", table["config"]),
         *_mapping("files", table["resources"]),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from pairloom.loader.batch import Batch
     from pairloom.loader.columns import ColumnBatch
+    from pairloom.loader.drawing import Draw
     from pairloom.loader.loader import Loader
     from pairloom.loader.mixture import Mix, Mixture
     from pairloom.loader.options import Options
@@ -39,6 +40,7 @@ __all__ = [
     "Batch",
     "ColumnBatch",
     "ConfigError",
+    "Draw",
     "Folder",
     "InputError",
     "Loader",
@@ -75,6 +77,7 @@ _HOMES = {
     ),
     "loader.batch": ("Batch",),
     "loader.columns": ("ColumnBatch",),
+    "loader.drawing": ("Draw",),
     "loader.loader": ("Loader",),
     "loader.mixture": ("Mix", "Mixture"),
     "loader.pair": ("Pair", "Question"),

@@ -92,10 +92,8 @@ def markdown(facts: dict[str, Any]) -> str:
     columns = [
         f"| `{c['name']}` | `{c.get('numbers', c['type'])}`{_shape(c)} | {c['meaning']} |" for c in facts["columns"]
     ]
-    licences = [name for name in facts["licences"] if name != "unknown"]
-    head = head_of("Training shards", licences, {split: f"{split}-*.parquet" for split in facts["splits"]})
     lines = [
-        f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
+        _head(facts),
         "# Training shards",
         "",
         f"Image-text pairs with regions, tags and hard negatives, written by pairloom {facts['made_by']['pairloom']}, "
@@ -125,6 +123,13 @@ def markdown(facts: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _head(facts: dict[str, Any]) -> str:
+    """What the Hugging Face hub reads of a card."""
+    licences = [name for name in facts["licences"] if name != "unknown"]
+    head = head_of("Training shards", licences, {split: f"{split}-*.parquet" for split in facts["splits"]})
+    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n"
 
 
 def _shape(column: dict[str, str]) -> str:

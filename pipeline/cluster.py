@@ -52,13 +52,13 @@ def open_pool(
     }
     with dask.config.set(settings):
         if run.cluster != "local":
-            patience = Patience(gone_s=run.patience_s, lost_s=min(run.patience_s, Patience.lost_s))
+            patience = Patience().at_most(run.patience_s)
             with _connected(run.cluster, min(run.patience_s, CONNECT_S)) as client, _quiet():
                 say(f"{title}: cluster {run.cluster}, dashboard {client.dashboard_link}")
                 crew = Crew(client, greeter(), wants_gpu)
                 yield DaskPool(client, crew, Watch(title, run.cluster, patience), overlap)
             return
-        with _local(min(run.workers or os.cpu_count() or 1, most), overlap) as client:
+        with _local(min(run.workers or os.cpu_count() or 1, most), overlap) as client, _quiet():
             devices = gpus()
             cards = CardDealer(devices) if len(devices) > 1 else None
             yield DaskPool(client, Crew(client, cards), Watch(title, "local", IMPATIENT), overlap)
@@ -112,8 +112,9 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What Dask logs of lost connections is said by us, with what to do."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application")]
+    """What Dask logs of lost connections is said by us, with what to do; each of its loggers has a level of its own."""
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    loggers = [logging.getLogger(name) for name in (*names, "tornado.application", "asyncio")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

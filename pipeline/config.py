@@ -38,8 +38,15 @@ def as_json(config: Any) -> dict[str, Any]:
     """A config as plain JSON values, for manifests, metadata and fingerprints.
 
     Fields with the metadata `affects_output: False` (where to look, how many threads) are left out, so that
-    changing them makes no shard due.
+    changing them makes no shard due. A field with the metadata `absent_at_default: True`, which an earlier version did
+    not have, is left out while it has its default, so that it makes no shard of that version due.
     """
-    decisive = [item.name for item in dataclasses.fields(config) if item.metadata.get("affects_output", True)]
+    decisive = [item.name for item in dataclasses.fields(config) if _decides(item, getattr(config, item.name))]
     plain: dict[str, Any] = dataclasses.asdict(config)
     return {key: list(plain[key]) if isinstance(plain[key], tuple) else plain[key] for key in decisive}
+
+
+def _decides(item: dataclasses.Field[Any], value: Any) -> bool:
+    if item.metadata.get("absent_at_default") and value == item.default:
+        return False
+    return bool(item.metadata.get("affects_output", True))

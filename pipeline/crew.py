@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError  # as distributed raises it
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from pipeline.progress import say
 
 GPU = "GPU"  # the resource that a worker with a card declares
 SETTLE_S = 20.0  # how long the first workers may take to answer before others start without them
+ANSWER_S = 2.0  # for an answer to arrive
 MOST_DIED = 3  # workers that may die one after the other while they are greeted
 LEAVING = ("closing", "closing_gracefully", "closed")
 
@@ -162,7 +164,10 @@ class Crew:
             return None
         if future.status == "error":
             return _cannot_load(future.exception())
-        answer = future.result(timeout=10)
+        try:
+            answer = future.result(timeout=ANSWER_S)
+        except (OSError, CancelledError):  # it died with its answer, which the next look finds out; or a time-out
+            return None
         if getattr(answer, "cards", 0):
             self.with_card.add(key)
         return self.greeter.judge(answer)
@@ -198,22 +203,20 @@ class Crew:
             return False
         return not self.asked or time.monotonic() - (self.first_s or 0.0) > SETTLE_S
 
-    def refuse_all_unfit(self, where: str) -> None:
-        """Raise RunError if every worker there is was refused, or none survives the greeting."""
-        if self.died_greeted > MOST_DIED and not self.fit:
-            raise RunError(
-                f"the workers die while they load the stage: {self.died_greeted} did",
-                where,
-                "look at their logs (memory limit? a broken installation?), and start them again",
-            )
-        reasons = {self.refused[key]: key[0] for key in self.present if key in self.refused}
-        if self.present and len([key for key in self.present if key in self.refused]) == len(self.present):
-            said = "\n".join(f"  {address}: {why}" for why, address in reasons.items())
-            raise RunError(
-                f"none of the {len(self.present)} workers can be used:\n{said}",
-                where,
-                "start them with the same pairloom and packages, and with the dataset's folder under the same path",
-            )
+    def hopeless(self) -> bool:
+        """Whether every worker there is was refused, or none survives the greeting."""
+        all_refused = bool(self.present) and all(key in self.refused for key in self.present)
+        return all_refused or (self.died_greeted > MOST_DIED and not self.fit)
+
+    def hopeless_error(self, where: str) -> RunError:
+        """What to say of it."""
+        refused = {self.refused[key]: key[0] for key in self.present if key in self.refused}
+        if not refused:
+            fix = "look at their logs (memory limit? a broken installation?), and start them again"
+            return RunError(f"{self.died_greeted} workers died while they loaded the stage", where, fix)
+        said = "\n".join(f"  {address}: {why}" for why, address in refused.items())
+        fix = "start them with the same pairloom and packages, and with the dataset's folder under the same path"
+        return RunError(f"none of the {len(self.present)} workers can be used:\n{said}", where, fix)
 
 
 def _cannot_load(error: BaseException) -> str:

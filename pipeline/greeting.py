@@ -122,7 +122,7 @@ def facts(hello: Hello, resources: str) -> dict[str, str]:
     """All that must be the same for a shard to come out the same, by name."""
     stage = hello.stage
     return {
-        "Python": platform.python_version(),
+        "Python": ".".join(platform.python_version_tuple()[:2]),
         "machine": platform.machine(),
         "pairloom's code": code_sum(),
         f"code of stage {stage.name}": stage_sum(stage.module),
@@ -219,22 +219,19 @@ class Reception:
         if differs := differences(self.same, answer.facts):
             (self.hello.places.table / answer.reply).unlink(missing_ok=True)
             return f"{differs} (on {answer.host})"
-        came = self._came(answer)
-        if came:
-            self.same |= {name: answer.facts[name] for name in PACKAGES}
-        return came if came is None else ("" if came else self._unheard(answer))
+        if (came := self._came(answer)) is None:
+            return None
+        if not came:
+            return f"what it writes to {self.hello.places.table} (on {answer.host}) does not arrive here"
+        self.same |= {name: answer.facts[name] for name in PACKAGES}
+        return ""
 
     def _came(self, answer: Answer) -> bool | None:
         """Whether the reply lies here; None while it may still come."""
         reply = self.hello.places.table / answer.reply
-        os.listdir(reply.parent)
-        try:
-            text = reply.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            first = self._waits.setdefault(answer.reply, time.monotonic())
-            return None if time.monotonic() - first < REPLY_S else False
-        reply.unlink()
-        return text == self.hello.token
-
-    def _unheard(self, answer: Answer) -> str:
-        return f"what it writes to {self.hello.places.table} (on {answer.host}) does not arrive here"
+        os.listdir(reply.parent)  # makes a network file system look again
+        if reply.is_file() and reply.read_text(encoding="utf-8") == self.hello.token:
+            reply.unlink()
+            return True
+        first = self._waits.setdefault(answer.reply, time.monotonic())
+        return None if time.monotonic() - first < REPLY_S else False

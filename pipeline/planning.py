@@ -15,7 +15,7 @@ from pairloom.errors import StoreError
 from pairloom.store import cures
 from pairloom.store.folder import Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer, run_of
-from pipeline import fingerprints, windows
+from pipeline import fingerprints, linking, windows
 from pipeline.config import as_json
 from pipeline.paths import absolute
 from pipeline.stage import LoadedStage
@@ -33,7 +33,10 @@ class CorpusOnDisk:
     def tables(
         self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
     ) -> Iterator[tuple[str, pa.Table]]:
-        return self.inputs[stage].tables(columns, shards)
+        folder = self.inputs[stage]
+        for entry in folder.shards:
+            if shards is None or entry.name in shards:
+                yield entry.name, linking.read_columns(folder.file(entry.name), columns)
 
     def hashes(self, stage: str) -> dict[str, str]:
         return self._column(stage, "sha256")

@@ -53,6 +53,7 @@ class LoadedStage:
     asked_by: Mapping[str, str]
     takes: Mapping[str, str]
     distinct: bool
+    reads_pictures: Callable[[Any], bool]
 
     def inputs(self, config: Any) -> tuple[str, ...]:
         """The stages whose tables it reads with this Config."""
@@ -169,11 +170,16 @@ def load(name: str) -> LoadedStage:
         asked_by=getattr(module, "ASKED_BY", {}),
         takes=getattr(module, "TAKES", {}),
         distinct=getattr(module, "DISTINCT", False),
+        reads_pictures=getattr(module, "reads_pictures", _any_picture),
     )
 
 
 def _no_files(config: Any) -> Sequence[Path]:
     return ()
+
+
+def _any_picture(config: Any) -> bool:
+    return True
 
 
 def _no_gpu(config: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pairloom.errors import RunError
 from pipeline.crew import Crew, Worker, listed
@@ -18,9 +18,15 @@ class Patience:
     look_s: float = 0.25  # between two looks at the cluster
     line_s: float = 30.0  # without a finished shard until a line says why; doubled after each line
     gone_s: float = 300.0  # for new workers after all have gone
+    refused_s: float = 15.0  # for another worker, while all that there are were refused
     paused_s: float = 120.0  # for memory, while every worker is paused and none works
     lost_s: float = 60.0  # for a scheduler that does not answer
     file_s: float = 30.0  # for a file that a worker has written to be seen here
+
+    def at_most(self, seconds: float) -> Patience:
+        """The same with no longer waits for workers or the scheduler."""
+        short = {name: min(seconds, getattr(self, name)) for name in ("refused_s", "lost_s")}
+        return replace(self, gone_s=seconds, **short)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ class Watch:
         return f"{len(work)} are with {len(crew.chosen())} workers, the longest {where}{more}"
 
     def _refuse_dead_end(self, crew: Crew, now: float) -> None:
-        crew.refuse_all_unfit(self.address)
+        self._note("hopeless", crew.hopeless(), now)
+        if self._lasted("hopeless", now) > self.patience.refused_s:
+            raise crew.hopeless_error(self.address)
         paused = _all_paused(crew)
         stuck = bool(paused) and not any(worker.executing for worker in paused)
         self._note("gone", bool(crew.most) and not crew.chosen() and not crew.asked, now)

@@ -19,7 +19,7 @@ Span = tuple[int, int]
 SHARE = 10  # of the rows of a shard, one in so many may be deadly
 LEAST = 2  # deadly rows that a shard may always have
 SHARDS = 8  # with deadly rows, from which on most shards must be without
-TRIES = 3  # of a shard without its deadly rows: its worker may be killed by others
+TRIES = 5  # of a shard without its deadly rows: its worker may be killed by others
 FIX = (
     "no single row is the cause: give the workers more memory or run fewer on a machine, make shards smaller "
     "(sample.rows_per_shard), look at the kernel's log (`dmesg`) and the workers', and run the same command again"

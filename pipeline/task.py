@@ -22,7 +22,7 @@ from pairloom.machine import of_the_machine
 from pairloom.store.folder import Entry, Header, read_shard
 from pairloom.store.writing import run_of, write_index, write_shard
 from pairloom.table import Array
-from pipeline import windows
+from pipeline import linking, windows
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
@@ -115,8 +115,10 @@ def _make(task: Task, tables: list[pa.Table]) -> Made:
     rows_in = tables[0].num_rows
     killers, tables[0] = _part(tables[0], task.killers)
     died = reject_rows(stage.name, killers, "worker-died", "the process died each time", attempts=2)
+    tables[0], linked = _with_pictures(task, tables[0])
     output, rejects = run_guarded(stage, tables, open_tools(task))
-    rejects = pa.concat_tables([rejects, died])
+    output = linking.stored(output, stage.output.name, linked)
+    rejects = pa.concat_tables([rejects, died, linked.rejects])
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
     _refuse_outdated(task)
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
@@ -151,7 +153,7 @@ def probe(task: Task) -> None:
     stage = task.stage
     _, tables = next(read_inputs(task))
     start, stop = task.span
-    tables[0] = tables[0].slice(start, stop - start)
+    tables[0], _ = _with_pictures(task, tables[0].slice(start, stop - start))
     run_guarded(stage, tables, open_tools(task))
 
 
@@ -185,6 +187,13 @@ def read_inputs(task: Task) -> Iterator[tuple[Task, list[pa.Table]]]:
 def _deal(stage: LoadedStage, config: Any, read: ReadShard, window: Window) -> Sequence[Array]:
     assert stage.deal is not None
     return stage.deal(read, window, config)
+
+
+def _with_pictures(task: Task, table: pa.Table) -> tuple[pa.Table, linking.Linked]:
+    """The rows of the first input with the pictures that it holds as links, if the stage looks at them."""
+    if not task.stage.reads_pictures(task.config):
+        return table, linking.Linked()
+    return linking.read(task.stage.name, table, next(iter(task.places.inputs.values())))
 
 
 def _named(table: pa.Table, name: str) -> pa.Table:

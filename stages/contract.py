@@ -34,6 +34,8 @@ and, where it needs them:
     recall(settings, folder)    -> of how many rows it knows what became of them from shards that are being made again;
                                 as they were, these lie in folder/EARLIER/<n>/table and /quarantine until the table is
                                 finished, the latest under the largest n. settings: the Config as the manifest has it
+    reads_pictures(config)      -> False where it does not look at pictures that its input holds as links; else it gets
+                                their bytes
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
                                 that waits more than it computes
     wants_gpu(config)           -> whether these settings compute on a GPU where there is one: on a cluster whose
@@ -198,6 +200,12 @@ class Resourceful(Protocol):
     """Files outside the tables decide its result."""
 
     def resources(self, config: Any, /) -> Sequence[Path]: ...
+
+
+class Linking(Protocol):
+    """Its settings decide whether it reads pictures that are linked; without this a stage gets their bytes."""
+
+    def reads_pictures(self, config: Any, /) -> bool: ...
 
 
 class Summing(Protocol):

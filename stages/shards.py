@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,9 @@ class Config:
     shard_bytes: Positive = 256 << 20  # size aimed at; a shard ends with the row that reaches it
     shuffle_window: Positive = 8  # input shards whose rows are mixed; a shard holds rows of one window or a few
     features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
+    # bytes: pictures that the download linked are read into the shards; link: they stay where they are, and recipes of
+    # pixels cannot be trained on them
+    pictures: Literal["bytes", "link"] = field(default="bytes", metadata={"absent_at_default": True})
     patches: bool = False  # whether the table `patches` is joined, which `pairloom stage patches` makes
     qa: bool = False  # whether the table `qa` is joined, which `pairloom stage qa` makes
     similar: bool = False  # whether the table `similar` is joined, which `pairloom stage similar` makes
@@ -59,6 +62,11 @@ class Config:
 def inputs(config: Config) -> tuple[str, ...]:
     """The tables that are joined."""
     return (*INPUTS, *(table.name for table in JOINED if getattr(config, table.name)))
+
+
+def reads_pictures(config: Config) -> bool:
+    """Whether linked pictures are read."""
+    return config.pictures == "bytes"
 
 
 def plan(corpus: Corpus, config: Config) -> Sequence[Window]:

@@ -118,7 +118,7 @@ def test_importing_knows_the_published_detectors_and_not_the_other_way_round() -
 
 def test_the_trainer_is_thin_and_names_no_system() -> None:
     files = sorted((HERE / "trainer").rglob("*.py"))
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 2000
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 2500
     folders = (HERE / "systems/models", HERE / "systems/objectives")
     parts = {file.stem for folder in folders for file in folder.glob("[a-z]*.py")} - {"masking", "alignment", "classes"}
     named = {file.stem for file in (HERE / "systems/recipes").glob("*.yaml")} | parts

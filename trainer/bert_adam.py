@@ -1,4 +1,4 @@
-"""Adam as BERT's authors wrote it: without the correction of its first steps, and each tensor's gradient clipped."""
+"""`BertAdam`: Adam without the correction of its first steps, each tensor's gradient bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 
 class BertAdam(Optimizer):
-    """The optimiser of LXMERT's, ViLBERT's and InterBERT's code, `BertAdam` of pytorch-pretrained-BERT.
+    """The optimiser of several systems' published code.
 
     The moments start at zero and nothing makes up for that, so that the first steps are larger than AdamW's. Decay is
     that of AdamW. largest: norm of each tensor's gradient beyond which it is scaled down; the code has 1.

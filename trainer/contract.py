@@ -221,6 +221,14 @@ class Numbering(Protocol):
 
 
 @runtime_checkable
+class Several(Protocol):
+    """An objective that compares an image with all texts that `text.draw` draws of it: they are in batch.others."""
+
+    @property
+    def SEVERAL_TEXTS(self) -> bool: ...  # noqa: N802  a constant of the module
+
+
+@runtime_checkable
 class Resizing(Objective, Protocol):
     """An objective whose `prepare` may give a row another number of words, beside those that are `Alone`."""
 

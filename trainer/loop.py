@@ -87,8 +87,8 @@ def train(
     """
     world = ranks.launched()
     world.check(recipe.training.batch_size)
-    rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages)
-    val = open_rows(shards, "val", recipe.columns(), recipe.text.languages)
+    rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages, draw=recipe.text.draw)
+    val = open_rows(shards, "val", recipe.columns(), recipe.text.languages, draw=recipe.text.draw)
     texts = None if config.texts is None else open_texts(Path(config.texts), recipe)
     with closing(_loader(recipe, rows, texts, config)) as loader, _seeded(config):
         loader.pool()  # its processes start while the model is made and tested

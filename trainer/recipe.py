@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pairloom.errors import ConfigError
 from pairloom.loader.plan import Text
 from pairloom.typed import Positive, Range, Share, build, check_ranges
-from trainer.contract import Alone, Matcher, Model, Numbering, Objective, Reading, Unit
+from trainer.contract import Alone, Matcher, Model, Numbering, Objective, Reading, Several, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +240,7 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: 
     if read.retrieval is not None and not isinstance(objectives[read.retrieval.objective].module, Matcher):
         given = f"objective {read.retrieval.objective} does not say how well image and text match"
         raise ConfigError(given, f"{where}, retrieval", "name one that has a `similarity`, or set retrieval to null")
+    _refuse_unread_texts(read.text, objectives, where)
     expects = dict(read.expects or {})
     if unknown := expects.keys() - objectives.keys() - {"retrieval"}:
         given = f"expects names {', '.join(sorted(unknown))}"
@@ -258,6 +259,14 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: 
         parts=parts,
         source=dict(document),
     )
+
+
+def _refuse_unread_texts(text: Text, objectives: Mapping[str, Part], where: str) -> None:
+    """Raises ConfigError where more texts are drawn than any objective compares the image with."""
+    count = sum(draw.count for draw in text.draw)
+    if count > 1 and not any(isinstance(part.module, Several) for part in objectives.values()):
+        given = f"text.draw draws {count} texts of an image, and no objective reads more than one"
+        raise ConfigError(given, where, "draw one text, or name an objective that has SEVERAL_TEXTS")
 
 
 def _only(kind: str, section: Mapping[str, Any], where: str, parts: Parts) -> Part:

@@ -1,4 +1,4 @@
-"""What img2dataset wrote: tars, folders, or Parquet with the pictures; its failures come along with reasons of ours.
+"""What img2dataset wrote: tars, folders, TFRecords, or Parquet with the pictures; failures come with reasons of ours.
 
 Each shard NNNNN has NNNNN_stats.json when it is finished, and NNNNN.parquet with a row for each URL that was asked for.
 """
@@ -17,7 +17,6 @@ from formats.lists.bad import Bad
 from formats.lists.urls import Row, pair_of
 from formats.pictures.roots import Stream
 from formats.pictures.tar import members
-from pairloom.errors import InputError
 
 ABOVE = ("webdataset", "folder", "hf")
 STATS = re.compile(r"(.*/|)(\d+)_stats\.json")
@@ -109,8 +108,8 @@ def _places(data: Data, shard: str, pictures: list[str]) -> Any:
     if pictures:
         return lambda number, key: data.locator(f"{shard}.parquet", str(number), pictures[0])
     if f"{shard}.tfrecord" in data.listed:
-        fix = "have img2dataset write webdataset, files or parquet"
-        raise InputError("TFRecord files of img2dataset are not read", data.where(f"{shard}.tfrecord"), fix)
+        ending = _name_in_records(data, f"{shard}.tfrecord")
+        return lambda number, key: data.locator(f"{shard}.tfrecord", str(key), ending)
     return lambda number, key: data.locator(shard, f"{key}.jpg")  # no picture came: there is no success either
 
 
@@ -119,3 +118,12 @@ def _ending_in_tar(data: Data, file: str) -> str:
         names = (member.name for member in members(Stream(opened)))
         found = next((name for name in names if name.lower().endswith(PICTURES)), "x.jpg")
     return found.rpartition(".")[2]
+
+
+def _name_in_records(data: Data, file: str) -> str:
+    """Under which name the records have their pictures: `encode_format` of img2dataset."""
+    from formats.pictures.tfrecord import first_names  # numba takes half a second to import
+
+    with data.opened(file) as opened:
+        names = first_names(opened)
+    return next((name for name in names if f".{name}" in PICTURES), "jpg")

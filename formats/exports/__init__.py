@@ -35,7 +35,8 @@ class Layout(Protocol):
 
     PICTURES: Literal["needed", "taken", "none"]  # needed: a pair without one has no place in it; none: holds texts
 
-    # and perhaps COSTLY, as in formats/features, and `check(settings)`, which raises ConfigError before any work
+    # and perhaps FILES, a pattern of those that `read` takes one by one; COSTLY, as in formats/features; and
+    # `check(settings)`, which raises ConfigError before any work
 
     def read(self, folder: Path, /) -> Iterator[Pair]:
         """The pairs of a split's folder, with pictures and captions, to compare them with what was written."""

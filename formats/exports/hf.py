@@ -19,12 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from formats.exports.pairs import Caption, Pair, vectors_of
+from formats.exports.pairs import Caption, Pair, parts, vectors_of
 from formats.exports.settings import Settings
-from pairloom.store.names import by_number, shard_name
+from pairloom.store.names import shard_name
 
 TEXTS = pa.list_(pa.string())
 PICTURES = "taken"
+FILES = "*.parquet"
 PLAIN: dict[str, pa.DataType] = {
     "image": pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]),
     "captions": TEXTS,
@@ -128,8 +129,8 @@ def _features(settings: Settings) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of all files of a folder."""
-    for path in sorted(folder.glob("*.parquet"), key=lambda path: by_number(path.stem)):
+    """The pairs of all files of a folder, or of one."""
+    for path in parts(folder, FILES):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(64):
                 for row in batch.to_pylist():

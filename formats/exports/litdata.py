@@ -18,16 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from formats.exports.pairs import Caption, Pair, vectors_of
+from formats.exports.pairs import Caption, Pair, parts, vectors_of
 from formats.exports.samples import SampleFiles, sized
 from formats.exports.settings import Settings
 from formats.features.record import Array
 
 PICTURES = "needed"
+FILES = "chunk-*.bin"
 PLAIN = {"image": "jpeg", "caption": "str", "facts": "str", "width": "int", "height": "int"}
 VECTORS = {"boxes": "numpy", "features": "numpy"}
 NUMPY = {"float16": 8, "float32": 9}  # numbers that stand for types
-LEAF = {"type": None, "context": None, "children_spec": []}
+LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
 
 
 def _leaves(settings: Settings) -> dict[str, str]:
@@ -37,7 +38,7 @@ def _leaves(settings: Settings) -> dict[str, str]:
 def entry(pair: Pair, settings: Settings) -> bytes:
     """The sample of a pair."""
     vectors = vectors_of(pair, settings.classes) if settings.with_features else {}
-    facts = {
+    facts: dict[str, Any] = {
         "captions": [one.text for one in pair.captions],
         "langs": [one.lang for one in pair.captions],
         "kinds": [one.kind for one in pair.captions],
@@ -100,13 +101,13 @@ class Writer:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of a folder."""
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    count = len(index["config"]["data_format"])
-    for chunk in index["chunks"]:
-        content = (folder / chunk["filename"]).read_bytes()
-        places = np.frombuffer(content, "<u4", chunk["chunk_size"], 4).tolist()
-        yield from (_pair(content, place, count) for place in places)
+    """The pairs of all files of a folder, or of one."""
+    for path in parts(folder, FILES):
+        index = json.loads((path.parent / "index.json").read_text(encoding="utf-8"))
+        count = len(index["config"]["data_format"])
+        content = path.read_bytes()
+        samples = int(np.frombuffer(content, "<u4", 1)[0])
+        yield from (_pair(content, place, count) for place in np.frombuffer(content, "<u4", samples, 4).tolist())
 
 
 def _pair(content: bytes, place: int, count: int) -> Pair:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from formats.exports.pairs import Caption, Pair, vectors_of
+from formats.exports.pairs import Caption, Pair, parts, vectors_of
 from formats.exports.samples import SampleFiles, sized
 from formats.exports.settings import Settings
 from formats.features.record import Array
@@ -24,6 +24,7 @@ from formats.pictures import mds
 from formats.pictures.roots import open_root
 
 PICTURES = "needed"
+FILES = "shard.*.mds"
 PLAIN = {
     "image": "jpeg",
     **dict.fromkeys(("captions", "langs", "kinds", "tags"), "json"),
@@ -118,11 +119,9 @@ class Writer:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of a folder, by the reader of imports."""
-    root = open_root(str(folder))
-    for shard in json.loads((folder / "index.json").read_text(encoding="utf-8"))["shards"]:
-        name = shard["raw_data"]["basename"]
-        file = mds.Mds(name, root.open(name))
+    """The pairs of all files of a folder, or of one, by the reader of imports."""
+    for path in parts(folder, FILES):
+        file = mds.Mds(path.name, open_root(str(path.parent)).open(path.name))
         try:
             yield from (_pair(file, row) for row in range(file.rows))
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from formats.features.record import Record
 from formats.features.tables import READ, records_of
 from pairloom.extra import as_dict
+from pairloom.store.names import by_number
 
 COLUMNS = (*READ, "feature_scales", "image", "format", "url", "licence", "source", "captions", "extra", "tags", "split")
 ENDINGS = {"jpeg": "jpg"}  # of a format's file, where it is not the format's name
@@ -48,6 +50,11 @@ class Pair:
     def file_name(self) -> str:
         """The key with the ending of the picture's format."""
         return f"{self.key}.{ENDINGS.get(self.format, self.format)}"
+
+
+def parts(path: Path, pattern: str) -> list[Path]:
+    """The file itself, or those of a folder whose names are so, by number."""
+    return [path] if path.is_file() else sorted(path.glob(pattern), key=lambda each: by_number(each.stem))
 
 
 def vectors_of(pair: Pair, classes: Sequence[str]) -> dict[str, Any]:

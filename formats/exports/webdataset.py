@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from formats.exports.pairs import ENDINGS, Caption, Pair
+from formats.exports.pairs import ENDINGS, Caption, Pair, parts
 from formats.exports.settings import Settings
 from pairloom.errors import InputError
-from pairloom.store.names import by_number, shard_name
+from pairloom.store.names import shard_name
 
 ENCODINGS = ("jpg", "png", "webp")
 PICTURES = "taken"
+FILES = "*.tar"
 UNFIT = frozenset("./\\ ")
 
 
@@ -98,9 +99,9 @@ class Writer:
 
 def tar_name(key: str) -> str:
     """What the key's files begin with: the key itself, or one without dots and slashes that stands for it alone."""
-    if not any(character in UNFIT for character in key):
+    plain = "".join("_" if character in UNFIT or not character.isprintable() else character for character in key)
+    if plain == key:
         return key
-    plain = "".join("_" if character in UNFIT else character for character in key)
     return f"{plain}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
@@ -143,21 +144,21 @@ def _put(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of all tars of a folder."""
-    for path in sorted(folder.glob("*.tar"), key=lambda path: by_number(path.stem)):
+    """The pairs of all tars of a folder, or of one."""
+    for path in parts(folder, FILES):
         with tarfile.open(path) as tar:
-            parts: dict[str, bytes] = {}
+            files: dict[str, bytes] = {}
             before = ""
             for member in tar:
                 name, _, ending = member.name.partition(".")
-                if name != before and parts:
-                    yield _pair(parts)
-                    parts = {}
+                if name != before and files:
+                    yield _pair(files)
+                    files = {}
                 before = name
                 file = tar.extractfile(member)
-                parts[ending] = file.read() if file else b""
-            if parts:
-                yield _pair(parts)
+                files[ending] = file.read() if file else b""
+            if files:
+                yield _pair(files)
 
 
 def _pair(parts: Mapping[str, bytes]) -> Pair:

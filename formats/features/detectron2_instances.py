@@ -86,7 +86,9 @@ def _record(content: Any, key: str) -> Record:
     corners = np.asarray(boxes.tensor if isinstance(boxes, Boxes) else boxes)
     height, width = instances._image_size
     count = len(corners)
-    known = {field: vector(fields[name], count, name) for field, name in FIELDS.items() if name in fields}
+    known: dict[str, Any] = {
+        field: vector(fields[name], count, name) for field, name in FIELDS.items() if name in fields
+    }
     return Record(
         key=key,
         width=int(width),
@@ -132,7 +134,10 @@ def entry(record: Record, words: Vocabularies) -> tuple[tuple[str, bytes]]:
     return ((f"{record.key}.pth", file.getvalue()),)
 
 
-class _Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]  # the one in Python, whose parts can be replaced
+PYTHONS: Any = pickle._Pickler  # the one in Python, whose parts can be replaced
+
+
+class _Pickler(PYTHONS):  # type: ignore[misc]
     """Writes detectron2's names for what stands for its classes here."""
 
     def save_global(self, thing: Any, name: str | None = None) -> None:

@@ -67,6 +67,21 @@ class Sources:
             else:
                 yield from self._files(source, asked)
 
+    def size(self, locator: Locator) -> int | SourceError | None:
+        """Bytes of a picture without reading it; None if only reading tells, or what is wrong with the place."""
+        try:
+            path, inner = self._split(locator)
+            if inner:
+                size: int | None = getattr(self._container(locator.source, path).place(inner), "size", None)
+                return size
+            file = self.root(locator.source).open(path)
+        except SourceError as error:
+            return error
+        try:
+            return file.size
+        finally:
+            file.close()
+
     def close(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
@@ -153,6 +168,10 @@ class Sources:
 def _opened(name: str, path: str, file: File, remote: bool, kept: Path | None) -> Container:
     if path.endswith(".tar"):
         return Tar(name, file, remote, kept)
+    if path.endswith(".tfrecord"):
+        from formats.pictures.tfrecord import TFRecord  # numba takes half a second to import
+
+        return TFRecord(path, file)
     return Mds(path, file) if path.endswith(".mds") else Columns(path, file)
 
 

@@ -23,6 +23,8 @@ def check_captions(shard: Shard) -> None:
         _check_clean(shard, pc.struct_field(captions, "text"), rows)
         _check_doubled(shard, captions, rows)
         _check_languages(shard, pc.struct_field(captions, "lang"), rows)
+    if captions.type.get_field_index("kind") >= 0:  # tables of pairloom 0.1.0 have none
+        _check_kinds(shard, pc.struct_field(captions, "kind"), rows)
 
 
 def _check_clean(shard: Shard, texts: pa.Array, rows: Numbers) -> None:
@@ -48,3 +50,22 @@ def _check_languages(shard: Shard, langs: pa.Array, rows: Numbers) -> None:
         whats = [f"{code!r} is no code of a language" for code in langs.take(pa.array(bad)).to_pylist()]
         fix = f"{shard.cure}. If the list says so, correct it there first"
         shard.findings.rows("language", shard.file, rows[bad], lambda i: whats[i], fix)
+
+
+def _check_kinds(shard: Shard, kinds: pa.Array, rows: Numbers) -> None:
+    """Recipes name kinds as they are written, so a kind that is written in two ways would be drawn as two."""
+    words = [word for word in kinds.unique().to_pylist() if word is not None]
+    counted = {item["values"]: item["counts"] for item in pc.value_counts(kinds).to_pylist()}
+    usual: dict[str, str] = {}
+    for word in sorted(words, key=lambda word: (-counted[word], word)):
+        usual.setdefault(word.strip().casefold(), word.strip() or word)
+    wrong = {word: usual[word.strip().casefold()] for word in words if word != usual[word.strip().casefold()]}
+    wrong |= {word: "" for word in words if not word.strip()}
+    bad = pc.indices_nonzero(pc.is_in(kinds, pa.array(list(wrong), pa.string()))).to_numpy()
+    said = kinds.take(pa.array(bad)).to_pylist()
+    fix = f"write it alike in the list or its `kinds`, then {shard.cure}"
+    shard.findings.rows("kind", shard.file, rows[bad], lambda i: _kind_as_words(said[i], wrong[said[i]]), fix)
+
+
+def _kind_as_words(word: str, usual: str) -> str:
+    return f"the kind of a caption is {word!r}" + (f", of others {usual!r}" if usual else ", which is blank")

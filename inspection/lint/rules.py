@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
+from formats.pictures.linked import SOURCES, missing
 from inspection.columns import Numbers, flat_list, struct_field
 from inspection.lint.shard import Shard
+from pairloom.errors import StoreError
 from pairloom.pictures import jpeg_damage
 from schemas.quarantine import REASONS
 
+KEPT = ".index/kept"  # where a dataset keeps the indexes of tars
 DECODED = 20_000  # pictures of a table, of which JPEGs are decoded to their end; 1 ms each
 # The last bytes of a picture: the marker EOI, the chunk IEND. Download stores none without.
 ENDS = {"jpeg": b"\xff\xd9", "png": b"\0\0\0\0IEND\xaeB`\x82"}
@@ -74,6 +77,19 @@ def _ends(data: memoryview, kind: str) -> bool:
 
 def _said(found: tuple[str, int, int] | None) -> str:
     return f"{found[0]} {found[1]} × {found[2]}" if found else "not one that can be opened"
+
+
+def check_links(shard: Shard) -> None:
+    """Linked pictures are where they were, as long as they were. Their bytes are compared by the stages that read."""
+    folder = shard.file.parent
+    try:
+        lost = list(missing(shard.table, folder, folder.parent / KEPT))
+    except StoreError as error:
+        shard.findings.file("link", shard.file, error.args[0], error.args[2])
+        return
+    whats = [f"its linked picture is lost: {error.detail}" for _, error in lost]
+    fix = f"put it back, or correct where its source lies in {folder.parent / SOURCES}"
+    shard.findings.rows("link", shard.file, [row for row, _ in lost], lambda i: whats[i], fix)
 
 
 def check_texts(shard: Shard) -> None:

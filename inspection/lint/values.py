@@ -23,6 +23,7 @@ HEAVY = ("image", "features")  # read alone, and only once
 RULES: tuple[tuple[Callable[[Shard], None], tuple[str, ...]], ...] = (
     (rules.check_urls, ("url", "checksum")),
     (rules.check_sources, ("url", "sha256")),
+    (rules.check_links, ("url", "sha256", "phash", "extra")),
     (captions.check_captions, ("image", "captions")),
     (region_checks.check_regions, ("num_regions", "boxes", "prob_values")),
     (region_checks.check_boxes_inside, ("image", "num_regions", "boxes")),

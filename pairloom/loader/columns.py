@@ -31,6 +31,7 @@ class ColumnExample:
     image_id: bytes
     caption_index: int
     text: str
+    others: tuple[str, ...]
     values: Mapping[str, Any]
 
 
@@ -44,7 +45,8 @@ class ColumnBatch:
 
     image_ids: tuple[bytes, ...]
     caption_index_B: Tensor  # int64, which of the image's captions the row is about
-    texts: tuple[str, ...]  # that caption
+    texts: tuple[str, ...]  # that caption, or what was drawn of it
+    others: tuple[tuple[str, ...], ...] = ()  # further texts that were drawn of each row
     columns: Mapping[str, Any] = field(default_factory=dict)
     objective: str = ""
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
@@ -90,7 +92,7 @@ class ColumnMake:
     def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> ColumnExample:
         """The row's values. Nothing is drawn."""
         values = {name: _value(row, name) for name in self._given}
-        return ColumnExample(row.image_id, row.caption_index, row.text, values)
+        return ColumnExample(row.image_id, row.caption_index, row.text, row.texts[1:], values)
 
     def collate(self, examples: Sequence[ColumnExample], empty: Empty, dtype: str | None = None) -> ColumnBatch:
         """dtype: numpy's name, of `features`; None leaves them as stored."""
@@ -99,6 +101,7 @@ class ColumnMake:
             image_ids=tuple(example.image_id for example in examples),
             caption_index_B=torch.tensor([example.caption_index for example in examples]),
             texts=tuple(example.text for example in examples),
+            others=tuple(example.others for example in examples),
             columns={name: _collated(name, [one.values[name] for one in examples], empty, dtype) for name in names},
         )
 

@@ -11,6 +11,7 @@ from pairloom.errors import ConfigError, StoreError
 from pairloom.loader.batch import Batch, map_tensors
 from pairloom.loader.columns import ColumnBatch
 from pairloom.loader.damage import over_budget
+from pairloom.loader.drawing import Draw
 from pairloom.loader.jobs import Made
 from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Mixture, Stream, refuse_other_vocabularies
@@ -54,7 +55,8 @@ class Loader(Generic[BatchType]):
     Options.end `join` it has no end; else each iteration is one epoch, the next one if the last was finished.
 
     shards: a folder or its address, a Mixture of them, or Rows. plan: a recipe, which gives `Batch`. Without a plan,
-    columns: the names of those that are wanted (docs/tables.md), in captions of these languages, give `ColumnBatch`.
+    columns: the names of those that are wanted (docs/tables.md), in captions of these languages, give `ColumnBatch`;
+    draw: which texts each image has, as text.draw of a recipe says it.
     tokenizer: without one, the plan's is trained on the captions. workers: processes that make batches ahead.
     """
 
@@ -80,6 +82,7 @@ class Loader(Generic[BatchType]):
         *,
         columns: Sequence[str],
         languages: Sequence[str] = (),
+        draw: Sequence[Draw] = (),
         seed: int = 0,
         batch_size: int,
         rank: int = 0,
@@ -96,6 +99,7 @@ class Loader(Generic[BatchType]):
         *,
         columns: Sequence[str] = (),
         languages: Sequence[str] = (),
+        draw: Sequence[Draw] = (),
         seed: int = 0,
         batch_size: int,
         rank: int = 0,
@@ -114,13 +118,16 @@ class Loader(Generic[BatchType]):
             columns_make = column_make(columns, options)
             make: Assembler = columns_make
             parts = tuple(
-                opened_rows(part, columns_make.columns(), tuple(languages), options) for part in mixture.folders
+                opened_rows(part, columns_make.columns(), tuple(languages), options, tuple(draw))
+                for part in mixture.folders
             )
             kinds: Mapping[str, Mapping[str, Part]] = {"": {}}
             fewest = 1
         else:
             read = tuple(plan.columns()) + options.strings  # each is a column, too
-            parts = tuple(opened_rows(part, read, plan.text.languages, options) for part in mixture.folders)
+            parts = tuple(
+                opened_rows(part, read, plan.text.languages, options, plan.text.draw) for part in mixture.folders
+            )
             tokenizer = tokenizer or trained_tokenizer(parts, plan, options)
             make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.strings, options.texts)
             kinds = plan.steps()

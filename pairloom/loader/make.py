@@ -97,7 +97,11 @@ class Make:
         """Nothing hidden yet. rng draws the augmentation."""
         units = self.units.module.load(pair.image, self.units.settings, rng if self.augment else None)
         words = self.tokenizer.words(pair.text, pair.second)
-        return Example(pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch, question=pair.question)
+        example = Example(
+            pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch, question=pair.question
+        )
+        others = tuple(self.tokenizer.words(text) for text in pair.row.texts[1:])
+        return replace(example, others=others) if others else example
 
     def alone(self, example: Example, rng: np.random.Generator) -> Example:
         """The example with a text that has no image in its caption's place, if there are such texts."""

@@ -16,6 +16,10 @@ from pairloom.store.folder import Entry, Folder
 COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
 LATEST = 6  # version of the table of shards
 OF_ONE_SHARD = frozenset({"pairloom", "shard"})  # metadata in which the shards of a folder differ
+LINKED = (
+    "the pictures are not in the shards: where the download linked them, make the shards again with shards.pictures: "
+    "bytes; where only features came, take a recipe without pixels"
+)
 Metadata = Callable[[], Mapping[str, str]]  # gives that of the shards' files
 FIX = "`pairloom recipe check RECIPE SHARDS` says which stages make what a recipe reads"
 
@@ -86,7 +90,7 @@ def check_columns(source: Source, entry: Entry, columns: Collection[str], metada
     there = _there(source, entry, columns, metadata)
     if missing := sorted(set(columns) - there):
         what = f"the shards lack the columns {', '.join(missing)}"
-        fix = f"name some of {', '.join(sorted(there))}; {FIX}"
+        fix = LINKED if missing == ["image"] else f"name some of {', '.join(sorted(there))}; {FIX}"
         raise MissingColumnsError(what, source.where(entry.name), fix, tuple(missing))
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import get_worker_info
 from pairloom.errors import ConfigError
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.columns import ColumnMake
+from pairloom.loader.drawing import Draw
 from pairloom.loader.needs import check_columns
 from pairloom.loader.options import Options
 from pairloom.loader.plan import Plan
@@ -34,7 +35,11 @@ def refuse_data_loader() -> None:
 
 
 def opened_rows(
-    shards: Path | str | Rows, columns: tuple[str, ...], languages: tuple[str, ...], options: Options
+    shards: Path | str | Rows,
+    columns: tuple[str, ...],
+    languages: tuple[str, ...],
+    options: Options,
+    draw: tuple[Draw, ...] = (),
 ) -> Rows:
     """The rows of a folder, or rows that are open already, to be read from their beginning."""
     columns = tuple(dict.fromkeys(columns))
@@ -44,7 +49,7 @@ def opened_rows(
         return replace(
             shards, columns=columns, captions=options.captions, skip=skip, clock=Clock(), _readers={}, _open={}
         )
-    return open_rows(shards, options.split, columns, languages, options)
+    return open_rows(shards, options.split, columns, languages, options, draw)
 
 
 def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
@@ -69,7 +74,7 @@ def trained_tokenizer(parts: Sequence[Rows], plan: Plan, options: Options) -> To
 
     if max(len(part.shards) for part in parts) < KEPT_FROM:
         return train()
-    read = [(sha256_of(part.shards), part.languages, "qa" in part.columns) for part in parts]
+    read = [(sha256_of(part.shards), part.languages, "qa" in part.columns, part.draw) for part in parts]
     others = options.texts and (options.texts.sha256, options.texts.languages)
     key = xxhash.xxh3_128_hexdigest(repr((read, others, plan.text, SAMPLED, tokenizers.VERSION)).encode())
     content = kept(parts[0].source.beside / f"tokenizer-{key}", lambda: train().backend.to_str().encode())

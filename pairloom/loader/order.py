@@ -19,7 +19,8 @@ from numpy.random.bit_generator import ISeedSequence
 from pairloom.errors import ConfigError
 from pairloom.table import Array
 
-GROUPS, WINDOW, ROW, SCHEDULE, CAPTION, MIXTURE, PACK, REPLACE = range(1, 9)  # keep the streams of random numbers apart
+# They keep the streams of random numbers apart.
+GROUPS, WINDOW, ROW, SCHEDULE, CAPTION, MIXTURE, PACK, REPLACE, DRAWN = range(1, 10)
 WHOLE = 0  # a window of all groups
 
 End = Literal["join", "drop", "pad", "repeat"]

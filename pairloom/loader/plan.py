@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from pairloom.loader.drawing import Draw
 from pairloom.typed import Positive, check_ranges
 
 
@@ -19,6 +20,7 @@ class Text:
     max_tokens: Positive  # start and end included; what is longer is cut
     languages: tuple[str, ...] = ()  # BCP 47 codes; empty means all. A caption without a code is always taken
     second: Literal["none", "tags"] = "none"  # what follows the caption as a second text
+    draw: tuple[Draw, ...] = ()  # texts of an image, drawn every epoch; none: each caption is a row of its own
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from functools import cached_property
+from bisect import bisect_right
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from pairloom.layout import BLOBS
-from pairloom.loader.order import CAPTION, random_bits
-from pairloom.loader.reading import DamagedError, Heavy, ShardReader
+from pairloom.loader.drawing import Dice, drawn, part_of
+from pairloom.loader.group import OpenGroup
+from pairloom.loader.reading import DamagedError
 from pairloom.loader.stored import Stored
 from pairloom.table import Array
 
@@ -20,155 +18,26 @@ UNUSABLE = "leave the row out when the shards are made, or set the loader's on_d
 
 
 @dataclass(frozen=True)
-class OpenGroup:
-    """One row group in memory, with the small columns that the recipe names; its large values are read when used."""
+class Turn:
+    """When an image is seen: what is drawn of it follows."""
 
-    reader: ShardReader
-    number: int
-    table: pa.Table
-    heavy: dict[str, Heavy]
-    rows: Array  # row, in the group, of each of its (image, caption) rows
-    captions: Array  # and its caption index
-    _columns: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    seed: int
+    epoch: int
+    group: int  # in the folder
 
-    @property
-    def metadata(self) -> dict[str, str]:
-        return self.reader.metadata
-
-    @property
-    def where(self) -> str:
-        """The shard and the row group, for messages."""
-        return self.reader.where(self.number)
-
-    def has_nulls(self, column: str) -> bool:
-        """Of a small column."""
-        return bool(self.table[column].null_count)
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        return frozenset((*self.table.column_names, *self.heavy))
-
-    @cached_property
-    def firsts(self) -> list[int]:
-        """Of each image, the place of its first caption, and the number of places at the end."""
-        starts = np.flatnonzero(self.rows[1:] != self.rows[:-1]) + 1
-        return [0, *starts.tolist(), len(self.rows)]
-
-    @cached_property
-    def places(self) -> list[tuple[int, int]]:
-        """(row in the group, caption index) of each of its (image, caption) rows: lists answer faster than arrays."""
-        return list(zip(self.rows.tolist(), self.captions.tolist(), strict=True))
-
-    def drawn(self, seed: int, epoch: int, group: int) -> list[int]:
-        """Of each image, the place of its caption of the epoch."""
-
-        def draw() -> list[int]:
-            firsts = np.array(self.firsts, np.uint64)
-            bits = random_bits(len(firsts) - 1, CAPTION, seed, epoch, group)
-            places: list[int] = (firsts[:-1] + bits % np.diff(firsts)).astype(int).tolist()
-            return places
-
-        found: list[int] = self.cached(("drawn", seed, epoch), draw)
-        return found
-
-    def cells(self, column: str) -> list[Any]:
-        """A small column as Python values: taking all at once costs less than a dozen Arrow scalars a row."""
-        known: list[Any] | None = self._columns.get(column)
-        if known is not None:  # asked several times a row: no function is made for it
-            return known
-        cells: list[Any] = self.cached(column, lambda: self.table[column].to_pylist())
-        return cells
-
-    def cell(self, column: str, row: int) -> Any:
-        """An Arrow scalar."""
-        return self.cached((column, "arrow"), lambda: self.table[column].combine_chunks())[row]
-
-    def text(self, row: int, caption: int) -> str:
-        starts, texts = self._texts
-        return texts[starts[row] + caption]
-
-    @cached_property
-    def _texts(self) -> tuple[list[int], list[str]]:
-        """(first caption of each row, all captions)."""
-        column = self.table["captions"].combine_chunks()
-        return column.offsets.to_pylist(), column.values.field("text").to_pylist()
-
-    def numbers(self, column: str, row: int) -> Array:
-        """A blob as an array of its shape, read-only, not copied unless it is a large one."""
-        if column in self.heavy:
-            return np.asarray(self.stored(column, row))
-        starts, content = self.cached((column, "bytes"), lambda: _flat(self.table[column].combine_chunks()))
-        stored, shape = self._kind(column)
-        flat: Array = content[starts[row] : starts[row + 1]].view(stored)
-        return flat.reshape([size if isinstance(size, int) else size[row] for size in shape])
-
-    def all_numbers(self, column: str) -> Array:
-        """A small blob of all rows, one after the other: (sum of the rows' first sizes, further sizes), read-only."""
-        starts, content = _flat(self.table[column].combine_chunks())
-        stored, (_, *further) = self._kind(column)
-        return content[starts[0] : starts[-1]].view(stored).reshape(-1, *further)
-
-    def stored(self, column: str, row: int, most: int | None = None) -> Stored:
-        """The first `most` vectors of a large blob, which stays in the shard until it is copied."""
-        stored, (rows, width) = self._kind(column)
-        rows = rows if isinstance(rows, int) else rows[row]
-        scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
-        rows = rows if most is None else min(rows, most)
-        assert isinstance(width, int)
-        return Stored(self.heavy[column], self._start + row, rows, width, stored, scales)
-
-    def image(self, row: int) -> bytes:
-        return self.heavy["image"].value(self.in_shard(row))
-
-    def url(self, row: int) -> str:
-        """Read for a message alone."""
-        found: str = self.reader.small(self.number, ["url"])["url"][row].as_py()
-        return found
-
-    @cached_property
-    def _start(self) -> int:
-        return int(self.reader.starts[self.number])
-
-    def in_shard(self, row: int) -> int:
-        return self._start + row
-
-    def _kind(self, column: str) -> tuple[np.dtype[Any], list[int | list[int]]]:
-        """(type of a blob's numbers, its shape: sizes of all rows, and lists with each row's own)."""
-
-        found: tuple[np.dtype[Any], list[int | list[int]]] | None = self._columns.get((column, "kind"))
-        if found is None:
-            blob = BLOBS[column]
-            found = blob.number(self.metadata), [self._size(size) for size in blob.shape]
-            self._columns[column, "kind"] = found
-        return found
-
-    def _size(self, size: int | str) -> int | list[int]:
-        if isinstance(size, int):
-            return size
-        return int(self.metadata[size]) if size in self.metadata else self.cells(size)
-
-    def cached(self, name: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` returned the first time: made for all rows at once, it costs little a row."""
-        try:
-            return self._columns[name]
-        except KeyError:
-            found = self._columns[name] = make()
-        return found
-
-
-def _flat(column: pa.Array) -> tuple[list[int], Array]:
-    """(start of each value and the end, the bytes of all) of a large_binary array."""
-    _, starts, content = column.buffers()
-    numbers = np.frombuffer(starts, np.int64)[column.offset : column.offset + len(column) + 1]
-    return numbers.tolist(), np.frombuffer(content or b"", np.uint8)
+    def dice(self, image: int, text: int = 0) -> Dice:
+        """For an image of the group; text: 0 for its own, other numbers for what it is compared with."""
+        return Dice(self.seed, self.epoch, self.group, image, text)
 
 
 @dataclass(slots=True)  # not frozen: one is made for each row, which takes a fifth of the time
 class Row:
-    """One training row: an image with one of its captions."""
+    """One training row: an image with one of its captions, or with the texts that were drawn of it."""
 
     group: OpenGroup
     place: int  # among the group's (image, caption) rows
+    turn: Turn | None = None  # None: nothing is drawn
+    texts: tuple[str, ...] = ()  # that were drawn, the row's own first
 
     @property
     def row(self) -> int:
@@ -185,7 +54,8 @@ class Row:
 
     @property
     def text(self) -> str:
-        return self.group.text(self.row, self.caption_index)
+        """The caption, or what was drawn of it."""
+        return self.texts[0] if self.texts else self.group.text(self.row, self.caption_index)
 
     def unusable(self, what: str) -> DamagedError:
         """What to raise where a value is as it was written, and cannot be used. It names shard, row and url."""
@@ -216,7 +86,14 @@ class Row:
     def _texts_of(self, column: str) -> list[str]:
         of_captions = self.group.cell(column, self.row).values
         listed = None if of_captions is None else of_captions[self.caption_index].values
-        return [] if listed is None else list(listed.field("text").to_pylist())
+        texts = [] if listed is None else listed.field("text").to_pylist()
+        return [self._cut(text, number) for number, text in enumerate(texts, 1)]
+
+    def _cut(self, text: str, number: int) -> str:
+        """As many of its sentences as the row's own text was drawn with, or its length would give it away."""
+        if self.turn is None:
+            return str(text)
+        return part_of(text, self.group.draw[0], self.turn.dice(self.row, number))
 
     def siblings(self) -> list[str]:
         """The image's captions in the wanted languages, its own among them."""
@@ -247,4 +124,15 @@ class Row:
         if others == 0:
             return None
         place = int(rng.integers(others))
-        return Row(self.group, place if place < first else place + int(last - first))
+        place = place if place < first else place + int(last - first)
+        if self.turn is None:
+            return Row(self.group, place)
+        return drawn_row(self.group, bisect_right(self.group.firsts, place) - 1, self.turn)
+
+
+def drawn_row(group: OpenGroup, image: int, turn: Turn) -> Row:
+    """The row of an image, counted among those that are offered, with the texts that are drawn in this turn."""
+    first, following = group.firsts[image : image + 2]
+    texts = [group.text(*place) for place in group.places[first:following]]
+    found = drawn(group.draw, texts, group.kinds[first:following], turn.dice(image))
+    return Row(group, first + found.caption, turn, found.texts)

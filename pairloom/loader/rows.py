@@ -15,15 +15,18 @@ import xxhash
 
 from pairloom.errors import StoreError
 from pairloom.loader import questions
+from pairloom.loader.drawing import Draw
+from pairloom.loader.group import OpenGroup
 from pairloom.loader.needs import check_columns, check_folder, check_widths, entries_of, refuse_other_metadata
+from pairloom.loader.offered import counted, offered
 from pairloom.loader.options import Captions, Options
 from pairloom.loader.reading import Clock, DamagedError, ShardReader
-from pairloom.loader.row import OpenGroup, Row
+from pairloom.loader.row import Row, Turn, drawn_row
 from pairloom.loader.source import Source, open_source
 from pairloom.loader.texts import sampled
 from pairloom.store import counts
 from pairloom.store.folder import Entry, sha256_of
-from pairloom.store.index import HEAVY, wanted
+from pairloom.store.index import HEAVY
 from pairloom.store.kept import kept
 from pairloom.table import Array
 
@@ -37,7 +40,8 @@ READERS = 32  # shards that a process keeps open
 class Rows:
     """All rows of one split, in the order of the shards; reads one row group at a time.
 
-    A row is an image with each of its captions, or with one of them that is drawn anew every epoch.
+    A row is an image with each of its captions, or with one of them that is drawn anew every epoch; or with what
+    `draw` says of it.
     """
 
     source: Source
@@ -46,6 +50,7 @@ class Rows:
     languages: tuple[str, ...]
     shards: tuple[Entry, ...]
     captions: Captions = "each"
+    draw: tuple[Draw, ...] = ()
     skip: bool = False  # whether damaged shards are passed over where any other says the same
     clock: Clock = field(default_factory=Clock, repr=False, compare=False)
     _readers: dict[int, ShardReader] = field(default_factory=dict, repr=False)
@@ -58,18 +63,23 @@ class Rows:
     @cached_property
     def _groups(self) -> tuple[Array, Array, Array, Array]:
         """Of each row group: its shard, its number there, its (image, caption) rows, and its images among these."""
-        counted = self.source.counts(self.shards)
-        found = None if counted is None else counted.of(self.shards, self.languages)
+        known = None if self._of_kinds() else self.source.counts(self.shards)
+        found = None if known is None else known.of(self.shards, self.languages)
         shards, rows, images = self._indexed_counts() if found is None else found
         _, firsts = np.unique(shards, return_index=True)
         numbers = np.arange(len(shards)) - np.repeat(firsts, np.diff([*firsts, len(shards)]))
         return shards, numbers, rows, images
 
+    def _of_kinds(self) -> list[list[str]]:
+        """The kinds that each draw names; neither the folder's counts nor the shards' indices know them."""
+        return [sorted(draw.kinds) for draw in self.draw if draw.kinds]
+
     def _indexed_counts(self) -> Array:
         """The same from the index of each shard; of a large folder they are kept."""
         if len(self.shards) < KEPT_FROM:
             return self._all_counts()
-        key = xxhash.xxh3_128_hexdigest(repr((sha256_of(self.shards), self.languages, KEPT_VERSION)).encode())
+        of = (sha256_of(self.shards), self.languages, KEPT_VERSION, *self._of_kinds())
+        key = xxhash.xxh3_128_hexdigest(repr(of).encode())
         content = kept(self.source.beside / f"rows-{key}", lambda: self._all_counts().tobytes())
         return np.frombuffer(content, "<i8").reshape(3, -1)
 
@@ -80,22 +90,19 @@ class Rows:
         return np.stack([shards, *(np.concatenate([part[i] for part in parts]) for i in range(2))]).astype("<i8")
 
     def _counts(self, shard: int) -> tuple[Array, Array]:
-        index = self.source.index(self.shards[shard])
-        first, _ = index.captions
-        chosen = np.concatenate([[0], np.cumsum(wanted(index, self.languages))])[first]
-        captions = np.diff(chosen)  # of each row, those in the wanted languages
-        groups = len(index.facts["chunks"])
-        rows = np.bincount(index.row_groups, weights=captions, minlength=groups).astype(np.int64)
-        return rows, np.bincount(index.row_groups[captions > 0], minlength=groups)
+        reader = ShardReader(self.source, self.shards[shard], self.clock)  # only with kinds is its file opened
+        return counted(reader, self.languages, self.draw)
 
     def sizes(self) -> tuple[int, ...]:
         """Rows of each row group."""
         _, _, rows, images = self._groups
-        return tuple((rows if self.captions == "each" else images).tolist())
+        return tuple((rows if self.captions == "each" and not self.draw else images).tolist())
 
     def at(self, group: int, place: int, seed: int = 0, epoch: int = 0) -> Row:
         """A row. With one caption an image, seed and epoch decide which. Raises reading.DamagedError."""
         opened = self._group(group)
+        if self.draw:
+            return drawn_row(opened, place, Turn(seed, epoch, group))
         if self.captions == "each":
             return Row(opened, place)
         return Row(opened, opened.drawn(seed, epoch, group)[place])
@@ -153,7 +160,7 @@ class Rows:
         for shard, number in map(self._where, sampled(len(self._groups[0]), most_groups)):
             reader = self._reader(shard)
             column: Any = reader.small(number, ["captions"])["captions"].combine_chunks()
-            rows, captions = self._places(reader, number)
+            rows, captions = offered(reader, number, self.languages, self.draw)
             places = column.offsets.to_numpy()[rows] + captions
             yield from column.values.field("text").take(pa.array(places)).to_pylist()
             if "qa" in self.columns:
@@ -169,16 +176,6 @@ class Rows:
             self._readers[shard] = ShardReader(self.source, self.shards[shard], self.clock)
         return self._readers[shard]
 
-    def _places(self, reader: ShardReader, number: int) -> tuple[Array, Array]:
-        """(row in the group, caption index) of every caption of a row group that is wanted."""
-        start, stop = reader.starts[number : number + 2]
-        first, _ = reader.index.captions
-        chosen = wanted(reader.index, self.languages)[first[start] : first[stop]]
-        counts = np.diff(first[start : stop + 1])
-        rows = np.repeat(np.arange(stop - start, dtype=np.int32), counts)
-        captions = np.arange(first[start], first[stop], dtype=np.int32) - np.repeat(first[start:stop], counts)
-        return rows[chosen], captions[chosen]
-
     def _group(self, group: int) -> OpenGroup:
         if group in self._open:
             return self._open[group]
@@ -192,12 +189,12 @@ class Rows:
         heavy = {name: reader.heavy(number, name) for name in HEAVY if name in self.columns}
         size = table.nbytes * (len(self._open) + 1)  # row groups are much alike
         _make_room(self._open, 1 if size > OPEN_BYTES or len(self._open) >= most_open() else 0)
-        rows, captions = self._places(reader, number)
+        rows, captions = offered(reader, number, self.languages, self.draw)
         if len(rows) != self._groups[2][group]:
             what = f"it has {len(rows)} rows, the folder's counts say {self._groups[2][group]}"
             fix = f"delete {counts.NAME} in the folder and run `pairloom shards index` on it"
             raise StoreError(what, reader.where(number), fix)
-        self._open[group] = OpenGroup(reader, number, table, heavy, rows, captions)
+        self._open[group] = OpenGroup(reader, number, table, heavy, rows, captions, self.draw)
         return self._open[group]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -222,8 +219,10 @@ def open_rows(
     columns: tuple[str, ...],
     languages: tuple[str, ...],
     options: Options = Options(),  # noqa: B008  # frozen
+    draw: tuple[Draw, ...] = (),
 ) -> Rows:
-    """The rows of a split that have captions in these languages. Of the options, `split` does not count.
+    """The rows of a split that have captions in these languages, and of these kinds. Of the options, `split` does not
+    count.
 
     Raises StoreError if there are none, and MissingColumnsError if the shards lack a column or it has no values.
     """
@@ -231,13 +230,20 @@ def open_rows(
     folder = source.folder()
     check_folder(folder, shards)
     entries = entries_of(folder, split, shards)
-    rows = Rows(source, split, columns, languages, entries, options.captions, options.on_damage == "skip")
+    rows = Rows(source, split, columns, languages, entries, options.captions, draw, options.on_damage == "skip")
     check_columns(source, entries[0], columns, rows.metadata)
     check_widths(columns, rows.metadata(), source.where(entries[0].name))
     if not len(rows):
-        raise StoreError(
-            f"no caption of split {split} is in {', '.join(languages)}",
-            str(shards),
-            "name other languages (a recipe's are text.languages)",
-        )
+        raise StoreError(*_nothing_offered(shards, split, languages, draw))
     return rows
+
+
+def _nothing_offered(
+    shards: Path | str, split: str, languages: tuple[str, ...], draw: tuple[Draw, ...]
+) -> tuple[str, str, str]:
+    kinds = "; ".join(" or ".join(one.kinds) for one in draw if one.kinds)
+    if kinds:
+        what = f"no image of split {split} has captions of these kinds: {kinds}"
+        return what, str(shards), "name kinds that there are (`pairloom info SHARDS` lists them) in text.draw"
+    what = f"no caption of split {split} is in {', '.join(languages)}"
+    return what, str(shards), "name other languages (a recipe's are text.languages)"

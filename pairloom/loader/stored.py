@@ -50,10 +50,10 @@ class Stored:
         if not self.rows or not self.width:
             return
         if self.scales is None and out.dtype == self.stored:
-            self.heavy.read(self.row, memoryview(out).cast("B"))
+            self.heavy.read(self.row, out.reshape(-1).view(np.uint8).data)
             return
         numbers: Array = np.empty(self.shape, self.stored)
-        self.heavy.read(self.row, memoryview(numbers).cast("B"))
+        self.heavy.read(self.row, numbers.reshape(-1).view(np.uint8).data)
         if self.scales is None:
             out[...] = numbers
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -148,7 +148,7 @@ def _packed(identities: Array, records: Sequence[Sequence[Record]]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
-    content = sink.getvalue().to_pybytes()
+    content: bytes = sink.getvalue().to_pybytes()
     return xxhash.xxh3_64_hexdigest(content).encode() + content
 
 
@@ -168,8 +168,9 @@ def parsed(content: bytes) -> Counts | None:
     facts = json.loads(table.schema.metadata[FACTS])
     if facts["version"] != VERSION:
         return None
-    columns = [table[field.name].to_numpy() for field in fields(Counts)[1:-1]]
-    return Counts(np.frombuffer(bytes.fromhex(facts["shards"]), "<u8"), *columns, tuple(facts["keys"]))
+    shard, group, key, count = (table[name].to_numpy() for name in ("shard", "group", "key", "count"))
+    shards = np.frombuffer(bytes.fromhex(facts["shards"]), "<u8")
+    return Counts(shards, shard, group, key, count, tuple(facts["keys"]))
 
 
 def _identities(entries: Sequence[Entry]) -> Array:

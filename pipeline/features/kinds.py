@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from formats import exports, features
-from formats.exports.pairs import COLUMNS, pairs_of
+from formats.exports.pairs import COLUMNS, pairs_of, parts
 from formats.exports.settings import Settings
 from formats.features.record import Vocabularies
 from formats.features.tables import READ, records_of, words_of
@@ -46,7 +46,10 @@ class Kind(Protocol):
     def open(self, place: Path, state: Mapping[str, Any], /) -> Any:
         """The writer of a folder."""
 
-    def read(self, place: Path, /) -> Iterator[Any]: ...
+    def parts(self, place: Path, /) -> list[Path]:
+        """What of a folder is read one by one, by any process; perhaps the folder alone."""
+
+    def read(self, part: Path, /) -> Iterator[Any]: ...
 
     def sums(self) -> Any: ...
 
@@ -86,8 +89,11 @@ class FeatureKind:
     def open(self, place: Path, state: Mapping[str, Any]) -> Any:
         return self._module.Writer(place, self.words, state)
 
-    def read(self, place: Path) -> Iterator[Any]:
-        found: Iterator[Any] = self._module.read(place, "<f4")
+    def parts(self, place: Path) -> list[Path]:
+        return [place]
+
+    def read(self, part: Path) -> Iterator[Any]:
+        found: Iterator[Any] = self._module.read(part, "<f4")
         return found
 
     def sums(self) -> Sums:
@@ -127,8 +133,12 @@ class PairKind:
     def open(self, place: Path, state: Mapping[str, Any]) -> Any:
         return self._module.Writer(place, self.settings, state)
 
-    def read(self, place: Path) -> Iterator[Any]:
-        found: Iterator[Any] = self._module.read(place)
+    def parts(self, place: Path) -> list[Path]:
+        pattern = getattr(self._module, "FILES", None)
+        return parts(place, pattern) if pattern else [place]
+
+    def read(self, part: Path) -> Iterator[Any]:
+        found: Iterator[Any] = self._module.read(part)
         return found
 
     def sums(self) -> PairSums:

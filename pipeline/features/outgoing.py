@@ -26,6 +26,7 @@ from pipeline.features.keys import keys_of
 from pipeline.features.kinds import Kind, kind_of
 from pipeline.features.pieces import Made, Piece, Processes
 from pipeline.features.state import STATE, State
+from pipeline.features.sums import Seen
 from pipeline.progress import Progress
 
 LIST = "export.sha256"
@@ -135,6 +136,15 @@ class _Job:
         """What this makes of each piece of the shards, in their order."""
         return self.processes.map(partial(make, self.kind), pieces.pieces(self.folder, shards, self.keys))
 
+    def back(self, place: Path) -> Iterator[Seen]:
+        """What was read back of each picture in a folder."""
+        parts = self.kind.parts(place)
+        if len(parts) == 1:  # here, one picture after the other
+            yield from map(self.kind.sums().seen, self.kind.read(parts[0]))
+            return
+        for found in self.processes.map(partial(pieces.back, self.kind), parts):
+            yield from found
+
 
 def _workers(folder: Folder, kind: Kind) -> int:
     """A process for each core but this one's, where the layout is costly; for little it does not pay to start them."""
@@ -184,7 +194,7 @@ def _check(job: _Job, out: Path) -> tuple[int, int]:
                     sums.add(key, wanted)
                 left_out += made.left_out
                 progress.advance(made.rows)
-            for found in job.kind.read(out / place):
+            for found in job.back(out / place):
                 if (problem := sums.differs(found)) is not None:
                     fix = "export again into another folder; if it is so again, report it as a bug"
                     raise RunError(problem, str(out / place), fix)

@@ -62,6 +62,11 @@ def sums(kind: Kind, piece: Piece) -> Made:
     return _made(kind, piece, kind.sums().of)
 
 
+def back(kind: Kind, part: Path) -> list[Any]:
+    """What was read back of each picture in a part of a folder."""
+    return list(map(kind.sums().seen, kind.read(part)))
+
+
 def _made(kind: Kind, piece: Piece, make: Callable[[Any], Any]) -> Made:
     table = read_group(piece.file, piece.group, kind.columns)
     found = [make(one) for one in kind.rows(table, piece.keys) if kind.takes(one)]

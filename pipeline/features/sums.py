@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import xxhash
 
@@ -14,6 +17,16 @@ HALF = 2.0**-11  # the same of a layout that keeps them as float16
 
 
 Wanted = tuple[int, bytes, Array, Array]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read back of a picture."""
+
+    key: str
+    wanted: Any = None  # what is wanted of it, if this is how it should be
+    sized: bool = True  # whether the layout says how large the picture is
+    problem: str = ""  # why it can't be read
 
 
 class Sums:
@@ -45,28 +58,33 @@ class Sums:
             return weights @ boxes, weights @ boxes
         return weights @ boxes, weights @ (boxes / ([record.width, record.height] * 2))
 
-    def differs(self, found: Record | Bad) -> str | None:
-        """What is wrong with a picture that was read back; None where it is the same."""
+    def seen(self, found: Record | Bad) -> Seen:
+        """Of a picture that was read back; any process may make it."""
         if isinstance(found, Bad):
-            return f"{found.key or found.place} can't be read back: {found.detail}"
+            return Seen(found.key, problem=f"{found.key or found.place} can't be read back: {found.detail}")
+        return Seen(*self.of(found), sized=found.width is not None)
+
+    def differs(self, found: Seen) -> str | None:
+        """What is wrong with a picture that was read back; None where it is the same."""
+        if found.problem:
+            return found.problem
         if found.key not in self._wanted or found.key in self._found:
             return f"{found.key} is there twice" if found.key in self._found else f"{found.key} was never written"
         self._found.add(found.key)
         count, bits, pixels, shares = self._wanted[found.key]
-        if len(found.boxes) != count:
-            return f"{found.key} has {len(found.boxes)} regions, not {count}"
-        if self._bits(found) != bits:
+        own_count, own_bits, own, _ = found.wanted
+        if own_count != count:
+            return f"{found.key} has {own_count} regions, not {count}"
+        if own_bits != bits:
             return f"{found.key} has other features"
-        if self._far(found, pixels, shares):
+        if self._far(own, pixels if found.sized else shares, found.sized, count):
             return f"{found.key} has other boxes, or the same in another order"
         return None
 
-    def _far(self, found: Record, pixels: Array, shares: Array) -> bool:
+    def _far(self, own: Array, wanted: Array, in_pixels: bool, count: int) -> bool:
         """Whether the boxes differ by more than the layout's rounding."""
-        own, limit = self._corners(found)[0], (len(found.boxes) + 1) / 2
-        if found.width is not None:
-            return bool(np.abs(own - pixels).max() > PIXEL * limit)
-        return bool(np.abs(own - shares).max() > (HALF if self._stored == "<f2" else SHARE) * limit)
+        most = PIXEL if in_pixels else HALF if self._stored == "<f2" else SHARE
+        return bool(np.abs(own - wanted).max() > most * (count + 1) / 2)
 
     def missing(self) -> int:
         return len(self._wanted) - len(self._found)
@@ -95,12 +113,16 @@ class PairSums:
         picture = xxhash.xxh3_128_digest(pair.image if self._pictures else b"")
         return xxhash.xxh3_128_digest(picture + words.encode("utf-8", "surrogatepass"))
 
-    def differs(self, found: Pair) -> str | None:
+    def seen(self, found: Pair) -> Seen:
+        """Of a pair that was read back; any process may make it."""
+        return Seen(*self.of(found))
+
+    def differs(self, found: Seen) -> str | None:
         """What is wrong with a pair that was read back; None where it is the same."""
         if found.key not in self._wanted or found.key in self._found:
             return f"{found.key} is there twice" if found.key in self._found else f"{found.key} was never written"
         self._found.add(found.key)
-        return None if self._sum(found) == self._wanted[found.key] else f"{found.key} has another picture or captions"
+        return None if found.wanted == self._wanted[found.key] else f"{found.key} has another picture or captions"
 
     def missing(self) -> int:
         return len(self._wanted) - len(self._found)

@@ -15,6 +15,7 @@ from pairloom.store.folder import ASIDE
 from pipeline import project
 from pipeline.cards import one_thread_a_worker
 from pipeline.executor import Done, Options, run_stage
+from pipeline.origins import note
 from pipeline.params import Params, check_resources, check_sections, check_settings, read_params, with_settings
 from pipeline.stage import load, names, wanted
 from pipeline.verbs.common import Outcome, add_run_options, add_verb, bold, run_options
@@ -145,7 +146,10 @@ def _sample(params: Params, data: Path, options: Options) -> Done:
 
 
 def _stage(name: str, params: Params, data: Path, options: Options) -> Done:
-    return run_stage(name, params.of_stage(name), data, options)
+    config = params.of_stage(name)
+    if name == "download" and config.keep == "link":
+        note(data, params.section("sample"))
+    return run_stage(name, config, data, options)
 
 
 def facts(done: Done) -> dict[str, Any]:

@@ -55,24 +55,16 @@ def take(arguments: argparse.Namespace) -> Outcome:
 
 def asked_of(arguments: argparse.Namespace) -> Any:
     """What the command line says. Raises InputError where the captions or names can't be read."""
-    from formats.features import captions
     from formats.features.lines import FLOATS
     from formats.features.record import Vocabularies
-    from formats.lists.captions import Columns
     from pipeline.features import incoming, words
 
-    columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col or "caption")
-    found = None
-    if arguments.captions_as and arguments.captions:
-        found = captions.of_dataset(arguments.captions, arguments.captions_as)
-    elif arguments.captions:
-        found = captions.read(arguments.captions, columns)
     return incoming.Asked(
         layout=arguments.format,
         path=Path(arguments.data),
         out=arguments.out,
         source=arguments.name or arguments.format,
-        captions=found,
+        captions=_captions(arguments),
         captions_from=str(arguments.captions or ""),
         floats=FLOATS[arguments.floats],
         prob_width=arguments.class_probs,
@@ -84,6 +76,19 @@ def asked_of(arguments: argparse.Namespace) -> Any:
         redo=arguments.redo,
         quiet=arguments.quiet,
     )
+
+
+def _captions(arguments: argparse.Namespace) -> Any:
+    """Those that are named; None where none are."""
+    from formats.features import captions
+    from formats.lists.captions import Columns
+
+    if not arguments.captions:
+        return None
+    if arguments.captions_as:
+        return captions.of_dataset(arguments.captions, arguments.captions_as)
+    columns = Columns(image_id=arguments.image_col, caption=arguments.caption_col or "caption")
+    return captions.read(arguments.captions, columns)
 
 
 def describe(taken: Any) -> str:

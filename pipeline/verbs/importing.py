@@ -10,6 +10,7 @@ from typing import Any
 from formats.features import names as layouts
 from pipeline.cards import one_thread_a_worker
 from pipeline.executor import run_stage
+from pipeline.origins import note
 from pipeline.params import Params
 from pipeline.verbs import features
 from pipeline.verbs.common import Outcome, add_verb
@@ -19,7 +20,6 @@ from pipeline.verbs.pairs import (
     add_common,
     downloaded,
     given,
-    note,
     outcome_of,
     settings_of,
 )

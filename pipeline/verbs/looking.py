@@ -62,13 +62,15 @@ def info(arguments: argparse.Namespace) -> Outcome:
 
 def lint(arguments: argparse.Namespace) -> Outcome:
     """Every check of a table or dataset."""
+    from inspection.kinds import kinds_notes, last_kinds
     from inspection.lint import examine, lint_text
     from pipeline.stage import flow
 
-    findings = examine(arguments.folder, flow())
+    findings, kinds = examine(arguments.folder, flow()), last_kinds(arguments.folder, flow())
     problems = [problem.as_json() for problem in findings.problems]
-    found = {"folder": str(arguments.folder), "problems": problems, "notes": findings.notes}
-    return Outcome(found, lint_text(findings.problems, findings.notes), exit_code=1 if problems else 0)
+    found = {"folder": str(arguments.folder), "problems": problems, "notes": findings.notes, "kinds": kinds}
+    text = lint_text(findings.problems, [*findings.notes, *kinds_notes(kinds)])
+    return Outcome(found, text, exit_code=1 if problems else 0)
 
 
 def preview(arguments: argparse.Namespace) -> Outcome:

@@ -123,12 +123,11 @@ def _files(out: Path) -> list[Path]:
 def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
     """The outcome with what brute force says of some captions; exit code 1 where it differs."""
     from stages.negatives.audit import audit
-    from stages.negatives.standalone import cuts
 
     number = len(mined.captions)
     chosen = np.sort(np.random.default_rng(0).permutation(number)[: arguments.audit])
     lists: list[Any] = []
-    for file, rows in enumerate(cuts(number)):
+    for file, rows in enumerate(mined.cuts()):
         here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
         lists += (
             pq.read_table(arguments.out / f"{shard_name(file)}.parquet")["negatives"].take(pa.array(here)).to_pylist()
@@ -183,9 +182,7 @@ def _clear(out: Path, redo: bool) -> None:
 
 def _written(mined: Mined, threads: int, out: Path, progress: Progress) -> Iterator[pa.Table]:
     """Each slice, from its file if a killed run wrote it, and otherwise after it has been written as a shard."""
-    from stages.negatives.standalone import cuts
-
-    for number, rows in enumerate(cuts(len(mined.captions))):
+    for number, rows in enumerate(mined.cuts()):
         file = out / f"{shard_name(number)}.parquet"
         if file.exists():
             table = pq.read_table(file)

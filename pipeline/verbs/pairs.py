@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pairloom.errors import ConfigError, StoreError
 from pairloom.store.folder import is_table
-from pairloom.store.writing import replace_text
 from pipeline.cards import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
+from pipeline.origins import carry, note
 from pipeline.params import Params, check_sections, read_params, with_settings
 from pipeline.stage import load
 from pipeline.task import Places
@@ -22,7 +20,6 @@ from pipeline.verbs.common import Outcome, add_params_options, add_verb
 from pipeline.verbs.dataset import describe, facts
 
 ROWS_PER_SHARD = 1000
-SOURCES = "sources.yaml"
 EARLIER = "pairs"  # what pairloom 0.1.0 called the table that `download` wrote
 
 
@@ -61,6 +58,11 @@ def _add_download(verbs: Any) -> None:
         "--resize", choices=("none", "longest", "shortest", "area"), help="the side that --max-side limits"
     )
     verb.add_argument("--max-side", type=int, help="pixels (default: 1024)")
+    verb.add_argument(
+        "--img2dataset-config",
+        metavar="FILE",
+        help="fetch with img2dataset, by its own settings in this file; docs/download.md says what is lost",
+    )
     add_common(verb)
 
 
@@ -119,6 +121,8 @@ def download(arguments: argparse.Namespace) -> Outcome:
     if arguments.kinds:
         listed["kinds"] = arguments.kinds.split(",")
     section = params.section("download") | given(arguments, contact="contact", resize="resize", max_side="max_side")
+    if arguments.img2dataset_config:
+        section |= {"engine": "img2dataset", "img2dataset_config": arguments.img2dataset_config}
     section["allow_hosts"] = [*section.get("allow_hosts", []), *arguments.allow_host]
     config = Params({"sample": listed, "download": section}, params.file).of_stage("download")
     note(arguments.out, listed)
@@ -138,24 +142,6 @@ def source_of(text: str) -> tuple[str, str]:
     return name, place
 
 
-def note(out: Path, listed: dict[str, Any]) -> None:
-    """Remember in the dataset's folder where its sources lie, for `retry`; nothing where it has none."""
-    if listed.get("sources") or listed.get("format"):
-        kept = {key: listed[key] for key in ("urls", "format", "sources") if listed.get(key)}
-        if "://" not in kept["urls"]:
-            kept["urls"] = str(Path(kept["urls"]).absolute())
-        out.mkdir(parents=True, exist_ok=True)
-        text = "# Where the pictures came from: `pairloom retry` reads it. Correct a path here if they have moved.\n"
-        replace_text(out / SOURCES, text + yaml.safe_dump({"sample": kept}, sort_keys=False, allow_unicode=True))
-
-
-def with_sources(params: Params, folder: Path) -> Params:
-    """The same with the sources that `note` remembered, unless section sample names others."""
-    if params.section("sample").get("sources") or not (folder / SOURCES).is_file():
-        return params
-    return params.with_section("sample", **read_params(folder / SOURCES).section("sample"))
-
-
 def curate(arguments: argparse.Namespace) -> Outcome:
     """The pairs of a folder into OUT/curate, what the rules leave out into OUT/quarantine/curate."""
     one_thread_a_worker()
@@ -168,6 +154,7 @@ def curate(arguments: argparse.Namespace) -> Outcome:
             "there is no table of pairs here", str(arguments.folder), "name the --out of `pairloom download`"
         )
     out = arguments.out
+    carry(arguments.folder, out)
     target = Places({"download": source}, out / "curate", out / "quarantine" / "curate", out)
     return outcome_of(run_stage("curate", config, out, options, target), out)
 

@@ -12,12 +12,13 @@ from pairloom.errors import ConfigError
 from pairloom.store.folder import open_folder
 from pipeline.cards import one_thread_a_worker
 from pipeline.executor import Options
+from pipeline.origins import with_sources
 from pipeline.params import Params
 from pipeline.stage import load, optional, order
 from pipeline.task import Places
 from pipeline.verbs.common import Outcome, add_verb
 from pipeline.verbs.dataset import describe, facts
-from pipeline.verbs.pairs import add_common, downloaded, outcome_of, settings_of, with_sources
+from pipeline.verbs.pairs import add_common, downloaded, outcome_of, settings_of
 from schemas.quarantine import REASONS
 
 SHORT = {"4xx": "http-4xx", "5xx": "http-5xx"}  # what people call them
@@ -103,10 +104,10 @@ def _remake(name: str, folder: Path, params: Params, reasons: Collection[str], o
 def _download(folder: Path, params: Params, reasons: Collection[str], options: Options) -> Outcome:
     """Only rows of these reasons are fetched; their shards are written again, the others stay."""
     from pipeline.retry import retry as try_again
-    from stages.download import OF_PIXELS
+    from stages.download import OF_PIXELS, Config
 
     places = downloaded(folder)
-    made_with = open_folder(places.table).header.config
+    made_with = {name: getattr(Config(), name) for name in OF_PIXELS} | dict(open_folder(places.table).header.config)
     asked = params.section("download")
     for name in OF_PIXELS:
         if name in asked and asked[name] != made_with[name]:

@@ -31,6 +31,7 @@ __all__ = [
     "check",
     "index",
     "process",
+    "reads_pictures",
     "resources",
     "scope",
     "setup",
@@ -65,6 +66,11 @@ def scope(config: Config) -> Scope:
 def resources(config: Config) -> list[Path]:
     """The files of `exclude` and `blocked_words`."""
     return exclude.files(config)
+
+
+def reads_pictures(config: Config) -> bool:
+    """Whether linked pictures are read: a rule counts their bytes. Colours are looked up by `index` alone."""
+    return config.min_bytes > 0
 
 
 def setup(config: Config, folder: Path) -> Tools:

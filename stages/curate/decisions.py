@@ -137,8 +137,8 @@ def score_of(row: Mapping[str, Any], config: Config) -> float | None:
 
 
 def image_sizes(pairs: pa.Table, config: Config) -> list[int]:
-    """Bytes of each stored image, if a rule asks for them."""
+    """Bytes of each stored image, if a rule asks for them; enough for it where a pair came without its picture."""
     if not config.min_bytes:
         return [0] * pairs.num_rows
-    sizes: list[int] = pc.binary_length(pairs["image"]).to_pylist()
+    sizes: list[int] = pc.fill_null(pc.binary_length(pairs["image"]), config.min_bytes).to_pylist()
     return sizes

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 from stages.curate.columns import PIECE, pieces
 
 BITS = 64

@@ -5,122 +5,51 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.request import getproxies_environment
 
 import pyarrow as pa
 
-from pairloom.errors import ConfigError, RunError
+from formats.pictures.linked import LENGTH
+from pairloom.errors import RunError
+from pairloom.extra import EXTRA, as_dict, as_extra
 from pairloom.table import metadata
-from pairloom.typed import Positive, Range, Share, check_ranges
 from schemas.pairs import CAPTION, PAIRS
-from stages.contract import A_PATH, PARTIAL, Counts, kept
-from stages.download import before, pictures
+from stages.contract import PARTIAL, Counts, kept
+from stages.download import before, img2dataset_settings, pictures
 from stages.download.address import door, host_of, without_credentials
+from stages.download.config import OF_PIXELS as OF_PIXELS
+from stages.download.config import Config as Config
 from stages.download.decoders import Decoding
 from stages.download.engine import Engine
-from stages.download.failure import Failure
 from stages.download.fetch import Manners
+from stages.download.finished import LINKED
 from stages.download.host import Courtesy
+from stages.download.img2dataset_engine import Img2dataset, refuse_missing
 from stages.download.names import Doors
-from stages.download.optout import DIRECTIVES
 from stages.download.persistence import Persistence
 from stages.download.places import Places
 from stages.download.proxies import refuse_proxy
 from stages.download.recalled import recall as recall
 from stages.download.recalled import take_over
 from stages.download.server import HOST, PictureServer
-from stages.download.spool import Outcome, key_of
+from stages.download.spool import Outcome, Spool, key_of
 from stages.rejects import Reject, quarantine
 
 INPUTS = ("urls",)
 OUTPUT = PAIRS
 VERSION = 4
 OVERLAP = 16  # shards in work at once in a worker: most of them only wait for their last slow servers
-# Settings that decide what is stored of a picture; the others decide whether it is fetched, and how.
-OF_PIXELS = ("max_pixels", "max_dimension", "max_frames", "resize", "max_side", "upscale", "quality")
 BLOCK_BYTES = 16 << 20  # of pictures that become Arrow together
-SAME_OUTPUT = {"affects_output": False}  # mark of settings whose change makes no shard due
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Section `download` of params.yaml. docs/download.md says how each is called in img2dataset."""
-
-    # folder that a server on loopback offers as http://sample.invalid/ while the stage runs
-    serve: str | None = field(default=None, metadata=SAME_OUTPUT | A_PATH)
-    allow_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that may have private addresses, such as a mirror
-    # connect directly although http_proxy or https_proxy is set; else the run is refused then, unless `serve` is set
-    ignore_proxy: bool = field(default=False, metadata=SAME_OUTPUT)
-    # What is asked of the web, and how
-    timeout_s: Annotated[float, Range(above=0)] = 10.0  # for one attempt at one URL, redirects and body included
-    header_timeout_s: Annotated[float, Range(above=0)] = 8.0  # until the headers of each hop are there
-    # further attempts after a temporary failure (schemas/quarantine.py says which are)
-    retries: Annotated[int, Range(0)] = 2
-    # pause before the first retry, doubled before each further one, give or take a half
-    backoff_s: Annotated[float, Range(0)] = 0.5
-    max_wait_s: Annotated[float, Range(0)] = 60.0  # the longest Retry-After that is waited for
-    # seconds, in all, that a worker may stand idle for the pauses that one host asks for (Crawl-delay, Retry-After,
-    # 429); then its rows are left out as host-slow; null: no limit
-    max_host_s: Annotated[float, Range(above=0)] | None = 1800.0
-    max_redirects: Annotated[int, Range(0)] = 5  # hops that one URL may lead through
-    max_bytes: Positive = 64 << 20  # of a picture's body, decompressed
-    robots: bool = True  # heed robots.txt
-    disallowed_header_directives: tuple[str, ...] = DIRECTIVES  # of X-Robots-Tag that reserve a picture
-    tdm: bool = True  # heed the header TDM-Reservation
-    user_agent: str = "pairloom/0.1"  # what servers are told, with `contact` behind it
-    contact: str | None = field(default=None, metadata=SAME_OUTPUT)  # an address to write to, part of the User-Agent
-    connections: Positive = field(default=256, metadata=SAME_OUTPUT)  # requests at a time, for each worker process
-    per_host_connections: Positive = field(default=8, metadata=SAME_OUTPUT)  # requests at a time, over all workers
-    # requests a second, over all workers
-    per_host_rate: Annotated[float, Range(above=0)] = field(default=20.0, metadata=SAME_OUTPUT)
-    # What is stored
-    max_pixels: Annotated[int, Range(1, 89_478_485)] = 89_000_000  # width × height; more is never decoded
-    max_dimension: Positive = 65_500  # pixels of its longer side
-    max_frames: Positive = 1000  # of an animation, of which the first is stored
-    resize: pictures.Resize = "longest"  # none, or which side max_side is of: longest, shortest, area (its root)
-    max_side: Annotated[int, Range(1, 65_500)] = 1024  # pixels; 65,500 is the longest side of a JPEG
-    upscale: bool = False  # whether smaller pictures are enlarged
-    quality: Annotated[int, Range(1, 100)] = 92  # of JPEGs that had to be re-encoded
-    # processes of each worker that decode pictures; null: the cores' share
-    decoders: Positive | None = field(default=None, metadata=SAME_OUTPUT)
-    # megabytes that decoding one picture may take
-    decoder_memory_mb: Annotated[int, Range(64)] = field(default=2048, metadata=SAME_OUTPUT)
-    # name and path or address of each source: set by the executor, from `sample.sources`
-    sources: tuple[tuple[str, str], ...] = field(default=(), metadata=SAME_OUTPUT | {"of_list": True})
-    # rows of which the list says why another program failed (docs/import.md): left out for that reason, or fetched
-    earlier_failures: Literal["keep", "fetch"] = field(default="keep", metadata=SAME_OUTPUT)
-    # When to stop
-    min_success_rate: Share = field(default=0.5, metadata=SAME_OUTPUT)  # share of rows that must come through
-    # silent rows in a row after which the network is tested; null: never
-    outage_after: Positive | None = field(default=1000, metadata=SAME_OUTPUT)
-    workers: int = field(default=1, metadata=SAME_OUTPUT)  # set by the executor: the processes that share the limits
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        for text in self.allow_hosts:
-            try:
-                door(text)
-            except (ValueError, Failure) as error:
-                fix = "write HOST or HOST:PORT, such as mirror.example, 10.0.0.7:8080 or [::1]:8080"
-                raise ConfigError(f"download.allow_hosts has {text!r}", "params.yaml", fix) from error
-        for name in ("user_agent", "contact"):
-            value = getattr(self, name)
-            if value is not None and not _header(value):
-                raise ConfigError(f"download.{name} is {value!r}", "params.yaml", "set it to printable ASCII text")
-
-
-def _header(value: str) -> bool:
-    return value.isascii() and value.isprintable()
 
 
 @dataclass(frozen=True)
 class Tools:
     """What a worker keeps: the engine, where unfinished shards are noted, and the sample's server if there is one."""
 
-    engine: Engine
+    engine: Engine | Img2dataset
     folder: Path | None
     server: PictureServer | None
     checks_proxy: bool = False  # before the first row of the web
@@ -164,9 +93,24 @@ def setup(config: Config, folder: Path | None) -> Tools:
         max_wait_s=config.max_wait_s,
         outage_after=config.outage_after,
     )
-    places = Places(config.sources, kept(folder) if folder else None, config.max_bytes)
-    engine = Engine(manners, courtesy, persistence, decoding(config), places)
+    here = frozenset(name for name, place in config.sources if "://" not in place)
+    linked = here if config.keep == "link" else frozenset()
+    places = Places(config.sources, kept(folder) if folder else None, config.max_bytes, linked)
+    own = Engine(manners, courtesy, persistence, decoding(config), places)
+    engine = _other_engine(config, own) if config.engine == "img2dataset" else own
     return Tools(engine, folder, server, checks_proxy, config.earlier_failures == "keep")
+
+
+def _other_engine(config: Config, own: Engine) -> Img2dataset:
+    """Raises MissingExtraError where img2dataset is missing, ConfigError where its settings are wrong."""
+    refuse_missing()
+    settings = img2dataset_settings.read(config.img2dataset_config)
+    return Img2dataset(own, settings, own.manners, own.decoding.limits, config.retries)
+
+
+def resources(config: Config) -> tuple[Path, ...]:
+    """The file of img2dataset's settings."""
+    return (Path(config.img2dataset_config),) if config.img2dataset_config else ()
 
 
 def decoding(config: Config) -> Decoding:
@@ -200,10 +144,25 @@ def process(urls: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     partial = tools.folder / PARTIAL / shard if tools.folder and shard else None
     if tools.folder and partial:
         take_over(asked, tools.folder, partial)
-    with tools.engine.run(asked, partial) as spool:
+    with _asked(urls, asked, partial, tools.engine) as spool:
         found = ((n, known[n], b"") if n in known else (n, *spool.get(key_of(*row))) for n, row in enumerate(rows))
         table = pa.concat_tables(_stored(urls, found, failed))
     return table, rejects(urls.take(pa.array([row for row, _ in failed], pa.int64())), [each for _, each in failed])
+
+
+def _asked(
+    urls: pa.Table, rows: Sequence[tuple[str, str | None]], partial: Path | None, engine: Engine | Img2dataset
+) -> Spool:
+    if isinstance(engine, Engine):
+        return engine.run(rows, partial)
+    boxes = {}
+    if engine.boxes is not None:
+        for url, checksum, extra in zip(
+            *(urls[name].to_pylist() for name in ("url", "checksum", "extra")), strict=True
+        ):
+            if (said := as_dict(extra).get(engine.boxes)) is not None:
+                boxes[url, checksum] = said
+    return engine.run(rows, partial, boxes)
 
 
 def _stored(
@@ -239,7 +198,7 @@ def pairs(urls: pa.Table, found: Sequence[Sequence[Any]]) -> pa.Table:
 
     return PAIRS.table(
         image_id=[bytes.fromhex(value) for value in column("image_id")],
-        image=[picture for _, picture in found],
+        image=[None if LINKED in outcome else picture for outcome, picture in found],
         format=column("format"),
         width=column("width"),
         height=column("height"),
@@ -251,8 +210,17 @@ def pairs(urls: pa.Table, found: Sequence[Sequence[Any]]) -> pa.Table:
         licence=urls["licence"],
         source=urls["source"],
         captions=_captions(urls["captions"]),
-        extra=urls["extra"],
+        extra=_extra(urls["extra"], [outcome.get(LINKED) for outcome, _ in found]),
     )
+
+
+def _extra(listed: pa.ChunkedArray, linked: Sequence[int | None]) -> pa.Array | pa.ChunkedArray:
+    """As listed, and of linked pictures how many bytes they have."""
+    if not any(length is not None for length in linked):
+        return listed
+    each = zip(map(as_dict, listed.to_pylist()), linked, strict=True)
+    rows = [row if size is None else row | {LENGTH: str(size)} for row, size in each]
+    return pa.array([as_extra(row) for row in rows], EXTRA)
 
 
 def _captions(listed: pa.ChunkedArray) -> pa.Array:

@@ -24,6 +24,8 @@ from stages.download.shard import Shard
 from stages.download.spool import Spool
 from stages.download.traffic import Traffic
 
+Row = tuple[str, str | None]  # url, checksum
+
 
 class Engine:
     """Downloads shards; `run` may be called from several threads."""
@@ -41,7 +43,7 @@ class Engine:
         self._lock = threading.Lock()
         self._running: _Running | None = None
 
-    def run(self, rows: Sequence[tuple[str, str | None]], folder: Path | None) -> Spool:
+    def run(self, rows: Sequence[Row], folder: Path | None) -> Spool:
         """What became of each (url, checksum), by `spool.key_of`; to be closed by the caller.
 
         folder: where what is finished is noted row by row, and found again after a crash. Raises RunError in an

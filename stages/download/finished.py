@@ -8,10 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from formats.pictures.linked import LENGTH
+from pairloom.extra import as_dict
 from stages.download.address import without_credentials
 from stages.download.spool import Outcome, key_of
 
 Known = dict[bytes, tuple[Outcome, bytes]]
+LINKED = "linked"  # of an outcome: bytes of a picture that is not stored, but stays in its source
 SIZES = ("format", "width", "height", "original_width", "original_height", "phash")
 
 
@@ -48,4 +51,7 @@ def of_reject(reject: Mapping[str, Any]) -> Outcome:
 def of_pair(row: Mapping[str, Any]) -> tuple[Outcome, bytes]:
     """Outcome and picture of a row of the table; how often it was tried is in no table."""
     found = {"image_id": row["image_id"].hex(), "sha256": row["sha256"].hex(), "attempts": 1}
-    return found | {name: row[name] for name in SIZES}, row["image"]
+    found |= {name: row[name] for name in SIZES}
+    if row["image"] is None:
+        return found | {LINKED: int(as_dict(row["extra"])[LENGTH])}, b""
+    return found, row["image"]

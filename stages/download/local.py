@@ -14,6 +14,7 @@ from formats.pictures import Found, SourceError, Sources
 from pairloom.errors import PairloomError
 from stages.download.bodies import Bodies
 from stages.download.failure import Failure
+from stages.download.finished import LINKED
 from stages.download.kinds import sniff
 from stages.download.places import Places, Wanted
 from stages.download.shard import Shard
@@ -40,6 +41,7 @@ class Reading:
 
     def __init__(self, places: Places, traffic: Owner) -> None:
         self.traffic = traffic
+        self.linked = places.linked
         self.sources = Sources(dict(places.folders), places.kept, places.max_bytes)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sources")
         self._turn = asyncio.Lock()  # one shard at a time, so that a disk is read forward
@@ -87,6 +89,8 @@ class Reading:
         try:
             outcome, picture = await self.traffic.bodies.decoders.outcome(body, kind, row.checksum)
             done: Outcome = {**outcome, "attempts": 1}
+            if outcome.get("kept") and row.locator.source in self.linked:
+                done, picture = {**done, LINKED: len(body)}, b""
             shard.note(row.key, done, picture)
         except PairloomError:
             raise

@@ -22,11 +22,12 @@ from functools import cached_property
 from io import BytesIO
 from typing import Literal
 
+import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image, PngImagePlugin
 
 from pairloom.foreign import shown
 from pairloom.phash import phash
-from pairloom.pictures import DAMAGE
+from pairloom.pictures import DAMAGE, jpeg_damage
 from stages.download import colour
 from stages.download.failure import Failure
 from stages.download.kinds import promise
@@ -51,6 +52,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 << 20
 
 Resize = Literal["none", "longest", "shortest", "area"]
 LONGEST_JPEG = 65_500  # pixels of a side that libjpeg writes
+LEAST_SIDE = 16  # pixels, below which several of libjpeg's scales give the same size and other pixels
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,9 @@ def normalise(body: bytes, kind: str, limits: Limits) -> Picture:
     alone = whole(body, kind)
     if alone is not body:
         body = alone
-        opened, width, height = _open(body, kind, limits)
-    pixels = _decode(opened, kind, limits)  # before all else: asking a PNG for its EXIF decodes it, and forgets damage
+        opened, width, height = _open_again(body, kind, limits)
+    # before all else: asking a PNG for its EXIF decodes it, and forgets damage
+    pixels = _decode(opened, body, kind, limits)
     if kind == "tiff":  # Pillow turns TIFFs by itself
         orientation, (width, height) = 1, pixels.size
     else:
@@ -148,14 +151,52 @@ def _open(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, int, int
         return opened, *opened.size
 
 
-def _decode(opened: Image.Image, kind: str, limits: Limits) -> Image.Image:
+def _open_again(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, int, int]:
+    """What was cut or mended; libjpeg says more of what is wrong with a JPEG than Pillow."""
+    try:
+        return _open(body, kind, limits)
+    except Failure:
+        if kind == "jpeg":
+            _refuse_damage(body)
+        raise
+
+
+def _decode(opened: Image.Image, body: bytes, kind: str, limits: Limits) -> Image.Image:
     """The first frame's pixels; of a JPEG no more than needed, in steps of 1/2, 1/4 and 1/8."""
     with _damage_explained():
         size = limits.size(*opened.size)
         if kind == "jpeg" and size != opened.size:
             opened.draft(None, size)  # None keeps the mode
+    if kind == "jpeg" and (pixels := strictly(opened, body)) is not None:
+        return pixels
+    with _damage_explained():
         opened.load()
         return opened.copy()  # what is still tied to the file may decode again, and fail again
+
+
+def strictly(opened: Image.Image, body: bytes) -> Image.Image | None:
+    """A JPEG's pixels at the size of `opened`, or None where Pillow has to decode them: CMYK, or a few pixels.
+
+    Raises Failure damaged-image where data is missing or broken that Pillow does not miss: it shows the rest in grey.
+    Both decoders are libjpeg-turbo, and a test holds their pixels to be the same.
+    """
+    width, height = opened.size
+    shown = {"RGB": "RGB", "L": "GRAY"}.get(opened.mode) if max(width, height) >= LEAST_SIDE else None
+    if shown is None:
+        _refuse_damage(body)
+        return None
+    try:
+        pixels = simplejpeg.decode_jpeg(body, shown, min_height=height, min_width=width, strict=True)
+    except ValueError as error:
+        raise Failure("damaged-image", f"JPEG: {error}"[:300]) from error
+    if pixels.shape[:2] != (height, width):
+        return None
+    return Image.fromarray(pixels[:, :, 0] if shown == "GRAY" else pixels)
+
+
+def _refuse_damage(body: bytes) -> None:
+    if (damage := jpeg_damage(body)) is not None:
+        raise Failure("damaged-image", f"JPEG: {damage}"[:300])
 
 
 def _orientation(opened: Image.Image) -> int:

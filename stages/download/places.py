@@ -15,6 +15,7 @@ class Places:
     folders: tuple[tuple[str, str], ...] = ()  # name and path or address
     kept: Path | None = None  # where indexes of tars lie
     max_bytes: int = 64 << 20  # of one picture
+    linked: frozenset[str] = frozenset()  # sources of which a picture that needs no change is linked, not stored
 
     def parse(self, url: str) -> Locator | None:
         return parse(url, dict(self.folders)) if self.folders else None

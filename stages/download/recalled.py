@@ -28,7 +28,7 @@ from stages.download.spool import Outcome, Spool, key_of
 PATIENCE = frozenset({"timeout_s", "header_timeout_s", "retries", "backoff_s", "max_wait_s", "max_host_s"})
 URLS, PLACES, FILES = "urls.npy", "places.npy", "files.json"  # in folder/EARLIER: hashes in order, where they lie
 PLACE = np.dtype([("file", "<u4"), ("row", "<u4")])
-OF_PAIRS = ("url", "image_id", "sha256", "image", *SIZES)
+OF_PAIRS = ("url", "image_id", "sha256", "image", "extra", *SIZES)
 OF_REJECTS = ("reason", "detail", "attempts", "row")
 
 Row = tuple[str, str | None]  # url, checksum
@@ -151,5 +151,7 @@ def _agrees(checksum: str | None, stored: Mapping[str, Any]) -> bool:
     sha256, image = stored["sha256"], stored["image"]
     if name == "sha256":
         return wanted == bytes(sha256).hex()
+    if image is None:
+        return False  # it is linked, and read again
     as_it_came = hashlib.sha256(image).digest() == sha256
     return name == "md5" and as_it_came and hashlib.md5(image, usedforsecurity=False).hexdigest() == wanted

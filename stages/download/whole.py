@@ -1,20 +1,23 @@
-"""Whether a body is a whole picture, and where it ends: half a JPEG is damaged, and what follows a picture is cut."""
+"""Where a picture ends in its body: half a picture is damaged, and what follows one is cut.
+
+Whether the data of a JPEG are whole shows when they are decoded (pictures.py).
+"""
 
 from __future__ import annotations
 
-import re
 import struct
+from collections.abc import Iterator
 
-from pairloom.pictures import jpeg_damage
+import numpy as np
+
 from stages.download.failure import Failure
 from stages.download.kinds import png_chunks
 
 EOI = b"\xff\xd9"
 SOS = 0xDA
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
+WINDOW = 1 << 20  # bytes that are searched at a time
 MOST_SCANS = 500  # of a progressive JPEG; an encoder writes about ten, and each costs the time of a whole decoding
-# The next marker in a scan's data, where FF00 is a byte and FFD0 to FFD7 restart the coding (ITU-T T.81, B.1.1.2).
-NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 
 
 def whole(body: bytes, kind: str) -> bytes:
@@ -39,19 +42,17 @@ def _whole_jpeg(body: bytes) -> bytes:
     if scans > MOST_SCANS:
         raise Failure("damaged-image", f"{scans} scans, {MOST_SCANS} allowed")
     if end is None:
-        body += EOI
-    elif end < len(body):
-        body = body[:end]
-    if (damage := jpeg_damage(body)) is not None:
-        raise Failure("damaged-image", f"JPEG: {damage}"[:300])
-    return body
+        return body + EOI
+    return body[:end] if end < len(body) else body
 
 
 def _jpeg_end(body: bytes) -> tuple[int | None, int]:
     """Where the picture ends (None if it has no end marker), and how many scans it has."""
     position, scans = 2, 0
-    while found := NEXT_MARKER.search(body, position):
-        marker, position = body[found.end() - 1], found.end()
+    for place in _markers(body):
+        if place < position + 1:
+            continue  # in a segment, such as a preview in EXIF
+        marker, position = body[place], place + 1
         if marker == EOI[1]:
             return position, scans
         if marker in ALONE:
@@ -61,6 +62,19 @@ def _jpeg_end(body: bytes) -> tuple[int | None, int]:
         position += int.from_bytes(body[position : position + 2], "big")
         scans += marker == SOS
     return None, scans
+
+
+def _markers(body: bytes) -> Iterator[int]:
+    """Where the second byte of each marker is: after FF, not 00 (a byte of data) or D0 to D7 (restarts).
+
+    ITU-T T.81, B.1.1.2. A regular expression took half a millisecond of 100 KB.
+    """
+    for start in range(0, len(body), WINDOW):
+        values = np.frombuffer(body, np.uint8, min(WINDOW + 1, len(body) - start), start)
+        after = np.flatnonzero(values[:-1] == 0xFF) + 1
+        second = values[after]
+        marks = (second != 0) & (second != 0xFF) & ((second & 0xF8) != 0xD0)
+        yield from (after[marks] + start).tolist()
 
 
 def _whole_png(body: bytes) -> bytes:

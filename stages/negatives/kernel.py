@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 from stages.negatives.heap import offer, sort
 from stages.negatives.postings import Postings, bit_of, level_of
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 from stages.negatives.text import bytes_of, normalised
 
 Array = npt.NDArray[Any]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 from stages.negatives.kernel import Heaps
 
 Array = npt.NDArray[Any]

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pairloom.errors import InputError
 from stages.negatives.captions import in_order, languages, of_language, positions, table_of
 from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions
 from stages.negatives.rule import Config
-from stages.negatives.table import listed, negative_fields, negatives_at
+from stages.negatives.table import MOST_TEXT, listed, negative_fields, negatives_at
 
 SLICE = 1 << 17  # captions whose negatives are in memory at a time
 
@@ -43,8 +44,9 @@ def mine(
     return pa.concat_tables([nothing(ids.type), *mined.slices(threads)])
 
 
-def cuts(captions: int, size: int = SLICE) -> Iterator[slice]:
-    """The captions' numbers, some at a time."""
+def cuts(captions: int, most: int, size: int = SLICE) -> Iterator[slice]:
+    """The captions' numbers, `size` at a time, or `most` if that is fewer."""
+    size = max(min(size, most), 1)
     return (slice(low, min(low + size, captions)) for low in range(0, captions, size))
 
 
@@ -82,9 +84,14 @@ class Mined:
             indexes.append(build(own, config, part=len(own)))
         return cls(table, config, indexes, of, numbers)
 
+    def cuts(self) -> list[slice]:
+        """The captions' numbers, some at a time: so many that the texts of their negatives surely fit one column."""
+        longest = pc.max(pc.binary_length(self.captions["text"])).as_py() or 1
+        return list(cuts(len(self.captions), MOST_TEXT // (longest * self.config.top_k)))
+
     def slices(self, threads: int) -> Iterator[pa.Table]:
         """One row a caption, in their order, some captions at a time."""
-        return (self.slice(rows, threads) for rows in cuts(len(self.captions)))
+        return (self.slice(rows, threads) for rows in self.cuts())
 
     def slice(self, rows: slice, threads: int) -> pa.Table:
         """One row for each of these captions."""

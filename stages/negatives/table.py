@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pairloom.errors import ConfigError
 from schemas.negatives import NEGATIVE
 from stages.negatives.captions import one_chunk, positions
 from stages.negatives.inverted import Index, Part
 
 Array = npt.NDArray[Any]
+MOST_TEXT = (1 << 31) - 1  # bytes of a string column, whose offsets have 32 bits
 
 
 def lookup(index: Index, captions: pa.Table) -> tuple[Array, Array]:
@@ -44,8 +47,16 @@ def _in_part(part: Part, wanted: Array, indexes: Array) -> tuple[Array, Array]:
 
 
 def negatives_at(index: Index, places: Array, similarities: Array) -> pa.StructArray:
-    """The captions at these places as negatives, with these similarities."""
+    """The captions at these places as negatives, with these similarities.
+
+    Raises ConfigError if their texts have more bytes than one column may hold.
+    """
     image_ids, indexes, texts = (one_chunk(column) for column in _rows(index, places).columns)
+    size = pc.sum(pc.binary_length(texts)).as_py() or 0
+    if size > MOST_TEXT:
+        given = f"the {len(places):,} negatives of one shard have {size / 1e9:.1f} GB of text"
+        fix = "set sample.rows_per_shard or negatives.top_k lower; long captions can be cut or left out in `curate`"
+        raise ConfigError(given, "params.yaml", fix)
     arrays = [image_ids, indexes, texts.cast(pa.string()), pa.array(similarities)]
     return pa.StructArray.from_arrays(arrays, fields=negative_fields(image_ids.type))
 

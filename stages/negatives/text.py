@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 from stages.negatives.words import normalise
 
 Array = npt.NDArray[Any]

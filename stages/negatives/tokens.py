@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 from stages.negatives.rule import Config
 from stages.negatives.text import bytes_of
 from stages.negatives.words import UNSPACED

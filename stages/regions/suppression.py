@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.compiled import compiled
+from pairloom.compiled import compiled
 
 Array = npt.NDArray[Any]
 

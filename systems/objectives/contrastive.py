@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 
-from pairloom.loader.batch import Batch, Example
+from pairloom.loader.batch import Batch, Example, WordBatch, map_tensors
 from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
 from trainer.contract import Embedded, Scored, Shapes, Towers
 from trainer.ranks import several
 
+SEVERAL_TEXTS = True
 LOWEST_TEMPERATURE = 1e-3  # ALIGN's own ends near 1/64
 
 
@@ -72,7 +73,19 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
 
 
 def loss(model: Towers, encoded: Embedded, head: Head, batch: Batch, settings: Settings) -> Scored:
-    return between(encoded.images_BE, encoded.texts_BE, head, batch, settings)
+    """The mean over the texts of each row, where the recipe draws several; predictions are those of the first."""
+    own = between(encoded.images_BE, encoded.texts_BE, head, batch, settings)
+    losses = [own.loss]
+    for words in () if batch.others is None else unstacked(batch.others):
+        texts_BE = model.texts(replace(batch, words=words))
+        losses.append(between(encoded.images_BE, texts_BE, head, batch, settings).loss)
+    return replace(own, loss=torch.stack(losses).mean())
+
+
+def unstacked(others: WordBatch) -> Iterator[WordBatch]:
+    """The first further text of all rows, then the second …"""
+    for number in range(others.input_ids_BT.shape[1]):
+        yield map_tensors(others, lambda tensor, number=number: tensor[:, number])  # type: ignore[misc]
 
 
 def between(images_BE: Tensor, texts_BE: Tensor, head: Head, batch: Batch, settings: Settings) -> Scored:

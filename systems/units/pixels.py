@@ -88,6 +88,8 @@ def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Pixel
     Raises DamagedError, naming the row, where the picture cannot be decoded.
     """
     image = row.value("image")
+    if not image:
+        raise row.unusable("the picture is not in the shard: it was linked or lost (shards.pictures), or never came")
     try:
         picture = opened(image, least_side(settings))
     except UNDECODABLE as error:

@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 
 from pairloom.loader.batch import Regions
-from pairloom.loader.row import OpenGroup, Row
+from pairloom.loader.group import OpenGroup
+from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, Range, Share, check_ranges
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from inspection.info import info, info_text, size
+from inspection.kinds import kinds_notes, last_kinds
+from inspection.lint import lint_text
 from pairloom.errors import StoreError
 from pairloom.store.folder import JOURNAL, MANIFEST
 from schemas.pairs import PAIRS
-from tests.inspection.synthetic import FLOW
+from tests.inspection.synthetic import FLOW, edit, rewrite
 
 
 def test_a_dataset_is_summed_up_stage_by_stage(good: Path) -> None:
@@ -40,7 +45,25 @@ def test_one_table_is_shown_with_its_settings(good: Path) -> None:
     assert f"table pairs v{PAIRS.version}" in text
     assert "18 of 20, 2 left out" in text
     assert "top_k: 3" in text
+    kinds = Counter(
+        said["kind"] or "unknown"
+        for file in (good / "curate").glob("*.parquet")
+        for said in itertools.chain(*pq.read_table(file)["captions"].to_pylist())
+    )
+    assert info(good / "curate", FLOW)["tables"][0]["kinds"] == kinds
+    assert f"captions     unknown {kinds['unknown']}" in text
     assert info(good / "quarantine" / "curate", FLOW)["tables"][0]["table"] == "quarantine"
+
+
+def test_kinds_of_captions_are_counted_where_they_can_be_read(data: Path) -> None:
+    rewrite(data / "shards", "train-00000", edit("captions", 0, lambda told: [one | {"kind": "alt"} for one in told]))
+    first = pq.read_table(data / "shards" / "train-00000.parquet")
+    facts = last_kinds(data, FLOW)
+    assert facts["alt"] == len(first["captions"][0])
+    assert "alt" in lint_text([], kinds_notes(facts))
+    assert kinds_notes({"unknown": 3}) == []
+    (data / "shards" / "train-00000.parquet").write_bytes(b"PAR1")
+    assert last_kinds(data, FLOW)["of unreadable shards"] == first.num_rows
 
 
 def test_an_interrupted_table_is_marked(data: Path) -> None:

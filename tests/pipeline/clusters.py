@@ -24,7 +24,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / "scheduler.json"
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []  # the workers
         self.scheduler = self._start(
             *("scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"),
             *("--scheduler-file", str(self._file)),
@@ -51,7 +51,8 @@ class Cluster:
         kind = "--nanny" if nanny else "--no-nanny"
         arguments = ("worker", "--scheduler-file", str(self._file), "--nthreads", "1", "--no-dashboard", kind, *options)
         environment = {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-        return self._start(*arguments, prefix=prefix, environment=environment, cwd=cwd)
+        self.processes.append(self._start(*arguments, prefix=prefix, environment=environment, cwd=cwd))
+        return self.processes[-1]
 
     def _start(
         self,
@@ -60,7 +61,7 @@ class Cluster:
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*prefix, *DASK, *arguments],
             cwd=cwd or self.folder,
             env={**os.environ, **(environment or {})},
@@ -68,8 +69,6 @@ class Cluster:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.processes.append(process)
-        return process
 
     def __enter__(self) -> Cluster:
         return self
@@ -77,10 +76,18 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(30)
+        self.end_workers()
+        _end(self.scheduler)
+
+    def end_workers(self) -> None:
+        while self.processes:
+            _end(self.processes.pop())
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
 
 
 def other_checkout(folder: Path) -> Path:

@@ -16,13 +16,16 @@ class ForkPool:
     """One task after the other, each in a copy of this process; what a task raises is raised here."""
 
     file_s = 0.0
+    deaths = 0
 
     def run(
         self, function: Callable[[T], R], tasks: deque[T], ready: Callable[[T], T] | None = None, alone: bool = False
     ) -> Iterator[tuple[T, R | Died]]:
         while tasks:
             task = tasks.popleft()
-            yield task, _forked(function, ready(task) if ready else task)
+            result = _forked(function, ready(task) if ready else task)
+            self.deaths += isinstance(result, Died)
+            yield task, result
 
     def workers(self) -> int:
         return 1

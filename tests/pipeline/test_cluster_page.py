@@ -97,7 +97,7 @@ def test_slurm(data: Path, commands: Path, tmp_path: Path) -> None:
     }
     program = adapted(block("python", "SLURM"), changes)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=40
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90
     )
     assert done.returncode == 0, done.stderr
     assert "words: 12 rows in, 12 out" in done.stdout
@@ -138,7 +138,7 @@ def test_machines_with_ssh(data: Path, commands: Path, tmp_path: Path, sshd: int
     }
     program = adapted(block("sh", "Machines with ssh"), changes)
     done = subprocess.run(
-        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=40
+        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=90
     )
     assert "words: 12 rows in, 12 out" in done.stdout, done.stderr
     assert hashes(data) == hashes(data.parent / "expected")

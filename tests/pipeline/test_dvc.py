@@ -15,6 +15,7 @@ import yaml
 
 from pairloom import open_table, verify
 from pairloom.store.folder import ASIDE
+from tests.formats.datasets.layouts import picture, write_tar
 from tests.serving import pictures, write_list
 
 pytestmark = pytest.mark.slow
@@ -152,3 +153,19 @@ def test_an_experiment_in_the_workspace_makes_only_what_changed(project: Project
     assert project.metrics("similar")["rows_out"] == ROWS
     shards = open_table(data / "shards")
     assert sum(shards.read(entry.name, ["similar"])["similar"].null_count for entry in shards.shards) == 0
+
+
+def test_a_data_set_on_disk_goes_through_dvc_and_only_its_new_part_is_read(tmp_path: Path) -> None:
+    one = Project(tmp_path / "own", [])
+    (one.folder / "tars").mkdir(parents=True)
+    for number in range(2):
+        members = [(f"{number}.jpg", picture(number)), (f"{number}.txt", f"a red cup of {number}".encode())]
+        write_tar(one.folder / f"tars/{number}.tar", members)
+        if number == 0:
+            one.run("pairloom", "init", ".", "--urls", "tars", "--as", "webdataset")
+        one.run("dvc", "repro", "download")
+        assert (one.metrics("download")["shards"], one.metrics("download")["shards_made"]) == (number + 1, 1)
+    found = open_table(one.folder / "data/download")
+    urls = [url for _, table in found.tables(["url"]) for url in table["url"].to_pylist()]
+    assert urls == ["webdataset:0.tar/0.jpg", "webdataset:1.tar/1.jpg"]
+    assert "didn't change" in one.run("dvc", "repro", "download")

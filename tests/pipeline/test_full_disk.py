@@ -2,58 +2,70 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.pipeline.clusters import CHECKOUT
 
 # A disk of 3 MB, on which the list fits and what is asked for does not.
-SCRIPT = """
-mount -t tmpfs -o size=3m none "$0" && cd "$0" && exec "$@"
-"""
+MOUNT = 'mount -t tmpfs -o size=3m none "$0" && cd "$0" && exec "$@"'
 PROGRAM = """
-import subprocess
-import sys
+import contextlib, io, json, os, shutil, subprocess
 from pathlib import Path
 from pipeline.cli import main
 from tests.pipeline.helpers import write_texts
 
-what = sys.argv[1]
-if what == "read-only":
-    subprocess.run(["mount", "-o", "remount,ro", str(Path.cwd())], check=True)
-    sys.exit(main(["stage", "sample", "--data", "data", "--set", "sample.urls=/dev/null"]))
-if what == "sample":
+QUIET = ["--metrics", "metrics", "--data", "data", "--set", "run.cluster=inline"]
+
+def sample():
     Path("list.csv").write_text("url,caption\\n" + "".join(f"http://h/{n},{n * 7919 ** 5}\\n" for n in range(60_000)))
-    sys.exit(main(["stage", "sample", "--set", "sample.urls=list.csv", "--data", "data"]))
-write_texts([str(n * 7919 ** 9) for n in range(40)], Path("data"))
-Path("filler").write_bytes(b"x" * (2 << 20))
-sys.exit(main(["stage", "tests.pipeline.hoard", "--data", "data", "--metrics", "metrics", "--set", "run.cluster=inline",
-               "--set", f"hoard.where={what}"]))
+    return main(["stage", "sample", "--set", "sample.urls=list.csv", *QUIET])
+
+def hoard(where):
+    write_texts([str(n * 7919 ** 9) for n in range(40)], Path("data"))
+    Path("filler").write_bytes(b"x" * (2 << 20))
+    return main(["stage", "tests.pipeline.hoard", "--set", f"hoard.where={where}", *QUIET])
+
+def read_only():
+    subprocess.run(["mount", "-o", "remount,ro", str(Path.cwd())], check=True)
+    return main(["stage", "sample", "--set", "sample.urls=/dev/null", *QUIET])
+
+found = {}
+for name, call in {"sample": sample, "index": lambda: hoard("index"), "shard": lambda: hoard("write"),
+                   "read-only": read_only}.items():
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = call()
+    found[name] = [code, said.getvalue()]
+    if name != "read-only":
+        for path in Path().iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+print(json.dumps(found))
 """
 
 
-def on_a_small_disk(what: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, str(folder))
-    command = [*prefix, sys.executable, "-c", PROGRAM, what]
-    return subprocess.run(
-        command, env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
-    command = ("unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none")
-    if subprocess.run([*command, str(tmp_path_factory.mktemp("try"))], capture_output=True, check=False).returncode:
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Of each command its exit code and what it said on standard error."""
+    folder = tmp_path_factory.mktemp("disk")
+    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", MOUNT, str(folder))
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a disk")
+    environment = {"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin"}
+    command = [*prefix, sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, tuple[int, str]] = json.loads(done.stdout.splitlines()[-1])
+    return said
 
 
-@pytest.mark.parametrize("what", ["sample", "index", "write", "read-only"])
-def test_it_is_one_error_without_a_traceback(what: str, tmp_path: Path) -> None:
-    done = on_a_small_disk(what, tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert ("Read-only file system" if what == "read-only" else "No space left on device") in done.stderr
-    assert "space" in done.stderr.partition("fix: ")[2]
+@pytest.mark.parametrize("name", ["sample", "index", "shard", "read-only"])
+def test_it_is_one_error_without_a_traceback(name: str, found: dict[str, tuple[int, str]]) -> None:
+    code, said = found[name]
+    assert code == 1
+    assert "Traceback" not in said
+    assert ("Read-only file system" if name == "read-only" else "No space left on device") in said
+    assert "space" in said.partition("fix: ")[2]

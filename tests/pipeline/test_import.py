@@ -132,6 +132,27 @@ def test_the_stages_of_a_project_make_the_same_of_it(tmp_path: Path, monkeypatch
         assert rows(tmp_path / "data" / table) == rows(tmp_path / "out" / table)
 
 
+def test_a_folder_that_changes_after_it_was_listed_costs_only_the_rows_that_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "x"
+    write_pictures(folder, [f"{number}.jpg" for number in range(4)])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("sample: {urls: x, format: folder}\n")
+    assert main(["stage", "sample", *QUIET]) == 0
+    (folder / "0.jpg").unlink()
+    (folder / "1.jpg").write_bytes(picture(8))
+    (folder / "2.jpg").unlink()
+    (folder / "2.jpg").mkdir()
+    (folder / "4.jpg").write_bytes(picture(9))
+    assert main(["stage", "download", *QUIET]) == 0
+    assert [row["image"] for row in rows(tmp_path / "data/download")] == [picture(8), picture(3)]
+    assert rejected(tmp_path / "data") == [("folder:0.jpg", "not-found"), ("folder:2.jpg", "not-found")]
+    capsys.readouterr()
+    assert main(["stage", "sample", *QUIET]) == 1  # what was listed is gone: nothing is made again without a word
+    assert "row 0 of the list" in capsys.readouterr().err
+
+
 def test_a_project_of_a_data_set_says_its_format(tmp_path: Path) -> None:
     project.write(tmp_path, "/data/coco", "coco")
     params = read_params(tmp_path / "params.yaml")

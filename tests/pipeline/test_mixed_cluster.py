@@ -33,7 +33,7 @@ class Mixed:
 
     @property
     def options(self) -> Options:
-        return Options(RunConfig(cluster=self.cluster.address), plain=True)
+        return Options(RunConfig(cluster=self.cluster.address, patience_s=2), plain=True)
 
 
 @pytest.fixture(scope="module")

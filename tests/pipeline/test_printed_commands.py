@@ -31,6 +31,8 @@ def strings_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
             if node.body and isinstance(node.body[0], ast.Expr)}  # fmt: skip
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant | ast.JoinedStr):
+            continue
         alone = isinstance(node, ast.Constant) and id(node) not in inner
         if (alone or isinstance(node, ast.JoinedStr)) and id(node) not in docs:
             yield from ((node.lineno, text) for text in ways(node))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pairloom.errors import MachineError, RunError
 from pairloom.store.folder import open_folder, read_shard
+from pipeline import executor
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from pipeline.planning import Work, prepare
@@ -69,6 +71,31 @@ def test_workers_that_die_before_any_row_stop_the_run(tmp_path: Path) -> None:
 def test_more_shards_with_a_deadly_row_than_without_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="it is the 9th shard with rows that kill"):
         looked_into(work_on(["die", "a", "b", "c"], tmp_path, Config()), guilty=8)
+
+
+@pytest.fixture
+def forking(monkeypatch: pytest.MonkeyPatch) -> ForkPool:
+    """What the executor runs its tasks on in this test."""
+    pool = ForkPool()
+    monkeypatch.setattr(executor, "open_pool", lambda *_: nullcontext(pool))
+    return pool
+
+
+def test_a_run_with_deadly_rows_in_some_shards_is_finished(tmp_path: Path, forking: ForkPool) -> None:
+    """More of them than are looked into at once; the shards behind them are made, too."""
+    write_texts(["die", "a", "b", "c", "d", "e", "f", "g"] * 6, tmp_path)
+    done = run_stage(STAGE, Config(), tmp_path, Options(plain=True))
+    assert (done.counts.rows_out, dict(done.counts.rejected)) == (42, {"worker-died": 6})
+    assert open_folder(tmp_path / "words").complete
+    assert run_stage(STAGE, Config(), tmp_path, INLINE).made == 0
+
+
+def test_a_run_whose_every_process_is_killed_stops_after_a_few(tmp_path: Path, forking: ForkPool) -> None:
+    write_texts(["die"] * 200, tmp_path)
+    with pytest.raises(RunError, match="more than 2 of its 4 rows kill their worker"):
+        run_stage(STAGE, Config(), tmp_path, Options(plain=True))
+    assert forking.deaths < 20
+    assert not list((tmp_path / "quarantine/words").glob("*.parquet"))
 
 
 @pytest.mark.parametrize(("text", "said"), [("full", "No space left on device"), ("memory", "ran out of memory")])

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset as wds
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import dictionaries, sampled_from, text
 
@@ -55,6 +56,30 @@ def test_pictures_without_texts_stay_and_texts_without_pictures_are_named(tmp_pa
     rows, bad = read(tmp_path)
     assert ([row.url for row in rows], texts(rows)) == (["s:1.jpg"], [()])
     assert [one.said.partition(":")[0] for one in bad] == ["a byte is not UTF-8", "lost.txt belongs to no picture"]
+
+
+def test_energons_split_says_which_tars_are_of_which_split_and_what_is_left_out(tmp_path: Path) -> None:
+    for tar in range(4):
+        bodies_of = [{"jpg": picture(tar * 2 + number), "txt": f"{tar} {number}".encode()} for number in range(2)]
+        names = [(f"a/{n}.{ending}", body) for n, files in enumerate(bodies_of) for ending, body in files.items()]
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        write_tar(tmp_path / f"parts/data-{tar:02d}.tar", names)
+    said = {"split_parts": {"train": ["parts/data-{00..02}.tar"], "val": ["parts/data-03.tar", "parts/gone.tar"]},
+            "exclude": ["parts/data-01.tar", "parts/data-00.tar/a/1", "parts/data-{02,03}.tar/a/0"]}  # fmt: skip
+    for name, content in (("split.yaml", yaml.safe_dump(said)), ("split.json", json.dumps(said))):
+        (tmp_path / ".nv-meta").mkdir(exist_ok=True)
+        (tmp_path / f".nv-meta/{name}").write_text(content)
+        rows, bad = read(tmp_path)
+        assert [(row.captions[0]["text"], row.extra["split"]) for row in rows] == [
+            ("0 0", "train"), ("2 1", "train"), ("3 1", "val"),
+        ]  # fmt: skip
+        assert bodies(tmp_path, rows) == [picture(0), picture(5), picture(7)]
+        assert [one.said for one in bad] == [".nv-meta/split.yaml names the tar 'parts/gone.tar', which is not there"]
+        (tmp_path / f".nv-meta/{name}").unlink()
+    (tmp_path / ".nv-meta/split.yaml").write_text("split_parts: 3")
+    with pytest.raises(InputError, match="its splits cannot be read"):
+        read(tmp_path)
+    assert len(read(tmp_path, "webdataset")[0]) == 8
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

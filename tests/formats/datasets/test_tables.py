@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset as wds
 
 from formats import earlier
 from formats.datasets.img2dataset import reason_of
 from pairloom.errors import InputError
 from schemas.quarantine import REASONS
 from tests.formats.datasets.layouts import CAPTIONS, bodies, picture, read, texts, write_pictures, write_tar
+from tests.formats.pictures.records import example, record
 from tests.serving import served
 
 # img2dataset imports what Python 3.13 has no more, and leaves files to the garbage collector.
@@ -221,6 +223,30 @@ def test_img2dataset_folders_come_with_their_failures(tmp_path: Path, kind: str)
     assert rows[0].extra["url"].endswith("/0.jpg")
     assert rows[0].extra["sha256"] == hashlib.sha256(ALL[0]).hexdigest()
     assert "HTTP Error 404" in rows[1].extra[earlier.DETAIL]
+
+
+def as_tfrecord(folder: Path) -> Path:
+    """What img2dataset wrote as webdataset, as it writes tfrecord; protobuf stands for TensorFlow."""
+    tar = folder / "00000.tar"
+    samples = wds.WebDataset(str(tar), shardshuffle=False)
+    records = [{"key": one["__key__"].encode(), **{k: one[k] for k in ("jpg", "txt", "json")}} for one in samples]
+    (folder / "00000.tfrecord").write_bytes(b"".join(record(example(each)) for each in records))
+    tar.unlink()
+    return folder / "00000.tfrecord"
+
+
+def test_img2datasets_tfrecord_comes_as_its_tars_do(tmp_path: Path) -> None:
+    downloaded(tmp_path / "x", "webdataset")
+    before, _ = read(tmp_path / "x")
+    file = as_tfrecord(tmp_path / "x")
+    rows, bad = read(tmp_path / "x")
+    assert bad == []
+    assert [row.extra for row in rows] == [row.extra for row in before]
+    stored = [row for row in rows if earlier.REASON not in row.extra]
+    assert {row.url.split("/")[0] for row in stored} == {"s:00000.tfrecord"}
+    assert sorted(bodies(tmp_path / "x", stored)) == sorted([ALL[0], ALL[2]])
+    file.write_bytes(file.read_bytes()[:-9])
+    assert sum(isinstance(body, bytes) for body in bodies(tmp_path / "x", stored)) == 1  # the one that is whole
 
 
 def test_a_shard_that_img2dataset_did_not_finish_is_named(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def test_what_is_written_is_read_back(layout: str, tmp_path: Path) -> None:
         made.assert_same(layout, found[one.key], one)
 
 
-@pytest.mark.parametrize("layout", ["lxmert-tsv", "vinvl-tsv", "oscar-tsv", "volta-h5", "uniter-npz"])
+@pytest.mark.parametrize(
+    "layout", ["lxmert-tsv", "vinvl-tsv", "oscar-tsv", "volta-h5", "uniter-npz", "detectron2-instances"]
+)
 def test_any_key_and_any_number_of_regions(layout: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     @settings(max_examples=6)
     @given(st.dictionaries(KEYS, st.integers(1, 120), min_size=1, max_size=4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 
 from pairloom.errors import ConfigError
 from pairloom.loader.mixture import Mix
-from pairloom.loader.order import WHOLE, Order, Steps, objective_at, random_bits, rank_slice, row_rng, shuffled
+from pairloom.loader.order import (
+    WHOLE,
+    LateGenerator,
+    Order,
+    Steps,
+    objective_at,
+    random_bits,
+    rank_slice,
+    row_rng,
+    shuffled,
+)
 from pairloom.loader.packing import packed
 
 SNAPSHOTS = Path(__file__).with_name("order.json")
@@ -118,3 +129,18 @@ def test_steps_count_in_epochs_of_the_stated_policy() -> None:
 
 if __name__ == "__main__":
     SNAPSHOTS.write_text(json.dumps(snapshots(), indent=1) + "\n", encoding="utf-8")
+
+
+def test_a_generator_made_late_draws_what_one_made_at_once_does() -> None:
+    made: list[int] = []
+
+    def make() -> np.random.Generator:
+        made.append(1)
+        return row_rng(3, 1, b"x" * 16, 2)
+
+    late: Any = LateGenerator(make)
+    assert not made
+    now = row_rng(3, 1, b"x" * 16, 2)
+    assert late.random(5).tolist() == now.random(5).tolist()
+    assert late.permutation(9).tolist() == now.permutation(9).tolist()
+    assert made == [1]

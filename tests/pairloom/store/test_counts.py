@@ -70,7 +70,9 @@ def test_a_folder_has_counts_and_damaged_ones_are_made_again(tmp_path: Path) -> 
     by_index = rows._indexed_counts()
     found = counts.read(folder)
     assert found is not None
-    assert np.array_equal(found.of(rows.shards, ("en",)), by_index)
+    counted = found.of(rows.shards, ("en",))
+    assert counted is not None
+    assert np.array_equal(counted, by_index)
     for place in range(0, len(whole), 7):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         assert counts.read(folder) is None
@@ -104,8 +106,13 @@ def test_counts_are_no_leftover_and_follow_a_grown_folder(tmp_path: Path) -> Non
     write_counts(folder, shards[:2])
     read: list[Path] = []
     original = index.read
+
+    def watched(path: Path, sha256: str) -> index.Index | None:
+        read.append(path)
+        return original(path, sha256)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "read", lambda path, sha256: read.append(path) or original(path, sha256))
+        patch.setattr(index, "read", watched)
         write_counts(folder, shards)
     assert [path.name for path in read] == [".train-00002.index"]
     assert "leftover" not in {problem.check for problem in lint(folder, flow())}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from formats.features.record import Record
-from pairloom.store.folder import open_folder
+from pairloom.store.folder import open_folder, read_group
 from pipeline.cli import main
+from pipeline.features import pieces
 from tests.formats.features import made
 
 COLOURS, THINGS, PLACES = ("red", "green", "old"), ("dog", "cat", "bus", "tree"), ("house", "street", "lake")
@@ -55,6 +58,28 @@ def run(*arguments: object) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(printed.getvalue() or "{}")
     assert code == 0, printed.getvalue() + said.getvalue()
     return facts
+
+
+def killed(place: int, *arguments: object) -> None:
+    """A command in a process that is killed where it reads that part of the shards, counted from 0."""
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        vars(pieces)["read_group"] = failing(place, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        run(*arguments)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def failing(place: int, fail: Callable[[], object]) -> Callable[..., Any]:
+    """`read_group` that fails when it is called for that time, counted from 0."""
+    count = iter(range(99))
+
+    def read(*arguments: Any) -> Any:
+        if next(count) == place:
+            fail()
+        return read_group(*arguments)
+
+    return read
 
 
 def refused(*arguments: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from formats.features.tables import records_of
 from pairloom.errors import RunError
 from pairloom.extra import as_dict
 from pairloom.store.folder import open_folder
-from pipeline.features import outgoing, pieces
+from pipeline.features import pieces
 from systems import recipes
 from tests.formats.features import made
-from tests.pipeline.features.lists import coco, records, refused, run
+from tests.pipeline.features.lists import coco, killed, records, refused, run
 
 LAYOUTS = [name for name in features.names() if name != "grid-npy"]
 VAL = "shards.val_share=0.3"
@@ -94,19 +93,7 @@ def test_a_table_of_regions_goes_out_by_its_sources(data: Path, tmp_path: Path) 
 @pytest.mark.parametrize("layout", ["lxmert-tsv", "uniter-lmdb", "volta-h5"])
 def test_a_killed_export_goes_on(layout: str, data: Path, tmp_path: Path) -> None:
     shards, out = data / "vilbert-lmdb/shards", tmp_path / "out"
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        read, count = pieces.read_group, iter(range(99))
-
-        def dying(*arguments: object) -> object:
-            if next(count) == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return read(*arguments)  # type: ignore[arg-type]
-
-        pieces.read_group = dying
-        outgoing.export(outgoing.Asked(source=shards, layout=layout, out=out, check=False, quiet=True))
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    killed(2, "export", shards, "--as", layout, "--out", out, "--no-check")
     said = run("export", shards, "--as", layout, "--out", out)
     assert said["checked"] == 60
     assert said["resumed"] == 2

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import signal
+import pickle
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +16,15 @@ import pytest
 import yaml
 from PIL import Image
 
+from formats.exports.settings import Settings
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from pipeline.features import pieces
+from pipeline.features.kinds import PairKind
 from pipeline.features.state import State
 from schemas.shards import SHARDS
 from tests.building import training_shard, write_table
-from tests.pipeline.features.lists import refused, run
+from tests.pipeline.features.lists import killed, refused, run
 from tests.pipeline.features.pairs import CLASSES, METADATA, TEXTS, row, same_picture
 
 LANCE = pytest.param("lance", marks=pytest.mark.skipif(find_spec("lance") is None, reason="pylance is not installed"))
@@ -160,19 +161,7 @@ def test_a_killed_export_goes_on_to_the_same_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # open_clip's list has paths from here
     options = ("--shard-bytes", "20000")
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        read, count = pieces.read_group, iter(range(99))
-
-        def dying(*arguments: object) -> object:
-            if next(count) == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return read(*arguments)  # type: ignore[arg-type]
-
-        pieces.read_group = dying
-        run("export", shards, "--as", layout, "--out", "out", *options)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    killed(1, "export", shards, "--as", layout, "--out", "out", *options)
     said = run("export", shards, "--as", layout, "--out", "out", *options)
     assert (said["checked"], said["resumed"]) == (11, 1)
     Path("out").rename("first")
@@ -201,6 +190,18 @@ def test_an_export_that_ends_before_it_notes_a_finished_split_goes_on(
     Path("out").rename("first")
     run("export", shards, "--as", layout, "--out", "out")
     assert Path("first/export.sha256").read_text() == Path("out/export.sha256").read_text() or layout == "vilbert-lmdb"
+
+
+@pytest.mark.parametrize("layout", ["hf", "litdata", "mds", "webdataset"])
+def test_each_file_is_read_back_alone_by_any_process(layout: str, shards: Path, tmp_path: Path) -> None:
+    """Without the processes: what goes to them and comes back."""
+    run("export", shards, "--as", layout, "--out", tmp_path, "--shard-bytes", "1500")
+    kind = PairKind(layout, Settings(), [])
+    parts = kind.parts(tmp_path / "train")
+    assert len(parts) > 2
+    seen = [one for part in parts for one in pieces.back(pickle.loads(pickle.dumps(kind)), part)]
+    assert pickle.loads(pickle.dumps(seen)) == seen
+    assert sorted(one.key for one in seen) == [f"val2014/COCO_{number:06d}" for number in range(9)]
 
 
 def test_pairs_without_pictures_have_no_place_in_a_layout_of_pictures(shards: Path, tmp_path: Path) -> None:

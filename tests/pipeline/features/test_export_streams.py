@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from formats import exports
+from formats.exports.pairs import Caption, Pair
+from formats.exports.settings import Settings
 from pipeline.features import pieces
 from tests.formats.datasets.layouts import bodies, read, texts
-from tests.pipeline.features.lists import run
+from tests.pipeline.features.lists import failing, run
 from tests.pipeline.features.pairs import CLASSES, TEXTS, picture, same_picture
 
 SMALL = ("--with-features", "--shard-bytes", "1500")  # files of two or three pairs
@@ -91,17 +96,48 @@ def test_lance_opens_its_data_set(shards: Path, tmp_path: Path) -> None:
 
 def test_a_broken_off_export_to_lance_goes_on(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lance = pytest.importorskip("lance")  # whose threads do not survive a fork, so that this one is not killed
-    out, read_group, count = tmp_path / "out", pieces.read_group, iter(range(99))
+    out = tmp_path / "out"
 
-    def ending(*arguments: Any) -> Any:
-        if next(count) == 1:
-            raise KeyboardInterrupt
-        return read_group(*arguments)
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(pieces, "read_group", ending)
+    monkeypatch.setattr(pieces, "read_group", failing(1, interrupt))
     with pytest.raises(AssertionError, match="interrupted: finished shards are kept"):
         run("export", shards, "--as", "lance", "--out", out, *SMALL)
     monkeypatch.undo()
     assert run("export", shards, "--as", "lance", "--out", out, *SMALL)["resumed"] == 1
     keys = lance.dataset(str(out / "train/pairloom.lance")).to_table(columns=["key"])["key"].to_pylist()
     assert keys == [f"val2014/COCO_{number:06d}" for number in range(9)]
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+CAPTIONS = st.lists(st.tuples(TEXT, st.none() | TEXT, st.none() | TEXT), max_size=3)
+
+
+@pytest.mark.parametrize("layout", ["arrow-vilt", "hf", "litdata", "mds", "webdataset"])
+def test_any_keys_captions_and_sizes_come_back(layout: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    @settings(max_examples=15)
+    @given(said=st.dictionaries(TEXT.filter(bool), CAPTIONS, min_size=1, max_size=5), most=st.integers(1, 900))
+    def holds(said: dict[str, list[tuple[str, str | None, str | None]]], most: int) -> None:
+        module, folder = exports.load(layout), tmp_path_factory.mktemp("any")
+        asked = Settings(shard_bytes=most)
+        wanted = {
+            key: Pair(
+                key=key, image=picture(number), format="jpeg", width=64, height=48,
+                captions=[Caption(*one) for one in captions],
+            )
+            for number, (key, captions) in enumerate(said.items())
+        }  # fmt: skip
+        writer = module.Writer(folder, asked, {})
+        for pair in wanted.values():
+            writer.add(module.entry(pair, asked))
+        writer.close()
+        found = {pair.key: pair for pair in module.read(folder)}
+        assert list(found) == list(wanted) or layout == "webdataset"
+        for key, pair in found.items():
+            assert pair.image == wanted[key].image
+            assert [one.text for one in pair.captions] == [one.text for one in wanted[key].captions]
+            if layout != "arrow-vilt":  # which has no place for languages
+                assert list(pair.captions) == list(wanted[key].captions)
+
+    holds()

@@ -70,7 +70,9 @@ class TxtTokLmdb:
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         with self.env.begin(buffers=True) as transaction:
-            return msgpack.loads(frame(bytes(transaction.get(name.encode("utf-8")))), raw=False)  # type: ignore[no-any-return]
+            value = bytes(transaction.get(name.encode("utf-8")) or b"")
+        found: dict[str, Any] = msgpack.loads(frame(value), raw=False)
+        return found
 
 
 def test_uniters_code_gets_the_texts(shards: Path, vocabulary: Path, tmp_path: Path) -> None:

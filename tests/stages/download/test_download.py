@@ -142,6 +142,7 @@ def test_bytes_do_not_depend_on_connections_or_on_how_the_shard_is_cut(tools: do
     rows = listed(list(CASES) * 2)
     whole = download.process(rows, tools)
     engine = tools.engine
+    assert isinstance(engine, Engine)
     few = Engine(replace(engine.manners, connections=connections), engine.courtesy, engine.persistence, engine.decoding)
     other = replace(tools, engine=few)
     parts = [download.process(rows.slice(start, 5), other) for start in range(0, rows.num_rows, 5)]

@@ -10,12 +10,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis.strategies import integers
+from hypothesis.strategies import booleans, integers, sampled_from
 from PIL import Image, ImageCms, ImageOps
 
 from stages.download.failure import Failure
 from stages.download.kinds import sniff
-from stages.download.pictures import Limits, Picture, Resize, normalise
+from stages.download.pictures import LEAST_SIDE, Limits, Picture, Resize, normalise, strictly
 from tests.stages.download.bombs import BOMBS, png
 from tests.stages.download.hostile import encoded, jpeg, scene
 
@@ -312,6 +312,30 @@ def detailed(width: int, height: int) -> np.ndarray:
     smooth = scene(width, height).astype(int)
     blocks = rng.integers(-40, 40, (height // 16, width // 16)).repeat(16, axis=0).repeat(16, axis=1)
     return np.clip(smooth + (blocks + rng.normal(0, 6, blocks.shape))[..., None], 0, 255).astype(np.uint8)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    width=integers(1, 90), height=integers(1, 90), side=integers(1, 100), seed=integers(0, 99),
+    kind=sampled_from(("RGB", "L", "CMYK")), subsampling=integers(0, 2), progressive=booleans(), blocks=integers(0, 3),
+)  # fmt: skip
+def test_the_strict_decoder_gives_the_pixels_of_pillow_at_every_scale(
+    width: int, height: int, side: int, seed: int, kind: str, subsampling: int, progressive: bool, blocks: int
+) -> None:
+    bands = {"RGB": (3,), "L": (), "CMYK": (4,)}[kind]
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, *bands), np.uint8)
+    options = {"progressive": progressive, "restart_marker_blocks": blocks}
+    options |= {} if kind == "CMYK" else {"subsampling": subsampling}
+    body = encoded(Image.fromarray(noise, kind), "JPEG", quality=80, **options)
+    opened, by_pillow = (Image.open(BytesIO(body)) for _ in range(2))
+    for each in (opened, by_pillow):
+        if max(width, height) > side:
+            each.draft(None, Limits(10**6, side, 90).size(width, height))
+    found = strictly(opened, body)
+    assert (found is None) == (kind == "CMYK" or max(opened.size) < LEAST_SIDE)
+    if found is not None:
+        assert found.mode == by_pillow.mode
+        assert np.array_equal(np.asarray(found), np.asarray(by_pillow))
 
 
 def test_less_than_the_whole_jpeg_is_decoded_where_the_target_allows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from pairloom.errors import ConfigError, InputError
 from schemas.pairs import CAPTION
 from stages import negatives
-from stages.negatives import Config, mine
+from stages.negatives import Config, mine, standalone
 from stages.negatives.captions import table_of
 from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions
@@ -254,3 +254,22 @@ def test_mining_alone_needs_neither_torch_nor_the_pipeline() -> None:
     code = f"import stages.negatives, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_texts_of_more_bytes_than_a_column_holds_are_refused_or_cut_into_more_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here 400 bytes stand for the 2 GiB that an Arrow column of strings may have."""
+    texts, images = made_up(60, 4)
+    config = Config(top_k=5)
+    whole = mine(texts, images, config=config)
+    for module in ("table", "standalone"):
+        monkeypatch.setattr(f"stages.negatives.{module}.MOST_TEXT", 400)
+    longest = max(len(text) for text in texts)
+    columns = pa.array(images), pa.array(texts, pa.large_string()), pa.nulls(len(texts), pa.string())
+    mined = standalone.Mined.of_columns(*columns, config)
+    rows = max(400 // (5 * longest), 1)
+    assert [cut.stop - cut.start for cut in mined.cuts()][:-1] == [rows] * (-(-len(texts) // rows) - 1)
+    assert pa.concat_tables(mined.slices(1)).to_pylist() == whole.to_pylist()
+    with pytest.raises(ConfigError, match="negatives of one shard have"):
+        mined.slice(slice(0, len(texts)), 1)

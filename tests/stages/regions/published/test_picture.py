@@ -98,3 +98,14 @@ def test_boxes_go_back_by_the_factor_not_by_the_rounded_sides() -> None:
     # 1001 × 333 becomes 1000 × 333: caffe divides both by 1000 / 1001, the others each side by its own ratio.
     assert picture.scale_back((333, 1001), (333, 1000), rules("butd-r101")) == pytest.approx((1.001, 1.001))
     assert picture.scale_back((333, 1001), (333, 1000), rules("vinvl-x152c4")) == pytest.approx((1.001, 1.0))
+
+
+@pytest.mark.parametrize("colours", ["rgb", "bgr"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (640, 480), (4000, 2100)])  # the last in pieces
+def test_pixels_that_pillow_hands_over_are_those_that_it_writes_out(size: tuple[int, int], colours: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image, asked = Image.fromarray(pixels), replace(rules("butd-r101"), colours=colours)
+    wanted = pixels if colours == "rgb" else pixels[..., ::-1]
+    assert np.array_equal(picture.ordered(image, asked), wanted)
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    assert np.array_equal(picture.ordered(turned, asked), np.rot90(wanted))
