@@ -63,7 +63,7 @@ def _decisions(
     """Of each row that goes, or has captions handed to it, in order."""
     excluded = rows.excluded()
     excluded |= rows.pictured.array() & near_excluded(rows.phashes.array(), avoided, config.exclude_distance)
-    stays = _kept(rows, np.flatnonzero(~excluded), config, corpus)
+    stays = _kept(rows, excluded, config, corpus)
     goes: list[int] = np.flatnonzero(stays != np.arange(len(stays))).tolist()
     places = dict(zip(goes, stays[goes].tolist(), strict=True))
     del stays
@@ -91,18 +91,20 @@ def near_excluded(
     return near_any(phashes, avoided, distance)
 
 
-def _kept(rows: Survivors, left: npt.NDArray[np.int64], config: Config, corpus: Corpus) -> npt.NDArray[np.int64]:
-    """Of each row the one that stays in its place, or its own position; left: the rows that are not excluded."""
+def _kept(rows: Survivors, excluded: npt.NDArray[np.bool_], config: Config, corpus: Corpus) -> npt.NDArray[np.int64]:
+    """Of each row the one that stays in its place, or its own position, as an excluded one."""
     if not config.unite_duplicates:
         return np.arange(len(rows.rows))
+    left = np.flatnonzero(~excluded) if excluded.any() else None  # 8 bytes a row that most lists need not spend
     alike = None if config.max_distance is None else Alike(config.max_distance, config.max_colour_distance)
 
     def pictures(places: Positions) -> Iterator[pa.Table]:
-        shards = {rows.names[number] for number in np.unique(rows.rows.array()["shard"][left[places]]).tolist()}
+        here = places if left is None else left[places]
+        shards = {rows.names[number] for number in np.unique(rows.rows.array()["shard"][here]).tolist()}
         return (table for _, table in corpus.tables("download", ("image_id", "image"), shards))
 
     ids, hashes, pictured = rows.image_ids.array(), rows.phashes.array(), rows.pictured.array()
-    if len(left) == len(ids):
+    if left is None:
         return kept_positions(ids, hashes, alike, pictures, pictured)
     stays = np.arange(len(ids))
     stays[left] = left[kept_positions(ids[left], hashes[left], alike, pictures, pictured[left])]
