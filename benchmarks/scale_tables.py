@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pairloom.store.entries import Shards
 from pairloom.store.folder import Entry, Header, open_folder
-from pairloom.store.manifest import Shards
 from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, write_shard
 from schemas.pairs import PAIRS

@@ -212,4 +212,4 @@ def _told_workers(pool: Pool, task: Task) -> Task:
 
 def count(folder: Folder) -> Counts:
     """Rows in, rows out and rejects by reason of a whole table."""
-    return Counts(sum(folder.shards.column("rows_in")), folder.rows, folder.shards.rejected())
+    return Counts(folder.shards.total("rows_in"), folder.rows, folder.shards.rejected())

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
 from pairloom.store import cures
-from pairloom.store.manifest import Entry as Entry
-from pairloom.store.manifest import Header as Header
-from pairloom.store.manifest import Shards, read_journal, read_manifest
+from pairloom.store.entries import Entry as Entry
+from pairloom.store.entries import Header as Header
+from pairloom.store.entries import Shards
 from pairloom.store.manifest import manifest_json as manifest_json
+from pairloom.store.manifest import read_journal, read_manifest
 from pairloom.table import metadata
 
 # Where everything but the shards lies in a table's folder. Programs that read a folder of Parquet files (pyarrow,
@@ -47,7 +48,7 @@ class Folder:
 
     @property
     def rows(self) -> int:
-        return sum(self.shards.column("rows"))
+        return self.shards.total("rows")
 
     def file(self, name: str) -> Path:
         return self.path / f"{name}.parquet"
