@@ -19,7 +19,7 @@ from typing import Any
 
 from pairloom.errors import PairloomError
 from pairloom.store.folder import MANIFEST, placed
-from pipeline.cards import gpus
+from pipeline.cards import gpus, one_thread_a_worker
 from pipeline.crew import Worker, pickled
 from pipeline.fingerprints import resource_hashes
 from pipeline.paths import absolute, resolved
@@ -84,7 +84,8 @@ def hello_of(work: Work) -> Hello:
 
 
 def greet(hello: Hello) -> Answer:
-    """The worker's part."""
+    """The worker's part; what it computes with is not loaded yet."""
+    one_thread_a_worker()  # a nanny does that, too, and not every worker has one
     unseen, reply = _unseen(hello), ""
     if not unseen:
         reply = f"{hello.token.removesuffix('.tmp')}-{uuid.uuid4().hex}.tmp"

@@ -70,17 +70,24 @@ class Progress:
 
 
 class TrainingProgress:
-    """Progress of a training run, told step by step; the total comes with the first step."""
+    """Progress of a training run, told step by step, with moving means of its losses; the first step brings the total.
+
+    A mean gives the newest loss of its objective a twentieth of the weight.
+    """
 
     def __init__(self, recipe: str, plain: bool = False) -> None:
         self._recipe, self._plain = recipe, plain
         self._progress: Progress | None = None
+        self._losses: dict[str, float] = {}
 
     def __call__(self, step: int, steps: int, objective: str, loss: float, waiting: float) -> None:
-        """waiting: share of the time so far in which there was no batch to train on."""
+        """objective: whose step it was. waiting: share of the time so far in which there was no batch to train on."""
         if self._progress is None:
             self._progress = Progress(f"train {self._recipe}", steps, "steps", self._plain)
-        self._progress.note(f"waiting for data {waiting:.0%}")
+        before = self._losses.get(objective, loss)
+        self._losses[objective] = before + (loss - before) / 20
+        losses = ", ".join(f"{name} {mean:.3f}" for name, mean in self._losses.items())
+        self._progress.note(f"loss {losses}, waiting for data {waiting:.0%}")
         self._progress.advance(1)
 
     def __enter__(self) -> TrainingProgress:

@@ -12,11 +12,14 @@ from torch import Tensor, distributed, nn
 @dataclass(frozen=True, kw_only=True)
 class Dictionary:
     """entries: how many. decay: what stays of an entry at each step. floor: an entry that so few cells ask for (by the
-    moving count) is dead, and becomes a random cell of the batch; 0 leaves the dead alone, as SOHO's code does."""
+    moving count) is dead, and becomes a random cell of the batch; 0 leaves the dead alone, as SOHO's code does.
+    start: count of each entry before the first step; from SOHO's 0 an entry that nothing asks for falls to the origin,
+    from where it is chosen again."""
 
     entries: int
     decay: float
     floor: float = 0.0
+    start: float = 0.0
 
 
 class VisualDictionary(nn.Module):
@@ -30,8 +33,8 @@ class VisualDictionary(nn.Module):
         super().__init__()
         self.settings = settings
         self.register_buffer("entries_NH", torch.randn(settings.entries, width))
-        self.register_buffer("sizes_N", torch.ones(settings.entries))
-        self.register_buffer("sums_NH", self.entries_NH.clone())
+        self.register_buffer("sizes_N", torch.full((settings.entries,), settings.start))
+        self.register_buffer("sums_NH", self.entries_NH * settings.start)
         self.hidden_H = nn.Parameter(torch.randn(width) * 0.02)
         self.quantised = nn.Linear(width, width)
         self.gate = nn.Linear(2 * width, 2)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pairloom.errors import StoreError
+from pairloom.errors import InputError, StoreError
 from pairloom.store.folder import open_folder
 from pairloom.store.names import by_number, shard_name
 from pairloom.store.writing import write_shard
@@ -75,6 +76,7 @@ def add(verbs: Any) -> None:
         metavar="N",
         help="then mine N of the captions by brute force with scikit-learn or rank-bm25",
     )
+    verb.add_argument("--explain", metavar="IMAGE_ID", help="then say which words make this image's negatives similar")
     verb.add_argument("--redo", action="store_true", help="replace what is in the folder")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
@@ -113,11 +115,42 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     (arguments.out / STARTED).unlink()
     text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
     told = Outcome(facts, f"{text}: {arguments.out}")
+    told = _explained(mined, arguments, told) if arguments.explain is not None else told
     return _audited(mined, arguments, told) if arguments.audit else told
 
 
 def _files(out: Path) -> list[Path]:
     return sorted(out.glob("*.parquet"), key=lambda file: by_number(file.stem))
+
+
+def _explained(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
+    """The outcome with the negatives of one image, word by word. Raises InputError if the list has no such image."""
+    from stages.negatives.explain import explain
+
+    ids = pc.cast(mined.captions["image_id"], pa.string())
+    rows = np.flatnonzero(pc.equal(ids, arguments.explain).to_numpy())
+    if not len(rows):
+        fix = f"name an image_id of the list, such as {ids[0].as_py()!r}" if len(ids) else "give a list with captions"
+        raise InputError(f"no caption is of image {arguments.explain!r}", str(arguments.captions), fix)
+    lists = _lists_of(mined, arguments.out, rows)
+    found = list(explain(mined, arguments.explain, dict(zip(rows.tolist(), lists, strict=True))))
+    lines = [
+        f"caption {one.caption_index}: {one.negative!r} is {one.similarity:.3f} to caption {one.nearest}, by "
+        + ", ".join(f"{word} {share:.3f}" for word, share in one.words)
+        for one in found
+    ]
+    facts = {**told.facts, "explained": [asdict(one) for one in found]}
+    return Outcome(facts, "\n".join([told.text, *lines]))
+
+
+def _lists_of(mined: Mined, out: Path, chosen: npt.NDArray[np.int64]) -> list[Any]:
+    """The lists of these rows of the captions, ascending, from the files that were written."""
+    lists: list[Any] = []
+    for file, rows in enumerate(mined.cuts()):
+        here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
+        written = pq.read_table(out / f"{shard_name(file)}.parquet")["negatives"]
+        lists += written.take(pa.array(here)).to_pylist()
+    return lists
 
 
 def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
@@ -126,12 +159,7 @@ def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outc
 
     number = len(mined.captions)
     chosen = np.sort(np.random.default_rng(0).permutation(number)[: arguments.audit])
-    lists: list[Any] = []
-    for file, rows in enumerate(mined.cuts()):
-        here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
-        lists += (
-            pq.read_table(arguments.out / f"{shard_name(file)}.parquet")["negatives"].take(pa.array(here)).to_pylist()
-        )
+    lists = _lists_of(mined, arguments.out, chosen)
     differing = audit(mined.captions, mined.config, chosen.tolist(), lists)
     facts = {**told.facts, "audited": len(chosen), "differing": [asdict(one) for one in differing]}
     lines = [f"image {one.image_id}, caption {one.caption_index}: {one.said}" for one in differing]

@@ -18,7 +18,7 @@ ELSEWHERE = {
     "url_list": "the list is sample.urls",
     "input_format": "sample.urls tells it",
     "output_folder": "--out names it",
-    "output_format": "tables are written; `pairloom shards export --format webdataset` writes tars",
+    "output_format": "tables are written; `pairloom export SHARDS --as webdataset --out TARS` writes tars",
     "url_col": "it is sample.url_column",
     "caption_col": "it is sample.caption_column",
     "save_additional_columns": "every further column is kept in `extra`",

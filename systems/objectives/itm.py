@@ -34,6 +34,8 @@ class Settings:
     replace: what a negative has from elsewhere, the text or the image. hard_share: share of the negatives that take
     one of the caption's mined hard negatives; the others take a random caption or image of the same row group.
     alignment: weight of word-region alignment beside the matching loss. aligned: all tokens, or those of words alone.
+    reads: `pooled` is the model's vector for both, through a layer with a bias; `first` the first token as it is,
+    through one without (SOHO).
     """
 
     negative_probability: Share
@@ -41,6 +43,7 @@ class Settings:
     hard_share: Share
     alignment: float = 0.0
     aligned: Literal["tokens", "words"] = "tokens"
+    reads: Literal["pooled", "first"] = "pooled"
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -57,7 +60,15 @@ def columns(settings: Settings) -> tuple[str, ...]:
 
 
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
+    if settings.reads == "first":
+        return initialised(nn.Linear(model.widths.words, 2, bias=False), model.init_std)
     return initialised(nn.Linear(model.widths.pooled, 2), model.init_std)
+
+
+def matched(encoded: Encoded, head: nn.Linear, settings: Settings) -> Tensor:
+    """(B, 2) logits of mismatch and match."""
+    logits_B2: Tensor = head(encoded.words_BTH[:, 0] if settings.reads == "first" else encoded.pooled_BH)
+    return logits_B2
 
 
 def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
@@ -93,7 +104,7 @@ def negative_text(row: Row, hard_share: float, rng: np.random.Generator) -> str 
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
-    logits_B2 = head(encoded.pooled_BH)
+    logits_B2 = matched(encoded, head, settings)
     value = image_text_matching(logits_B2, batch.match_B)
     if settings.alignment > 0:
         value = value + settings.alignment * word_region_alignment(_distance(encoded, batch, settings), batch.match_B)
@@ -118,7 +129,7 @@ def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch
 
     def score(pairs: Batch) -> Tensor:
         encoded = model(pairs)
-        logits_P2 = head(encoded.pooled_BH)
+        logits_P2 = matched(encoded, head, settings)
         score_P: Tensor = logits_P2[:, 1] - logits_P2[:, 0]
         return score_P - settings.alignment * _distance(encoded, pairs, settings) if settings.alignment > 0 else score_P
 

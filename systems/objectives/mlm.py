@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,11 +26,14 @@ class Settings:
 
     at_least_one: a caption of which no word was drawn gets one. Otherwise a short caption often stays whole: at 0.15,
     44 % of those with 5 words and 27 % of those with 8.
+    head: `table` is the word embeddings read backwards and nothing else (SOHO); `transform` has BERT's layer before and
+    a bias.
     """
 
     probability: Share = 0.15
     by: By = "token"
     at_least_one: bool = True
+    head: Literal["transform", "table"] = "transform"
     image: bool = True  # false: the text alone is seen (UNIMO), one of the loader's texts where it has any
     matched_only: bool = False
 
@@ -53,8 +57,15 @@ class Head(nn.Module):
         return F.linear(self.transform(hidden_MH), word_weight_VH, self.bias_V)
 
 
-def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
-    return Head(model, shapes.vocab_size)
+class Table(nn.Module):
+    """The word embeddings read backwards."""
+
+    def forward(self, hidden_MH: Tensor, word_weight_VH: Tensor) -> Tensor:
+        return F.linear(hidden_MH, word_weight_VH)
+
+
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head | Table:
+    return Table() if settings.head == "table" else Head(model, shapes.vocab_size)
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
@@ -68,7 +79,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
     return replace(example, words=mask_words(example.words, make.tokenizer, probability, rng, settings.by, some))
 
 
-def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:
+def loss(model: Fusion, encoded: Encoded, head: Head | Table, batch: Batch, settings: Settings) -> Scored:
     labels_BT = batch.words.labels_BT
     if settings.matched_only:
         labels_BT = torch.where(batch.match_B[:, None], labels_BT, IGNORE)

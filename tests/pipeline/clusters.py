@@ -21,13 +21,15 @@ START_S = 60.0
 class Cluster:
     """A scheduler, and the workers that were started for it; all end with the block."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, paths: Sequence[Path] = (CHECKOUT,)) -> None:
+        """paths: PYTHONPATH of the scheduler."""
         self.folder = folder
         self._file = folder / "scheduler.json"
         self.processes: list[subprocess.Popen[bytes]] = []  # the workers
         self.scheduler = self._start(
             *("scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"),
             *("--scheduler-file", str(self._file)),
+            environment={"PYTHONPATH": os.pathsep.join(map(str, paths))},
         )
 
     @property

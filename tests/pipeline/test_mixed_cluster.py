@@ -42,9 +42,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
     shared = folder / "shared"
     shared.mkdir()
     reasons = ["pairloom is not installed there", "No module named 'tests", "pairloom's code: ", "pyarrow: 1.0 there"]
-    with Cluster(folder) as cluster:
+    bare = without(folder / "none", ["pipeline", "stages", "pairloom", "schemas"])
+    with Cluster(folder, paths=[bare]) as cluster:  # a scheduler needs no pairloom
         good = cluster.worker()
-        cluster.worker(paths=[without(folder / "none", ["pipeline", "stages", "pairloom", "schemas"]), CHECKOUT])
+        cluster.worker(paths=[bare, CHECKOUT])
         cluster.worker(paths=[without(folder / "stage", ["tests"]), CHECKOUT])  # where the stage lies
         (folder / "checkout").mkdir()
         cluster.worker(paths=[other_checkout(folder / "checkout"), CHECKOUT])

@@ -21,7 +21,7 @@ from torch import Tensor
 from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Batch, Example, Pixels, WordBatch
 from pairloom.loader.collate import collate_pixels, pixel_mask
 from systems import backbone, dictionary, recipes
-from systems.objectives import colours, detection, mvm, prefix_lm, reconstruction
+from systems.objectives import colours, detection, itm, mvm, prefix_lm, reconstruction
 from systems.objectives.translation import word_batch
 from systems.units import pixels as units
 from trainer.contract import Embedded, Shapes
@@ -126,7 +126,7 @@ def test_reconstruction_is_torchs_mse_times_three_over_what_counts() -> None:
 
 def test_the_dictionary_is_the_moving_mean_of_who_asks_and_the_dead_come_back() -> None:
     torch.manual_seed(0)
-    book = dictionary.VisualDictionary(dictionary.Dictionary(entries=3, decay=0.5), 2)
+    book = dictionary.VisualDictionary(dictionary.Dictionary(entries=3, decay=0.5, start=1.0), 2)
     book.entries_NH.copy_(torch.tensor([[0.0, 0.0], [10.0, 10.0], [99.0, 99.0]]))
     book.sums_NH.copy_(book.entries_NH)
     cells = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]])
@@ -139,6 +139,39 @@ def test_the_dictionary_is_the_moving_mean_of_who_asks_and_the_dead_come_back() 
     book.settings = dictionary.Dictionary(entries=3, decay=0.5, floor=0.4)
     book.follow(cells[0], codes[0])
     assert (book.entries_NH[2] == cells[0]).all(dim=1).any()  # 0.25 < 0.4: it became one of the cells
+
+
+def test_from_zero_an_entry_that_nothing_asks_for_falls_to_the_origin_and_is_chosen_from_there() -> None:
+    """As in SOHO's code, where its sums and counts start at 0."""
+    torch.manual_seed(0)
+    book = dictionary.VisualDictionary(dictionary.Dictionary(entries=3, decay=0.5), 2)
+    book.entries_NH.copy_(torch.tensor([[4.0, 4.0], [9.0, 9.0], [99.0, 99.0]]))
+    cells = torch.tensor([[3.0, 3.0], [8.0, 9.0]])
+    codes = dictionary.nearest(cells[None], book.entries_NH)[0]
+    assert codes.tolist() == [0, 1]
+    book.follow(cells, codes)
+    # by hand: counts 1/2, 1/2, 0 and sums half of the cells, so that the first two are the cells themselves
+    wanted = torch.tensor([[3.0, 3.0], [8.0, 9.0], [0.0, 0.0]])
+    torch.testing.assert_close(book.entries_NH, wanted, rtol=1e-3, atol=1e-3)
+    assert dictionary.nearest(torch.tensor([[[0.5, 0.1]]]), book.entries_NH).item() == 2
+
+
+def test_sohos_heads_are_the_word_table_alone_and_a_layer_without_a_bias_on_the_first_token() -> None:
+    learner: Any = tiny("soho")
+    assert learner.heads["itm"].bias is not None
+    objectives = {"itm": {"reads": "first"}, "mlm": {"head": "table"}}
+    recipe = recipes.load("soho", "tiny", {"objectives": objectives})
+    learner = Learner(recipe, Shapes(50, num_classes=7, num_attributes=5, image_size=64)).eval()
+    assert learner.heads["itm"].bias is None
+    assert not list(learner.heads["mlm"].parameters())
+    encoded = learner.model(batch_of(torch.tensor([[2, 7, 8, 3]])))
+    hidden = encoded.words_BTH[0]
+    scores = learner.heads["mlm"](hidden, learner.model.word_weight)
+    torch.testing.assert_close(scores, hidden @ learner.model.word_weight.t())
+    found = itm.matched(encoded, learner.heads["itm"], recipe.objectives["itm"].settings)
+    torch.testing.assert_close(found[0], learner.heads["itm"].weight @ hidden[0])
+    published = recipes.load("soho", "base").objectives
+    assert (published["itm"].settings.reads, published["mlm"].settings.head) == ("first", "table")
 
 
 def test_cells_that_share_the_drawn_cells_code_are_hidden_and_no_others() -> None:

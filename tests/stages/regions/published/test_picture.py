@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -102,7 +103,9 @@ def test_boxes_go_back_by_the_factor_not_by_the_rounded_sides() -> None:
 
 @pytest.mark.parametrize("colours", ["rgb", "bgr"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (640, 480), (4000, 2100)])  # the last in pieces
-def test_pixels_that_pillow_hands_over_are_those_that_it_writes_out(size: tuple[int, int], colours: str) -> None:
+def test_pixels_that_pillow_hands_over_are_those_that_it_writes_out(
+    size: tuple[int, int], colours: Literal["rgb", "bgr"]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     image, asked = Image.fromarray(pixels), replace(rules("butd-r101"), colours=colours)
     wanted = pixels if colours == "rgb" else pixels[..., ::-1]
