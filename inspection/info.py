@@ -33,9 +33,7 @@ def info(path: Path | str, flow: Flow) -> dict[str, Any]:
 def table_info(folder: Folder, flow: Flow) -> dict[str, Any]:
     """The facts of one table, as plain JSON values."""
     header = folder.header
-    rejected: Counter[str] = Counter()
-    for entry in folder.shards:
-        rejected.update(entry.rejected)
+    rejected = Counter(folder.shards.rejected())
     return {
         "path": str(folder.path),
         "table": header.table,
@@ -46,9 +44,9 @@ def table_info(folder: Folder, flow: Flow) -> dict[str, Any]:
         "input": flow.main_input(header.stage),
         "complete": folder.complete,
         "shards": len(folder.shards),
-        "rows_in": sum(entry.rows_in for entry in folder.shards),
+        "rows_in": folder.shards.total("rows_in"),
         "rows": folder.rows,
-        "bytes": sum(entry.bytes for entry in folder.shards),
+        "bytes": folder.shards.total("bytes"),
         "left_out": sum(count for reason, count in rejected.items() if reason not in OF_A_PART),
         "quarantined": sum(rejected.values()),
         "quarantined_by_reason": dict(rejected.most_common()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -26,7 +26,7 @@ from pipeline.pool import Died, Pool
 from pipeline.progress import Progress
 from pipeline.stage import load
 from pipeline.suspects import Inquiry
-from pipeline.task import Places, Task, run_task
+from pipeline.task import Places, Task, run_task, together
 from pipeline.written import Made, confirm
 from schemas.quarantine import QUARANTINE
 from stages.contract import Before, Counts
@@ -76,7 +76,7 @@ def run_work(work: Work, options: Options, start: float) -> Done:
     start: of the whole run, as time.monotonic() has it.
     """
     stage, target, writers = work.stage, work.target, work.open_writers()
-    wanted = {task.name: task.fingerprint for task in work.tasks}
+    wanted = work.tasks.fingerprints
     due = set(fingerprints.due(writers[0].done, wanted, target))
     reused = 0
     if due or set(writers[0].done) != set(wanted) or not writers[0].complete:
@@ -103,13 +103,13 @@ def _make(work: Work, due: set[str], writers: tuple[Writer, Writer], options: Op
     """Leave the table with all its shards, unfinished; how many of those due were taken from another dataset."""
     other = reuse.other_dataset(options.run.reuse, work.places.data)
     found = reuse.find(work, other, due)
-    kept = [task.name for task in work.tasks if task.name not in due]
+    kept = [name for name in work.tasks.fingerprints if name not in due]
     if len(found) < len(due):  # before `begin`: an index grows from that of a finished table
         build_index(work, other)
         earlier.keep(work, kept)
     begin(writers, kept)
     linked = reuse.link(work, other, found, partial(record, writers))
-    rest = [task for task in work.tasks if task.name in due - linked]
+    rest = [work.tasks.named(name) for name in work.tasks.fingerprints if name in due - linked]
     if rest:
         build_index(work, other)  # if it was not needed until a found shard turned out to be damaged
         _run_due(work, rest, writers, options)
@@ -170,11 +170,11 @@ def _finished_before(header: Header, target: Path, indexes: Sequence[Path]) -> B
 
 def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], options: Options) -> None:
     """Make these shards and record each as soon as it is seen here."""
-    sizes, stage = work.sizes(), work.stage
+    sizes, stage, grouped = work.sizes(), work.stage, together(tasks)
     total = sum(sizes[task.name] for task in tasks)
     reception, gpu = partial(Reception, work), stage.wants_gpu(work.config)
     with (
-        open_pool(options.run, len(tasks), stage.name, reception, stage.overlap, gpu) as pool,
+        open_pool(options.run, len(grouped), stage.name, reception, stage.overlap, gpu) as pool,
         Progress(work.header.stage, total, plain=options.plain) as progress,
     ):
 
@@ -185,13 +185,14 @@ def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], opti
 
         ready = partial(_told_workers, pool)
         inquiry = Inquiry(pool, sizes, ready)
-        waiting, suspects = deque(tasks), list[Task]()
+        waiting, suspects = deque(grouped), list[Task]()
         while waiting:
             rest = deque[Task]()
             for task, result in pool.run(run_task, waiting, ready):
                 if not isinstance(result, Died):
-                    note(result)
-                    inquiry.sound += 1
+                    for made in result:
+                        note(made)
+                    inquiry.sound += len(result)
                     continue
                 suspects.append(task)  # perhaps only a neighbour of the culprit
                 if len(suspects) >= max(LEAST_SUSPECTS, pool.workers()):  # or does every shard kill its worker?
@@ -211,7 +212,4 @@ def _told_workers(pool: Pool, task: Task) -> Task:
 
 def count(folder: Folder) -> Counts:
     """Rows in, rows out and rejects by reason of a whole table."""
-    rejected: Counter[str] = Counter()
-    for entry in folder.shards:
-        rejected.update(entry.rejected)
-    return Counts(sum(entry.rows_in for entry in folder.shards), folder.rows, dict(sorted(rejected.items())))
+    return Counts(folder.shards.total("rows_in"), folder.rows, folder.shards.rejected())

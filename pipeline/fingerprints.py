@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError, StoreError
 from pairloom.store.folder import Entry, Folder, Header
 from pairloom.store.hashed import sha256_file
-from stages.contract import Planned, Scope
+from stages.contract import Scope, Window
 
 
 def digest(content: Any) -> str:
     """SHA-256 of JSON content, independent of key order."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(_json(content).encode()).hexdigest()
+
+
+_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 def resource_hashes(files: Sequence[Path]) -> dict[str, str]:
@@ -29,40 +34,56 @@ def resource_hashes(files: Sequence[Path]) -> dict[str, str]:
 
 
 def shard_fingerprint(header: Header, sources: Any) -> str:
-    """sources: the hashes of the input shards (and, for a planned shard, its rows)."""
+    """sources: the hashes of the input shards (or, where shards are cut anew, what they hold)."""
+    return shard_fingerprints(header, {"": sources})[""]
+
+
+def shard_fingerprints(header: Header, sources: Mapping[str, Any]) -> dict[str, str]:
+    """The fingerprint of each shard; what they share is written as JSON and hashed once."""
     made_by = (header.table, header.table_version, header.stage, header.stage_version)
-    return digest([made_by, dict(header.config), dict(header.resources), sources])
+    shared = hashlib.sha256(_json([made_by, dict(header.config), dict(header.resources)])[:-1].encode())
+    found = {}
+    for name, own in sources.items():
+        whole = shared.copy()
+        whole.update(f", {_json(own)}]".encode())
+        found[name] = whole.hexdigest()
+    return found
 
 
 def scoped_sources(inputs: Sequence[Folder], scope: Scope) -> dict[str, list[str]]:
     """Output shard name -> hashes of the input shards that it depends on, for a stage of this scope."""
+    columns = [folder.shards.column("sha256") for folder in inputs]
+    owns = dict(zip(inputs[0].shards.column("name"), map(list, zip(*columns, strict=True)), strict=True))
+    if scope == "shard":
+        return owns
+    if scope == "all":
+        whole = digest(columns)
+        return {name: [*own, whole] for name, own in owns.items()}
     shared: list[str] = []
-    whole = digest([[entry.sha256 for entry in folder.shards] for folder in inputs])
     sources = {}
-    for entries in zip(*(folder.shards for folder in inputs), strict=True):
-        own = [entry.sha256 for entry in entries]
+    for name, own in owns.items():
         shared = [digest([*shared, *own])]  # a chain: stands for this shard and all before it
-        sources[entries[0].name] = {"shard": own, "before": shared, "all": [*own, whole]}[scope]
+        sources[name] = shared
     return sources
 
 
-def planned_sources(inputs: Sequence[Folder], planned: Planned) -> list[Any]:
-    """What a planned shard depends on: its rows and the input shards they lie in."""
-    names = sorted(set(planned.rows["shard"].to_pylist()))
-    hashes = [[entry.sha256 for entry in folder.shards if entry.name in names] for folder in inputs]
-    return [planned.rows.to_pydict(), hashes]
+def windowed_sources(inputs: Sequence[Folder], windows: Sequence[Window]) -> Iterator[tuple[Window, str, list[str]]]:
+    """(window, output shard, what this depends on): its name, its window, and the input shards there."""
+    hashes = [dict(zip(folder.shards.column("name"), folder.shards.column("sha256"), strict=True)) for folder in inputs]
+    for window in windows:
+        whole = digest([asdict(window), [[known[name] for name in window.shards] for known in hashes]])
+        yield from ((window, name, [name, whole]) for name, _ in window.parts)
 
 
 def due(done: Mapping[str, Entry], fingerprints: Mapping[str, str], folder: Path) -> list[str]:
     """The shards that are missing, or that something else was made from."""
-    return [name for name, wanted in fingerprints.items() if not _is_current(done.get(name), wanted, folder)]
+    with os.scandir(folder) as there:  # one look at the folder: asking for each file by its path costs three times that
+        sizes = {file.name: file.stat().st_size for file in there if file.name.endswith(".parquet") and file.is_file()}
+    return [name for name, wanted in fingerprints.items() if not _is_current(done.get(name), wanted, sizes)]
 
 
-def _is_current(entry: Entry | None, wanted: str, folder: Path) -> bool:
-    if entry is None or entry.fingerprint != wanted:
-        return False
-    file = folder / f"{entry.name}.parquet"
-    return file.is_file() and file.stat().st_size == entry.bytes
+def _is_current(entry: Entry | None, wanted: str, sizes: Mapping[str, int]) -> bool:
+    return entry is not None and entry.fingerprint == wanted and sizes.get(f"{entry.name}.parquet") == entry.bytes
 
 
 def refuse_mixture(old: Header, new: Header, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from formats.lists.stream import ListStream
 from formats.lists.uniting import united_in_segments
 from pairloom.store.folder import Entry, Header, is_table, open_folder, read_shard
 from pairloom.store.linking import link_shard
+from pairloom.store.names import by_number, shard_name
 from pairloom.store.writing import Writer, write_shard
 from pairloom.table import Table
 from pipeline.config import as_json
@@ -30,6 +32,7 @@ from schemas.urls import URLS
 from stages.sample import VERSION
 
 OF_ROWS = ("urls", "format")  # settings of which the rows say enough
+MANY_SHARDS, FEW_ROWS = 1_000, 1_000  # so many shards of fewer rows than this: each file costs every later stage
 LIST_ROWS = "list_rows"  # in the manifest: how many rows the list had after each run that added some
 
 
@@ -115,11 +118,20 @@ def _write(
         reused += 1
     while places.stream.more():
         part = places.stream.take(rows_per_shard)
-        entry = write_shard(places.table, f"{len(writers[0].done):05d}", part.rows)
+        entry = write_shard(places.table, shard_name(len(writers[0].done)), part.rows)
         entry = places.counted(entry, part)
         record(writers, places.with_rejects(entry))
         progress.advance(entry.rows_in)
+        if len(writers[0].done) == MANY_SHARDS and rows_per_shard < FEW_ROWS:
+            print(_small_shards(rows_per_shard), file=sys.stderr, flush=True)
     return reused
+
+
+def _small_shards(rows_per_shard: int) -> str:
+    return (
+        f"sample: {MANY_SHARDS:,} shards and more, of {rows_per_shard} rows each. Every stage pays for each file: "
+        f"sample.rows_per_shard from 1,000 to 10,000 suits lists of this size"
+    )
 
 
 def _continued(other: Path | None, writer: Writer, places: Listing) -> Iterator[Entry]:
@@ -131,7 +143,7 @@ def _continued(other: Path | None, writer: Writer, places: Listing) -> Iterator[
     source = other / URLS.name if other else None
     if source is None or not is_table(source):
         return
-    folder, done = open_folder(source), [writer.done[name].sha256 for name in sorted(writer.done)]
+    folder, done = open_folder(source), [writer.done[name].sha256 for name in sorted(writer.done, key=by_number)]
     began = [entry.sha256 for entry in folder.shards[: len(done)]]
     if began != done or replace(_settings_alone(folder.header), pairloom=writer.header.pairloom) != writer.header:
         return
@@ -155,7 +167,7 @@ def write_table(rows: pa.Table, table: Table, data: Path, rows_per_shard: int) -
         return
     writer.begin(kept)
     for position in range(first, rows.num_rows, rows_per_shard):
-        name = f"{len(kept) + (position - first) // rows_per_shard:05d}"
+        name = shard_name(len(kept) + (position - first) // rows_per_shard)
         writer.record(write_shard(target, name, rows.slice(position, rows_per_shard)))
     writer.finish()
 

@@ -14,6 +14,7 @@ from pairloom.errors import StoreError
 from pairloom.store import index
 from pairloom.store.folder import MADE_OF, Entry, Folder, Header, is_table, open_folder
 from pairloom.store.linking import link_or_copy
+from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, write_index, write_shard
 from pipeline.card import write_card
 
@@ -62,7 +63,7 @@ class NewFolder:
 
     def _name(self, split: str) -> str:
         number = self.counts[split] = self.counts.get(split, -1) + 1
-        return f"{split}-{number:05d}"
+        return shard_name(number, split)
 
     def told(self) -> Reshaped:
         return Reshaped(self.out, sum(e.rows for e in self.writer.done.values()), len(self.writer.done), self.linked)

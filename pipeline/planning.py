@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pyarrow as pa
 
@@ -14,12 +15,13 @@ from pairloom.errors import StoreError
 from pairloom.store import cures
 from pairloom.store.folder import Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer, run_of
-from pipeline import fingerprints, linking
+from pipeline import fingerprints, linking, windows
 from pipeline.config import as_json
 from pipeline.paths import absolute
 from pipeline.stage import LoadedStage
 from pipeline.task import Places, Task
 from schemas.quarantine import QUARANTINE
+from stages.contract import Window, kept_in
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,49 @@ class CorpusOnDisk:
                 yield entry.name, linking.read_columns(folder.file(entry.name), columns)
 
     def hashes(self, stage: str) -> dict[str, str]:
-        return {entry.name: entry.sha256 for entry in self.inputs[stage].shards}
+        return self._column(stage, "sha256")
 
-    def bytes(self, stage: str, name: str) -> int:
-        return next(entry.bytes for entry in self.inputs[stage].shards if entry.name == name)
+    def sizes(self, stage: str) -> dict[str, int]:
+        return self._column(stage, "bytes")
+
+    def _column(self, stage: str, key: str) -> dict[str, Any]:
+        shards = self.inputs[stage].shards
+        return dict(zip(shards.column("name"), shards.column(key), strict=True))
+
+
+@dataclass(frozen=True)
+class Tasks(Sequence[Task]):
+    """A task for each output shard, made when it is looked at: most runs look at few of them."""
+
+    blank: Task
+    fingerprints: Mapping[str, str]  # of each output shard, in order
+    sources: Mapping[str, Any]
+    windows: Mapping[str, Window]  # of each, where shards are cut anew
+
+    @classmethod
+    def of(cls, blank: Task, sources: Mapping[str, Any], windows: Mapping[str, Window]) -> Tasks:
+        return cls(blank, fingerprints.shard_fingerprints(blank.header, sources), sources, windows)
+
+    def named(self, name: str) -> Task:
+        made_from = {"sources": fingerprints.digest(self.sources[name])}
+        window, wanted = self.windows.get(name), self.fingerprints[name]
+        return replace(self.blank, name=name, fingerprint=wanted, sources=made_from, window=window)
+
+    @overload
+    def __getitem__(self, place: int) -> Task: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Task]: ...
+
+    def __getitem__(self, place: int | slice) -> Task | list[Task]:
+        names = list(self.fingerprints)[place]
+        return self.named(names) if isinstance(names, str) else list(map(self.named, names))
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self.named, self.fingerprints)
+
+    def __len__(self) -> int:
+        return len(self.fingerprints)
 
 
 @dataclass(frozen=True)
@@ -53,7 +94,7 @@ class Work:
     inputs: Mapping[str, Folder]
     header: Header
     index: Path  # the folder of what the stage's `index` writes
-    tasks: Sequence[Task]  # of every output shard, due or not, in order
+    tasks: Tasks  # of every output shard, due or not, in order
 
     @property
     def target(self) -> Path:
@@ -65,10 +106,10 @@ class Work:
 
     def sizes(self) -> dict[str, int]:
         """How many rows each task takes in, by its shard's name."""
-        shards = {entry.name: entry.rows for entry in next(iter(self.inputs.values())).shards}
-        return {
-            task.name: task.planned.num_rows if task.planned is not None else shards[task.name] for task in self.tasks
-        }
+        shards = next(iter(self.inputs.values())).shards
+        rows = dict(zip(shards.column("name"), shards.column("rows"), strict=True))
+        windows = {id(window): window for window in self.tasks.windows.values()}
+        return rows | dict(part for window in windows.values() for part in window.parts)
 
 
 def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work:
@@ -81,7 +122,7 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
     header = make_header(stage, config)
     if is_table(places.table) and not redo:
         fingerprints.refuse_mixture(open_folder(places.table).header, header, places.table)
-    corpus = [[entry.sha256 for entry in folder.shards] for folder in inputs.values()]
+    corpus = [folder.shards.column("sha256") for folder in inputs.values()]
     index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
     blank = Task(places.absolute(), stage, config, header, absolute(index), "", "")
     tasks = _tasks(replace(blank, started_in=absolute(Path()), run=run_of(places.data, stage.name)), inputs)
@@ -110,7 +151,7 @@ def open_finished(path: Path) -> Folder:
 
 def refuse_misaligned(inputs: Mapping[str, Folder]) -> None:
     """Raise StoreError unless all inputs have the same shards, since they are read side by side."""
-    names = {stage: [entry.name for entry in folder.shards] for stage, folder in inputs.items()}
+    names = {stage: folder.shards.column("name") for stage, folder in inputs.items()}
     first = next(iter(names))
     for stage, shards in names.items():
         if shards != names[first]:
@@ -133,17 +174,19 @@ def make_header(stage: LoadedStage, config: Any) -> Header:
     )
 
 
-def _tasks(blank: Task, inputs: Mapping[str, Folder]) -> list[Task]:
+def _tasks(blank: Task, inputs: Mapping[str, Folder]) -> Tasks:
     """The blank task filled in for each output shard."""
     folders, stage = list(inputs.values()), blank.stage
     if stage.plan:
-        plans = stage.plan(CorpusOnDisk(inputs), blank.config)
-        return [_task(blank, plan.name, fingerprints.planned_sources(folders, plan), plan.rows) for plan in plans]
-    scoped = fingerprints.scoped_sources(folders, stage.scope(blank.config))
-    return [_task(blank, name, sources) for name, sources in scoped.items()]
+        planned = list(fingerprints.windowed_sources(folders, _windows(blank, inputs)))
+        sources = {name: of for _, name, of in planned}
+        return Tasks.of(blank, sources, {name: window for window, name, _ in planned})
+    return Tasks.of(blank, fingerprints.scoped_sources(folders, stage.scope(blank.config)), {})
 
 
-def _task(blank: Task, name: str, sources: Any, planned: pa.Table | None = None) -> Task:
-    wanted = fingerprints.shard_fingerprint(blank.header, sources)
-    made_from = {"sources": fingerprints.digest(sources)}
-    return replace(blank, name=name, fingerprint=wanted, sources=made_from, planned=planned)
+def _windows(blank: Task, inputs: Mapping[str, Folder]) -> Sequence[Window]:
+    plan = blank.stage.plan
+    assert plan is not None
+    windows.clean(blank.folder)
+    make = partial(plan, CorpusOnDisk(inputs), blank.config)
+    return windows.planned(blank.stage.name, kept_in(blank.places.data), blank.folder.name, make)

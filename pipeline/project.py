@@ -9,19 +9,25 @@ from typing import Any
 import yaml
 
 from pairloom.errors import ConfigError, InputError
+from pairloom.store.folder import ASIDE, MANIFEST
 from pipeline.stage import load, on_request, order
 from stages import sample
 
 TEMPLATES = Path(__file__).parent / "templates"
 VERSIONS = "versions.yaml"
 HEAD = """# The pipeline: DVC orders the stages, pairloom's executor knows the shards. Outputs are `persist`, so that a
-# killed stage resumes, and not cached: the manifests version them. {versions} stands for pairloom's code: after
-# an upgrade, `pairloom init --refresh .` writes it again, and DVC reruns the stages of which it changed.
+# killed stage resumes, and not cached: DVC looks at the manifests, which hold the hashes of all shards (docs/dvc.md).
+# {versions} stands for pairloom's code: after an upgrade, `pairloom init --refresh .` writes it again, and DVC reruns
+# the stages of which it changed. With `data/shards` and `true` below DVC keeps the shards and models in its cache, so
+# that `dvc push` takes them.
 vars:
-- cached: &cached false # true: DVC keeps the shards and models in its cache, so that `dvc push` takes them
+- shards_out: &shards data/shards/_pairloom/manifest.json
+- cached: &cached false
 """
 STORED = {"persist": True, "cache": False}
 CACHED = "*cached"  # in the text, the anchor above: DVC takes no ${...} where it wants true or false
+SHARDS = "*shards "  # another anchor: a key that is one ends with a space
+MANIFEST_OF_SHARDS = f"data/shards/{MANIFEST}"
 
 
 def stages(urls: str) -> dict[str, Any]:
@@ -33,16 +39,17 @@ def stages(urls: str) -> dict[str, Any]:
         "foreach": "${train}",
         "do": {
             "cmd": "pairloom train --recipe ${key} --shards data/shards --out models/${key}",
-            "deps": ["data/shards"],
+            "deps": [MANIFEST_OF_SHARDS],
             "params": ["train.${key}", {VERSIONS: ["pairloom"]}],
             "outs": [{"models/${key}": {"cache": CACHED}}],
             "metrics": [{"metrics/train-${key}.json": {"cache": False}}],
             "plots": [{"plots/train-${key}.csv": {"cache": False}}],
         },
     }
+    reported = ("sample", *order(), *on_request())
     found["report"] = {
         "cmd": "pairloom report --data data --out data/report/index.html",
-        "deps": ["data/shards", "data/quarantine"],
+        "deps": [MANIFEST_OF_SHARDS, *(_state(f"quarantine/{name}") for name in found if name in reported)],
         "outs": [{"data/report": {"cache": False}}],
     }
     return found
@@ -51,14 +58,19 @@ def stages(urls: str) -> dict[str, Any]:
 def _stage(name: str) -> dict[str, Any]:
     asked = name in on_request()
     inputs = (*load(name).always, *(on_request() if name == "shards" else ()))
-    stored = {"persist": True, "cache": CACHED} if name == "shards" else STORED
+    table = {SHARDS: {"persist": True, "cache": CACHED}} if name == "shards" else {_state(name): STORED}
     return {
         "cmd": f"pairloom stage {name} --redo{' --if-asked' * asked}",
-        "deps": [f"data/{needed}" for needed in inputs],
+        "deps": [_state(needed) for needed in inputs],
         "params": [name, *([f"shards.{name}"] * asked), {VERSIONS: [name]}],
-        "outs": [{f"data/{name}": stored}, {f"data/quarantine/{name}": STORED}],
+        "outs": [table, {_state(f"quarantine/{name}"): STORED}],
         "metrics": [{f"metrics/{name}.json": {"cache": False}}],
     }
+
+
+def _state(table: str) -> str:
+    """What DVC knows of a table: the folder of its manifest. The shards beside it would be a million files to hash."""
+    return f"data/{table}/{ASIDE}"
 
 
 def _sample(urls: str) -> dict[str, Any]:
@@ -67,7 +79,7 @@ def _sample(urls: str) -> dict[str, Any]:
         "cmd": "pairloom stage sample --redo",
         **({"deps": local} if local else {}),
         "params": ["sample", {VERSIONS: ["sample"]}],
-        "outs": [{"data/sample": STORED}, {"data/urls": STORED}, {"data/quarantine/sample": STORED}],
+        "outs": [{"data/sample": STORED}, {_state("urls"): STORED}, {_state("quarantine/sample"): STORED}],
         "metrics": [{"metrics/sample.json": {"cache": False}}],
     }
 
@@ -146,7 +158,7 @@ def refresh(folder: Path) -> list[str]:
 
 def _as_yaml(values: dict[str, Any]) -> str:
     text: str = yaml.dump(values, Dumper=_Plain, sort_keys=False, width=120)
-    return text.replace(f"'{CACHED}'", CACHED)
+    return text.replace(f"'{CACHED}'", CACHED).replace(f"'{SHARDS}'", SHARDS)
 
 
 class _Plain(yaml.SafeDumper):

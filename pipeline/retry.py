@@ -46,14 +46,13 @@ def retry(made_with: Any, asking: Any, places: Places, reasons: Collection[str],
     options = replace(options, run=replace(options.run, reuse=None))  # it has the same failures
     with only_writer(places.data, stage.name):
         work = prepare(stage, made_with, places, redo=False)
-        work = replace(work, tasks=[replace(task, config=asking) for task in work.tasks])
+        work = replace(work, tasks=replace(work.tasks, blank=replace(work.tasks.blank, config=asking)))
         urls, pairs, rejects = work.inputs["urls"], open_finished(places.table), open_folder(places.quarantine)
         wanted = [name for name in _names(rejects) if _has(rejects.read(name, ["reason"]), reasons)]
         rows = 0
         if wanted:
-            tasks = {task.name: task for task in work.tasks}
             build_index(work)
-            rows = sum(_spool(tasks[name], urls, pairs, rejects, reasons) for name in wanted)
+            rows = sum(_spool(work.tasks.named(name), urls, pairs, rejects, reasons) for name in wanted)
             begin(work.open_writers(), [entry.name for entry in pairs.shards if entry.name not in wanted])
         return Retried(run_work(work, options, start), rows)
 

@@ -66,14 +66,14 @@ def find(work: Work, other: Path | None, due: Collection[str]) -> list[Reusable]
         return []
     shards, rejects = _entries(_there(work.places.table, work, other)), _entries(_quarantine(work, other))
     found = []
-    for task in work.tasks:
-        entry = shards.get(task.name)
-        if task.name not in due or entry is None or entry.fingerprint != task.fingerprint:
+    for name, fingerprint in work.tasks.fingerprints.items():
+        entry = shards.get(name)
+        if name not in due or entry is None or entry.fingerprint != fingerprint:
             continue
-        left_out = rejects.get(task.name)
+        left_out = rejects.get(name)
         if not entry.rejected:
             found.append(Reusable(entry, None))
-        elif left_out and left_out.fingerprint == task.fingerprint and left_out.rows == sum(entry.rejected.values()):
+        elif left_out and left_out.fingerprint == fingerprint and left_out.rows == sum(entry.rejected.values()):
             found.append(Reusable(entry, left_out))
     return found
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 import stages
 from inspection.flow import Flow, StageFacts
 from pairloom.errors import ConfigError
-from pairloom.table import Table
-from stages.contract import Before, Corpus, Counts, Planned, Result, Scope
+from pairloom.table import Array, Table
+from stages.contract import Before, Corpus, Counts, ReadShard, Result, Scope, Window
 
 ASSIGNED = re.compile(r"^(INPUTS|OUTPUT)\b[^=\n]*=", re.MULTILINE)
 
@@ -42,7 +42,8 @@ class LoadedStage:
     process: Callable[..., Result]
     index: Callable[[Corpus, Any, Path], None] | None
     grow: Callable[[Corpus, Any, Path, Before], bool] | None
-    plan: Callable[[Corpus, Any], Sequence[Planned]] | None
+    plan: Callable[[Corpus, Any], Sequence[Window]] | None
+    deal: Callable[[ReadShard, Window, Any], Sequence[Array]] | None
     resources: Callable[[Any], Sequence[Path]]
     summary: Callable[[Corpus], dict[str, Any]]
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
@@ -159,6 +160,7 @@ def load(name: str) -> LoadedStage:
         index=getattr(module, "index", None),
         grow=getattr(module, "grow", None),
         plan=getattr(module, "plan", None),
+        deal=getattr(module, "deal", None),
         resources=getattr(module, "resources", _no_files),
         summary=getattr(module, "summary", _no_facts),
         check=getattr(module, "check", _any_share),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pairloom.errors import RunError
 from pipeline.pool import Died, Pool, R
 from pipeline.progress import say
-from pipeline.task import Task, probe, run_task
+from pipeline.task import Task, alone, probe, run_task
 from pipeline.written import Made
 
 Span = tuple[int, int]
@@ -48,17 +48,17 @@ class Inquiry:
             if isinstance(result, Died):
                 again.append(task)
             else:
-                self.sound += 1
-                yield result
-        for task in sorted(again, key=lambda each: each.name):
-            yield self._without_killers(task)
+                self.sound += len(result)
+                yield from result
+        for task in sorted((one for each in again for one in alone(each)), key=lambda each: each.name):
+            yield from self._without_killers(task)
 
     def _alone(self, function: Callable[[Task], R], tasks: Iterable[Task]) -> Iterator[tuple[Task, R | Died]]:
         for task, result in self.pool.run(function, deque(tasks), self.ready, alone=True):
             self.last = result.detail if isinstance(result, Died) else self.last
             yield task, result
 
-    def _without_killers(self, task: Task) -> Made:
+    def _without_killers(self, task: Task) -> list[Made]:
         say(f"{task.label}: it killed its worker twice; looking for the rows that do")
         rows = self.sizes[task.name]
         self._refuse_without_rows(task)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ from pairloom.errors import PairloomError, RunError
 from pairloom.machine import of_the_machine
 from pairloom.store.folder import Entry, Header, read_shard
 from pairloom.store.writing import run_of, write_index, write_shard
-from pipeline import linking
+from pairloom.table import Array
+from pipeline import linking, windows
 from pipeline.config import as_json
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
 from pipeline.paths import absolute, resolved
 from pipeline.stage import LoadedStage
 from pipeline.written import Made, footer_of
-from stages.contract import PARTIAL
+from stages.contract import PARTIAL, ReadShard, Window
 
 _OPENING = threading.Lock()
 LOOKS, PAUSE_S = 10, 0.3  # at the name of the run
@@ -67,7 +68,8 @@ class Task:
     name: str
     fingerprint: str
     sources: Mapping[str, Any] = field(default_factory=dict)  # input stage -> hash, for the file's metadata
-    planned: pa.Table | None = None  # rows (shard, row) of the first input, for a stage that cuts shards anew
+    window: Window | None = None  # where its rows lie, for a stage that cuts shards anew
+    also: tuple[Task, ...] = ()  # further shards of its window, which are made from the same reading
     killers: tuple[int, ...] = ()  # rows of the first input that killed their worker
     span: tuple[int, int] | None = None  # a probe: only these rows, and nothing is written
     run: str = ""  # the run that wants it; a worker may still be at a task of one that was stopped
@@ -80,24 +82,36 @@ class Task:
         return f"{self.stage.name}-{self.name}{rows}"
 
 
-def run_task(task: Task) -> Made:
-    """Make and write the shard and what it left out.
+def together(tasks: Sequence[Task]) -> list[Task]:
+    """These tasks, those of one window as one."""
+    found: dict[str, list[Task]] = {}
+    for task in tasks:
+        found.setdefault(task.name if task.window is None else task.window.parts[0][0], []).append(task)
+    return [replace(first, also=tuple(others)) for first, *others in found.values()]
+
+
+def alone(task: Task) -> list[Task]:
+    """The tasks that were put together, each by itself."""
+    return [replace(task, also=()), *task.also]
+
+
+def run_task(task: Task) -> list[Made]:
+    """Make and write the shard and what it left out, and the shards that go with it.
 
     Raises MachineError for what this machine lacks, whatever the stage or the store made of it.
     """
     keep_freed_memory()
     where = f"stage {task.stage.name}, shard {task.name}, on {socket.gethostname()}"
     try:
-        return _run(task)
+        return [_make(one, tables) for one, tables in read_inputs(task)]
     except (PairloomError, OSError, MemoryError, RuntimeError) as error:
         if lack := of_the_machine(error, where):
             raise lack from error
         raise
 
 
-def _run(task: Task) -> Made:
+def _make(task: Task, tables: list[pa.Table]) -> Made:
     stage = task.stage
-    tables = read_inputs(task)
     rows_in = tables[0].num_rows
     killers, tables[0] = _part(tables[0], task.killers)
     died = reject_rows(stage.name, killers, "worker-died", "the process died each time", attempts=2)
@@ -137,7 +151,7 @@ def probe(task: Task) -> None:
     """Run the stage on the task's span and forget the result; only whether the worker survives is of interest."""
     assert task.span is not None
     stage = task.stage
-    tables = read_inputs(task)
+    _, tables = next(read_inputs(task))
     start, stop = task.span
     tables[0], _ = _with_pictures(task, tables[0].slice(start, stop - start))
     run_guarded(stage, tables, open_tools(task))
@@ -149,21 +163,30 @@ def open_tools(task: Task) -> Any:
         return _open_tools(task.stage.setup, resolved(task.config, task.started_in), task.folder)
 
 
-@functools.lru_cache(maxsize=1)
+@lru_cache(maxsize=1)
 def _open_tools(setup: Callable[..., Any], config: Any, folder: Path) -> Any:
     return setup(config, folder)
 
 
-def read_inputs(task: Task) -> list[pa.Table]:
-    """One table for each of the stage's inputs: the shard of the same name (in its metadata), or the planned rows."""
-    inputs = task.places.inputs
-    if task.planned is None:
-        file, columns = f"{task.name}.parquet", task.stage.columns
-        return [_named(read_shard(folder / file, columns.get(stage)), task.name) for stage, folder in inputs.items()]
-    folders = list(inputs.values())
-    names = sorted(set(task.planned["shard"].to_pylist()))
-    first = _gather(folders[0], names, task.planned)
-    return [first, *(_rows_of(folder, names, first["image_id"]) for folder in folders[1:])]
+def read_inputs(task: Task) -> Iterator[tuple[Task, list[pa.Table]]]:
+    """The task, and those that go with it, with a table for each of the stage's inputs.
+
+    Of each the shard of the same name (in its metadata), or the rows that were dealt out to it.
+    """
+    if task.window is not None:
+        tasks = {one.name: one for one in alone(task)}
+        deal = partial(_deal, task.stage, task.config)
+        for name, tables in windows.read(task.window, list(tasks), task.places.inputs, deal, task.folder):
+            yield tasks[name], tables
+        return
+    columns = task.stage.columns
+    files = {stage: folder / f"{task.name}.parquet" for stage, folder in task.places.inputs.items()}
+    yield task, [_named(read_shard(file, columns.get(stage)), task.name) for stage, file in files.items()]
+
+
+def _deal(stage: LoadedStage, config: Any, read: ReadShard, window: Window) -> Sequence[Array]:
+    assert stage.deal is not None
+    return stage.deal(read, window, config)
 
 
 def _with_pictures(task: Task, table: pa.Table) -> tuple[pa.Table, linking.Linked]:
@@ -175,27 +198,6 @@ def _with_pictures(task: Task, table: pa.Table) -> tuple[pa.Table, linking.Linke
 
 def _named(table: pa.Table, name: str) -> pa.Table:
     return table.replace_schema_metadata({**(table.schema.metadata or {}), b"shard": name.encode()})
-
-
-def _gather(folder: Path, names: Sequence[str], planned: pa.Table) -> pa.Table:
-    """The planned rows in the planned order; each shard is read once."""
-    parts, positions = [], []
-    for name in names:
-        wanted = pc.equal(planned["shard"], name)
-        rows = planned.filter(wanted)["row"]
-        parts.append(read_shard(folder / f"{name}.parquet").take(rows))
-        positions.append(pc.indices_nonzero(wanted))
-    order = pc.sort_indices(pa.chunked_array(positions))
-    return pa.concat_tables(parts).take(order)
-
-
-def _rows_of(folder: Path, names: Sequence[str], image_ids: pa.ChunkedArray) -> pa.Table:
-    """The rows of these images in these shards, in shard order."""
-    kept = [read_shard(folder / f"{name}.parquet") for name in names]
-    metadata = next((table.schema.metadata for table in kept if table.schema.metadata), None)
-    kept = [table.filter(pc.is_in(table["image_id"], image_ids.combine_chunks())) for table in kept]
-    plain = [table.replace_schema_metadata(None) for table in kept]
-    return pa.concat_tables(plain).replace_schema_metadata(metadata)
 
 
 def _part(table: pa.Table, rows: Sequence[int]) -> tuple[pa.Table, pa.Table]:

@@ -22,7 +22,10 @@ and, where it needs them:
     index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`
     grow(corpus, config, folder, before)    -> whether it did the same from what it wrote before, having found that the
                                 corpus has only grown; asked before `index`
-    plan(corpus, config)        -> for a stage that cuts shards anew: rows of the input for each output shard
+    plan(corpus, config)        -> for a stage that cuts shards anew: windows of input shards, and the output shards
+                                that hold their rows
+    deal(read, window, config)  -> with `plan`: of each of these output shards its rows, as places in the window's input
+                                shards one after the other; asked where they are made
     resources(config)           -> files outside the tables that decide the result, such as a checkpoint
     summary(corpus)             -> plain facts of the finished table, for the metrics; the corpus has it under the
                                 stage's own name, and what was left out as `quarantine`
@@ -62,7 +65,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from pairloom.table import Table
+from pairloom.table import Array, Table
 
 PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
 EARLIER = "earlier"  # there, too: shards that are being made again, as they were
@@ -95,8 +98,8 @@ class Corpus(Protocol):
     def hashes(self, stage: str) -> dict[str, str]:
         """shard name -> SHA-256 of the file of each shard, in shard order."""
 
-    def bytes(self, stage: str, name: str) -> int:
-        """Size on disk of one input shard."""
+    def sizes(self, stage: str) -> dict[str, int]:
+        """shard name -> bytes on disk of each shard."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,18 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One output shard of a stage that cuts shards anew: its name and its rows in order."""
+class Window:
+    """Input shards whose rows a stage deals out to output shards of their own; one task reads them and writes these."""
 
-    name: str
-    rows: pa.Table  # columns shard (string), row (int32): position in each of the inputs' first table
+    shards: tuple[str, ...]  # of the inputs
+    parts: tuple[tuple[str, int], ...]  # the output shards: name, rows
+    facts: str = ""  # what `deal` must know besides
+
+
+class ReadShard(Protocol):
+    """Some columns of one input shard."""
+
+    def __call__(self, stage: str, name: str, columns: Sequence[str], /) -> pa.Table: ...
 
 
 class Stage(Protocol):
@@ -181,7 +191,9 @@ class Growing(Indexing, Protocol):
 class Planning(Protocol):
     """It cuts shards anew."""
 
-    def plan(self, corpus: Corpus, config: Any, /) -> Sequence[Planned]: ...
+    def plan(self, corpus: Corpus, config: Any, /) -> Sequence[Window]: ...
+
+    def deal(self, read: ReadShard, window: Window, config: Any, /) -> Sequence[Array]: ...
 
 
 class Resourceful(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +17,14 @@ from pairloom.table import Array, Blob, Column, metadata
 from pairloom.typed import Positive, Share, check_ranges
 from schemas.regions import REGIONS
 from schemas.shards import JOINED, SHARDS
-from stages.contract import Corpus, Planned, Scope
+from stages import dealing
+from stages.contract import Corpus, ReadShard, Scope, Window
 from stages.rejects import Reject, quarantine
-from stages.split import SPLITS, Split
+from stages.split import Split
 
 INPUTS = ("curate", "regions", "tags", "negatives")
 OUTPUT = SHARDS
-VERSION = 5
+VERSION = 6
 SCOPE: Scope = "all"
 
 
@@ -37,7 +38,7 @@ class Config:
     # train, val and its like val, test is test; an image without goes by val_share; null: all go by it
     split_from: str | None = None
     shard_bytes: Positive = 256 << 20  # size aimed at; a shard ends with the row that reaches it
-    shuffle_window: Positive = 8  # input shards whose rows are mixed with each other
+    shuffle_window: Positive = 8  # input shards whose rows are mixed; a shard holds rows of one window or a few
     features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
     # bytes: pictures that the download linked are read into the shards; link: they stay where they are, and recipes of
     # pixels cannot be trained on them
@@ -53,6 +54,10 @@ class Config:
     def split(self) -> Split:
         return Split(seed=self.seed, val_share=self.val_share, split_from=self.split_from)
 
+    @property
+    def drawing(self) -> dealing.Drawing:
+        return dealing.Drawing(self.seed, self.shuffle_window, self.shard_bytes)
+
 
 def inputs(config: Config) -> tuple[str, ...]:
     """The tables that are joined."""
@@ -64,54 +69,24 @@ def reads_pictures(config: Config) -> bool:
     return config.pictures == "bytes"
 
 
-@dataclass(frozen=True)
-class InputShard:
-    """One shard of the curated pairs, as the plan sees it."""
+def plan(corpus: Corpus, config: Config) -> Sequence[Window]:
+    """Which input shards are dealt out to which output shards, each about config.shard_bytes.
 
-    name: str
-    splits: tuple[str, ...]  # of each row
-    row_bytes: float  # of one row over all inputs, on average
-
-
-def plan(corpus: Corpus, config: Config) -> Sequence[Planned]:
-    """Which row goes where: `train-00000` …, `val-00000` … and `test-00000` …, each about config.shard_bytes.
-
-    Input shards are put in random order and their rows mixed within windows of config.shuffle_window shards, so that an
-    output shard is read from a few input shards however many there are. The loader shuffles again, over all shards.
+    Input shards are put in random order and their rows mixed within config.shuffle_window shards. The loader shuffles
+    again, over all shards.
     """
-    joined = inputs(config)
+    sizes = [corpus.sizes(stage) for stage in inputs(config)]
     sources = [
-        InputShard(name, tuple(config.split.of_rows(table)), _row_bytes(corpus, joined, name, table.num_rows))
+        dealing.Source(name, config.split.numbers(table), sum(size[name] for size in sizes) / max(table.num_rows, 1))
         for name, table in corpus.tables("curate", config.split.columns)
     ]
-    rng = np.random.Generator(np.random.PCG64(config.seed))
-    order = [sources[i] for i in rng.permutation(len(sources))]
-    windows = [order[start : start + config.shuffle_window] for start in range(0, len(order), config.shuffle_window)]
-    shuffled = [row for window in windows for row in _shuffle(window, rng)]
-    return [planned for split in SPLITS for planned in _cut(shuffled, split, config)]
+    return list(dealing.windows(sources, config.drawing))
 
 
-def _row_bytes(corpus: Corpus, joined: Sequence[str], name: str, rows: int) -> float:
-    return sum(corpus.bytes(stage, name) for stage in joined) / max(rows, 1)
-
-
-def _shuffle(window: Sequence[InputShard], rng: np.random.Generator) -> Iterator[tuple[InputShard, int]]:
-    """(shard, row) of all rows of these shards in random order."""
-    rows = [(source, row) for source in window for row in range(len(source.splits))]
-    return (rows[i] for i in rng.permutation(len(rows)))
-
-
-def _cut(rows: Sequence[tuple[InputShard, int]], split: str, config: Config) -> Iterator[Planned]:
-    """The rows of this split in shards that end with the row that fills them."""
-    chosen = [(source, row) for source, row in rows if source.splits[row] == split]
-    ends = np.cumsum([source.row_bytes for source, _ in chosen])
-    number = (np.concatenate([[0], ends[:-1]]) // config.shard_bytes).astype(int) if chosen else np.zeros(0, int)
-    for count, start in enumerate(np.unique(number, return_index=True)[1]):
-        part = [pair for pair, group in zip(chosen, number, strict=True) if group == number[start]]
-        table = pa.table(
-            {"shard": [source.name for source, _ in part], "row": pa.array([row for _, row in part], pa.int32())}
-        )
-        yield Planned(f"{split}-{count:05d}", table)
+def deal(read: ReadShard, window: Window, config: Config) -> list[Array]:
+    """Of each part of a window its rows in order: places in the window's input shards, one after the other."""
+    pairs = [read("curate", name, config.split.columns) for name in window.shards]
+    return dealing.dealt(window, [config.split.numbers(table) for table in pairs], config.drawing)
 
 
 def setup(config: Config, folder: Path) -> Config:

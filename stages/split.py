@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from pairloom.extra import as_dict
+from pairloom.table import Array
 from pairloom.typed import Share, check_ranges
 
 SPLITS = ("train", "val", "test")
@@ -49,6 +51,12 @@ class Split:
             return
         for image_id, extra in zip(ids, pairs["extra"].to_pylist(), strict=True):
             yield NAMED.get(as_dict(extra).get(self.split_from, "")) or self.of(image_id)
+
+    def numbers(self, pairs: pa.Table) -> Array:
+        """The same as places in SPLITS, uint8."""
+        if not self.holds_out:
+            return np.zeros(pairs.num_rows, np.uint8)
+        return np.fromiter(map(SPLITS.index, self.of_rows(pairs)), np.uint8, pairs.num_rows)
 
     def of(self, image_id: bytes) -> str:
         """`train` or `val`, from the image's id and the seed alone: it stays the same however the list grows."""

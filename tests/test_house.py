@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pairloom.store.folder import ASIDE, MANIFEST
 from pipeline.stage import load, names, on_request, optional, order
 
 HERE = Path(__file__).resolve().parents[1]
@@ -94,12 +95,13 @@ def test_a_stage_has_one_name_everywhere(name: str) -> None:
 def test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs(name: str) -> None:
     stage, entry = load(name), DVC[name]
     code = f"stages/{name}" if (HERE / f"stages/{name}").is_dir() else f"stages/{name}.py"
-    inputs = {f"data/{needed}" for needed in (*stage.always, *(on_request() if name == "shards" else ()))}
+    inputs = {f"data/{needed}/{ASIDE}" for needed in (*stage.always, *(on_request() if name == "shards" else ()))}
     asked = name in on_request()
     assert {code, f"schemas/{stage.output.name}.py", *inputs} <= set(entry["deps"])
     assert entry["params"] == [name, *([f"shards.{name}"] * asked), *stage.takes.values()]
     outs = {path: options for out in entry["outs"] for path, options in out.items()}
-    assert {f"data/{name}", f"data/quarantine/{name}"} <= set(outs)
+    table = f"data/{name}/{MANIFEST}" if name == "shards" else f"data/{name}/{ASIDE}"
+    assert {table, f"data/quarantine/{name}/{ASIDE}"} <= set(outs)
     assert all(options["persist"] for options in outs.values())  # or a killed run would start from nothing
     assert entry["cmd"] == f"pairloom stage {name} --redo{' --if-asked' * asked}"
 

@@ -21,6 +21,7 @@ import yaml
 
 from formats.exports.pairs import Caption, Pair, parts, vectors_of
 from formats.exports.settings import Settings
+from pairloom.store.names import shard_name
 
 TEXTS = pa.list_(pa.string())
 PICTURES = "taken"
@@ -79,9 +80,9 @@ class Writer:
         if not self._rows:
             return
         table = pa.Table.from_batches(self._rows, _schema(self._settings)).combine_chunks()
-        temporary = self._folder / f".{self._number:05d}.tmp"
+        temporary = self._folder / f".{shard_name(self._number)}.tmp"
         pq.write_table(table, temporary, row_group_size=100, compression="zstd")
-        temporary.replace(self._folder / f"{self._number:05d}.parquet")
+        temporary.replace(self._folder / f"{shard_name(self._number)}.parquet")
         self._rows, self._size, self._number = [], 0, self._number + 1
 
     def flush(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from formats.features.record import Record
 from formats.features.tables import READ, records_of
 from pairloom.extra import as_dict
+from pairloom.store.names import by_number
 
 COLUMNS = (*READ, "feature_scales", "image", "format", "url", "licence", "source", "captions", "extra", "tags", "split")
 ENDINGS = {"jpeg": "jpg"}  # of a format's file, where it is not the format's name
@@ -52,8 +53,8 @@ class Pair:
 
 
 def parts(path: Path, pattern: str) -> list[Path]:
-    """The file itself, or those of a folder whose names are so, by name."""
-    return [path] if path.is_file() else sorted(path.glob(pattern))
+    """The file itself, or those of a folder whose names are so, by number."""
+    return [path] if path.is_file() else sorted(path.glob(pattern), key=lambda each: by_number(each.stem))
 
 
 def vectors_of(pair: Pair, classes: Sequence[str]) -> dict[str, Any]:

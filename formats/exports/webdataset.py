@@ -23,6 +23,7 @@ import yaml
 from formats.exports.pairs import ENDINGS, Caption, Pair, parts
 from formats.exports.settings import Settings
 from pairloom.errors import InputError
+from pairloom.store.names import shard_name
 
 ENCODINGS = ("jpg", "png", "webp")
 PICTURES = "taken"
@@ -64,7 +65,7 @@ class Writer:
 
     @property
     def _path(self) -> Path:
-        return self._folder / f"{len(self._counts) - 1:05d}.tar"
+        return self._folder / f"{shard_name(len(self._counts) - 1)}.tar"
 
     def _open(self, length: int) -> None:
         """The last tar, with so many bytes of it kept."""
@@ -92,7 +93,7 @@ class Writer:
 
     def close(self) -> None:
         self._end()
-        counts = {f"{number:05d}.tar": count for number, count in enumerate(self._counts)}
+        counts = {f"{shard_name(number)}.tar": count for number, count in enumerate(self._counts)}
         (self._folder / "sizes.json").write_text(json.dumps(counts) + "\n", encoding="utf-8")  # webdataset's own list
 
 

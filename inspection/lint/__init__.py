@@ -13,6 +13,7 @@ from inspection.lint.joined import check_joined
 from inspection.lint.leaks import check_leaks
 from inspection.lint.problem import Findings, Problem
 from inspection.lint.references import Captions, caption_columns, check_beside, check_told
+from inspection.lint.sampling import share_of
 from inspection.lint.shard import Shard
 from inspection.lint.told import check_limits
 from inspection.lint.values import check_values
@@ -91,7 +92,7 @@ def _check_captions(found: Dataset, sound: set[Path], findings: Findings) -> Non
             continue
         if not {corpus.file(entry.name) for entry in corpus.shards} <= sound:
             continue
-        captions = known[source] = known.get(source) or Captions.read(corpus)
+        captions = known[source] = known.get(source) or Captions.read(corpus, share_of(corpus, findings))
         for entry in folder.shards:
             if folder.file(entry.name) in sound:
                 shard = Shard(folder.file(entry.name), folder.read(entry.name, ["image_id", *told]), {}, findings)

@@ -16,6 +16,7 @@ from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
 from pairloom.store import counts, cures, index
 from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MADE_OF, MANIFEST, Entry, Folder, placed, rebuild
+from pairloom.store.manifest import file_of
 
 # What a shard and the manifest both say of its making.
 PROVENANCE = ("table", "table_version", "stage", "stage_version", "config", "resources")
@@ -39,6 +40,8 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
 def _check_leftovers(folder: Folder, findings: Findings) -> None:
     shards = [entry.name for entry in folder.shards if entry.rows or entry.bytes]
     aside = {folder.path / MANIFEST, folder.path / JOURNAL}
+    if folder.complete and (listing := file_of(placed(folder.path, MANIFEST))) is not None:
+        aside.add(folder.path / ASIDE / listing)
     if folder.table in names() and table_of(folder.table).indexed:
         aside |= {
             *(folder.path / name for name in (*COMPANIONS, counts.NAME)),

@@ -12,6 +12,7 @@ import xxhash
 from inspection.columns import Array, ids
 from inspection.dataset import Dataset
 from inspection.lint.problem import Findings
+from inspection.lint.sampling import among, share_of
 from inspection.tables import names, table_of
 from pairloom.store.folder import Folder
 from pairloom.table import Blob
@@ -25,9 +26,10 @@ class Hashes:
     values: Array
 
     @classmethod
-    def read(cls, folder: Folder, column: str) -> Hashes:
-        """One shard is in memory at a time."""
-        tables = (table for _, table in folder.tables(["image_id", column]))
+    def read(cls, folder: Folder, column: str, share: float = 1.0) -> Hashes:
+        """One shard is in memory at a time. share: of the images, see `sampling`."""
+        every = (table for _, table in folder.tables(["image_id", column]))
+        tables = (table.filter(pa.array(among(ids(table["image_id"]), share))) for table in every)
         parts = [(ids(table["image_id"]).copy(), _hashes(table[column])) for table in tables]
         images, values = (np.concatenate(each) for each in zip(*parts, strict=True)) if parts else _nothing()
         order = np.argsort(images, kind="stable")
@@ -81,7 +83,7 @@ def _common(source: Folder, folder: Folder, sound: set[Path]) -> list[str]:
 
 
 def _check_column(source: Folder, folder: Folder, column: str, sound: set[Path], findings: Findings) -> None:
-    wanted = Hashes.read(source, column)
+    wanted = Hashes.read(source, column, share_of(source, findings))
     for entry in folder.shards:
         if folder.file(entry.name) in sound:
             table = folder.read(entry.name, ["image_id", column])

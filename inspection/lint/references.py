@@ -14,6 +14,7 @@ from inspection.columns import Numbers, flat_list, ids, struct_field
 from inspection.dataset import Dataset
 from inspection.lint import crops, region_checks, tags
 from inspection.lint.problem import Findings
+from inspection.lint.sampling import among
 from inspection.lint.shard import Shard
 from inspection.tables import column_names, names, table_of
 from pairloom.store.folder import Folder
@@ -32,17 +33,22 @@ BESIDE: tuple[tuple[Callable[[Shard], None], tuple[str, ...], tuple[str, ...]], 
 
 @dataclass(frozen=True)
 class Captions:
-    """All captions of a corpus: image_ids sorted, and for each where its captions start in `texts`, and how many."""
+    """Captions of a corpus: image_ids sorted, and for each where its captions start in `texts`, and how many.
+
+    share: of the images, those of the lowest ids; no others are known.
+    """
 
     image_ids: np.ndarray[tuple[int], np.dtype[np.bytes_]]
     starts: Numbers
     counts: Numbers
     texts: pa.Array
+    share: float = 1.0
 
     @classmethod
-    def read(cls, folder: Folder) -> Captions:
+    def read(cls, folder: Folder, share: float = 1.0) -> Captions:
         """Only the columns image_id and captions are read; memory is that of the texts."""
-        tables = [table for _, table in folder.tables(["image_id", "captions"])]
+        every = (table for _, table in folder.tables(["image_id", "captions"]))
+        tables = [table.filter(pa.array(among(ids(table["image_id"]), share))) for table in every]
         keys = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
         lengths = [pc.list_value_length(table["captions"]).to_numpy() for table in tables]
         counts = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
@@ -50,7 +56,11 @@ class Captions:
         order = np.argsort(keys, kind="stable")
         starts = np.cumsum(counts) - counts
         return cls(
-            keys[order], starts[order], counts[order], pa.chunked_array(texts, pa.large_string()).combine_chunks()
+            keys[order],
+            starts[order],
+            counts[order],
+            pa.chunked_array(texts, pa.large_string()).combine_chunks(),
+            share,
         )
 
     def find(self, wanted: np.ndarray[tuple[int], np.dtype[np.bytes_]]) -> Numbers:
@@ -73,6 +83,8 @@ def check_told(shard: Shard, name: str, captions: Captions, corpus: str) -> None
         return  # the table was not joined
     _check_lengths(shard, name, captions)
     negatives, rows = flat_list(shard.table[name])
+    known_of = among(ids(pc.struct_field(negatives, "image_id")), captions.share)
+    negatives, rows = negatives.filter(pa.array(known_of)), rows[known_of]
     word = WORDS.get(name, f"a caption of {name}")
     wanted, indices = (
         ids(pc.struct_field(negatives, "image_id")),

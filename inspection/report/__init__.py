@@ -13,7 +13,7 @@ from inspection.flow import Flow
 from inspection.info import size
 from inspection.report import charts, collect
 from inspection.report.counting import count
-from inspection.report.distributions import draw, totals
+from inspection.report.distributions import counted_in_part, draw, totals
 from inspection.report.gallery import NEGATIVES, gallery
 from inspection.report.negatives import most_frequent
 from inspection.report.training import recipes
@@ -61,6 +61,7 @@ def write_report(
         cards=cards,
         charts=[*draw(counts), *most_frequent(metrics)],
         totals=totals(counts),
+        in_part=counted_in_part(counts),
         comparison=comparison,
         curve=charts.lines({"regions": comparison.curve()}, "recall", ((0, 0), (1, 1))) if comparison else None,
         recipes=trained,

@@ -1,4 +1,4 @@
-"""How often each value comes in a whole dataset: counted shard by shard, so that memory doesn't grow with the data."""
+"""How often each value comes in a dataset: counted shard by shard, of a large table in shards spread evenly over it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from inspection.columns import flat_list, struct_field
 from inspection.dataset import Dataset
 
 STEP = 0.025  # width of a bin of similarities
+READ = 1000  # shards of a table, at most
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,34 @@ class Counts:
     tags: Counter[str] = field(default_factory=Counter)  # texts
     similarities: Counter[int] = field(default_factory=Counter)  # of negatives, in units of STEP
     short: Counter[int] = field(default_factory=Counter)  # negatives missing for a caption
+    shares: dict[str, float] = field(default_factory=dict)  # of each stage's rows, which were counted
 
 
 def count(found: Dataset) -> Counts:
     """Read the columns it takes, and no others."""
     counts = Counts()
-    for table in _tables(found, "curate", ["width", "height", "captions", "source"]):
+    for table in _tables(found, counts, "curate", ["width", "height", "captions", "source"]):
         _add_pairs(counts, table)
-    for table in _tables(found, "regions", ["num_regions"]):
+    for table in _tables(found, counts, "regions", ["num_regions"]):
         add(counts.regions, table["num_regions"].to_numpy())
-    for table in _tables(found, "tags", ["tags"]):
+    for table in _tables(found, counts, "tags", ["tags"]):
         counts.tags.update(pc.struct_field(flat_list(table["tags"])[0], "text").to_pylist())
-    for table in _tables(found, "negatives", ["negatives", "short"]):
+    for table in _tables(found, counts, "negatives", ["negatives", "short"]):
         similarities = struct_field(flat_list(table["negatives"])[0], "similarity")
         add(counts.similarities, np.floor(similarities / STEP).astype(np.int64))
         add(counts.short, flat_list(table["short"])[0].to_numpy(zero_copy_only=False))
     return counts
 
 
-def _tables(found: Dataset, stage: str, columns: list[str]) -> Iterator[pa.Table]:
-    """Each shard of the stage's table, or of `shards`, which has the same columns."""
+def _tables(found: Dataset, counts: Counts, stage: str, columns: list[str]) -> Iterator[pa.Table]:
+    """Shards of the stage's table, or of `shards`, which has the same columns: all, or READ spread evenly over them."""
     folder = found.tables.get(stage) or found.tables.get("shards")
     if folder:
-        for entry in folder.shards:
+        number = len(folder.shards)
+        places = range(number) if number <= READ else [place * number // READ for place in range(READ)]
+        entries = [folder.shards[place] for place in places]
+        counts.shares[stage] = sum(entry.rows for entry in entries) / max(folder.rows, 1) if number > READ else 1.0
+        for entry in entries:
             yield folder.read(entry.name, columns)
 
 

@@ -35,17 +35,29 @@ class Total:
 
 
 def totals(counts: Counts) -> list[Total]:
-    """The headline numbers, without those that are 0."""
-    captions = counts.characters.total()
+    """The headline numbers, without those that are 0; of a table that was counted in part, in proportion."""
+
+    def whole(stage: str, counted: int) -> int:
+        share = counts.shares.get(stage, 1.0)
+        return round(counted / share) if share else 0
+
     languages = f"captions in {len(counts.languages)} languages" if len(counts.languages) > 1 else "captions"
     regions = sum(number * times for number, times in counts.regions.items())
     found = [
-        Total("captions", languages, captions),
-        Total("regions", "regions", regions),
-        Total("tags", "object tags", counts.tags.total()),
-        Total("negatives", "hard negatives", counts.similarities.total()),
+        Total("captions", languages, whole("curate", counts.characters.total())),
+        Total("regions", "regions", whole("regions", regions)),
+        Total("tags", "object tags", whole("tags", counts.tags.total())),
+        Total("negatives", "hard negatives", whole("negatives", counts.similarities.total())),
     ]
     return [total for total in found if total.value]
+
+
+def counted_in_part(counts: Counts) -> str:
+    """What the page says of tables that were too large to be counted whole; empty if none was."""
+    parts = [f"{stage} ({share:.1%} of its rows)" for stage, share in counts.shares.items() if share < 1]
+    return (
+        f"Counted in shards spread evenly over {', '.join(parts)}; numbers of all are in proportion." if parts else ""
+    )
 
 
 def draw(counts: Counts) -> list[Chart]:

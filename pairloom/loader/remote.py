@@ -27,8 +27,9 @@ from pairloom.loader.pieces import Cache
 from pairloom.store import counts
 from pairloom.store import index as indices
 from pairloom.store.counts import Counts
-from pairloom.store.folder import JOURNAL, MANIFEST, Entry, Folder, open_folder, sha256_of
+from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Folder, open_folder, sha256_of
 from pairloom.store.index import Index
+from pairloom.store.manifest import file_of
 
 CACHE = Path.home() / ".cache" / "pairloom"
 PAUSE_S = 0.2  # before the second attempt; doubled before each further one, up to MOST_PAUSE_S
@@ -71,11 +72,17 @@ class RemoteSource:
         own.mkdir(parents=True, exist_ok=True)
         content = self._either(MANIFEST, Path(MANIFEST).name, min(self.patience_s, FIRST_PATIENCE_S))
         (own / MANIFEST).parent.mkdir(exist_ok=True)
-        temporary = own / f".{uuid.uuid4().hex}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(own / MANIFEST)
+        self._keep(own / MANIFEST, content)
+        if (beside := file_of(own / MANIFEST)) is not None and not (own / ASIDE / beside).exists():
+            name = f"{ASIDE}/{beside}"
+            self._keep(own / name, self._patiently(name, partial(self._cat, name), self.patience_s))
         (own / JOURNAL).unlink(missing_ok=True)
         return open_folder(own)
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        temporary.write_bytes(content)
+        temporary.replace(path)
 
     def index(self, entry: Entry) -> Index:
         """Fetched whole. Raises StoreError if there is none: a remote shard cannot be read to make it."""

@@ -20,6 +20,7 @@ import xxhash
 
 from pairloom.store import index as indices
 from pairloom.store.folder import ASIDE, Entry
+from pairloom.store.names import by_number
 from pairloom.table import Array
 
 NAME = f"{ASIDE}/.counts"
@@ -86,7 +87,7 @@ def made(folder: Path, entries: Sequence[Entry]) -> bytes | None:
 
     Of shards that the last one counts, no index is read.
     """
-    entries = sorted(entries, key=lambda entry: entry.name)
+    entries = sorted(entries, key=lambda entry: by_number(entry.name))
     before, identities = read(folder), _identities(entries)
     if before is not None and np.array_equal(before.shards, identities):
         return None

@@ -90,7 +90,11 @@ def _flat(column: pa.ChunkedArray) -> tuple[Array, Array]:
 
 def name_of(shard: str) -> str:
     """The index of a shard of this name, in its folder; the dot keeps datasets from reading it as the split train."""
-    return f"{ASIDE}/.{shard}{SUFFIX}"
+    return f"{ASIDE}/{file_name(shard)}"
+
+
+def file_name(shard: str) -> str:
+    return f".{shard}{SUFFIX}"
 
 
 def path_of(shard: Path) -> Path:

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
 from pairloom.store import counts, index
-from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Header, manifest_json, open_folder, placed
+from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Header, open_folder, placed
 from pairloom.store.hashed import HashedFile
+from pairloom.store.manifest import file_of, manifest_files
 
+SHARD = ".parquet"
 ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading
 DICTIONARY = ("licence", "source", "format", "split", "stage", "reason")  # few distinct values; blobs never
 
@@ -126,17 +128,19 @@ class Writer:
     folder: Path
     header: Header
     done: dict[str, Entry]
+    as_read: Header | None = None  # of the manifest that lists just these shards, as long as it does
 
     @classmethod
     def open(cls, folder: Path, header: Header) -> Writer:
         """Go on with the folder's shards, all of which stay until `record` or `finish` says otherwise."""
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            known = {entry.name: entry for entry in open_folder(folder).shards}
+            known = open_folder(folder)
         except StoreError:
-            known = {}
+            known = None
         _remove_leftovers(folder)
-        return cls(folder, header, known)
+        done = dict(zip(known.shards.column("name"), known.shards, strict=True)) if known else {}
+        return cls(folder, header, done, known.header if known and known.complete else None)
 
     @property
     def complete(self) -> bool:
@@ -144,7 +148,7 @@ class Writer:
 
     def begin(self, keep: Iterable[str]) -> None:
         """From here on the table is incomplete: it holds only the shards in `keep` until `record` adds others."""
-        self.done = {name: self.done[name] for name in keep}
+        self.as_read, self.done = None, {name: self.done[name] for name in keep}
         lines = [json.dumps(vars(self.header)), *(json.dumps(vars(entry)) for entry in self.done.values())]
         replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -152,6 +156,7 @@ class Writer:
 
     def record(self, entry: Entry) -> None:
         """Note a shard that lies on disk."""
+        self.as_read = None
         self.done[entry.name] = entry
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(json.dumps(vars(entry)) + "\n")
@@ -160,18 +165,23 @@ class Writer:
 
     def finish(self) -> None:
         """Write the manifest and remove files that belong to no shard of it, such as a killed worker's half of one."""
-        text = manifest_json(self.header, list(self.done.values()))
-        if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
-            replace_text(self.folder / MANIFEST, text)
+        beside: dict[str, bytes] = {}
+        if self.as_read != self.header or placed(self.folder, MANIFEST) != self.folder / MANIFEST:
+            text, beside = manifest_files(self.header, self.done.values())
+            for name, content in beside.items():
+                with committed(self.folder / ASIDE, name) as temporary:
+                    temporary.write_bytes(content)
+            if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
+                replace_text(self.folder / MANIFEST, text)
         (self.folder / JOURNAL).unlink(missing_ok=True)
         self._remove_old_layout()
-        kept = {self.folder / file for name in self.done for file in (f"{name}.parquet", index.name_of(name))}
-        for file in (*self.folder.glob("*.parquet"), *(self.folder / ASIDE).glob(f"*{index.SUFFIX}")):
-            if file not in kept:
-                file.unlink()
-        if (self.folder / ASIDE).exists() and next((self.folder / ASIDE).glob(f"*{index.SUFFIX}"), None):
+        kept = {f"{name}.parquet" for name in self.done}
+        aside = {index.file_name(name) for name in self.done} | {file_of(self.folder / MANIFEST)}
+        _remove(self.folder, lambda name: _is_leftover(name) or (name.endswith(SHARD) and name not in kept))
+        ours = (index.SUFFIX, SHARD)
+        _remove(self.folder / ASIDE, lambda name: _is_leftover(name) or (name.endswith(ours) and name not in aside))
+        if any(name.endswith(index.SUFFIX) for name in os.listdir(self.folder / ASIDE)):
             write_counts(self.folder, list(self.done.values()))
-        _remove_leftovers(self.folder)
         for changed in (self.folder / ASIDE, self.folder):
             _sync(changed)
 
@@ -179,13 +189,25 @@ class Writer:
         """Of what pairloom 0.1.0 wrote beside the shards; indices are moved."""
         for name in (MANIFEST, JOURNAL):
             (self.folder / Path(name).name).unlink(missing_ok=True)
-        for old in self.folder.glob(f"*{index.SUFFIX}"):
-            old.replace(self.folder / index.name_of(old.stem))
+        for name in os.listdir(self.folder):
+            if name.endswith(index.SUFFIX):
+                (self.folder / name).replace(self.folder / index.name_of(name.removesuffix(index.SUFFIX)))
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for leftover in (*folder.glob(".*.tmp"), *(folder / ASIDE).glob(".*.tmp")):
-        leftover.unlink()
+    for place in (folder, folder / ASIDE):
+        _remove(place, _is_leftover)
+
+
+def _is_leftover(name: str) -> bool:
+    return name.endswith(".tmp") and name.startswith(".")
+
+
+def _remove(folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Remove the files of a folder whose names are wanted; names alone are looked at, as there may be a million."""
+    if folder.is_dir():
+        for name in filter(wanted, os.listdir(folder)):
+            (folder / name).unlink()
 
 
 @contextmanager

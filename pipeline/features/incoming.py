@@ -17,6 +17,7 @@ from formats.features.tables import Form, check, table_of, unknown_of
 from formats.locators import is_name
 from pairloom.errors import ConfigError, InputError, RunError
 from pairloom.store.folder import Entry, Header, is_table, open_folder
+from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, only_writer, write_shard
 from pipeline.features.bare import Row, image_id, pairs_of
 from pipeline.features.words import words_for
@@ -112,7 +113,7 @@ class _Tables:
 
     def write(self, rows: list[Row], bad: list[Bad], asked: Asked, form: Form) -> None:
         """One shard, and what was left out between its rows."""
-        name = f"{len(self.seen):05d}"
+        name = shard_name(len(self.seen))
         self.seen.append(name)
         self.images, self.captions = self.images + len(rows), self.captions + sum(len(said) for _, _, said in rows)
         self.counts.update(one.reason for one in bad)

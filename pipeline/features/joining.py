@@ -25,6 +25,7 @@ from formats.names import as_path
 from pairloom.errors import RunError, StoreError
 from pairloom.extra import as_dict
 from pairloom.store.folder import Entry, Folder, Header, is_table, open_folder
+from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, only_writer, write_shard
 from pipeline.features.incoming import NAME, VERSION, Asked, Taken, first_of, form_of, reject_of
 from pipeline.fingerprints import refuse_mixture
@@ -137,7 +138,7 @@ def _note(writer: Writer, bad: list[Bad], counts: Counter[str]) -> None:
     if not bad:
         return
     counts.update(one.reason for one in bad)
-    writer.record(write_rejects(writer.folder, f"{len(writer.done):05d}", quarantine(NAME, map(reject_of, bad))))
+    writer.record(write_rejects(writer.folder, shard_name(len(writer.done)), quarantine(NAME, map(reject_of, bad))))
     bad.clear()
 
 
@@ -153,7 +154,7 @@ def _one_aside(one: Record, places: Places, seen: Seen, form: Form, aside: Path)
     for shard, row in rows:
         batch = table.append_column("row", pa.array([row], pa.int32())).combine_chunks().to_batches()[0]
         content = batch.serialize()
-        with (aside / f"{shard:05d}").open("ab") as file:
+        with (aside / shard_name(shard)).open("ab") as file:
             file.write(len(content).to_bytes(8, "little"))
             file.write(content)
 
@@ -167,7 +168,7 @@ def _write(asked: Asked, form: Form, pairs: Folder, header: Header) -> Taken:
     images, counts = 0, Counter[str]()
     for number, entry in enumerate(pairs.shards):
         rows = pairs.read(entry.name, COLUMNS).to_pylist()
-        table, left_out = _shard(rows, asked.out / ".index" / NAME / ASIDE / f"{number:05d}", form, asked.layout)
+        table, left_out = _shard(rows, asked.out / ".index" / NAME / ASIDE / shard_name(number), form, asked.layout)
         reasons = dict(sorted(Counter(one.reason for one in left_out).items()))
         quarantined = write_rejects(rejects.folder, entry.name, quarantine("regions", left_out))
         if quarantined.rows:

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pairloom.store.folder import ASIDE
 from pipeline import project
 from pipeline.cards import one_thread_a_worker
 from pipeline.executor import Done, Options, run_stage
@@ -19,7 +20,7 @@ from pipeline.params import Params, check_resources, check_sections, check_setti
 from pipeline.stage import load, names, wanted
 from pipeline.verbs.common import Outcome, add_run_options, add_verb, bold, run_options
 
-NOT_ASKED = "not-asked.txt"  # in the folder of a table that no setting asks for
+NOT_ASKED = "not-asked.txt"  # where a table that no setting asks for would have its manifest
 
 
 def add(verbs: Any) -> None:
@@ -95,7 +96,7 @@ def stage(arguments: argparse.Namespace) -> Outcome:
         if arguments.name not in wanted(params.of_stage("shards")):
             return _not_asked(arguments.name, places, arguments.metrics)
         for place in places:
-            (place / NOT_ASKED).unlink(missing_ok=True)
+            (place / ASIDE / NOT_ASKED).unlink(missing_ok=True)
     done = _one(arguments.name, params, arguments.data, arguments, arguments.metrics)
     return Outcome(facts(done), describe(done))
 
@@ -113,8 +114,8 @@ def _not_asked(name: str, places: Iterable[Path], metrics: Path) -> Outcome:
     """The outputs that DVC expects of a stage, without a table; one that is there from before stays."""
     text = f"{name}: not asked for; `shards.{name}: true` in params.yaml asks for it"
     for place in places:
-        place.mkdir(parents=True, exist_ok=True)
-        (place / NOT_ASKED).write_text(text + "\n", encoding="utf-8")  # DVC warns of empty folders
+        (place / ASIDE).mkdir(parents=True, exist_ok=True)
+        (place / ASIDE / NOT_ASKED).write_text(text + "\n", encoding="utf-8")  # DVC warns of empty folders
     _write_metrics(metrics, name, none := {"stage": name, "asked": False})
     return Outcome(none, text)
 

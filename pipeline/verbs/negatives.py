@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pairloom.errors import InputError, StoreError
 from pairloom.store.folder import open_folder
+from pairloom.store.names import by_number, shard_name
 from pairloom.store.writing import write_shard
 from pairloom.typed import build
 from pipeline.progress import Progress
@@ -107,7 +108,7 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
         mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
         written = _written(mined, max(arguments.threads, 1), arguments.out, progress)
-        facts = summarise(written, lambda: map(pq.read_table, sorted(arguments.out.glob("*.parquet"))))
+        facts = summarise(written, lambda: map(pq.read_table, _files(arguments.out)))
     facts = {"out": str(arguments.out), **facts, "seconds": round(time.monotonic() - start, 2)}
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
@@ -116,6 +117,10 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     told = Outcome(facts, f"{text}: {arguments.out}")
     told = _explained(mined, arguments, told) if arguments.explain is not None else told
     return _audited(mined, arguments, told) if arguments.audit else told
+
+
+def _files(out: Path) -> list[Path]:
+    return sorted(out.glob("*.parquet"), key=lambda file: by_number(file.stem))
 
 
 def _explained(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
@@ -143,7 +148,8 @@ def _lists_of(mined: Mined, out: Path, chosen: npt.NDArray[np.int64]) -> list[An
     lists: list[Any] = []
     for file, rows in enumerate(mined.cuts()):
         here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
-        lists += pq.read_table(out / f"{file:05d}.parquet")["negatives"].take(pa.array(here)).to_pylist()
+        written = pq.read_table(out / f"{shard_name(file)}.parquet")["negatives"]
+        lists += written.take(pa.array(here)).to_pylist()
     return lists
 
 
@@ -205,7 +211,7 @@ def _clear(out: Path, redo: bool) -> None:
 def _written(mined: Mined, threads: int, out: Path, progress: Progress) -> Iterator[pa.Table]:
     """Each slice, from its file if a killed run wrote it, and otherwise after it has been written as a shard."""
     for number, rows in enumerate(mined.cuts()):
-        file = out / f"{number:05d}.parquet"
+        file = out / f"{shard_name(number)}.parquet"
         if file.exists():
             table = pq.read_table(file)
         else:

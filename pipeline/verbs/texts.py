@@ -13,6 +13,7 @@ from formats.lists.files import files
 from formats.lists.texts import read_texts
 from pairloom.errors import StoreError
 from pairloom.store.folder import Header, is_table
+from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, write_shard
 from pipeline.verbs.common import Outcome, add_verb
 from schemas.texts import TEXTS
@@ -52,7 +53,7 @@ def texts(arguments: argparse.Namespace) -> Outcome:
     while rows := list(islice(every, SHARD_TEXTS)):
         found = [(text, lang) for text, lang in rows if text]
         table = TEXTS.table(text=[text for text, _ in found], lang=[lang for _, lang in found])
-        entry = write_shard(arguments.out, f"{len(writer.done):05d}", table, ROW_GROUP_BYTES)
+        entry = write_shard(arguments.out, shard_name(len(writer.done)), table, ROW_GROUP_BYTES)
         writer.record(replace(entry, rows_in=len(found)))  # what is empty has no row of its own to be rejected
         listed, kept = listed + len(rows), kept + len(found)
     writer.finish()

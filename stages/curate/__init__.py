@@ -74,7 +74,7 @@ def reads_pictures(config: Config) -> bool:
 
 
 def setup(config: Config, folder: Path) -> Tools:
-    return Tools(config, Decisions.open(folder))
+    return Tools(config, Decisions(folder))
 
 
 def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:

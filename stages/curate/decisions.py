@@ -37,10 +37,13 @@ SCHEMA = pa.schema(
 OF_A_SHARD = pa.schema(
     [
         pa.field("shard", pa.string(), nullable=False),
-        pa.field("repeated", pa.list_(pa.uint64()), nullable=False),  # hashes of captions that too many images have
+        pa.field(
+            "repeated", pa.large_list(pa.uint64()), nullable=False
+        ),  # hashes of captions that too many images have
         pa.field("score_floor", pa.float32()),
     ]
 )
+OF_AN_IMAGE = pa.schema([pa.field("shard", pa.string()), pa.field("image_id", pa.binary(16))])
 DECIDED = ("reason", "detail", "captions", "lost")  # the fields of Decision
 Key = tuple[bytes, int]  # row_key, occurrence
 
@@ -77,48 +80,49 @@ def keys(rows: list[dict[str, Any]]) -> list[Key]:
 
 @dataclass(frozen=True)
 class OfShard:
-    """What counts for all rows of one shard."""
+    """What counts for the rows of one shard."""
 
     repeated: frozenset[int] = frozenset()
     score_floor: float | None = None
+    crowded: frozenset[bytes] = frozenset()  # image ids
 
 
-@dataclass(frozen=True)
+@dataclass
 class Decisions:
-    """The decisions of all shards, as `deciding.decide` wrote them."""
+    """The decisions of all shards, as `deciding.decide` wrote them; those of a shard are read when it is asked for."""
 
-    table: pa.Table
-    shards: dict[str, OfShard]
-    crowded: frozenset[tuple[str, bytes]]  # (shard, image_id) of images with too many captions
-
-    @classmethod
-    def open(cls, folder: Path) -> Decisions:
-        shards = {
-            row["shard"]: OfShard(frozenset(row["repeated"]), row["score_floor"])
-            for row in pq.read_table(folder / SHARDS).to_pylist()
-        }
-        crowded = pq.read_table(folder / IMAGES)
-        pairs = zip(crowded["shard"].to_pylist(), crowded["image_id"].to_pylist(), strict=True)
-        return cls(pq.read_table(folder / FILE), shards, frozenset(pairs))
+    folder: Path
+    _last: tuple[str, OfShard] = ("", OfShard())
 
     def of(self, shard: str) -> dict[Key, Decision]:
         """Those of one shard; a row that is not among them stays as it is."""
-        found = self.table.filter(pc.equal(self.table["shard"], shard)).to_pylist()
+        found = self._read(FILE, shard).to_pylist()
         return {(r["row"], r["occurrence"]): Decision(*(r[name] for name in DECIDED)) for r in found}
 
     def facts(self, row: Mapping[str, Any], shard: str, config: Config, size: int) -> Facts:
         """What the rules know of a row of this shard; size: bytes of its image."""
-        known = self.shards.get(shard, OfShard())
-        crowded = (shard, row["image_id"]) in self.crowded
+        if self._last[0] != shard:
+            self._last = (shard, self._of_shard(shard))
+        known = self._last[1]
         return Facts(
             width=row["original_width"],
             height=row["original_height"],
             bytes=size,
-            captions=(config.max_image_captions or 0) + 1 if crowded else 0,
+            captions=(config.max_image_captions or 0) + 1 if row["image_id"] in known.crowded else 0,
             score=score_of(row, config),
             score_floor=known.score_floor,
             repeated=known.repeated,
         )
+
+    def _of_shard(self, shard: str) -> OfShard:
+        crowded = frozenset(self._read(IMAGES, shard)["image_id"].to_pylist())
+        for row in self._read(SHARDS, shard).to_pylist():
+            return OfShard(frozenset(row["repeated"]), row["score_floor"], crowded)
+        return OfShard(crowded=crowded)
+
+    def _read(self, file: str, shard: str) -> pa.Table:
+        """The rows of one shard; row groups that cannot have any are not read."""
+        return pq.read_table(self.folder / file, filters=[("shard", "=", shard)])
 
 
 def score_of(row: Mapping[str, Any], config: Config) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pairloom.compiled import compiled
+from stages.curate.columns import PIECE, pieces
 
 BITS = 64
 FEW = 50_000  # hashes up to which single bands are faster
@@ -16,9 +17,12 @@ GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads band values over the
 
 def first_with_same_id(image_ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     """For each image the position of the first one with the same id (its own position if it is the first)."""
-    _, first, group = np.unique(image_ids, return_index=True, return_inverse=True)
-    positions: npt.NDArray[np.int64] = first[group].astype(np.int64)
-    return positions
+    found = np.empty(len(image_ids), np.int64)
+    beginnings = np.array(image_ids.view(np.dtype([("start", "<u8"), ("rest", "<u8")]))["start"])
+    for positions in pieces(beginnings):
+        _, first, group = np.unique(image_ids[positions], return_index=True, return_inverse=True)
+        found[positions] = positions[first[group]]
+    return found
 
 
 def near_kept(
@@ -45,11 +49,37 @@ def near_kept(
 
 
 def with_near(phashes: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None) -> npt.NDArray[np.bool_]:
-    """Which images have another one within `max_distance` bits, earlier or later."""
-    hashes, place, count = np.unique(phashes, return_inverse=True, return_counts=True)
-    keys = _keys(max_distance, len(hashes), agree)
-    near: npt.NDArray[np.bool_] = (count > 1) | _scan_others(hashes, hashes, *keys, max_distance, True)
-    return near[place]
+    """Which images have another one within `max_distance` bits, earlier or later; in some 25 bytes an image."""
+    near = np.zeros(len(phashes), np.bool_)
+    first = np.zeros(len(phashes), np.bool_)  # of those with the same hash
+    for positions in pieces(phashes):
+        _, start, group, count = np.unique(
+            phashes[positions], return_index=True, return_inverse=True, return_counts=True
+        )
+        near[positions] = (count > 1)[group]
+        first[positions[start]] = True
+    distinct = np.flatnonzero(first)
+    hashes = np.ascontiguousarray(phashes[distinct])
+    found = near[distinct]
+    del first, distinct
+    for mask in _keys(max_distance, len(hashes), agree)[0]:
+        for positions in pieces(hashes, mask):
+            order = positions[np.argsort(hashes[positions] & mask)]
+            _mark_near(hashes, order, mask, max_distance, found)
+    return _with_equals(phashes, near, hashes[found])
+
+
+def _with_equals(
+    phashes: npt.NDArray[np.uint64], near: npt.NDArray[np.bool_], hashes: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.bool_]:
+    """`near`, and all who have one of these hashes."""
+    hashes = np.sort(hashes)
+    if len(hashes):
+        for start in range(0, len(phashes), PIECE):
+            part = phashes[start : start + PIECE]
+            place = np.minimum(np.searchsorted(hashes, part), len(hashes) - 1)
+            near[start : start + PIECE] |= hashes[place] == part
+    return near
 
 
 def near_any(
@@ -58,7 +88,7 @@ def near_any(
     """Which images are within `max_distance` bits of one of `others`; no pair is missed (see near_kept)."""
     keys = _keys(max_distance, len(others), agree)
     found: npt.NDArray[np.bool_] = _scan_others(
-        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *keys, max_distance, False
+        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *keys, max_distance
     )
     return found
 
@@ -117,7 +147,6 @@ def _scan_others(
     masks: npt.NDArray[np.uint64],
     slot_bits: int,
     max_distance: int,
-    same: bool,  # both are the same array, and none is near to itself
 ) -> npt.NDArray[np.bool_]:
     heads = np.full((len(masks), 1 << slot_bits), -1, np.int32)
     before = np.full((len(masks), len(others)), -1, np.int32)
@@ -133,10 +162,31 @@ def _scan_others(
             slot = _slot(phashes[here] & masks[band], down)
             there = heads[band, slot]
             while there >= 0 and not near[here]:
-                if not (same and here == there):
-                    near[here] = _ones(phashes[here] ^ others[there]) <= max_distance
+                near[here] = _ones(phashes[here] ^ others[there]) <= max_distance
                 there = before[band, there]
     return near
+
+
+@compiled
+def _mark_near(
+    hashes: npt.NDArray[np.uint64],
+    order: npt.NDArray[np.int64],
+    mask: np.uint64,
+    max_distance: int,
+    near: npt.NDArray[np.bool_],
+) -> None:
+    """Mark all within the distance of another that agrees with them under the mask; order: sorted by that."""
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop < len(order) and (hashes[order[stop]] ^ hashes[order[start]]) & mask == np.uint64(0):
+            continue
+        for one in range(start, stop):
+            for other in range(one + 1, stop):
+                if near[order[one]] and near[order[other]]:
+                    continue
+                if _ones(hashes[order[one]] ^ hashes[order[other]]) <= max_distance:
+                    near[order[one]] = near[order[other]] = True
+        start = stop
 
 
 @compiled

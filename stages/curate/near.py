@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from pairloom.pictures import Colours
 from stages.curate.colours import all_colours, stacked
+from stages.curate.columns import PIECE
 
 Positions = npt.NDArray[np.int64]
 Pictures = Callable[[Positions], Iterable[pa.Table]]  # tables, of columns image_id and image, that hold those there
@@ -46,25 +47,33 @@ def kept_positions(
     if alike is None:
         return first
     distinct = np.flatnonzero((first == np.arange(len(first))) & pictured)
-    near = _near(image_ids[distinct], phashes[distinct], alike, lambda places: pictures(distinct[places]))
-    stays = np.arange(len(first))
-    stays[distinct] = np.where(near < 0, distinct, distinct[near])
-    return stays[first]
+    asked, near = _near(image_ids, phashes, distinct, alike, pictures)
+    del distinct
+    gone, there = asked[near >= 0], asked[near[near >= 0]]
+    if len(gone):
+        for start in range(0, len(first), PIECE):  # in place: another array of this length would be 8 bytes a row
+            part = first[start : start + PIECE]
+            place = np.minimum(np.searchsorted(gone, part), len(gone) - 1)
+            np.copyto(part, there[place], where=gone[place] == part)
+    return first
 
 
-def _near(ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], alike: Alike, pictures: Pictures) -> Positions:
-    """For each image, none twice, the position of the earlier one that it looks like; -1 if there is none."""
+def _near(
+    ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], distinct: Positions, alike: Alike, pictures: Pictures
+) -> tuple[Positions, Positions]:
+    """(images of these that any other looks like by its hash, of each the earlier one that it looks like, or -1).
+
+    The latter are places among the former. All others look like none, and hide none.
+    """
     from stages.curate.duplicates import near_kept, with_near
 
-    if alike.colour is None:
-        return near_kept(phashes, alike.distance)
-    known: list[Colours | None] = [None] * len(ids)
-    asked = np.flatnonzero(with_near(phashes, alike.distance))
-    if len(asked):
-        found = colours_of([bytes(one) for one in ids[asked]], pictures(asked))
-        for place in asked.tolist():
-            known[place] = found[bytes(ids[place])]
-    return near_kept(phashes, alike.distance, colours=stacked(known), most=alike.colour)
+    asked = distinct[with_near(phashes[distinct], alike.distance)]
+    if alike.colour is None or not len(asked):
+        return asked, near_kept(phashes[asked], alike.distance)
+    own = [bytes(one) for one in ids[asked]]
+    found = colours_of(own, pictures(asked))
+    known = [found[one] for one in own]
+    return asked, near_kept(phashes[asked], alike.distance, colours=stacked(known), most=alike.colour)
 
 
 def colours_of(ids: Collection[bytes], tables: Iterable[pa.Table]) -> dict[bytes, Colours | None]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 BINS = 1 << 16
+Array = npt.NDArray[Any]
 
 
 def text_hash(text: str) -> int:
@@ -20,42 +22,38 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def repeated(
-    shards: Sequence[npt.NDArray[np.uint64]],
-    images: Sequence[int],
-    max_repeats: int | None,
-    max_share: float | None,
-    so_far: bool,
-) -> list[set[int]]:
-    """For each shard the caption hashes that too many images have, of all images or (so_far) of those up to its end.
-
-    shards: for each the hashes of its images' captions, each once an image; images: how many images each shard has.
-    """
-    sizes = [len(hashes) for hashes in shards]
-    hashes = np.concatenate([*shards, np.empty(0, np.uint64)])
-    shard_of = np.repeat(np.arange(len(shards)), sizes)
-    order = np.argsort(hashes, kind="stable")  # equal hashes stay in the order of the list
-    sorted_hashes, sorted_shards = hashes[order], shard_of[order]
-    starts = np.flatnonzero(np.r_[True, sorted_hashes[1:] != sorted_hashes[:-1]]) if len(order) else order
-    group_start = np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    # How many of the group come no later than the end of this one's shard: the position after its shard's last. In the
-    # whole corpus it is the one after the group's last.
-    new_run = sorted_hashes[1:] != sorted_hashes[:-1]
-    if so_far:
-        new_run = new_run | (sorted_shards[1:] != sorted_shards[:-1])
-    run_ends = np.flatnonzero(np.r_[new_run, True][: len(order)])
-    run_end = run_ends[np.searchsorted(run_ends, np.arange(len(order)))]
-    counts = run_end + 1 - group_start
-    most = np.full(len(shards), np.inf)
+def limits(images: Sequence[int], max_repeats: int | None, max_share: float | None, so_far: bool) -> Array:
+    """Of each shard of so many images: how many images may have the same caption, float64."""
+    most = np.full(len(images), np.inf)
     if max_repeats is not None:
         most = np.minimum(most, max_repeats)
     if max_share is not None:
         total = np.cumsum(images) if so_far else np.sum(images, dtype=np.int64)
         most = np.minimum(most, np.maximum(1.0, max_share * total))
-    too_many = counts > most[sorted_shards]
-    found: list[set[int]] = [set() for _ in shards]
-    for shard, value in zip(sorted_shards[too_many].tolist(), sorted_hashes[too_many].tolist(), strict=True):
-        found[shard].add(value)
+    return most
+
+
+def over(keys: Array, shards: Array, weights: Array | None, most: Array, so_far: bool) -> npt.NDArray[np.bool_]:
+    """Which keys come more often than their shard allows, among all or (so_far) those up to the shard's end.
+
+    keys: in the order of the list, with their shard's number and how much each counts (1).
+    """
+    if not len(keys):
+        return np.zeros(0, np.bool_)
+    order = np.argsort(keys, kind="stable")  # equal keys stay in the order of the list
+    sorted_keys, sorted_shards = keys[order], shards[order]
+    added = np.ones(len(keys), np.int64) if weights is None else weights[order].astype(np.int64)
+    ends = np.concatenate([[0], np.cumsum(added)])
+    other = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
+    starts = np.flatnonzero(other)
+    group_start = np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    # How many of the group come no later than the end of this one's shard: the position after its shard's last. In the
+    # whole corpus it is the one after the group's last.
+    new_run = other[1:] | (sorted_shards[1:] != sorted_shards[:-1]) if so_far else other[1:]
+    run_ends = np.flatnonzero(np.r_[new_run, True])
+    run_end = run_ends[np.searchsorted(run_ends, np.arange(len(order)))]
+    found = np.zeros(len(keys), np.bool_)
+    found[order] = ends[run_end + 1] - ends[group_start] > most[sorted_shards]
     return found
 
 

@@ -78,27 +78,29 @@ def grow(corpus: Corpus, config: Config, folder: Path, before: Before) -> bool:
         return False
     hashes = corpus.hashes("curate")
     new = growth.new_shards(hashes, before)
-    return bool(new) and growth.add(_captions(corpus, config, new), hashes, config, folder, before)
+    return bool(new) and growth.add(pa.concat_tables(_captions(corpus, config, new)), hashes, config, folder, before)
 
 
-def _captions(corpus: Corpus, config: Config, shards: Sequence[str] | None = None) -> pa.Table:
-    """The captions of these shards, of all if None; near duplicates are looked for among all."""
+def _captions(corpus: Corpus, config: Config, shards: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The captions of each of these shards, of all if None; near duplicates are looked for among all."""
     alike = looks_like(corpus, config)
-    captions = []
     split = config.split if config.train_only and config.split.holds_out else None
     columns = tuple(dict.fromkeys((*COLUMNS["curate"], *(split.columns if split else ()))))
     for name, table in corpus.tables("curate", columns, shards):
         table = with_trained(table, split) if split else table
         if alike:
             table = table.append_column("looks_like", alike[name]["looks_like"])
-        captions.append(captions_of(table))
-    return pa.concat_tables(captions)
+        yield captions_of(table)
 
 
 def summary(corpus: Corpus) -> dict[str, Any]:
     """How similar the negatives are, how many captions are short, and which negatives come most often."""
     counted = (table for _, table in corpus.tables("negatives", [*COUNTED, "short"]))
-    return summarise(counted, lambda: (table for _, table in corpus.tables("negatives", ["negatives"])))
+    return summarise(
+        counted,
+        lambda: (table for _, table in corpus.tables("negatives", ["negatives"])),
+        lambda: (table for _, table in corpus.tables("negatives", COUNTED)),
+    )
 
 
 def setup(config: Config, folder: Path) -> Tools:

@@ -11,8 +11,9 @@ nothing, as for TfidfVectorizer.transform.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
@@ -23,23 +24,41 @@ from pairloom.store.folder import read_shard
 from pairloom.store.linking import link_tree
 from stages.contract import Before
 from stages.negatives.captions import languages, of_language
-from stages.negatives.inverted import finish, open_part, open_statistics, read, save
+from stages.negatives.inverted import PART, count, finish, open_part, open_statistics, read, save
 from stages.negatives.lists import Lists, flat
 from stages.negatives.rule import Config
+from stages.negatives.spilling import spilled
+from stages.negatives.vectors import Statistics, measure, united
 
 LANGUAGES, SHARDS, FRESH, EARLIER = "languages.json", "shards.json", "fresh.json", "told"  # names on disk
 
 
-def write(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: Path) -> None:
-    """A full build: index these captions (captions.captions_of) language by language.
+def write(
+    captions: Iterable[pa.Table], hashes: Mapping[str, str], config: Config, folder: Path, most: int = PART
+) -> None:
+    """A full build: index these captions (captions.captions_of) language by language, one part in memory at a time.
 
-    hashes: what `new_shards` compares, shard name -> SHA-256 of each.
+    hashes: what `new_shards` compares, shard name -> SHA-256 of each. most: captions of a part.
     """
-    langs = languages(captions)
-    for number, lang in enumerate(langs):
-        ready = read(captions.take(pa.array(of_language(captions, lang))), config)
-        save(folder / str(number), ready.statistics, finish(ready, config), [])
+    with spilled(captions, folder, most) as found:
+        langs = found.languages()
+        for number, lang in enumerate(langs):
+            parts = found.parts(lang)
+            tallies = (count(found.read(lang, part), config) for part in parts) if len(parts) > 1 else ()
+            statistics = measure(list(accumulate(tallies, united))[-1:], config) if len(parts) > 1 else None
+            _write(folder / str(number), (found.read(lang, part) for part in parts), statistics, config)
     _note(folder, langs, hashes, {})
+
+
+def _write(folder: Path, parts: Iterable[pa.Table], statistics: Statistics | None, config: Config) -> None:
+    """The index of one language; statistics: of all parts, those of the only one if None."""
+    if statistics is None:
+        (captions,) = parts
+        ready = read(captions, config)
+        save(folder, ready.statistics, finish(ready, config), [])
+        return
+    made = (finish(read(captions, config, max(len(captions), 1), statistics), config) for captions in parts)
+    save(folder, statistics, chain.from_iterable(made), [])
 
 
 def new_shards(hashes: Mapping[str, str], before: Before) -> list[str]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,12 @@ def read(
     return Ready(arranged, tokens, known)
 
 
+def count(captions: pa.Table, config: Config, cut: Cut = tokenise) -> Tally:
+    """The terms of these captions, of one part among several."""
+    own, texts = arrange(in_order(captions))
+    return tally(cut(texts, config), own.copies)
+
+
 def _pieces(ordered: pa.Table, most: int) -> Iterator[pa.Table]:
     """Slices of about `most` captions; an image's captions stay together."""
     ids, low = ordered["image_id"], 0
@@ -138,6 +145,9 @@ def rank(tables: list[pa.Table]) -> Array:
     """Where each caption of these tables comes in the order of image_id and caption_index."""
     if len(tables) == 1:
         return np.arange(len(tables[0]))
+    ends = [(table["image_id"][0].as_py(), table["image_id"][-1].as_py()) for table in tables if len(table)]
+    if all(before[1] < after[0] for before, after in pairwise(ends)):  # ranges of ids, as a full build cuts them
+        return np.arange(sum(map(len, tables)))
     together = pa.concat_tables([table.select(["image_id", "caption_index"]) for table in tables])
     order = pc.sort_indices(together, sort_keys=ORDER).to_numpy()
     ranks = np.empty(len(order), np.int64)

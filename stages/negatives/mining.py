@@ -28,12 +28,12 @@ class Neighbours:
     """The hard negatives of some captions, one after the other."""
 
     counts: Array  # int64 (captions asked for,): how many each has
-    places: Array  # int32: the negatives' places in the index (inverted.Index)
+    places: Array  # int64: the negatives' places in the index (inverted.Index)
     similarities: Array  # float32
 
     @classmethod
     def nothing(cls, captions: int) -> Neighbours:
-        return cls(np.zeros(captions, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+        return cls(np.zeros(captions, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 def mine_captions(
@@ -55,7 +55,7 @@ def mine_captions(
     for number in range(len(index.parts)) if into is None else into:
         work = _Search(index, part, number, captions.astype(np.int64), config, least)
         here = _in_order(len(captions), _run(work.batch, work.batches, threads))
-        here = Neighbours(here.counts, here.places + np.int32(index.bases[number]), here.similarities)
+        here = Neighbours(here.counts, here.places.astype(np.int64) + index.bases[number], here.similarities)
         found = merged(found, here, index, config)
         least = np.maximum(least, _last(found, config.top_k))
     return found

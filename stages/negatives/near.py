@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pairloom.table import Array
 from stages.contract import Corpus
 from stages.negatives.rule import Config
 
@@ -22,23 +23,37 @@ def looks_like(corpus: Corpus, config: Config) -> dict[str, pa.Table]:
         return {}
     from stages.curate.near import Alike, Positions, kept_positions  # who mines plain lists has no use for curate
 
-    shards = dict(corpus.tables("curate", ["image_id", "phash"]))
-    names = np.repeat(list(shards), [len(table) for table in shards.values()])
+    names, ends, raw, hashes, pictured = _read(corpus)
 
     def pictures(places: Positions) -> Iterator[pa.Table]:
-        asked = set(names[places].tolist())
+        asked = {names[number] for number in np.unique(np.searchsorted(ends, places, side="right")).tolist()}
         return (table for _, table in corpus.tables("curate", ["image_id", "image"], asked))
 
-    whole = pa.concat_tables(shards.values()).combine_chunks()
-    ids = np.array(whole["image_id"].to_pylist(), "V16")
     alike = Alike(config.near_distance, config.near_colour_distance)
-    pictured = whole["phash"].is_valid().to_numpy()
-    hashes = pc.fill_null(whole["phash"], pa.scalar(0, pa.uint64())).to_numpy().astype(np.uint64)
-    places = kept_positions(ids, hashes, alike, pictures, pictured)
-    found = whole["image_id"].take(pa.array(places))
-    start, with_looks = 0, {}
-    for name, table in shards.items():
-        own = found.slice(start, len(table)).combine_chunks()
-        with_looks[name] = table.drop_columns("phash").append_column("looks_like", own)
-        start += len(table)
+    places = kept_positions(raw, hashes, alike, pictures, pictured)
+    starts = np.concatenate([[0], ends[:-1]])
+    with_looks = {}
+    for name, start, end in zip(names, starts.tolist(), ends.tolist(), strict=True):
+        own, like = (_ids(part) for part in (raw[start:end], raw[places[start:end]]))
+        with_looks[name] = pa.table({"image_id": own, "looks_like": like})
     return with_looks
+
+
+def _read(corpus: Corpus) -> tuple[list[str], Array, Array, Array, Array]:
+    """The shards of curate and where their rows end; of each row its id (V16), its hash and whether it has one."""
+    names, counts = list[str](), list[int]()
+    columns: tuple[list[Array], list[Array], list[Array]] = [], [], []
+    for name, table in corpus.tables("curate", ["image_id", "phash"]):
+        names.append(name)
+        counts.append(table.num_rows)
+        columns[0].append(np.array(table["image_id"].to_pylist(), "V16"))
+        columns[1].append(pc.fill_null(table["phash"], pa.scalar(0, pa.uint64())).to_numpy().astype(np.uint64))
+        columns[2].append(table["phash"].is_valid().to_numpy())
+    kinds = ("V16", "<u8", "?")
+    ids, hashes, pictured = (np.concatenate([np.empty(0, k), *each]) for k, each in zip(kinds, columns, strict=True))
+    return names, np.cumsum(counts, dtype=np.int64), ids, hashes, pictured
+
+
+def _ids(raw: Array) -> pa.Array:
+    """V16 as Arrow has it."""
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(raw), [None, pa.py_buffer(raw.tobytes())])

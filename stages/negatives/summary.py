@@ -11,36 +11,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.negatives.captions import one_chunk
+from stages.negatives.frequent import KEY, Buckets
 
 Array = npt.NDArray[Any]
 
-KEY = ["image_id", "caption_index"]
 STEP = 0.05  # width of a bin of similarities
 MOST = 10  # most frequent negatives that are named
-ROOM = 1 << 22  # negatives that wait to be counted, besides the captions that were counted before
 # All that is counted, as Parquet names its columns: the texts are three quarters of a table and would only be skipped.
 COUNTED = [f"negatives.list.element.list.element.{name}" for name in ("image_id", "caption_index", "similarity")]
 
 
-def summarise(tables: Iterable[pa.Table], with_texts: Callable[[], Iterable[pa.Table]]) -> dict[str, Any]:
+def summarise(
+    tables: Iterable[pa.Table],
+    with_texts: Callable[[], Iterable[pa.Table]],
+    again: Callable[[], Iterable[pa.Table]] | None = None,
+) -> dict[str, Any]:
     """Facts of tables with the columns negatives and short, an entry a caption or a list of entries an image.
 
     The negatives need no text here; with_texts gives tables that have it, read until the few that are named are found.
+    again: the tables once more, those with texts if None.
     captions and negatives; short (captions with fewer than top_k) and short_share; similarity_bins: from which value on
     (as text) how many; most_frequent: image_id (hex or as given), caption_index, text and times.
     """
     captions = short = 0
     bins = np.zeros(0, np.int64)
-    waiting: list[pa.Table] = []
+    buckets, again = Buckets(), again or with_texts
     for table in tables:
         missing = _flat(table["short"])
         captions, short = captions + len(missing), short + int(pc.sum(pc.greater(missing, 0)).as_py() or 0)
         negatives = _flat(table["negatives"])
         bins = _added(bins, _bins(negatives.field("similarity").to_numpy(zero_copy_only=False)))
-        waiting.append(_once(negatives))
-        if sum(map(len, waiting)) > ROOM:
-            waiting = [_counted(waiting)]
-    best = _most_frequent(_counted(waiting)) if waiting else []
+        buckets.add(negatives)
+    best = buckets.best(MOST, lambda: (_flat(table["negatives"]) for table in again())) if bins.any() else []
     return {
         "captions": captions,
         "negatives": int(bins.sum()),
@@ -69,25 +71,6 @@ def _added(one: Array, other: Array) -> Array:
     total = longer.copy()
     total[: len(shorter)] += shorter
     return total
-
-
-def _once(negatives: pa.StructArray) -> pa.Table:
-    """Each of these captions, which has come once."""
-    once = pa.array(np.ones(len(negatives), np.int64))
-    return pa.table([negatives.field("image_id"), negatives.field("caption_index"), once], names=[*KEY, "times"])
-
-
-def _counted(tables: list[pa.Table]) -> pa.Table:
-    """One row a caption, with the sum of `times`."""
-    grouped = pa.concat_tables(tables).group_by(KEY, use_threads=False).aggregate([("times", "sum")])
-    return grouped.rename_columns({"times_sum": "times"})
-
-
-def _most_frequent(counted: pa.Table) -> list[dict[str, Any]]:
-    """image_id, caption_index and times of the captions that come most often."""
-    keys = [("times", "descending"), *((name, "ascending") for name in KEY)]
-    best: list[dict[str, Any]] = counted.take(pc.select_k_unstable(counted, min(MOST, len(counted)), keys)).to_pylist()
-    return best
 
 
 def _named(best: list[dict[str, Any]], tables: Iterable[pa.Table]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ Letters: D distinct captions (documents), V terms, P (document, term) pairs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -61,17 +62,21 @@ def tally(tokens: Tokens, copies: Array) -> Tally:
 
 def measure(tallies: list[Tally], config: Config) -> Statistics:
     """All of them together, less the terms that min_df and max_df leave out."""
-    terms, total = tallies[0].terms, sum(part.total for part in tallies)
-    if len(tallies) > 1:
-        terms = pa.concat_tables([part.terms for part in tallies])
-        terms = terms.group_by("name").aggregate([("captions", "sum"), ("times", "sum")])
-        terms = terms.rename_columns({"captions_sum": "captions", "times_sum": "times"})
+    together = reduce(united, tallies)
+    terms, total = together.terms, together.total
     low, high = (limit if isinstance(limit, int) else limit * total for limit in (config.min_df, config.max_df))
     captions = terms["captions"].to_numpy()
     terms = terms.take(pa.array(np.flatnonzero((captions >= low) & (captions <= high))))
     terms = terms.take(pc.sort_indices(terms, sort_keys=[("captions", "ascending"), ("name", "ascending")]))
     names = pa.concat_arrays(terms["name"].chunks) if terms["name"].num_chunks else pa.array([], pa.large_string())
     return Statistics(names, terms["captions"].to_numpy(), total, int(terms["times"].to_numpy().sum()))
+
+
+def united(one: Tally, other: Tally) -> Tally:
+    """Both together."""
+    terms = pa.concat_tables([one.terms, other.terms]).group_by("name")
+    terms = terms.aggregate([("captions", "sum"), ("times", "sum")])
+    return Tally(terms.rename_columns({"captions_sum": "captions", "times_sum": "times"}), one.total + other.total)
 
 
 def vectorise(tokens: Tokens, statistics: Statistics, config: Config) -> Vectors:

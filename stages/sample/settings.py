@@ -19,7 +19,8 @@ class Config(ListColumns):
     # a list (csv, tsv, txt, json, jsonl, parquet; .gz, .bz2, .xz, .zst too), a folder of them; a path of this
     # machine or of fsspec, such as s3://bucket/list.parquet; a demo's description; or "demo", the demo that ships
     urls: str = "demo"
-    rows_per_shard: Positive = 1000  # rows of the list that make a shard of every table before `shards`
+    # rows of the list in a shard of every table before `shards`; from 1,000 to 10,000 for lists of millions
+    rows_per_shard: Positive = 1000
 
     # what `urls` is, if no list: a data set by its format (docs/import.md): coco, folder, webdataset, …
     format: str | None = None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import open_folder
+from pipeline import listing
 from pipeline.executor import Done
 from pipeline.listing import write_list
 from stages.sample import Config, parts
@@ -90,3 +91,11 @@ def cut(data: Path, lines: list[str], unite: bool = True) -> Done:
 def captions(data: Path) -> list[list[str]]:
     rows = [row for _, table in open_folder(data / "urls").tables() for row in table.to_pylist()]
     return [[caption["text"] for caption in row["captions"]] for row in rows]
+
+
+def test_many_small_shards_are_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(listing, "MANY_SHARDS", 2)
+    write_texts(TEXTS, tmp_path)
+    assert capsys.readouterr().err.count("sample.rows_per_shard from 1,000 to 10,000") == 1

@@ -121,5 +121,5 @@ def test_dvc_must_list_it_once_shards_reads_it(added: None, monkeypatch: pytest.
     with pytest.raises(KeyError, match="lengths"):
         test_house.test_dvc_lists_a_stages_code_schema_inputs_settings_and_outputs("lengths")
     made = project.stages("my.csv")  # the dvc.yaml of `pairloom init` lists it by itself
-    assert made["lengths"]["deps"] == ["data/curate"]
-    assert "data/lengths" in made["shards"]["deps"]
+    assert made["lengths"]["deps"] == ["data/curate/_pairloom"]
+    assert "data/lengths/_pairloom" in made["shards"]["deps"]

@@ -39,8 +39,23 @@ class Listed:
     def hashes(self, stage: str) -> dict[str, str]:
         return {}
 
-    def bytes(self, stage: str, name: str) -> int:
-        return 1000 * len(self.images[name])
+    def sizes(self, stage: str) -> dict[str, int]:
+        return {name: 1000 * len(ids) for name, ids in self.images.items()}
+
+
+def dealt(corpus: Listed, config: Config) -> dict[str, list[tuple[str, int]]]:
+    """(shard, row) of every row of each planned shard, in order; what the plan says of their number is held."""
+
+    def read(stage: str, name: str, columns: Sequence[str]) -> pa.Table:
+        return dict(corpus.tables(stage, columns))[name]
+
+    found = {}
+    for window in shards.plan(corpus, config):
+        places = [(name, row) for name in window.shards for row in range(len(corpus.images[name]))]
+        for (part, count), rows in zip(window.parts, shards.deal(read, window, config), strict=True):
+            found[part] = [places[row] for row in rows]
+            assert len(rows) == count
+    return found
 
 
 def image(number: int) -> bytes:
@@ -52,14 +67,45 @@ def test_every_row_is_planned_exactly_once_in_its_own_split(sizes: list[int], se
     starts = np.cumsum([0, *sizes])
     images = [[image(int(start) + row) for row in range(size)] for start, size in zip(starts[:-1], sizes, strict=True)]
     config = Config(seed=seed, val_share=share, shard_bytes=12_000, shuffle_window=2)
-    planned = shards.plan(Listed(images), config)
-    rows = [(row["shard"], row["row"], plan.name) for plan in planned for row in plan.rows.to_pylist()]
+    planned = dealt(Listed(images), config)
+    rows = [(shard, row, name) for name, part in planned.items() for shard, row in part]
     assert sorted((name, row) for name, row, _ in rows) == [
         (f"{number:05d}", row) for number, size in enumerate(sizes) for row in range(size)
     ]
     for name, row, planned_name in rows:
         assert planned_name.startswith(config.split.of(images[int(name)][row]))
-    assert all(plan.rows.num_rows <= 4 for plan in planned)  # 4,000 bytes a row over all inputs: three fill a shard
+    assert all(len(part) <= 3 for part in planned.values())  # 4,000 bytes a row over all inputs: three fill a shard
+
+
+@given(
+    sizes=st.lists(st.integers(0, 9), max_size=30), seed=st.integers(0, 3), share=st.sampled_from([0.0, 0.3]),
+    mixed=st.integers(1, 4), filled=st.integers(1, 9),
+)  # fmt: skip
+def test_a_shard_holds_rows_of_its_window_alone_and_no_input_is_in_two_windows(
+    sizes: list[int], seed: int, share: float, mixed: int, filled: int
+) -> None:
+    starts = np.cumsum([0, *sizes])
+    images = [[image(int(start) + row) for row in range(size)] for start, size in zip(starts[:-1], sizes, strict=True)]
+    config = Config(seed=seed, val_share=share, shard_bytes=4000 * filled, shuffle_window=mixed)
+    planned = shards.plan(Listed(images), config)
+    read = [name for window in planned for name in window.shards]
+    assert sorted(read) == sorted(Listed(images).images)
+    numbers: dict[str, list[int]] = {}
+    for name in (name for window in planned for name, _ in window.parts):
+        split, _, number = name.partition("-")
+        numbers.setdefault(split, []).append(int(number))
+    assert all(found == list(range(len(found))) for found in numbers.values())
+    for window in planned[:-1]:  # the last has what is left
+        assert 4 * filled <= sum(rows for _, rows in window.parts) < 4 * filled + 9 * mixed
+
+
+def test_one_window_is_shuffled_as_numpy_would() -> None:
+    corpus = Listed([[image(row + 10 * shard) for row in range(10)] for shard in range(3)])
+    found = dealt(corpus, Config(seed=5, val_share=0.0, shard_bytes=40_000))
+    rng = np.random.Generator(np.random.PCG64(5))
+    order = rng.permutation(3)
+    rows = [(f"{order[row // 10]:05d}", int(row % 10)) for row in rng.permutation(30)]
+    assert found == {f"train-{part:05d}": rows[10 * part : 10 * part + 10] for part in range(3)}
 
 
 def test_the_share_of_val_is_as_asked_and_an_image_keeps_its_split() -> None:
@@ -84,8 +130,8 @@ class Told(Listed):
 def test_the_lists_own_split_is_kept_where_the_settings_ask_for_it() -> None:
     ids = [image(number) for number in range(len(Told.words))]
     config = Config(split_from="split", val_share=0.0)
-    planned = {plan.name: plan.rows["row"].to_pylist() for plan in shards.plan(Told([ids]), config)}
-    assert {name: sorted(rows) for name, rows in planned.items()} == {
+    planned = dealt(Told([ids]), config)
+    assert {name: sorted(row for _, row in rows) for name, rows in planned.items()} == {
         "train-00000": [0, 1, 5, 6], "val-00000": [2, 4], "test-00000": [3],
     }  # fmt: skip
     pairs, *others = tables(list(range(len(ids))))

@@ -9,7 +9,19 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis.strategies import floats, integers, lists, none, one_of, sets
 
-from stages.curate.repeats import floors, repeated
+from pairloom.table import Array
+from stages.curate.repeats import floors, limits, over
+
+
+def repeated(
+    shards: list[Array], images: list[int], most: int | None, share: float | None, so_far: bool
+) -> list[set[int]]:
+    """Of each shard the hashes that come too often; those of one hash are asked for together, in any company."""
+    hashes = np.concatenate([*shards, np.empty(0, np.uint64)])
+    of = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
+    found = over(hashes, of, None, limits(images, most, share, so_far), so_far)
+    return [set(hashes[found & (of == number)].tolist()) for number in range(len(shards))]
+
 
 SHARDS = lists(lists(sets(integers(0, 5), max_size=4), max_size=6), max_size=5)  # shards of images of caption hashes
 
