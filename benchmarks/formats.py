@@ -180,7 +180,7 @@ def rows_litdata(folder: Path, worker: int, workers: int, start: int) -> Iterato
 
 
 def write_mds(folder: Path, records: Sequence[Record]) -> None:
-    from streaming import MDSWriter  # type: ignore[import-not-found]  # in an environment of its own
+    from streaming import MDSWriter  # in an environment of its own
 
     columns = {"jpg": "bytes", "features": "bytes", "boxes": "bytes", "captions": "json"}
     with MDSWriter(out=str(folder), columns=columns, hashes=["xxh64"]) as sink:

@@ -29,7 +29,7 @@ class _Told(Listener):
         """Nothing: what follows speaks for itself."""
 
 
-register("numba:compile", _Told())
+register("numba:compile", _Told())  # type: ignore[no-untyped-call]
 
 
 def compiled(function: Function) -> Function:
