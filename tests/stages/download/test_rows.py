@@ -186,6 +186,7 @@ def test_no_answer_whatever_its_headers_costs_another_row_or_the_table(hostile: 
     engine.close()
     PAIRS.check(pairs, where="test")
     QUARANTINE.check(rejects, where="test")
+    assert [row for row in rejects.to_pylist() if row["key"] in good] == []
     assert set(good) <= set(pairs["url"].to_pylist())
     assert pairs.num_rows + rejects.num_rows == len(listed)
     assert set(rejects["reason"].to_pylist()) <= set(REASONS) - {"stage-error"}
