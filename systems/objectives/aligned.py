@@ -20,9 +20,10 @@ from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, Share, check_ranges
 from systems.objectives.masking import at_least_one, hide_words
-from systems.objectives.mlm import head, loss
+from systems.objectives.mlm import Head, loss
 from systems.objectives.placing import DRAWN, SPARED, WISHES
 from systems.units.regions import seven
+from trainer.contract import Fusion, Shapes
 
 __all__ = ["Settings", "columns", "head", "loss", "prepare"]
 
@@ -50,6 +51,11 @@ class Settings:
 
 def columns(settings: Settings) -> tuple[str, ...]:
     return ("tags", "boxes", "num_regions", "width", "height")
+
+
+def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head:
+    """As mlm's."""
+    return Head(model, shapes.vocab_size)
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:

@@ -138,7 +138,7 @@ def test_an_error_in_a_worker_arrives_with_its_own_traceback(tmp_path: Path) -> 
     damage(folder, "features", tuple(range(9)))
     with pytest.raises(DamagedError, match="is not what was written") as caught:
         list(itertools.islice(mine, 100))
-    assert "in read_into" in str(caught.value.__cause__)
+    assert "in read" in str(caught.value.__cause__)
     mine.close()
 
 

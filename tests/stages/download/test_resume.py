@@ -215,7 +215,7 @@ def test_a_full_disk_ends_the_run_and_space_lets_it_go_on(hostile: HostileServer
     run = Run(tmp_path / "run", hostile.port)
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 16; exec "$@"', "bash", *run.command]  # no file above 16 KiB
     result = run.finish(limited, code=1)
-    assert result["error"] == "StoreError"
+    assert result["error"] in ("MachineError", "StoreError")  # by who writes first, a row's note or the shard
     assert "free some space" in result["fix"]
     assert run.finish()["rows_in"] == ROWS
 

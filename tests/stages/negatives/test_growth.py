@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pipeline.executor import Options, run_stage
 from stages.contract import Before
 from stages.negatives import Config, growth
 from stages.negatives.inverted import open_index, open_statistics, read
-from stages.negatives.summary import MOST, summarise
+from stages.negatives.summary import MOST
 from stages.negatives.words import normalise
 from tests.pipeline.helpers import hashes
 from tests.stages.negatives.corpus import curated, shard
@@ -98,9 +97,7 @@ def test_shards_are_new_if_and_only_if_all_that_were_there_are_as_they_were(
 
 
 def test_the_summary_of_a_table_counts_what_its_lists_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        sys.modules[summarise.__module__], "ROOM", 100
-    )  # so that the counts are put together now and then
+    monkeypatch.setattr("stages.negatives.frequent.ROOM", 100)  # so that the counts are put together now and then
     curated(tmp_path, range(4))
     facts = run_stage("negatives", Config(top_k=5), tmp_path, INLINE).summary
     rows = [row for _, table in open_folder(tmp_path / "negatives").tables() for row in table.to_pylist()]
