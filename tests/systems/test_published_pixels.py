@@ -12,8 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pairloom.errors import ConfigError
+from systems import recipes
+from systems.layouts.pixels import align
 from tests.systems.test_pixels import batch_of, tiny
 from trainer import checkpoint
+from trainer.contract import Shapes
+from trainer.learner import Learner
+from trainer.published import place
 from trainer.weight_files import read
 
 IDS = torch.tensor([[2, 7, 8, 3]])
@@ -282,6 +287,23 @@ def test_an_align_that_transformers_saved_gives_its_features(tmp_path: Path) -> 
     torch.testing.assert_close(model.images(batch), F.normalize(wanted, dim=-1), rtol=1e-4, atol=1e-5)
     wanted = theirs.get_text_features(batch.words.input_ids_BT).pooler_output
     torch.testing.assert_close(model.texts(batch), F.normalize(wanted, dim=-1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_align_that_can_be_had_fits_size_coyo_and_the_papers_is_larger() -> None:
+    """transformers' default configuration is kakaobrain/align-base."""
+    from transformers import AlignConfig, AlignModel
+
+    with torch.device("meta"):
+        theirs = AlignModel(AlignConfig()).state_dict()
+        fits = {}
+        for size in ("coyo", "base"):
+            recipe = recipes.load("align", size)
+            learner: Any = Learner(recipe, Shapes(recipe.text.vocab_size, image_size=289))
+            own = learner.state_dict()
+            placed = place(theirs, align(learner.heads), own)
+            same = all(own[name].shape == value.shape for name, value in placed.tensors.items())
+            fits[size] = same and all("num_batches_tracked" in name for name in placed.missing)
+    assert fits == {"coyo": True, "base": False}
 
 
 def test_what_a_file_gives_and_lacks_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
