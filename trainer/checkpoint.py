@@ -19,6 +19,7 @@ from pairloom.store.hashed import sha256_file
 from trainer import weight_files
 from trainer.contract import Shapes
 from trainer.learner import Learner
+from trainer.published import Placed
 from trainer.recipe import Parts, parse
 
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.json", "README.md"
@@ -73,7 +74,15 @@ def take_over(learner: Learner, out: Path) -> None:
     learner.load_state_dict(fitting, strict=False)
 
 
-def load_published(learner: Learner, path: Path, partial: bool = False) -> None:
+def is_ours(path: Path) -> bool:
+    """Whether it is a folder that `save` wrote; other programs call a file config.json, too."""
+    try:
+        return "settings" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def load_published(learner: Learner, path: Path, partial: bool = False) -> Placed:
     """Start from published weights; standard error tells which parts they fill, and what is left out on either side."""
     placed = learner.load_published(weight_files.read(path), partial)
     if not placed.tensors:
@@ -84,6 +93,7 @@ def load_published(learner: Learner, path: Path, partial: bool = False) -> None:
     told += [f"it has no place here for {_some(placed.left_over)}"] if placed.left_over else []
     for line in told:
         print(line, file=sys.stderr)
+    return placed
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -27,6 +27,7 @@ from trainer.history import History, Point
 from trainer.learner import Learner, shapes_of
 from trainer.optimise import Report
 from trainer.precision import Arithmetic, Precision
+from trainer.published import Placed
 from trainer.recipe import Recipe
 from trainer.state import Keeper
 
@@ -137,14 +138,19 @@ def _settings(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -
 
 def _continued(config: Config) -> bool:
     """Whether `init` is a folder that training wrote: its tokenizer stays in use, too."""
-    return config.init is not None and (Path(config.init) / checkpoint.CONFIG).exists()
+    return config.init is not None and checkpoint.is_ours(Path(config.init))
 
 
 def _vocabulary(recipe: Recipe, config: Config) -> tokenizers.Tokenizer | None:
-    """The tokenizer that the settings name; None: the loader trains one on what it reads."""
-    if config.init is not None and _continued(config):
-        return tokenizers.load(Path(config.init) / checkpoint.TOKENIZER, recipe.text)
-    return None if config.vocabulary is None else tokenizers.load(Path(config.vocabulary), recipe.text)
+    """The tokenizer that the settings name, or that lies beside the weights; None: the loader trains one."""
+    folder = None if config.init is None else Path(config.init)
+    if folder is not None and _continued(config):
+        return tokenizers.load(folder / checkpoint.TOKENIZER, recipe.text)
+    if config.vocabulary is not None:
+        return tokenizers.load(Path(config.vocabulary), recipe.text)
+    beside = [] if folder is None else [folder / checkpoint.TOKENIZER, folder / "vocab.txt"]
+    found = next(filter(Path.exists, beside), None)
+    return None if found is None else tokenizers.load(found, recipe.text)
 
 
 def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> Loader[Batch]:
@@ -170,8 +176,18 @@ def _untrained(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, conf
     if config.init is not None and _continued(config):
         checkpoint.take_over(learner, Path(config.init))
     elif config.init is not None:
-        checkpoint.load_published(learner, Path(config.init), config.init_partial)
+        placed = checkpoint.load_published(learner, Path(config.init), config.init_partial)
+        if _vocabulary(recipe, config) is None:
+            _refuse_other_words(learner, placed, f"train.{recipe.name}.vocabulary")
     return learner.to(device)
+
+
+def _refuse_other_words(learner: Learner, placed: Placed, setting: str) -> None:
+    """Raises ConfigError if published vectors of words would stand for the words of a vocabulary trained just now."""
+    words = learner.shapes.vocab_size
+    if any(value.dim() == 2 and len(value) == words for value in placed.tensors.values()):
+        given = f"the weights have a vector for each of {words:,} words, and no vocabulary says which"
+        raise ConfigError(given, setting, "name their vocab.txt or tokenizer.json, or lay it beside the weights")
 
 
 def pick_device(name: str) -> torch.device:

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pairloom.errors import InputError
+from pairloom.errors import ConfigError, InputError
 from schemas.shards import SHARDS
-from systems import checkpoints
+from systems import checkpoints, recipes
 from tests.building import negative, training_row, training_shard, write_table
 from tests.training import train
-from trainer import loop
+from trainer import loop, weight_files
 
 THINGS = ("dog", "cup", "bus", "tree", "guitar", "apple", "boat", "clock")
 METADATA = {
@@ -178,3 +178,44 @@ def test_a_flipped_bit_in_a_checkpoints_weights_is_refused(shards: Path, tmp_pat
     file.write_bytes(whole)
     with pytest.raises(InputError, match="the weights are not what was written"):
         checkpoints.load(tmp_path / "clip")
+
+
+def published_bert(folder: Path, words: list[str]) -> Path:
+    """A folder as transformers writes it, of the widths of uniter's size tiny."""
+    from transformers import BertConfig, BertForPreTraining
+
+    settings: Any = recipes.load("uniter", "tiny").model.settings
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=settings.hidden, num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads, intermediate_size=settings.feed_forward,
+        max_position_embeddings=settings.max_tokens,
+    )  # fmt: skip
+    BertForPreTraining(config).save_pretrained(folder)
+    return folder
+
+
+def test_training_starts_from_a_folder_of_transformers_with_the_words_that_lie_beside(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", *THINGS]
+    folder = published_bert(tmp_path / "bert", words)
+    config = loop.Config(steps=1, batch_size=4, threads=1, init=str(folder), lr=1e-12)
+    with pytest.raises(ConfigError, match=r"word_embeddings\.weight is"):
+        train("uniter", shards, config)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    result = train("uniter", shards, config)
+    assert result.tokenizer.vocab_size == len(words)
+    assert "gives model.bert" in capsys.readouterr().err
+    table = result.learner.state_dict()["model.bert.embeddings.word_embeddings.weight"]
+    theirs = weight_files.read(folder)["bert.embeddings.word_embeddings.weight"]
+    np.testing.assert_allclose(table.numpy(), theirs.numpy(), atol=1e-6)
+
+
+def test_published_words_without_a_vocabulary_are_refused_even_if_their_number_fits(
+    shards: Path, tmp_path: Path
+) -> None:
+    """Training makes a vocabulary of as many words here. Whether they are those of the weights, nothing says."""
+    trained = train("uniter", shards, loop.Config(steps=1, batch_size=4, threads=1)).tokenizer.vocab_size
+    folder = published_bert(tmp_path / "bert", [str(number) for number in range(trained)])
+    with pytest.raises(ConfigError, match="no vocabulary says which"):
+        train("uniter", shards, loop.Config(steps=1, batch_size=4, threads=1, init=str(folder)))
