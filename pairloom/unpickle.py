@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +24,13 @@ ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy._core.numeric", "_frombuffer"): None,
     ("_codecs", "encode"): None,
 }
+
+
+# What torch.load raises on a file that was cut off or has other bytes, with weights_only; OSError is apart.
+DAMAGED = (
+    *(EOFError, LookupError, RuntimeError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError),
+    *(struct.error, pickle.UnpicklingError),
+)
 
 
 class RefusedError(pickle.UnpicklingError):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pairloom.errors import ConfigError, InputError
 from pairloom.imagenet import weights_file
+from pairloom.unpickle import DAMAGED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ def _torchvision(settings: Backbone) -> Cut:
     if settings.checkpoint is not None:
         try:
             network.load_state_dict(torch.load(settings.checkpoint, weights_only=True, map_location="cpu"))
-        except (OSError, RuntimeError) as error:
+        except (OSError, *DAMAGED) as error:
             given = f"not weights of {settings.network}: {error}"
             raise InputError(given, str(Path(settings.checkpoint)), "name torchvision's own .pth") from error
     return Cut(network, settings.layer)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import sys
 import time
 from dataclasses import dataclass, field
@@ -20,12 +19,13 @@ from pairloom.errors import InputError
 from pairloom.loader import Loader
 from pairloom.loader.batch import Batch
 from pairloom.store.hashed import sha256_file
+from pairloom.unpickle import DAMAGED
 from trainer.history import History
 from trainer.learner import Learner
 
 SEAL = b"\npairloom sha256 "  # then the digest in hex, at the end of the file
 # What torch raises, by where a file is damaged
-UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
+UNREADABLE = (OSError, *DAMAGED)
 
 
 @dataclass

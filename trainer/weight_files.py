@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from pairloom.errors import InputError
+from pairloom.unpickle import DAMAGED
 
 # In the order in which transformers looks; the indices name the files that a large model is split into.
 IN_A_FOLDER = (
@@ -82,13 +83,13 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         return _tensors(_unpickled(path, start))
-    except (OSError, SafetensorError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        fix = "name a .safetensors, .bin, .pt, .pth, .ckpt or .npz file, or a folder that a program wrote"
-        raise InputError(f"the weights cannot be read: {error}", str(path), fix) from error
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), "the pickle is damaged")
         fix = "load it with the program that wrote it, and save its state_dict() alone"
         raise InputError(f"it is refused, since a pickle can run any program: {reason}", str(path), fix) from error
+    except (OSError, SafetensorError, zipfile.BadZipFile, *DAMAGED) as error:
+        fix = "name a .safetensors, .bin, .pt, .pth, .ckpt or .npz file, or a folder that a program wrote"
+        raise InputError(f"the weights cannot be read: {error}", str(path), fix) from error
 
 
 def _unpickled(path: Path, start: bytes) -> Any:

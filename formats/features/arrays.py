@@ -63,7 +63,9 @@ def _storage(data: bytes) -> Any:
 
     try:
         held = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError) as error:
+    except pickle.UnpicklingError:
+        raise
+    except unpickle.DAMAGED as error:
         raise pickle.UnpicklingError(f"a tensor in it is damaged: {error}") from error
     if not isinstance(held, torch.TypedStorage):
         raise unpickle.RefusedError(f"it holds a {type(held).__name__} for a tensor's numbers")
@@ -106,7 +108,9 @@ def read_pth(path: Path, known: Mapping[tuple[str, str], Any] | None = None) -> 
             mapped = zipfile.is_zipfile(path)  # then only what is looked at is read; files of torch before 1.6 are none
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             return _plain(content, tuple(standing.values()))
-    except (RuntimeError, EOFError) as error:
+    except pickle.UnpicklingError:
+        raise
+    except unpickle.DAMAGED as error:
         raise pickle.UnpicklingError(f"it is damaged: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import types
@@ -130,3 +131,28 @@ def test_a_truncated_file_and_an_empty_folder_are_refused(tmp_path: Path) -> Non
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     with pytest.raises(InputError, match="no tensor"):
         read(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "before torch 1.6"])
+def test_a_torch_file_cut_anywhere_is_refused_by_name(new: bool, tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.pt", tmp_path / "cut.pt"
+    torch.save(WEIGHTS, whole, _use_new_zipfile_serialization=new)
+    body = whole.read_bytes()
+    for cut in range(0, len(body) - 1, 1 if not new else 7):
+        path.write_bytes(body[:cut])
+        with pytest.raises(InputError) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "before torch 1.6"])
+def test_a_torch_file_with_another_byte_is_read_or_refused(new: bool, tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "whole.pt", _use_new_zipfile_serialization=new)
+    body, random = (tmp_path / "whole.pt").read_bytes(), np.random.default_rng(0)
+    for _ in range(400):
+        damaged = bytearray(body)
+        damaged[random.integers(len(body))] = random.integers(256)
+        (tmp_path / "damaged.pt").write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            read(tmp_path / "damaged.pt")

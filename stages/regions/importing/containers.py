@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Tensor]:
         ) from error
     except caffe.WireError as error:
         raise InputError(f"it is not a caffemodel, or it is damaged: {error}", where=str(path), fix=CURE) from error
-    except (pickle.UnpicklingError, RuntimeError, SafetensorError, EOFError, OSError, ValueError) as error:
+    except (OSError, SafetensorError, *unpickle.DAMAGED) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"the checkpoint cannot be read: {first}", where=str(path), fix=CURE) from error
 
