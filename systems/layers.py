@@ -14,7 +14,7 @@ from pairloom.typed import Positive, Range, Share, check_ranges
 from trainer.contract import Shapes
 
 if TYPE_CHECKING:
-    from transformers import BertConfig
+    from transformers import BertConfig, BertModel
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -124,6 +124,22 @@ def bert_config(
         attention_probs_dropout_prob=dropout if attention_dropout is None else attention_dropout,
         max_position_embeddings=max_tokens,
         initializer_range=init_std,
+    )
+
+
+def bert_model(settings: BertSettings, vocab_size: int, max_tokens: int) -> BertModel:
+    """A whole BERT of these settings."""
+    from transformers import BertModel  # slow to import, and the loader's workers need no model
+
+    return BertModel(
+        bert_config(
+            settings,
+            vocab_size,
+            dropout=settings.dropout,
+            init_std=settings.init_std,
+            max_tokens=max_tokens,
+            attention_dropout=settings.attention_dropout,
+        )
     )
 
 

@@ -141,25 +141,24 @@ def _continued(config: Config) -> bool:
     return config.init is not None and checkpoint.is_ours(Path(config.init))
 
 
-def _vocabulary(recipe: Recipe, config: Config) -> tokenizers.Tokenizer | None:
-    """The tokenizer that the settings name, or that lies beside the weights; None: the loader trains one."""
+def _vocabulary(config: Config) -> Path | None:
+    """The tokenizer's file that the settings name, or that lies beside the weights; None: the loader trains one."""
     folder = None if config.init is None else Path(config.init)
     if folder is not None and _continued(config):
-        return tokenizers.load(folder / checkpoint.TOKENIZER, recipe.text)
+        return folder / checkpoint.TOKENIZER
     if config.vocabulary is not None:
-        return tokenizers.load(Path(config.vocabulary), recipe.text)
+        return Path(config.vocabulary)
     beside = [] if folder is None else [folder / checkpoint.TOKENIZER, folder / "vocab.txt"]
-    found = next(filter(Path.exists, beside), None)
-    return None if found is None else tokenizers.load(found, recipe.text)
+    return next(filter(Path.exists, beside), None)
 
 
 def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> Loader[Batch]:
     """This rank's."""
-    world, training = ranks.launched(), recipe.training
+    world, training, vocabulary = ranks.launched(), recipe.training, _vocabulary(config)
     return Loader(
         rows,
         recipe,
-        _vocabulary(recipe, config),
+        None if vocabulary is None else tokenizers.load(vocabulary, recipe.text),
         seed=config.seed,
         batch_size=training.batch_size,
         rank=world.rank,
@@ -177,7 +176,7 @@ def _untrained(recipe: Recipe, rows: Rows, tokenizer: tokenizers.Tokenizer, conf
         checkpoint.take_over(learner, Path(config.init))
     elif config.init is not None:
         placed = checkpoint.load_published(learner, Path(config.init), config.init_partial)
-        if _vocabulary(recipe, config) is None:
+        if _vocabulary(config) is None:
             _refuse_other_words(learner, placed, f"train.{recipe.name}.vocabulary")
     return learner.to(device)
 

@@ -62,26 +62,20 @@ def _array(values: Array) -> bytes:
     return np.array(head, "<u4").tobytes() + values.tobytes()
 
 
-class Writer:
+class Writer(SampleFiles):
     """FOLDER/chunk-0-00000.bin … and index.json."""
 
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
-        self._folder, self._settings = folder, settings
-        self._files = SampleFiles(folder, "chunk-0-{:05d}.bin", b"", settings.shard_bytes, state)
-
-    def add(self, entry: bytes) -> None:
-        self._files.add(entry)
-
-    def flush(self) -> dict[str, Any]:
-        return self._files.flush()
+        super().__init__(folder, "chunk-0-{:05d}.bin", b"", settings.shard_bytes, state)
+        self._settings = settings
 
     def close(self) -> None:
-        self._files.flush()
+        self.flush()
         chunks = [
             {"chunk_bytes": one.size, "chunk_size": one.samples, "dim": None, "filename": one.name}
-            for one in self._files.files
+            for one in self.files
         ]
-        digest = hashlib.sha256("".join(one.digest for one in self._files.files).encode()).hexdigest()[:16]
+        digest = hashlib.sha256("".join(one.digest for one in self.files).encode()).hexdigest()[:16]
         # A cache of the files is kept under this name till it changes.
         content = {"chunks": chunks, "config": self._config(), "updated_at": digest}
         (self._folder / "index.json").write_text(json.dumps(content, sort_keys=True), encoding="utf-8")

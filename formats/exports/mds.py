@@ -92,27 +92,21 @@ def _array(values: Array) -> bytes:
     return head + np.array(values.shape, "<u4").tobytes() + values.tobytes()
 
 
-class Writer:
+class Writer(SampleFiles):
     """FOLDER/shard.00000.mds … and index.json."""
 
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
-        self._folder, self._description = folder, _description(settings)
+        self._description = _description(settings)
         head = json.dumps(self._description, sort_keys=True).encode()
-        self._files = SampleFiles(folder, "shard.{:05d}.mds", head, settings.shard_bytes, state)
-
-    def add(self, entry: bytes) -> None:
-        self._files.add(entry)
-
-    def flush(self) -> dict[str, Any]:
-        return self._files.flush()
+        super().__init__(folder, "shard.{:05d}.mds", head, settings.shard_bytes, state)
 
     def close(self) -> None:
-        self._files.flush()
+        self.flush()
         shards = [
             self._description
             | {"raw_data": {"basename": one.name, "bytes": one.size, "hashes": {}}, "samples": one.samples}
             | {"zip_data": None}
-            for one in self._files.files
+            for one in self.files
         ]
         content = json.dumps({"shards": shards, "version": 2}, sort_keys=True)
         (self._folder / "index.json").write_text(content, encoding="utf-8")

@@ -14,7 +14,7 @@ from pairloom.typed import check_ranges
 from systems import backbone, grids
 from systems.backbone import Backbone
 from systems.dictionary import Dictionary, VisualDictionary
-from systems.layers import PLACE_STD, BertSettings, attention_bias, bert_config, init_std_positions, initialised
+from systems.layers import PLACE_STD, BertSettings, attention_bias, bert_model, init_std_positions, initialised
 from systems.layouts.bert import bert
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.published import Layout
@@ -56,18 +56,7 @@ class GridStream(nn.Module):
         super().__init__()
         self.settings, self.init_std = settings, settings.init_std
         self.widths = Widths(*[settings.hidden] * 3)
-        from transformers import BertModel  # slow to import, and the loader's workers need no model
-
-        self.bert = BertModel(
-            bert_config(
-                settings,
-                shapes.vocab_size,
-                dropout=settings.dropout,
-                init_std=settings.init_std,
-                max_tokens=settings.max_tokens,
-                attention_dropout=settings.attention_dropout,
-            )
-        )
+        self.bert = bert_model(settings, shapes.vocab_size, settings.max_tokens)
         self.backbone, width = backbone.build(settings.backbone)
         self.project = initialised(nn.Linear(width, settings.hidden), width**-0.5)
         self.type_H = nn.Parameter(torch.randn(settings.hidden) * PLACE_STD) if settings.typed else None

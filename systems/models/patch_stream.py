@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch, RegionBatch
 from pairloom.typed import Positive, Share, check_ranges
-from systems.layers import BertSettings, attention_bias, bert_config, initialised, region_width, shown_features
+from systems.layers import BertSettings, attention_bias, bert_model, initialised, region_width, shown_features
 from systems.layouts.bert import bert
 from systems.models.single_stream import embedded_words
 from trainer.contract import Encoded, Shapes, Widths
@@ -79,18 +79,7 @@ class PatchStream(nn.Module):
         super().__init__()
         self.settings, self.init_std = settings, settings.init_std
         self.widths = Widths(settings.hidden, settings.hidden, settings.hidden)
-        from transformers import BertModel  # slow to import, and the loader's workers need no model
-
-        std, dropout, longest = settings.init_std, settings.dropout, settings.max_tokens
-        config = bert_config(
-            settings,
-            shapes.vocab_size,
-            dropout=dropout,
-            init_std=std,
-            max_tokens=longest,
-            attention_dropout=settings.attention_dropout,
-        )
-        self.bert = BertModel(config)
+        self.bert = bert_model(settings, shapes.vocab_size, settings.max_tokens)
         self.patches = PatchEmbedding(settings, region_width(shapes))
 
     @property

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, WordBatch
-from systems.layers import BertSettings, attention_bias, bert_config, causal_bias, init_std_positions, region_width
+from systems.layers import BertSettings, attention_bias, bert_model, causal_bias, init_std_positions, region_width
 from systems.layouts.bert import bert, roberta
 from systems.layouts.regions import oscar, uniter
 from systems.region_embedding import RegionEmbedding, RegionSettings
@@ -41,21 +41,9 @@ class SingleStream(nn.Module):
         width = region_width(shapes)
         self.widths = Widths(settings.hidden, settings.hidden, settings.hidden)
         self.init_std, self.typed = settings.init_std, settings.regions.typed
-        from transformers import BertModel  # slow to import, and the loader's workers need no model
-
-        std, dropout = settings.init_std, settings.dropout
-        self.bert = BertModel(
-            bert_config(
-                settings,
-                shapes.vocab_size,
-                dropout=dropout,
-                init_std=std,
-                max_tokens=settings.max_tokens,
-                attention_dropout=settings.attention_dropout,
-            )
-        )
+        self.bert = bert_model(settings, shapes.vocab_size, settings.max_tokens)
         init_std_positions(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
-        self.regions = RegionEmbedding(settings.regions, width, settings.hidden, dropout, std)
+        self.regions = RegionEmbedding(settings.regions, width, settings.hidden, settings.dropout, settings.init_std)
 
     @property
     def word_weight(self) -> Tensor:

@@ -19,7 +19,7 @@ from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, Share, check_ranges
-from systems.objectives.masking import at_least_one, hide_words
+from systems.objectives.masking import draw_places, hide_words
 from systems.objectives.mlm import Head, loss
 from systems.objectives.placing import DRAWN, SPARED, WISHES
 from systems.units.regions import seven
@@ -135,7 +135,7 @@ def shared(crops_R7: Array, box_7: Array) -> Array:
 def hidden(word_ids_T: Array, wishes: dict[int, int], probability: float, rng: np.random.Generator) -> Array:
     """(T,) bool, tokens of the words to be hidden: as many words as are drawn one by one, those wished for first."""
     numbers = np.unique(word_ids_T[word_ids_T >= 0])
-    count = int(at_least_one(np.ones(len(numbers), bool), probability, rng).sum())
+    count = int(draw_places(np.ones(len(numbers), bool), probability, rng).sum())
     order = rng.permutation(numbers)
     ranks = np.array([-wishes.get(int(word), 0) for word in order])
     first = order[np.argsort(ranks, kind="stable")][:count]

@@ -48,31 +48,23 @@ class RegionMasking:
             )
 
 
-def at_least_one(eligible: Array, probability: float, rng: np.random.Generator) -> Array:
-    """Each eligible place with this probability; if that leaves none, one of them, all equally likely.
+def draw_places(eligible_N: Array, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
+    """(N,) bool: each eligible place with this probability.
 
-    eligible: bool. Returns bool of that shape; all False only if nothing is eligible.
+    eligible_N: bool. some: if that leaves none, one of them, all equally likely.
     UNITER's code does the same for regions, but takes the first word of a caption where no word was drawn.
     """
-    chosen: Array = eligible & (rng.random(eligible.shape) < probability)
-    if not chosen.any() and eligible.any():
-        chosen[rng.choice(np.flatnonzero(eligible))] = True
-    return chosen
-
-
-def drawn(eligible: Array, probability: float, rng: np.random.Generator, some: bool) -> Array:
-    """Each eligible place with this probability. some: at least one, see `at_least_one`."""
-    if some:
-        return at_least_one(eligible, probability, rng)
-    chosen: Array = eligible & (rng.random(eligible.shape) < probability)
-    return chosen
+    chosen_N: Array = eligible_N & (rng.random(len(eligible_N)) < probability)
+    if some and not chosen_N.any() and eligible_N.any():
+        chosen_N[rng.choice(np.flatnonzero(eligible_N))] = True
+    return chosen_N
 
 
 def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
     """(T,) bool, tokens to be predicted; never one that is part of no word. some: at least one if there is any."""
     eligible = word_ids_T >= 0
     if by == "token" or not eligible.any():
-        return drawn(eligible, probability, rng, some)
+        return draw_places(eligible, probability, rng, some)
     words, numbers_T = np.unique(word_ids_T[eligible], return_inverse=True)
     chosen_T = np.zeros(len(word_ids_T), bool)
     chosen_T[eligible] = draw_words(len(words), by, probability, rng, some)[numbers_T]
@@ -86,7 +78,7 @@ def draw_words(count: int, by: By, probability: float, rng: np.random.Generator,
         return _stretch(count, start, length)
     if by == "geometric":
         return _geometric(count, math.ceil(probability * count), rng)
-    chosen = drawn(np.ones(count, bool), probability, rng, some)
+    chosen = draw_places(np.ones(count, bool), probability, rng, some)
     if by == "anchors":
         for anchor in np.flatnonzero(chosen):
             chosen |= _stretch(count, int(anchor), 1 + int(rng.integers(3)))
@@ -146,11 +138,7 @@ def hide_words(
 def mask_regions(regions: Regions, masking: RegionMasking, rng: np.random.Generator) -> Regions:
     """Draw regions to be predicted, and what is seen of each."""
     count = len(regions.boxes_R7)
-    everywhere = np.ones(count, bool)
-    if masking.at_least_one:
-        drawn = at_least_one(everywhere, masking.probability, rng)
-    else:
-        drawn = rng.random(count) < masking.probability
+    drawn = draw_places(np.ones(count, bool), masking.probability, rng, masking.at_least_one)
     fate = rng.random(count)
     shown = np.where(fate < masking.hidden, HIDDEN, np.where(fate < masking.hidden + masking.replaced, 0, ITSELF))
     shown = np.where(shown == 0, rng.integers(0, 1 << 31, count), shown)

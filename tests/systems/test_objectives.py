@@ -18,7 +18,7 @@ from scipy.stats import chisquare
 from pairloom.loader.batch import IGNORE, RegionBatch, Words
 from systems.objectives.alignment import alignment_distance, transport_plan, word_region_alignment
 from systems.objectives.contrastive import info_nce, same_image
-from systems.objectives.masking import at_least_one, mask_words
+from systems.objectives.masking import draw_places, mask_words
 from systems.objectives.mlm import hidden_words
 from systems.objectives.mrc import region_kl
 from systems.objectives.mrfr import feature_error, mean_over
@@ -29,7 +29,7 @@ from trainer.evaluate import chance_of_any, image_to_text, text_to_image
 @given(eligible=st.lists(st.booleans(), max_size=30), probability=st.floats(0, 1), seed=st.integers(0, 99))
 def test_only_eligible_places_are_drawn_and_at_least_one(eligible: list[bool], probability: float, seed: int) -> None:
     places = np.array(eligible, bool)
-    chosen = at_least_one(places, probability, np.random.default_rng(seed))
+    chosen = draw_places(places, probability, np.random.default_rng(seed))
     assert not (chosen & ~places).any()
     assert chosen.any() == places.any()
 
