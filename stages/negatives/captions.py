@@ -90,6 +90,14 @@ def languages(captions: pa.Table) -> list[str | None]:
     return sorted(lang for lang in known if lang is not None) + ([None] if None in known else [])
 
 
+def id_bytes(ids: pa.Array) -> Array:
+    """(N, width) uint8, the bytes of ids of one width."""
+    width = ids.type.byte_width
+    raw = np.frombuffer(ids.buffers()[1] or b"", np.uint8)[ids.offset * width : (ids.offset + len(ids)) * width]
+    rows: Array = raw.reshape(-1, width)
+    return rows
+
+
 def of_language(captions: pa.Table, lang: str | None) -> Array:
     """Rows of the captions in this language, in order."""
     mask = pc.is_null(captions["lang"]) if lang is None else pc.fill_null(pc.equal(captions["lang"], lang), False)

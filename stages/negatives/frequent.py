@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from stages.negatives.captions import Array
+from stages.negatives.captions import Array, id_bytes
 
 KEY = ["image_id", "caption_index"]
 BUCKETS = 1 << 22
@@ -51,9 +51,7 @@ def _buckets(negatives: pa.StructArray) -> Array:
     """Of each caption the number of its bucket."""
     ids = negatives.field("image_id")
     if pa.types.is_fixed_size_binary(ids.type) and ids.type.byte_width >= 8:
-        width = ids.type.byte_width
-        raw = np.frombuffer(ids.buffers()[1] or b"", np.uint8)[ids.offset * width : (ids.offset + len(ids)) * width]
-        hashes = np.ascontiguousarray(raw.reshape(-1, width)[:, :8]).view("<u8").reshape(-1)
+        hashes = np.ascontiguousarray(id_bytes(ids)[:, :8]).view("<u8").reshape(-1)
     else:
         encoded = ids.dictionary_encode()
         sums = [xxhash.xxh3_64_intdigest(str(one).encode("utf-8", "surrogatepass")) for one in encoded.dictionary]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from stages.negatives.inverted import PART, count, finish, open_part, open_stati
 from stages.negatives.lists import Lists, flat
 from stages.negatives.rule import Config
 from stages.negatives.spilling import spilled
-from stages.negatives.vectors import Statistics, measure, united
+from stages.negatives.vectors import Statistics, measure
 
 LANGUAGES, SHARDS, FRESH, EARLIER = "languages.json", "shards.json", "fresh.json", "told"  # names on disk
 
@@ -44,8 +44,8 @@ def write(
         langs = found.languages()
         for number, lang in enumerate(langs):
             parts = found.parts(lang)
-            tallies = (count(found.read(lang, part), config) for part in parts) if len(parts) > 1 else ()
-            statistics = measure(list(accumulate(tallies, united))[-1:], config) if len(parts) > 1 else None
+            tallies = (count(found.read(lang, part), config) for part in parts)
+            statistics = measure(tallies, config) if len(parts) > 1 else None
             _write(folder / str(number), (found.read(lang, part) for part in parts), statistics, config)
     _note(folder, langs, hashes, {})
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from stages.negatives.captions import Array, languages, of_language, one_chunk
+from stages.negatives.captions import Array, id_bytes, languages, of_language, one_chunk
 
 RANGES = 256
 HELD = 1 << 18  # captions that wait to be written
@@ -36,8 +36,9 @@ class Spill:
 
     def add(self, captions: pa.Table) -> None:
         self._waiting.append(captions)
+        ranges = _ranges(captions)
         for lang in languages(captions):
-            own = _ranges(captions.take(pa.array(of_language(captions, lang))))
+            own = ranges[of_language(captions, lang)]
             self._counts[lang] = self._counts.get(lang, 0) + np.bincount(own, minlength=RANGES)
         waiting = sum(map(len, self._waiting))
         if waiting > (min(HELD, self._most) if self._written else self._most):
@@ -113,10 +114,5 @@ def spilled(captions: Iterable[pa.Table], folder: Path, most: int) -> Iterator[S
 
 def _ranges(captions: pa.Table) -> Array:
     """The first byte of each image id."""
-    ids = one_chunk(captions["image_id"])
-    if not len(ids):
-        return np.zeros(0, np.int64)
-    width = ids.type.byte_width
-    raw = np.frombuffer(ids.buffers()[1], np.uint8)[ids.offset * width : (ids.offset + len(ids)) * width]
-    first: Array = raw.reshape(-1, width)[:, 0].astype(np.int64)
+    first: Array = id_bytes(one_chunk(captions["image_id"]))[:, 0].astype(np.int64)
     return first

@@ -5,6 +5,7 @@ Letters: D distinct captions (documents), V terms, P (document, term) pairs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -60,7 +61,7 @@ def tally(tokens: Tokens, copies: Array) -> Tally:
     return Tally(pa.table({"name": tokens.names, "captions": captions, "times": times}), int(copies.sum()))
 
 
-def measure(tallies: list[Tally], config: Config) -> Statistics:
+def measure(tallies: Iterable[Tally], config: Config) -> Statistics:
     """All of them together, less the terms that min_df and max_df leave out."""
     together = reduce(united, tallies)
     terms, total = together.terms, together.total
