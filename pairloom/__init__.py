@@ -90,7 +90,7 @@ _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def _imported(module: str) -> Any:
-    """The module; what it needs beyond the base of pairloom is named with its cure."""
+    """The module. What it needs beyond the base of pairloom is named with its cure."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -8,7 +8,7 @@ from pairloom.table import Array
 
 
 def iou(some_N4: Array, others_M4: Array, box_pixel: float = 0.0) -> Array:
-    """Intersection over union of each box with each other (N, M), float64; 0 where both boxes are empty.
+    """Intersection over union of each box with each other (N, M), float64. 0 where both boxes are empty.
 
     box_pixel: 1.0 for code that counts the last pixel as part of a box (x2 − x1 + 1), else 0.
     """

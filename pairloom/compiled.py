@@ -34,10 +34,19 @@ register("numba:compile", _Told())  # type: ignore[no-untyped-call]
 
 def compiled(function: Function) -> Function:
     """The function compiled, the result kept for the next process where there is a folder to keep it in."""
+    return _compiled(function, fastmath=False)
+
+
+def reordered(function: Function) -> Function:
+    """The same, and sums may be added up in another order, as vector instructions do: for sums that can bear it."""
+    return _compiled(function, fastmath={"reassoc", "contract", "nsz"})
+
+
+def _compiled(function: Function, fastmath: bool | set[str]) -> Function:
     jit: Callable[..., Any] = numba.njit  # its own types would hide the function's
     try:
-        kept: Function = jit(cache=True, nogil=True)(function)
+        kept: Function = jit(cache=True, nogil=True, fastmath=fastmath)(function)
     except RuntimeError:  # "no locator available": neither beside the file nor in the user's cache folder
-        forgotten: Function = jit(nogil=True)(function)
+        forgotten: Function = jit(nogil=True, fastmath=fastmath)(function)
         return forgotten
     return kept

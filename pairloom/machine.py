@@ -27,7 +27,7 @@ def refuse_machine_error(error: BaseException, where: str) -> None:
 
 
 def of_the_machine(error: BaseException, where: str) -> MachineError | None:
-    """The MachineError to raise in its place if this machine lacks something, whatever row it was at; else None.
+    """The MachineError to raise in its place if this machine lacks something, whatever row it was at, else None.
 
     An error that was made of another one (`raise … from`) is what that one is.
     """
@@ -56,7 +56,7 @@ def _lack(error: BaseException) -> tuple[str, str] | None:
 
 
 def _of_gpu_memory(error: RuntimeError) -> bool:
-    """torch.OutOfMemoryError, without loading torch; older kernels raise a plain RuntimeError."""
+    """torch.OutOfMemoryError, without loading torch. Older kernels raise a plain RuntimeError."""
     kind = type(error)
     return (kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch")) or (
         OUT_OF_GPU_MEMORY in str(error)

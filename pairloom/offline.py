@@ -2,7 +2,7 @@
 
 The lowest layer, so that every process of ours, a Dask worker too, has these settings before it imports a library that
 reads them. Whatever the user has set stays: `HF_HUB_OFFLINE=0 pairloom …` reaches the hub again. DVC's own settings are
-in .dvc/config; its variable here covers a dataset folder outside the project.
+in .dvc/config. Its variable here covers a dataset folder outside the project.
 """
 
 import os

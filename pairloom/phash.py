@@ -8,7 +8,7 @@ from PIL import Image
 
 SIDE = 32
 KEPT = 8
-SCALE = 1 << 20  # of the cosines; 255 · 32² · 2^40 stays below 2^63
+SCALE = 1 << 20  # of the cosines. 255 · 32² · 2^40 stays below 2^63
 
 
 def _cosines() -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import simplejpeg  # type: ignore[import-untyped]
 from PIL import Image
 
-# All that Pillow's decoders raise on damaged files; UnidentifiedImageError is an OSError.
+# All that Pillow's decoders raise on damaged files. UnidentifiedImageError is an OSError.
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -31,7 +31,7 @@ Colours = npt.NDArray[np.uint8]  # (WIDTH,): Cb and Cr of each cell, row by row
 
 
 def colours(image: bytes) -> Colours | None:
-    """Mean Cb and Cr of 8 × 8 cells, 0 to 255, 128 where there is no colour; None for what is no picture."""
+    """Mean Cb and Cr of 8 × 8 cells, 0 to 255, 128 where there is no colour. None for what is no picture."""
     try:
         opened = Image.open(BytesIO(image))
         opened.draft("RGB", (4 * SIDE, 4 * SIDE))  # of a JPEG, as few of its frequencies as are needed
@@ -42,9 +42,9 @@ def colours(image: bytes) -> Colours | None:
 
 
 def jpeg_damage(image: bytes) -> str | None:
-    """What is wrong with a JPEG's data, which Pillow shows in grey where it is broken; None if it is whole.
+    """What is wrong with a JPEG's data, which Pillow shows in grey where it is broken. None if it is whole.
 
-    It is decoded at an eighth of its size, which costs a third of a whole decoding; all of the data is read.
+    It is decoded at an eighth of its size, which costs a third of a whole decoding. All of the data is read.
     """
     try:
         simplejpeg.decode_jpeg(image, "RGB", min_height=1, min_width=1, strict=True)

@@ -20,9 +20,9 @@ Array = npt.NDArray[Any]
 class Blob:
     """Little-endian numbers of one row packed into one binary value.
 
-    Arrow reads such a value at 4 to 9 GB/s, and a list of half floats at 0.2 to 0.5 (measured: docs/benchmarks.md).
+    Arrow reads such a value at 4 to 9 GB/s, and a list of half floats at 0.2 to 0.5 (measured: docs/lab/benchmarks.md).
 
-    dtype: numpy name such as "<f2". shape: one entry a dimension; a number, the name of a column that
+    dtype: numpy name such as "<f2". shape: one entry a dimension. A number, the name of a column that
     holds the length, or the name of a key of the file's metadata that does. dtype_key: a key of the file's metadata
     that says another dtype, if it is there.
     """
@@ -40,7 +40,7 @@ class Blob:
         return np.dtype((metadata or {}).get(self.dtype_key, self.dtype))
 
     def pack(self, rows: list[Array], metadata: Mapping[str, str] | None = None) -> pa.Array:
-        """One blob a row from arrays of any dtype; the caller has checked that the values fit."""
+        """One blob a row from arrays of any dtype. The caller has checked that the values fit."""
         offsets = np.concatenate([[0], np.cumsum([np.size(row) for row in rows], dtype=np.int64)]).astype("<i8")
         packed = np.empty(offsets[-1], self.number(metadata))  # once, in place: features are most of a shard
         for row, start, stop in zip(rows, offsets, offsets[1:], strict=False):
@@ -49,7 +49,7 @@ class Blob:
         return pa.Array.from_buffers(self.type, len(rows), buffers)
 
     def unpack(self, column: pa.ChunkedArray | pa.Array, metadata: Mapping[str, str] | None = None) -> list[Array]:
-        """Flat, read-only views of each row's numbers; reshape by the row's count. A null is an empty one."""
+        """Flat, read-only views of each row's numbers. Reshape by the row's count. A null is an empty one."""
         dtype, none = self.number(metadata), pa.py_buffer(b"")
         return [np.frombuffer(value.as_buffer() or none, dtype=dtype) for value in column]
 
@@ -135,7 +135,7 @@ class Table:
         return self.schema().empty_table()
 
     def check(self, table: pa.Table, where: str) -> pa.Table:
-        """The table as it is if it has exactly this schema; else SchemaError naming column, row and cure."""
+        """The table as it is if it has exactly this schema, else SchemaError naming column, row and cure."""
         wanted = self.schema()
         if not table.schema.equals(wanted, check_metadata=False):
             raise SchemaError(

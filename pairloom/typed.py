@@ -43,7 +43,7 @@ Positive = Annotated[int, Range(1)]
 
 
 def build(kind: type[T], section: Mapping[str, Any], where: str) -> T:
-    """An instance of the dataclass `kind`; every key must be one of its fields, every value of its type and range.
+    """An instance of the dataclass `kind`. Every key must be one of its fields, every value of its type and range.
 
     A class with a static method `expanded` completes the section first (curate's profiles).
     where: for messages, such as "params.yaml, section tags". Raises ConfigError naming setting, value and cure.
@@ -153,7 +153,7 @@ def _within(value: Any, hint: Any, name: str, where: str) -> Any:
 
 
 def _convert_union(value: Any, hint: Any, name: str, where: str) -> Any:
-    """The value as the first of the types that takes it; a mapping is meant for the dataclass among them."""
+    """The value as the first of the types that takes it. A mapping is meant for the dataclass among them."""
     for option in typing.get_args(hint):
         if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
             return _convert(value, option, name, where)

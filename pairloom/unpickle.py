@@ -26,7 +26,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-# What torch.load raises on a file that was cut off or has other bytes, with weights_only; OSError is apart.
+# What torch.load raises on a file that was cut off or has other bytes, with weights_only. OSError is apart.
 DAMAGED = (
     *(EOFError, LookupError, RuntimeError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError),
     *(struct.error, pickle.UnpicklingError),
@@ -52,7 +52,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """What a pickle of Python 2 means by _codecs.encode: bytes kept as latin-1 text; no other codec is looked up."""
+    """What a pickle of Python 2 means by _codecs.encode: bytes kept as latin-1 text. No other codec is looked up."""
     if encoding.lower().replace("-", "") != "latin1":
         raise RefusedError(f"it asks for the codec {encoding}")
     return text.encode("latin1")
@@ -61,7 +61,7 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 def loads(data: bytes | memoryview, known: Mapping[tuple[str, str], Callable[..., Any]] | None = None) -> Any:
     """The object in a pickle of plain data. Raises RefusedError or another UnpicklingError, never runs its code.
 
-    known: what stands for further names (module, name); it is called with what the pickle says.
+    known: what stands for further names (module, name). It is called with what the pickle says.
     """
     foreign: tuple[type[BaseException], ...] = (
         *(ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError, ImportError),

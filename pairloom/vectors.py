@@ -13,7 +13,7 @@ NUMPY: dict[str, str] = {"float16": "<f2", "float32": "<f4", "int8": "<i1"}  # n
 
 
 def unfit(vectors_RD: Array, stored: Stored) -> str | None:
-    """Why these vectors cannot be stored so, naming the region and its value; None if they can."""
+    """Why these vectors cannot be stored so, naming the region and its value. None if they can."""
     largest = np.finfo(np.float16 if stored == "float16" else np.float32).max
     with np.errstate(invalid="ignore"):
         good_RD = np.abs(vectors_RD.astype(np.float64)) <= largest  # False for NaN, too

@@ -14,14 +14,14 @@ PATCHES = Table(
         Column(
             "patch_boxes",
             BLOBS["patch_boxes"],
-            "x1 y1 x2 y2, pixels of the stored image; the whole of it cut into equal cells, row by row",
+            "x1 y1 x2 y2, pixels of the stored image. The whole of it cut into equal cells, row by row",
             nullable=True,
         ),
         Column("patch_features", BLOBS["patch_features"], "one vector a cell", nullable=True),
         Column(
             "pyramid_boxes",
             BLOBS["pyramid_boxes"],
-            "x1 y1 x2 y2 as above; the foreground cut into 1×1, 2×2 … 5×5, each level row by row",
+            "x1 y1 x2 y2 as above. The foreground cut into 1×1, 2×2 … 5×5, each level row by row",
             nullable=True,
         ),
         Column("pyramid_features", BLOBS["pyramid_features"], "one vector a crop", nullable=True),

@@ -17,12 +17,12 @@ QUESTION = pa.struct(
 QA = Table(
     name="qa",
     version=1,
-    row="one image and the questions about it, in the order of the files; the list may be empty",
+    row="one image and the questions about it, in the order of the files. The list may be empty",
     columns=(
         Column("image_id", pa.binary(16), "as in pairs"),
         Column("qa", pa.list_(QUESTION), "text, answers (none where the file has none), source, question_id"),
     ),
-    # the answers that a classifier is to tell apart, the most frequent first, as a JSON list, and how many these are;
+    # the answers that a classifier is to tell apart, the most frequent first, as a JSON list, and how many these are,
     # counted over the whole table
     metadata=("answers", "answer_count"),
 )

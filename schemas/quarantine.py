@@ -1,4 +1,4 @@
-"""Table `quarantine`: every row that a stage left out, and why; nothing is lost silently."""
+"""Table `quarantine`: every row that a stage left out, and why. Nothing is lost silently."""
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "host-slow": ("the host asks for pauses that would hold the run too long, so it was not asked for this row", True),
     "http-4xx": ("the server refused: another 4xx status, one of no known kind, or a redirect to nowhere", False),
     "http-again": ("status 408 or 425: the server asks to try again", True),
-    "not-found": ("status 404 or 410; or the source has no such file, member or row", False),
+    "not-found": ("status 404 or 410, or the source has no such file, member or row", False),
     "rate-limited": ("status 429", True),
     "http-5xx": ("the server failed: a 5xx status", True),
     "redirect-limit": ("too many redirects", False),
@@ -32,6 +32,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "not-an-image": ("the body is not a picture of an accepted format", False),
     "damaged-image": ("the picture is truncated or cannot be decoded", False),
     "pixel-limit": ("the header promises more pixels, frames or a longer side than allowed", False),
+    "forgotten": ("the picture is one that `pairloom forget` took out", False),
     # curate
     "no-caption": ("no caption is left after cleaning", False),
     "caption-length": ("every caption is too short or too long", False),
@@ -40,17 +41,20 @@ REASONS: dict[str, tuple[str, bool]] = {
     "image-aspect": ("the image is too narrow", False),
     "image-captions": ("the image comes with too many captions", False),
     "low-score": ("the score that another tool gave is missing or too low", False),
+    "image-score": ("a head of stage score gives the image less or more than is allowed, or nothing", False),
+    "caption-score": ("every caption is too little like the image by stage score, or fails another rule", False),
     "caption-repetition": ("every caption repeats its own words too often, or fails another rule", False),
     "caption-letters": ("every caption has too few letters, or fails another rule", False),
     "caption-markup": ("every caption has URLs or markup, or fails another rule", False),
     "caption-blocked": ("every caption has a blocked word, or fails another rule", False),
     "caption-language": ("every caption is in another language, or fails another rule", False),
     "caption-repeated": ("too many images have its captions, or they fail another rule", False),
-    "caption-dropped": ("one caption failed a rule; its image stays with the others", False),
+    "caption-dropped": ("one caption failed a rule. Its image stays with the others", False),
     "caption-lost": ("one caption of a duplicate, which the image that stays does not have", False),
     "duplicate": ("the same bytes as an earlier image; detail says whether that one has its captions", False),
     "excluded": ("it is, or looks like, an image that was to be kept away from", False),
     "near-duplicate": ("looks the same as an earlier image, in shape and colour", False),
+    "semantic-duplicate": ("its vector is nearly that of an earlier image of its cluster (SemDeDup)", False),
     # qa
     "no-image": ("no image has the name by which the question, or an entry of features, knows its own", False),
     "several-images": ("more than one image has that name, so the question could be about any of them", False),
@@ -65,7 +69,7 @@ REASONS: dict[str, tuple[str, bool]] = {
     "no-picture": ("the pair came without its picture, and the stage needs pixels", False),
     "no-regions": ("the detector returned no region", False),
     "bad-value": ("a value is NaN, infinite or does not fit its column", False),
-    "stage-error": ("the stage raised an error on this row; detail has it", True),
+    "stage-error": ("the stage raised an error on this row, which detail has", True),
     "worker-died": ("the worker process died on this row, each time", True),
     "missing-input": ("an input table has no row for this image", True),
 }

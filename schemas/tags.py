@@ -19,7 +19,7 @@ TAG = pa.struct(
 TAGS = Table(
     name="tags",
     version=2,
-    row="one image and its object tags, best first; the list may be empty",
+    row="one image and its object tags, best first. The list may be empty",
     columns=(
         Column("image_id", pa.binary(16), "as in pairs"),
         Column("tags", pa.list_(TAG), "text, region, class_id, attribute_id, score, count, start"),

@@ -9,7 +9,7 @@ TEXTS = Table(
     version=1,
     row="one text, in the order of the user's lists",
     columns=(
-        Column("text", pa.large_string(), "as listed, without white space around it; never empty"),
+        Column("text", pa.large_string(), "as listed, without white space around it, never empty"),
         Column("lang", pa.string(), "its language (BCP 47 code) if the list says it", nullable=True),
     ),
 )

@@ -19,7 +19,7 @@ URLS = Table(
     row="one image-text pair to fetch, in the order of the user's list",
     columns=(
         Column("url", pa.string(), "where the image is: http or https, or a place in a source (`coco:val2017/1.jpg`)"),
-        Column("captions", pa.list_(CAPTION_IN), "the texts that describe the image; may be empty"),
+        Column("captions", pa.list_(CAPTION_IN), "the texts that describe the image. May be empty"),
         Column("licence", pa.string(), "licence of the image as the list gives it", nullable=True),
         Column("source", pa.string(), "name of the collection that the pair comes from", nullable=True),
         Column("checksum", pa.string(), "`md5:…` or `sha256:…` (hex) of the body to expect", nullable=True),

@@ -1,4 +1,4 @@
-"""What is computed, one module or folder a stage; never where it lies or who runs it."""
+"""What is computed, one module or folder a stage. Never where it lies or who runs it."""
 
 from pairloom import offline
 

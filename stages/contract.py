@@ -1,11 +1,11 @@
-"""What a stage module must offer, and what it may; the executor knows stages only through this file.
+"""What a stage module must offer, and what it may. The executor knows stages only through this file.
 
 A stage is a module or package `stages/<name>` with:
 
     INPUTS: tuple[str, ...]     the stages whose tables it reads, shard by shard
     OUTPUT: Table               the table it writes
     VERSION: int                raise it when the same input and config give other bytes
-    Config                      a frozen, hashable dataclass, the section <name> of params.yaml; a field that cannot
+    Config                      a frozen, hashable dataclass, the section <name> of params.yaml. A field that cannot
                                 change the output has the metadata {"affects_output": False}, and one that names a
                                 file A_PATH, so that a worker that started in another folder finds it
     setup(config, folder)       -> tools: what is loaded once a worker (a model, an index)
@@ -14,12 +14,17 @@ A stage is a module or package `stages/<name>` with:
 and, where it needs them:
 
     inputs(config)              -> INPUTS, and further ones that the settings ask for
+    ASKS: tuple[str, ...]       with `inputs`: all further ones that it may name
+    ASKING: tuple[str, ...]     with `inputs`: the fields of Config that it looks at, if these are few. They must stand
+                                in params.yaml: DVC then reruns the stages that they may ask for after a change of
+                                these alone, and of no other setting
     COLUMNS: dict               input stage -> the columns of it that `process` reads; without an entry it gets all.
                                 A quarantined row has only these. Pictures that nobody looks at cost most of the reading
     SCOPE                       which input shards shard N depends on: "shard" (N alone; the default),
                                 "before" (all up to N) or "all"
     scope(config)               -> another SCOPE, where the settings decide it
-    index(corpus, config, folder)     reads the whole corpus once and writes what `setup` opens to `folder`
+    index(corpus, config, folder)     writes what `setup` opens to `folder`, from the whole corpus: workers read it
+                                shard by shard (`Corpus.gathered`), and this puts together what they found
     grow(corpus, config, folder, before)    -> whether it did the same from what it wrote before, having found that the
                                 corpus has only grown; asked before `index`
     plan(corpus, config)        -> for a stage that cuts shards anew: windows of input shards, and the output shards
@@ -27,20 +32,20 @@ and, where it needs them:
     deal(read, window, config)  -> with `plan`: of each of these output shards its rows, as places in the window's input
                                 shards one after the other; asked where they are made
     resources(config)           -> files outside the tables that decide the result, such as a checkpoint
-    summary(corpus)             -> plain facts of the finished table, for the metrics; the corpus has it under the
-                                stage's own name, and what was left out as `quarantine`
+    summary(corpus)             -> plain facts of the finished table, for the metrics. The corpus has it under the
+                                stage's own name, and what was left out as `quarantine`. Kept as long as neither changes
     check(counts, config, rejects)    raises RunError when a finished stage kept too little; rejects: its quarantine
                                 tables, read one by one as they are asked for
     recall(settings, folder)    -> of how many rows it knows what became of them from shards that are being made again;
                                 as they were, these lie in folder/EARLIER/<n>/table and /quarantine until the table is
                                 finished, the latest under the largest n. settings: the Config as the manifest has it
-    reads_pictures(config)      -> False where it does not look at pictures that its input holds as links; else it gets
+    reads_pictures(config)      -> False where it does not look at pictures that its input holds as links, else it gets
                                 their bytes
     OVERLAP                     how many shards a worker has in work at once, each in a thread of its own: for a stage
                                 that waits more than it computes
     wants_gpu(config)           -> whether these settings compute on a GPU where there is one: on a cluster whose
                                 workers declare `--resources GPU=1` its shards go to those alone
-    DISTINCT                    True where no image comes twice in its table, whatever its input holds; the tables that
+    DISTINCT                    True where no image comes twice in its table, whatever its input holds. The tables that
                                 are made of it have each image once, too
     TAKES: dict                 a field of Config -> the setting of another section, such as "shards.seed", whose value
                                 it has unless it is set itself
@@ -48,7 +53,7 @@ and, where it needs them:
                                 default leaves it null
 
 A Config with a field `workers` is told by the executor over how many processes the work is spread. A stage may keep
-what it has finished of a shard, so that a killed run need not do it again, in folder/PARTIAL/<shard>; the executor
+what it has finished of a shard, so that a killed run need not do it again, in folder/PARTIAL/<shard>. The executor
 deletes that when the shard is on disk. Since the list may change after a kill, each thing in it must say what it is of.
 
 `process` knows nothing of files, Dask, DVC or retries. It must depend on its rows alone: the executor may run
@@ -87,8 +92,8 @@ Scope = Literal["shard", "before", "all"]
 Result: TypeAlias = pa.Table | tuple[pa.Table, pa.Table]
 
 
-class Corpus(Protocol):
-    """All input shards of a stage, for `index` and `plan`."""
+class Shards(Protocol):
+    """All input shards of a stage, for `plan`."""
 
     def tables(
         self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
@@ -102,9 +107,41 @@ class Corpus(Protocol):
         """shard name -> bytes on disk of each shard."""
 
 
+class Corpus(Shards, Protocol):
+    """The same for `index` and `summary`, which let workers read them."""
+
+    def gathered(
+        self,
+        inputs: Mapping[str, Sequence[str]],
+        function: Callable[..., pa.Table],
+        argument: Any,
+        shards: Collection[str] | None = None,
+    ) -> dict[str, Path]:
+        """shard name -> an Arrow file with function(its table of each input, argument=…), in shard order.
+
+        inputs: stage -> the columns that are read. Workers make the files. They are kept as long as the shard and the
+        stage's version and settings are the same, so that of a list that has grown what is new is read alone.
+        function: of a module. To be given another name where the same input comes to give other columns. argument: its
+        settings.
+        """
+
+    def answers(
+        self, inputs: Mapping[str, Sequence[str]], function: Callable[..., pa.Table], arguments: Mapping[str, Any]
+    ) -> dict[str, Path]:
+        """The same for some shards, each with an argument of its own. The files go when the index is made."""
+
+    def grouped(
+        self, stage: str, columns: Sequence[str], function: Callable[[Iterator[pa.Table], Any], Any], argument: Any
+    ) -> list[Any]:
+        """function(the tables of some shards one by one, argument), for parts of the corpus in order, on workers."""
+
+    def each(self, what: str, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
+        """function(argument) of each, on workers, in order; what: to be said of it."""
+
+
 @dataclass(frozen=True)
 class Before:
-    """The last finished run of a stage with the same settings, for `grow`; the files are replaced, never changed."""
+    """The last finished run of a stage with the same settings, for `grow`. The files are replaced, never changed."""
 
     index: Path  # the folder that `index` or `grow` wrote
     table: Path  # the folder of the table that was made with it
@@ -121,7 +158,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Window:
-    """Input shards whose rows a stage deals out to output shards of their own; one task reads them and writes these."""
+    """Input shards whose rows a stage deals out to output shards of their own. One task reads them and writes these."""
 
     shards: tuple[str, ...]  # of the inputs
     parts: tuple[tuple[str, int], ...]  # the output shards: name, rows
@@ -153,7 +190,17 @@ class Stage(Protocol):
 class Asking(Protocol):
     """Its settings may ask for further inputs."""
 
+    @property
+    def ASKS(self) -> tuple[str, ...]: ...  # noqa: N802  # a module's constant
+
     def inputs(self, config: Any, /) -> tuple[str, ...]: ...
+
+
+class AskingByFew(Asking, Protocol):
+    """Few of its settings may do so."""
+
+    @property
+    def ASKING(self) -> tuple[str, ...]: ...  # noqa: N802  # a module's constant
 
 
 class Sparing(Protocol):
@@ -191,7 +238,7 @@ class Growing(Indexing, Protocol):
 class Planning(Protocol):
     """It cuts shards anew."""
 
-    def plan(self, corpus: Corpus, config: Any, /) -> Sequence[Window]: ...
+    def plan(self, corpus: Shards, config: Any, /) -> Sequence[Window]: ...
 
     def deal(self, read: ReadShard, window: Window, config: Any, /) -> Sequence[Array]: ...
 

@@ -17,6 +17,7 @@ from pairloom.table import Array
 from stages.contract import Window
 from stages.split import SPLITS
 
+GONE = "gone"  # in a window's facts: rows that were taken out after it was planned
 FILLED = 4  # output shards that a window fills at least: held-out rows are a shard of each, which must not be tiny
 
 
@@ -72,8 +73,49 @@ def dealt(window: Window, splits: Sequence[Array], drawing: Drawing) -> list[Arr
     facts = json.loads(window.facts)
     rng = np.random.Generator(np.random.PCG64())
     rng.bit_generator.state = facts["state"]
-    sources = [Source(*each) for each in zip(window.shards, splits, facts["row_bytes"], strict=True)]
-    return [rows for _, rows in _dealt(sources, drawing, rng)]
+    gone = facts.get(GONE, [[]] * len(window.shards))
+    as_drawn = [_as_drawn(own, rows) for own, rows in zip(splits, gone, strict=True)]
+    sources = [Source(*each) for each in zip(window.shards, as_drawn, facts["row_bytes"], strict=True)]
+    there = np.concatenate([np.zeros(0, bool), *(_there(len(s), rows) for s, rows in zip(as_drawn, gone, strict=True))])
+    places = np.cumsum(there) - 1
+    return [places[rows[there[rows]]] for _, rows in _dealt(sources, drawing, rng)]
+
+
+def without(window: Window, rows: Sequence[Array], splits: Sequence[Array], drawing: Drawing) -> Window:
+    """The same window after rows were taken out of its input shards: the others stay where they were dealt.
+
+    rows: of each input shard the places of those that go; splits: as in `dealt`, of all rows that are there now.
+    """
+    facts = json.loads(window.facts)
+    gone = facts.get(GONE, [[]] * len(window.shards))
+    facts[GONE] = [_gone(*each) for each in zip(gone, rows, splits, strict=True)]
+    left = [np.delete(own, places) for own, places in zip(splits, rows, strict=True)]
+    smaller = Window(window.shards, window.parts, json.dumps(facts))
+    counts = map(len, dealt(smaller, left, drawing))
+    parts = tuple((name, rows) for (name, _), rows in zip(window.parts, counts, strict=True))
+    return Window(window.shards, parts, smaller.facts)
+
+
+def _gone(before: Sequence[Sequence[int]], rows: Array, splits: Array) -> list[list[int]]:
+    """(place when it was drawn, split) of each row that is gone from an input shard."""
+    places = np.flatnonzero(_there(len(splits) + len(before), before))
+    return sorted([*map(list, before), *([int(places[row]), int(splits[row])] for row in rows)])
+
+
+def _there(drawn: int, gone: Sequence[Sequence[int]]) -> Array:
+    """bool of each row of an input shard as it was drawn."""
+    there = np.ones(drawn, bool)
+    there[[place for place, _ in gone]] = False
+    return there
+
+
+def _as_drawn(splits: Array, gone: Sequence[Sequence[int]]) -> Array:
+    """The splits of all rows of an input shard as it was drawn."""
+    drawn: Array = np.zeros(len(splits) + len(gone), np.uint8)
+    drawn[_there(len(drawn), gone)] = splits
+    for place, split in gone:
+        drawn[place] = split
+    return drawn
 
 
 def _dealt(window: Sequence[Source], drawing: Drawing, rng: np.random.Generator) -> Iterator[tuple[int, Array]]:

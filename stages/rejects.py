@@ -15,7 +15,7 @@ from schemas.quarantine import QUARANTINE, REASONS
 
 @dataclass(frozen=True)
 class Reject:
-    """One row left out; `row` is the input row (blobs and pictures are dropped from it)."""
+    """One row left out. `row` is the input row (blobs and pictures are dropped from it)."""
 
     key: str
     reason: str
@@ -28,7 +28,7 @@ class Reject:
 
 
 def quarantine(stage: str, rejects: Iterable[Reject]) -> pa.Table:
-    """A quarantine table of these rejects, in their order; a detail becomes one line, the same in every run."""
+    """A quarantine table of these rejects, in their order. A detail becomes one line, the same in every run."""
     rejects = list(rejects)
     return QUARANTINE.table(
         stage=[stage] * len(rejects),

@@ -18,13 +18,15 @@ from pairloom.typed import Positive, Share, check_ranges
 from schemas.regions import REGIONS
 from schemas.shards import JOINED, SHARDS
 from stages import dealing
-from stages.contract import Corpus, ReadShard, Scope, Window
+from stages.contract import ReadShard, Scope, Shards, Window
 from stages.rejects import Reject, quarantine
 from stages.split import Split
+from stages.stand_ins import notes_on, stand_in
 
 INPUTS = ("curate", "regions", "tags", "negatives")
+ASKS = tuple(table.name for table in JOINED)
 OUTPUT = SHARDS
-VERSION = 6
+VERSION = 7
 SCOPE: Scope = "all"
 
 
@@ -35,20 +37,36 @@ class Config:
     seed: int = 0  # of the split and of the order of the rows
     val_share: Share = 0.01  # of the images that are held out as the split `val`
     # name in `extra` of the split that the list gives each image, such as `split` of Karpathy's: train and restval are
-    # train, val and its like val, test is test; an image without goes by val_share; null: all go by it
+    # train, val and its like val, test is test. An image without goes by val_share; null: all go by it
     split_from: str | None = None
-    shard_bytes: Positive = 256 << 20  # size aimed at; a shard ends with the row that reaches it
-    shuffle_window: Positive = 8  # input shards whose rows are mixed; a shard holds rows of one window or a few
-    features: vectors.Stored = "float16"  # how regions' vectors are stored: docs/shards.md has the error of each
+    shard_bytes: Positive = 256 << 20  # size aimed at. A shard ends with the row that reaches it
+    shuffle_window: Positive = 8  # input shards whose rows are mixed. A shard holds rows of one window or a few
+    features: vectors.Stored = "float16"  # how vectors are stored: docs/reference/shards.md has the error of each
     # bytes: pictures that the download linked are read into the shards; link: they stay where they are, and recipes of
     # pixels cannot be trained on them
     pictures: Literal["bytes", "link"] = field(default="bytes", metadata={"absent_at_default": True})
+    # whether these tables are joined. CLIP reads none of them. Their stages run only if they are. Tags needs regions
+    regions: bool = field(default=True, metadata={"absent_at_default": True})
+    tags: bool = field(default=True, metadata={"absent_at_default": True})
+    negatives: bool = field(default=True, metadata={"absent_at_default": True})
     patches: bool = False  # whether the table `patches` is joined, which `pairloom stage patches` makes
     qa: bool = False  # whether the table `qa` is joined, which `pairloom stage qa` makes
     similar: bool = False  # whether the table `similar` is joined, which `pairloom stage similar` makes
+    # whether the table `neighbours` is joined, which `pairloom stage neighbours` makes
+    neighbours: bool = field(default=False, metadata={"absent_at_default": True})
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The tables of INPUTS that are not joined; without regions there are no tags."""
+        joined = {
+            "regions": self.regions,
+            "tags": self.tags and self.regions,
+            "negatives": self.negatives,
+        }
+        return tuple(name for name in INPUTS if not joined.get(name, True))
 
     @property
     def split(self) -> Split:
@@ -61,7 +79,8 @@ class Config:
 
 def inputs(config: Config) -> tuple[str, ...]:
     """The tables that are joined."""
-    return (*INPUTS, *(table.name for table in JOINED if getattr(config, table.name)))
+    usual = (name for name in INPUTS if name not in config.left_out)
+    return (*usual, *(table.name for table in JOINED if getattr(config, table.name)))
 
 
 def reads_pictures(config: Config) -> bool:
@@ -69,7 +88,7 @@ def reads_pictures(config: Config) -> bool:
     return config.pictures == "bytes"
 
 
-def plan(corpus: Corpus, config: Config) -> Sequence[Window]:
+def plan(corpus: Shards, config: Config) -> Sequence[Window]:
     """Which input shards are dealt out to which output shards, each about config.shard_bytes.
 
     Input shards are put in random order and their rows mixed within config.shuffle_window shards. The loader shuffles
@@ -94,7 +113,7 @@ def setup(config: Config, folder: Path) -> Config:
 
 
 def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Table]:
-    """Join the tables by image in the order of `curate`; rows that lack a part or hold a NaN are rejected.
+    """Join the tables by image in the order of `curate`. Rows that lack a part or hold a NaN are rejected.
 
     others_and_tools: the other tables of `inputs`, in their order, and the Config.
     """
@@ -108,7 +127,9 @@ def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Tabl
     rejects = [_missing(curate, row, stages) for row, stages in enumerate(lacks) if stages]
     joined = curate.filter(good)
     parts = {stage: table.take(places[stage].filter(good)) for stage, table in others.items()}
-    notes = metadata(others["regions"]) | _of_added(others)
+    parts |= {stage: stand_in(stage, joined) for stage in tools.left_out}
+    notes = metadata(others["regions"]) if "regions" in others else {}
+    notes |= _of_added(others) | notes_on(tools.left_out)
     bad = _unfit(parts["regions"], notes, tools)
     rejects += [_reject(joined, row, "bad-value", detail) for row, detail in bad.items()]
     sound = pa.array([row not in bad for row in range(joined.num_rows)], pa.bool_())
@@ -122,7 +143,7 @@ def process(curate: pa.Table, *others_and_tools: Any) -> tuple[pa.Table, pa.Tabl
 
 
 def _of_added(others: Mapping[str, pa.Table]) -> dict[str, str]:
-    """What the file says of its patches, answers and similar captions, if it has any."""
+    """What the file says of its patches, answers, similar captions and similar images, if it has any."""
     notes = [(table, metadata(others[table.name])) for table in JOINED if table.name in others]
     return {key: said[key] for table, said in notes for key in table.metadata if key in said}
 
@@ -175,7 +196,7 @@ def _unfit(regions: pa.Table, notes: Mapping[str, str], config: Config) -> dict[
 
 
 def _where(regions: pa.Table, row: int, column: Column, place: int, length: int) -> str:
-    """Which region a number of a blob belongs to; the grid belongs to the whole image."""
+    """Which region a number of a blob belongs to. The grid belongs to the whole image."""
     assert isinstance(column.type, Blob)
     if column.type.shape[0] != "num_regions":
         return "the image"

@@ -1,12 +1,14 @@
 """Stage `similar`: for each caption the captions of other images that are most like it, without a ceiling, exactly.
 
-What the ceiling of the hard negatives leaves out, for recipes that take such texts as positives (docs/negatives.md).
-The mining is that of the stage `negatives` with other limits. No part of `dvc repro`: one recipe needs it.
+What the ceiling of the hard negatives leaves out, for recipes that take such texts as positives
+(docs/explanation/negatives.md).
+The mining is that of the stage `negatives` with other limits. It runs where `shards.similar` asks for it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,7 +80,7 @@ def setup(config: Config, folder: Path) -> Tools:
 
 
 def process(curate: pa.Table, tools: Tools) -> pa.Table:
-    """For each image and each of its captions the similar ones, most similar first; an empty list if there is none."""
+    """For each image and each of its captions the similar ones, most similar first. An empty list if there is none."""
     mined = negatives.process(curate, tools.mining)
     notes = dict(zip(SIMILAR.metadata, (str(tools.top_k),), strict=True))
     return SIMILAR.table(metadata=notes, image_id=mined["image_id"], similar=mined["negatives"])
@@ -86,10 +88,16 @@ def process(curate: pa.Table, tools: Tools) -> pa.Table:
 
 def summary(corpus: Corpus) -> dict[str, Any]:
     """How many similar captions there are, and how many captions have none."""
+    counts = corpus.grouped("similar", ["similar"], _counted, None)
+    captions, similar, without = (sum(each) for each in zip((0, 0, 0), *counts, strict=True))
+    share = round(without / max(captions, 1), 4)
+    return {"captions": captions, "similar": similar, "without": without, "without_share": share}
+
+
+def _counted(tables: Iterator[pa.Table], argument: None) -> tuple[int, int, int]:
     captions = similar = without = 0
-    for _, table in corpus.tables("similar", ["similar"]):
+    for table in tables:
         lengths = pc.list_value_length(pc.list_flatten(table["similar"]))
         captions, similar = captions + len(lengths), similar + int(pc.sum(lengths).as_py() or 0)
         without += int(pc.sum(pc.equal(lengths, 0)).as_py() or 0)
-    share = round(without / max(captions, 1), 4)
-    return {"captions": captions, "similar": similar, "without": without, "without_share": share}
+    return captions, similar, without

@@ -14,7 +14,7 @@ from pairloom.table import Array
 from pairloom.typed import Share, check_ranges
 
 SPLITS = ("train", "val", "test")
-# What published splits call ours; a word that is not here is none.
+# What published splits call ours. A word that is not here is none.
 NAMED = {
     **dict.fromkeys(("train", "restval"), "train"),  # restval: Karpathy's rest of COCO's val, which all train on
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),

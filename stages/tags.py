@@ -30,7 +30,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class TagRules:
-    """How a system makes its tags; each number is Config's where that is not null."""
+    """How a system makes its tags. Each number is Config's where that is not null."""
 
     min_score: float
     with_attributes: bool
@@ -45,13 +45,13 @@ RECIPES: dict[Name, TagRules] = {
     # Oscar's loader joins the class names in the file's order, which is by score: all of them, doubles too.
     "oscar": TagRules(0.0, False, 0.0, False, 100),
     "vinvl": TagRules(0.2, False, 0.0, False, 100),  # as Oscar, on what VinVL's detector keeps
-    "unimo": TagRules(0.35, False, 0.0, False, 100),  # its tag files are named after 0.35; at most 100
+    "unimo": TagRules(0.35, False, 0.0, False, 100),  # its tag files are named after 0.35, at most 100
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `tags` of params.yaml; what is null is the recipe's own."""
+    """Section `tags` of params.yaml. What is null is the recipe's own."""
 
     recipe: Name = "attribute+class"  # whose tags are made: pairloom's own, or as a published system makes them
     min_score: Share | None = None  # a region below this detector confidence of its class gives no tag
@@ -59,7 +59,7 @@ class Config:
     min_attribute_score: Share | None = None  # an attribute below this detector confidence is left out
     dedupe: bool | None = None  # a text that several regions give is kept once, for the best of them, and counted
     max_tags: Positive | None = None  # the best ones of an image
-    # YAML or JSON: {classes: {name: word}, attributes: {…}}; an empty word gives no tag
+    # YAML or JSON: {classes: {name: word}, attributes: {…}}. An empty word gives no tag
     mapping: str | None = field(default=None, metadata=A_PATH)
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ def resources(config: Config) -> tuple[Path, ...]:
 
 
 def setup(config: Config, folder: Path) -> Tools:
-    """Read the mapping; the vocabularies come with each regions shard. Raises ConfigError if it is not as in Config."""
+    """Read the mapping. The vocabularies come with each regions shard. Raises ConfigError if it is not as in Config."""
     if config.mapping is None:
         return Tools(config.rules(), {}, {})
     try:
@@ -104,7 +104,7 @@ def setup(config: Config, folder: Path) -> Tools:
 
 
 def process(regions: pa.Table, tools: Tools) -> pa.Table:
-    """The tags of each image, best first; an image whose regions are all below `min_score` has none.
+    """The tags of each image, best first. An image whose regions are all below `min_score` has none.
 
     Best first means by class score, equal scores by region. Of a name with synonyms, "stop sign,stopsign", the first
     is the word. Classes and attributes with an empty word give none.
@@ -158,7 +158,7 @@ class Words:
         return cls([word(n, tools.classes) for n in classes], [word(n, tools.attributes) for n in attributes])
 
     def text_ids(self, class_ids: Ints, attribute_ids: Ints) -> Ints:
-        """One number a pair of words; -1 as attribute stands for none."""
+        """One number a pair of words. -1 as attribute stands for none."""
         return (attribute_ids + 1) * len(self.classes) + class_ids
 
     def texts(self, text_ids: Ints) -> pa.Array:
@@ -185,7 +185,7 @@ def word(name: str, mapping: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """One entry a region that gives a tag, best first within its image; all arrays in parallel."""
+    """One entry a region that gives a tag, best first within its image. All arrays in parallel."""
 
     image: Ints  # row of the regions table
     region: Ints

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pairloom.loader.pair import Question
+from pairloom.loader.pictures import Picture, PictureBatch
 from pairloom.loader.stored import Stored
 from pairloom.table import Array
 
@@ -30,7 +31,7 @@ Tensors = TypeVar("Tensors", bound="DataclassInstance")
 
 @dataclass(slots=True)  # not frozen: one is made for each row, which takes a fifth of the time
 class Words:
-    """One text, or a caption and what follows it, as token ids; start and ends included."""
+    """One text, or a caption and what follows it, as token ids. Start and ends included."""
 
     ids_T: Array  # int64
     word_ids_T: Array  # int64, number of the word that the token is a part of, −1 for special tokens
@@ -40,7 +41,7 @@ class Words:
 
 @dataclass(slots=True)
 class Regions:
-    """The regions of one image, best first; what the recipe does not name is None."""
+    """The regions of one image, best first. What the recipe does not name is None."""
 
     features_RD: Array | Stored  # float16, read-only; Stored: still in the shard, read when its batch is made
     boxes_R7: Array  # float32: x1/W y1/H x2/W y2/H w/W h/H area share
@@ -70,7 +71,7 @@ class Unwritten(Protocol):
 class Pixels:
     """One picture, cropped, resized and normalised."""
 
-    values_3SS: Array | Unwritten  # float32; 3 channels RGB, S pixels a side, which need not be equally many
+    values_3SS: Array | Unwritten  # float32. 3 channels RGB, S pixels a side, which need not be equally many
 
 
 @dataclass(slots=True)
@@ -80,16 +81,16 @@ class Example:
     image_id: bytes
     caption_index: int  # of the caption that the row is about, even where `words` are a negative's
     words: Words
-    units: Regions | Pixels
-    mismatch: int = 0  # 0: all belongs together; else what does not, as the objective numbers it
-    targets: Mapping[str, Array] = field(default_factory=dict)  # what else an objective draws or asks; see Batch
+    units: Regions | Pixels | Picture
+    mismatch: int = 0  # 0: all belongs together, else what does not, as the objective numbers it
+    targets: Mapping[str, Array] = field(default_factory=dict)  # what else an objective draws or asks, see Batch
     causal: bool = False  # whether the second text is written word by word, as in all rows of the batch
     others: tuple[Words, ...] = ()  # further texts to compare the image with, equally many in all rows
     question: Question | None = None  # as in Pair
     strings: Mapping[str, Any] = field(default_factory=dict)  # see Batch
 
     def with_targets(self, **targets: Array) -> Example:
-        """The example with these targets beside those that it has; one of the same name is replaced."""
+        """The example with these targets beside those that it has. One of the same name is replaced."""
         return replace(self, targets={**self.targets, **targets})
 
 
@@ -139,8 +140,9 @@ class Batch:
     mismatch_B: Tensor  # int64, 0 where all belongs together
     words: WordBatch
     regions: RegionBatch | None = None
-    pixels_B3SS: Tensor | None = None  # float32; those of another shape are filled up at the right and below
+    pixels_B3SS: Tensor | None = None  # float32. Those of another shape are filled up at the right and below
     pixel_mask_BSS: Tensor | None = None  # bool, False is such filling; None: there is none
+    pictures: PictureBatch | None = None  # that are not resized yet (Options.resize), `to` makes pixels of them
     cells: CellBatch | None = None  # what the model's backbone makes of the pixels, where that is known already
     causal: bool = False  # second texts see themselves up to each word, and first texts do not see them
     others: WordBatch | None = None  # further texts of each row: (B, K, T)
@@ -151,6 +153,8 @@ class Batch:
     real_B: Tensor | None = None  # bool, False: only fills up the epoch's last batch (end: pad) and should not count
     # What Options.strings asks for, a value a row: `captions` the row's own, `tags` and `negatives` tuples of texts.
     strings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    # The same rows made ready once more, for each objective of the step that has a pass of the model to itself.
+    apart: tuple[Batch, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -161,14 +165,23 @@ class Batch:
         return self.mismatch_B == 0
 
     def to(self, device: torch.device) -> Batch:
-        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+        """The same rows with every tensor on this device. Pictures that were left for it are resized there."""
+        moved = map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+        if moved.pictures is None:
+            return moved
+        pixels_B3SS, mask_BSS = moved.pictures.resized()
+        apart = tuple(part.to(device) for part in self.apart)
+        return replace(moved, pictures=None, pixels_B3SS=pixels_B3SS, pixel_mask_BSS=mask_BSS, apart=apart)
 
     def take(self, rows: Tensor) -> Batch:
-        """The batch of these rows, in this order, repeats allowed."""
+        """The batch of these rows, in this order, repeats allowed. Pictures must have been resized."""
+        assert self.pictures is None, "move the batch to its device first"
         taken = map_tensors(self, lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
         numbers = rows.tolist()
         strings = {name: tuple(values[row] for row in numbers) for name, values in self.strings.items()}
-        return replace(taken, image_ids=tuple(self.image_ids[row] for row in numbers), strings=strings)
+        image_ids = tuple(self.image_ids[row] for row in numbers)
+        apart = tuple(part.take(rows) for part in self.apart)
+        return replace(taken, image_ids=image_ids, strings=strings, apart=apart)
 
 
 def map_tensors(value: Tensors, change: Callable[[Tensor], Tensor]) -> Tensors:
@@ -185,6 +198,8 @@ def map_parts(value: Tensors, kind: type | tuple[type, ...], change: Callable[[A
             changed[one.name] = change(part)
         elif isinstance(part, Mapping):
             changed[one.name] = {key: change(item) if isinstance(item, kind) else item for key, item in part.items()}
+        elif isinstance(part, tuple) and part and is_dataclass(part[0]):
+            changed[one.name] = tuple(map_parts(item, kind, change) for item in part)
         elif is_dataclass(part) and not isinstance(part, type):
             changed[one.name] = map_parts(part, kind, change)
     return replace(value, **changed)

@@ -17,7 +17,7 @@ SMALL = 64 << 10  # bytes below which numpy's own memory is as good
 
 
 class Buffers:
-    """Arrays on recycled memory; a block is free again when the last array, or tensor, on it is gone."""
+    """Arrays on recycled memory. A block is free again when the last array, or tensor, on it is gone."""
 
     def __init__(self, most_free: int = 8) -> None:
         self._free: list[mmap.mmap] = []
@@ -72,7 +72,7 @@ class Arena:
         return array
 
     def offset(self, array: Array) -> int | None:
-        """Where an array lies in the memory; None if it does not."""
+        """Where an array lies in the memory. None if it does not."""
         if self._memory is None or not array.flags.c_contiguous or not array.nbytes:
             return None
         start = array.__array_interface__["data"][0] - self._memory.__array_interface__["data"][0]

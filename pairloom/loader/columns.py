@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from pairloom.layout import BLOBS
 from pairloom.loader.batch import map_tensors
 from pairloom.loader.buffers import Empty
 from pairloom.loader.collate import filled, pad
+from pairloom.loader.draws import Draws
 from pairloom.loader.plan import Part
 from pairloom.loader.row import Row
 from pairloom.loader.stored import Stored
@@ -69,7 +69,7 @@ class ColumnBatch:
 
 @dataclass(frozen=True)
 class ColumnMake:
-    """Makes ColumnBatches; a row's values are read once, and vectors go from the file to their place in the batch."""
+    """Makes ColumnBatches. A row's values are read once, and vectors go from the file to their place in the batch."""
 
     names: tuple[str, ...]
 
@@ -86,16 +86,19 @@ class ColumnMake:
     def resizes(self, objectives: Iterable[Part]) -> bool:
         return False
 
-    def lengths(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> tuple[int, int]:
+    def lengths(self, objectives: Iterable[Part], draws: Draws) -> list[tuple[int, int]]:
         raise ConfigError("max_tokens counts tokens, which columns have none of", "the loader", "leave max_tokens out")
 
-    def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> ColumnExample:
-        """The row's values. Nothing is drawn."""
+    def ready(self, objectives: Iterable[Part], draws: Draws) -> list[ColumnExample]:
+        """The rows' values. Nothing is drawn."""
+        return [self._of(row) for row in draws.rows]
+
+    def _of(self, row: Row) -> ColumnExample:
         values = {name: _value(row, name) for name in self._given}
         return ColumnExample(row.image_id, row.caption_index, row.text, row.texts[1:], values)
 
     def collate(self, examples: Sequence[ColumnExample], empty: Empty, dtype: str | None = None) -> ColumnBatch:
-        """dtype: numpy's name, of `features`; None leaves them as stored."""
+        """dtype: numpy's name, of `features`. None leaves them as stored."""
         names = examples[0].values
         return ColumnBatch(
             image_ids=tuple(example.image_id for example in examples),
@@ -119,7 +122,7 @@ def _value(row: Row, name: str) -> Any:
     if name not in BLOBS:
         return row.value(name)
     if row.group.has_nulls(name):
-        fix = "leave the column out, or make the shards again with the setting that fills it (docs/tables.md)"
+        fix = "leave the column out, or make the shards again with the setting that fills it (docs/reference/tables.md)"
         raise MissingColumnsError(f"column {name} has no values", row.group.where, fix, (name,))
     return row.numbers(name)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from pairloom.errors import StoreError
 from pairloom.loader.order import REPLACE, shuffled
@@ -31,55 +30,35 @@ def _is_row(where: str) -> bool:
 
 @dataclass
 class Places:
-    """The examples at the places of a global batch, made when they are asked for.
+    """The rows at the places of a global batch, tried when they are asked for.
 
     In the place of a damaged row comes the first good one in a random order of the batch's rows, which is a function of
     (seed, step, place): it is the same whichever rank has the place.
     """
 
     count: int  # of the global batch
-    make: Callable[[int], Any]  # the example at a place; raises DamagedError
+    try_place: Callable[[int], object]  # reads all of the row at a place, raises DamagedError
     key: tuple[int, int]  # seed, step
-    skip: bool  # else damage is raised
     damaged: dict[str, str] = field(default_factory=dict)  # row group, or row -> what is wrong
-    _known: dict[int, Any] = field(default_factory=dict)  # None: damaged
+    _known: dict[int, bool] = field(default_factory=dict)  # whether the row at a place is good
 
-    def example(self, place: int) -> Any:
-        """Of this place. Raises StoreError if all of the batch's rows are damaged."""
-        found = self._tried(place)
-        if found is not None:
-            return found
+    def good(self, place: int) -> int:
+        """This place, or the one whose row takes its row's. Raises StoreError if all of the batch's are damaged."""
+        if self._is_good(place):
+            return place
         for other in shuffled(self.count, REPLACE, *self.key, place).tolist():
-            if (found := self._tried(other)) is not None:
-                return found
+            if self._is_good(other):
+                return int(other)
         named = list(self.damaged)
         what = f"every row of a batch is damaged: {len(named)} row groups or rows, first {named[0]}"
         raise StoreError(what, named[0], FIX)
 
-    def _tried(self, place: int) -> Any | None:
+    def _is_good(self, place: int) -> bool:
         if place not in self._known:
             try:
-                self._known[place] = self.make(place)
+                self.try_place(place)
+                self._known[place] = True
             except DamagedError as error:
-                self.record(error)
-                self._known[place] = None
+                self.damaged |= dict.fromkeys(error.places, error.args[0])
+                self._known[place] = False
         return self._known[place]
-
-    def record(self, error: DamagedError) -> None:
-        """Note what the error names as damaged, or raise it."""
-        if not self.skip:
-            raise error
-        self.damaged |= dict.fromkeys(error.places, error.args[0])
-
-    def drop_unreadable(self, read: Callable[[Any], object]) -> bool:
-        """Take out the examples whose values cannot be read where they still lie in a shard; whether there were any."""
-        found = False
-        for place, example in self._known.items():
-            try:
-                if example is not None:
-                    read(example)
-            except DamagedError as error:
-                self.record(error)
-                self._known[place] = None
-                found = True
-        return found

@@ -18,7 +18,7 @@ from pairloom.typed import Positive, Range, Share, check_ranges
 
 UNKNOWN = "unknown"  # stands for captions that have no kind
 TRIES = 32  # to draw a text that the image does not have in this row yet
-# A sentence ends where its mark is followed by a blank; the marks of Chinese and Japanese need none.
+# A sentence ends where its mark is followed by a blank. The marks of Chinese and Japanese need none.
 END = re.compile(r"(?<=[.!?…][\"'”’)\]])\s+|(?<=[.!?…])\s+|(?<=[。！？])\s*|\n+")
 
 
@@ -26,11 +26,11 @@ END = re.compile(r"(?<=[.!?…][\"'”’)\]])\s+|(?<=[.!?…])\s+|(?<=[。！�
 class Draw:
     """An entry of `text.draw`: which texts of an image are drawn, anew in every epoch."""
 
-    # Chance of each kind of caption, against the other kinds that the image has; `unknown`: captions without a kind.
+    # Chance of each kind of caption, against the other kinds that the image has. `unknown`: captions without a kind.
     # A kind that is not named is not taken. None named: all captions alike.
     kinds: Mapping[str, Annotated[float, Range(above=0)]] = field(default_factory=dict)
     sentences: tuple[Positive, Positive] | None = None  # of the caption, at least and at most; null: the whole caption
-    consecutive: Share = 1.0  # how often the sentences follow each other; else they are any, in their order
+    consecutive: Share = 1.0  # how often the sentences follow each other, else they are any, in their order
     count: Positive = 1  # texts, none twice unless 32 tries find no other
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ def _place(draw: Draw, of_kind: Mapping[str, Sequence[int]], dice: Dice) -> int:
 
 
 def part_of(text: str, draw: Draw, dice: Dice) -> str:
-    """The text, or as many of its sentences as the draw says; all of them where it has no more."""
+    """The text, or as many of its sentences as the draw says. All of them where it has no more."""
     if draw.sentences is None:
         return text
     least, most = draw.sentences
@@ -117,7 +117,7 @@ def part_of(text: str, draw: Draw, dice: Dice) -> str:
 
 
 def _any_of(count: int, wanted: int, dice: Dice) -> list[int]:
-    """So many of the numbers below `count`, in order; each choice is equally likely (Floyd's algorithm)."""
+    """So many of the numbers below `count`, in order. Each choice is equally likely (Floyd's algorithm)."""
     chosen: set[int] = set()
     for last in range(count - wanted, count):
         number = dice.below(last + 1)

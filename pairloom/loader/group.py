@@ -20,7 +20,7 @@ from pairloom.table import Array
 
 @dataclass(frozen=True)
 class OpenGroup:
-    """One row group in memory, with the small columns that the recipe names; its large values are read when used."""
+    """One row group in memory, with the small columns that the recipe names. Its large values are read when used."""
 
     reader: ShardReader
     number: int
@@ -125,9 +125,9 @@ class OpenGroup:
         stored, (rows, width) = self._kind(column)
         rows = rows if isinstance(rows, int) else rows[row]
         scales = self.numbers("feature_scales", row) if stored.kind == "i" else None
-        rows = rows if most is None else min(rows, most)
-        assert isinstance(width, int)
-        return Stored(self.heavy[column], self._start + row, rows, width, stored, scales)
+        if most is not None and most < rows:
+            rows = most
+        return Stored(self.heavy[column], self._start + row, rows, width, stored, scales)  # type: ignore[arg-type]
 
     def image(self, row: int) -> bytes:
         return self.heavy["image"].value(self.in_shard(row))

@@ -31,7 +31,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Job:
-    """A batch to make; a function of its step alone."""
+    """A batch to make. A function of its step alone."""
 
     step: int
     after: int  # the step that follows
@@ -43,9 +43,9 @@ class Job:
 
 
 class Maker(Protocol):
-    """What makes batches; pickled once for each worker."""
+    """What makes batches. Pickled once for each worker."""
 
     def jobs(self, first: int) -> Iterator[Job]:
-        """From this step on, without end; called in the main process alone."""
+        """From this step on, without end. Called in the main process alone."""
 
     def __call__(self, job: Job, empty: Empty) -> Made: ...

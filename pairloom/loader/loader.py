@@ -20,6 +20,7 @@ from pairloom.loader.opening import (
     fewest_rows,
     opened_rows,
     refuse_data_loader,
+    refuse_resizing,
     trained_tokenizer,
 )
 from pairloom.loader.options import Options
@@ -48,15 +49,15 @@ class Epoch(Iterator[BatchType]):
 
 
 class Loader(Generic[BatchType]):
-    """Batches for training on this rank; each of one objective, drawn by ratio.
+    """Batches for training on this rank. Each of one objective, drawn by ratio.
 
     Which rows a global batch has, and their masks, negatives, captions and crops, are functions of (seed, step) alone
     for a given batch_size over all ranks: not of the number of ranks or workers, nor of what was read before. With
-    Options.end `join` it has no end; else each iteration is one epoch, the next one if the last was finished.
+    Options.end `join` it has no end, else each iteration is one epoch, the next one if the last was finished.
 
     shards: a folder or its address, a Mixture of them, or Rows. plan: a recipe, which gives `Batch`. Without a plan,
-    columns: the names of those that are wanted (docs/tables.md), in captions of these languages, give `ColumnBatch`;
-    draw: which texts each image has, as text.draw of a recipe says it.
+    columns: the names of those that are wanted (docs/reference/tables.md), in captions of these languages, give
+    `ColumnBatch`. draw: which texts each image has, as text.draw of a recipe says it.
     tokenizer: without one, the plan's is trained on the captions. workers: processes that make batches ahead.
     """
 
@@ -129,7 +130,11 @@ class Loader(Generic[BatchType]):
                 opened_rows(part, read, plan.text.languages, options, plan.text.draw) for part in mixture.folders
             )
             tokenizer = tokenizer or trained_tokenizer(parts, plan, options)
-            make = Make(tokenizer, plan.units, options.augment, plan.text.second, options.strings, options.texts)
+            make = Make(
+                *(tokenizer, plan.units, options.augment, plan.text.second),
+                *(options.strings, options.resize, options.texts),
+            )
+            refuse_resizing(plan, options)
             kinds = plan.steps()
             fewest = fewest_rows(options, plan, world_size)
             refuse_other_vocabularies(parts, plan)
@@ -163,7 +168,7 @@ class Loader(Generic[BatchType]):
         return Epoch(self, None if per_epoch is None else (self.step // per_epoch + 1) * per_epoch)
 
     def next_batch(self) -> BatchType:
-        """The batch of the next step, whatever epoch it is of; an error is raised again until `close` is called."""
+        """The batch of the next step, whatever epoch it is of. An error is raised again until `close` is called."""
         if self._failed is not None:
             raise self._failed
         try:
@@ -219,11 +224,11 @@ class Loader(Generic[BatchType]):
         return {**self._stats, "damaged": dict(self._damaged)}
 
     def state_dict(self) -> dict[str, int]:
-        """Where the stream is, counted by the batches that were handed out; the same on every rank."""
+        """Where the stream is, counted by the batches that were handed out. The same on every rank."""
         return {"step": self.step, **order_of(self.prepare)}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Resume from there, with any number of ranks and workers; nothing that was consumed is read again.
+        """Resume from there, with any number of ranks and workers. Nothing that was consumed is read again.
 
         Raises ConfigError if seed, batch size, shards, `end` or settings of the order are others than the state's.
         """
@@ -236,7 +241,7 @@ class Loader(Generic[BatchType]):
         return self.prepare.stream.parts[0].metadata()
 
     def close(self) -> None:
-        """Stop the workers; iterating starts them again."""
+        """Stop the workers. Iterating starts them again."""
         if self._pool is not None:
             self._pool.close()
         self._pool = self._batches = self._failed = None

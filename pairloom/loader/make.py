@@ -9,9 +9,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from pairloom.loader.batch import Batch, Example, Regions
+from pairloom.loader.batch import Batch, Example, Words
 from pairloom.loader.buffers import Empty
 from pairloom.loader.collate import collate
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples, RegionColumns, each
+from pairloom.loader.options import Resize
 from pairloom.loader.pair import Pair
 from pairloom.loader.plan import Part
 from pairloom.loader.row import Row
@@ -25,19 +28,30 @@ STRINGS: dict[str, Callable[[Row], Any]] = {
 }
 
 
+def is_apart(part: Part) -> bool:
+    """Whether the objective has a pass of the model to itself. A plan of another program need not say."""
+    return bool(getattr(part, "apart", False))
+
+
+def in_passes(objectives: Iterable[Part]) -> tuple[list[Part], list[Part]]:
+    """Those that share the first pass of their step, and those that have one each."""
+    parts = list(objectives)
+    return [part for part in parts if not is_apart(part)], [part for part in parts if is_apart(part)]
+
+
 class Assembler(Protocol):
     """Makes examples of rows and batches of examples: `Make` by a recipe, columns.ColumnMake without one."""
 
     def resizes(self, objectives: Iterable[Part]) -> bool:
         """Whether a row made ready for these objectives may have another length than without them."""
 
-    def lengths(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> tuple[int, int]:
-        """Words and units of the row when it is ready for these objectives, for batches of so many tokens."""
+    def lengths(self, objectives: Iterable[Part], draws: Draws) -> list[tuple[int, int]]:
+        """Words and units of each row when it is ready for these objectives, for batches of so many tokens."""
 
-    def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Any:
-        """An example: the row made ready for these objectives."""
+    def ready(self, objectives: Iterable[Part], draws: Draws) -> Any:
+        """The rows, of which is drawn, made ready for these objectives."""
 
-    def collate(self, examples: Sequence[Any], empty: Empty, dtype: str | None = None) -> Any:
+    def collate(self, examples: Any, empty: Empty, dtype: str | None = None) -> Any:
         """A batch. Raises DamagedError where values that still lie in a shard are not what was written."""
 
     def in_bfloat16(self, batch: Any) -> Any:
@@ -46,13 +60,14 @@ class Assembler(Protocol):
 
 @dataclass(frozen=True)
 class Make:
-    """Makes examples: tokens of a text, units of an image; augmented or not."""
+    """Makes examples: tokens of a text, units of an image. Augmented or not."""
 
     tokenizer: Tokenizer
     units: Part
     augment: bool
     second: Literal["none", "tags"] = "none"  # what follows a caption
     strings: tuple[str, ...] = ()  # that an example holds, too: of STRINGS
+    resize: Resize = "loader"  # where pictures are
     texts: Texts | None = None  # without images, for rows of text alone; None: their captions stand for such
 
     def pair(self, row: Row) -> Pair:
@@ -64,59 +79,106 @@ class Make:
         return any(hasattr(part.module, "pair") or self._rewrites(part) for part in objectives)
 
     def _rewrites(self, part: Part) -> bool:
+        if is_apart(part) and hasattr(part.module, "pair"):
+            return True  # its pair is drawn after what the first pass has drawn
         alone = self.texts is not None and getattr(part.module, "text_alone", None)
         asked = (getattr(part.module, "resizes", None), alone)
         return any(ask(part.settings) for ask in asked if ask)
 
-    def lengths(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> tuple[int, int]:
-        """Words and units of the row when it is ready for these objectives. Pictures count as no unit.
+    def lengths(self, objectives: Iterable[Part], draws: Draws) -> list[tuple[int, int]]:
+        """Words and units of each row when it is ready for these objectives. Pictures count as no unit.
 
         Where making it ready decodes a picture, a text that `prepare` changes counts as the longest that there may be.
         """
         count = getattr(self.units.module, "length", None)  # pixels have none
         objectives = list(objectives)
-        if not any(self._rewrites(part) for part in objectives):
-            pair = self.paired(row, objectives, rng)
-            words = self.tokenizer.words(pair.text, pair.second)
-            return len(words.ids_T), 0 if count is None else int(count(pair.image, self.units.settings))
-        if count is None:
-            return self.tokenizer.max_tokens + 1, 0  # one more: seq2seq ends twice
-        example = self.ready(row, objectives, rng)
-        assert isinstance(example.units, Regions)
-        return len(example.words.ids_T), len(example.units.boxes_R7)
+        if any(self._rewrites(part) for part in objectives):
+            if count is None:
+                return [(self.tokenizer.max_tokens + 1, 0)] * len(draws.rows)  # one more: seq2seq ends twice
+            return self.ready(objectives, draws).lengths()
+        pairs = self.paired(objectives, draws)
+        _, words = self._words(pairs)
+        units = [0 if count is None else int(count(pair.image, self.units.settings)) for pair in pairs]
+        return list(zip(words, units, strict=True))
 
-    def paired(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Pair:
-        """What goes together for these objectives."""
-        pair = self.pair(row)
+    def paired(self, objectives: Iterable[Part], draws: Draws) -> list[Pair]:
+        """What goes together for these objectives, of each row."""
+        pairs = [self.pair(row) for row in draws.rows]
         for part in objectives:
-            if hasattr(part.module, "pair"):
-                pair = part.module.pair(pair, part.settings, rng)
-        return pair
+            if change := getattr(part.module, "pair", None):
+                pairs = [change(pair, part.settings, rng) for pair, rng in zip(pairs, draws.rngs, strict=True)]
+        return pairs
 
-    def __call__(self, pair: Pair, rng: np.random.Generator) -> Example:
-        """Nothing hidden yet. rng draws the augmentation."""
-        units = self.units.module.load(pair.image, self.units.settings, rng if self.augment else None)
-        words = self.tokenizer.words(pair.text, pair.second)
-        example = Example(
-            pair.row.image_id, pair.row.caption_index, words, units, pair.mismatch, question=pair.question
+    def __call__(self, pairs: Sequence[Pair], draws: Draws | None = None) -> Examples:
+        """Nothing hidden yet. The augmentation is drawn. It needs no draws where nothing is augmented."""
+        rows = [pair.row for pair in pairs]
+        words, word_counts = self._words(pairs)
+        return Examples(
+            image_ids=[row.image_id for row in rows],
+            caption_indices=[row.caption_index for row in rows],
+            words=words,
+            word_counts=word_counts,
+            units=self._units([pair.image for pair in pairs], draws),
+            mismatch=[pair.mismatch for pair in pairs],
+            questions=[pair.question for pair in pairs],
+            others=[tuple(map(self.tokenizer.words, row.texts[1:])) for row in rows],
         )
-        others = tuple(self.tokenizer.words(text) for text in pair.row.texts[1:])
-        return replace(example, others=others) if others else example
+
+    def _words(self, pairs: Sequence[Pair]) -> tuple[Words, list[int]]:
+        return self.tokenizer.many([pair.text for pair in pairs], [pair.second for pair in pairs])
+
+    def _units(self, images: Sequence[Row], draws: Draws | None) -> RegionColumns | list[Any]:
+        module, settings = self.units.module, self.units.settings
+        if hasattr(module, "load_all"):
+            columns: RegionColumns = module.load_all(images, settings)
+            return columns
+        rngs = draws.rngs if self.augment and draws is not None else [None] * len(images)
+        load = module.load_unresized if self.resize == "device" else module.load
+        return [load(image, settings, rng) for image, rng in zip(images, rngs, strict=True)]
 
     def alone(self, example: Example, rng: np.random.Generator) -> Example:
         """The example with a text that has no image in its caption's place, if there are such texts."""
         return example if self.texts is None else replace(example, words=self.tokenizer.words(self.texts.draw(rng)))
 
-    def ready(self, row: Row, objectives: Iterable[Part], rng: np.random.Generator) -> Example:
-        """The row made ready for these objectives: first each says what goes together, then each what is hidden."""
-        example = self(self.paired(row, objectives, rng), rng)
-        for part in objectives:
-            example = part.module.prepare(example, row, self, part.settings, rng)
-        return (
-            replace(example, strings={name: STRINGS[name](row) for name in self.strings}) if self.strings else example
-        )
+    def all_alone(self, examples: Examples, draws: Draws) -> Examples:
+        """The same of all rows of a batch."""
+        if self.texts is None:
+            return examples
+        return self._reworded(examples, [self.texts.draw(rng) for rng in draws.rngs])
 
-    def collate(self, examples: Sequence[Example], empty: Empty, dtype: str | None = None) -> Batch:
+    def without_words(self, examples: Examples) -> Examples:
+        """The examples with an empty text."""
+        return self._reworded(examples, [""] * len(examples))
+
+    def _reworded(self, examples: Examples, texts: Sequence[str]) -> Examples:
+        words, counts = self.tokenizer.many(texts, [None] * len(texts))
+        return replace(examples, words=words, word_counts=counts)
+
+    def ready(self, objectives: Iterable[Part], draws: Draws) -> Examples:
+        """The rows made ready for these objectives, and once more for each that is apart."""
+        together, apart = in_passes(objectives)
+        examples = self._ready(together, draws)
+        examples.apart = tuple(self._ready([part], draws) for part in apart)
+        if self.strings:
+            examples.strings = {name: [STRINGS[name](row) for row in draws.rows] for name in self.strings}
+        return examples
+
+    def _ready(self, objectives: Sequence[Part], draws: Draws) -> Examples:
+        """For one pass: first each objective says what goes together, then each what is hidden."""
+        examples = self(self.paired(objectives, draws), draws)
+        for part in objectives:
+            if prepare_all := getattr(part.module, "prepare_all", None):
+                examples = prepare_all(examples, self, part.settings, draws)
+            elif hasattr(part.module, "prepare"):
+                examples = self._prepared(examples, part, draws)
+        return examples
+
+    def _prepared(self, examples: Examples, part: Part, draws: Draws) -> Examples:
+        """The rows prepared one by one."""
+        prepare, settings = part.module.prepare, part.settings
+        return each(examples, lambda i, one: prepare(one, draws.rows[i], self, settings, draws.rngs[i]))
+
+    def collate(self, examples: Examples, empty: Empty = np.empty, dtype: str | None = None) -> Batch:
         """The examples as a batch, padded by the tokenizer's id."""
         return collate(examples, self.tokenizer.pad, empty, dtype)
 
@@ -125,4 +187,5 @@ class Make:
         if batch.regions is None:
             return batch
         features = batch.regions.features_BRD.to(torch.bfloat16)
-        return replace(batch, regions=replace(batch.regions, features_BRD=features))
+        apart = tuple(self.in_bfloat16(part) for part in batch.apart)
+        return replace(batch, regions=replace(batch.regions, features_BRD=features), apart=apart)

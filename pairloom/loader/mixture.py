@@ -31,7 +31,7 @@ class Mix:
 
     proportion: weights are shares of the rows seen, whatever the folders' sizes. repeat: a weight is how often a folder
     is seen for every time that a folder of weight 1 is. temperature: shares are rows ** (1 / temperature), so that
-    small languages come more often (mBERT, XLM-R); weights are not used.
+    small languages come more often (mBERT, XLM-R). Weights are not used.
     stratified: every batch has all folders by their share. alternating: a batch is of one folder.
     """
 
@@ -78,7 +78,12 @@ class Stream:
     batch_size: int = 1  # of a batch that alternates
 
     def __len__(self) -> int:
-        return sum(len(order) for order in self.orders)
+        return int(self._lengths.sum())
+
+    @cached_property
+    def _lengths(self) -> Array:
+        """Rows of each folder, int64."""
+        return np.array([len(order) for order in self.orders])  # each adds up all of its row groups
 
     @cached_property
     def orders(self) -> tuple[Order, ...]:
@@ -88,7 +93,7 @@ class Stream:
     @cached_property
     def _cycle(self) -> tuple[Array, Array, Array]:
         """(folder of each position of the cycle, how often it came before in the cycle, how often in all)."""
-        counts = _whole(self.mix.shares([len(order) for order in self.orders]), max(CYCLE, len(self.parts)))
+        counts = _whole(self.mix.shares(self._lengths.tolist()), max(CYCLE, len(self.parts)))
         when = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])  # spread evenly
         part = np.repeat(np.arange(len(counts)), counts)[np.argsort(when, kind="stable")]
         before = np.zeros(len(part), np.int64)
@@ -99,15 +104,15 @@ class Stream:
     def at(self, positions: Array) -> Spots:
         """Where the rows at these positions are."""
         if len(self.parts) == 1:
-            part, index = np.zeros(len(positions), np.int64), positions
-        else:
-            pattern, before, counts = self._cycle
-            block = self.batch_size if self.mix.how == "alternating" else 1
-            turn, within = np.divmod(positions, block)
-            cycle, place = np.divmod(turn, len(pattern))
-            part = pattern[place]
-            index = (cycle * counts[part] + before[place]) * block + within
-        epoch, position = np.divmod(index, np.array([len(order) for order in self.orders])[part])
+            epoch, position = np.divmod(positions, self._lengths[0])
+            return Spots(np.zeros(len(positions), np.int64), epoch, *self.orders[0].at_many(epoch, position))
+        pattern, before, counts = self._cycle
+        block = self.batch_size if self.mix.how == "alternating" else 1
+        turn, within = np.divmod(positions, block)
+        cycle, place = np.divmod(turn, len(pattern))
+        part = pattern[place]
+        index = (cycle * counts[part] + before[place]) * block + within
+        epoch, position = np.divmod(index, self._lengths[part])
         group, row = np.empty(len(part), np.int64), np.empty(len(part), np.int64)
         for number in np.unique(part):
             places = np.flatnonzero(part == number)

@@ -6,15 +6,22 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from pairloom.errors import MissingColumnsError, StoreError
-from pairloom.layout import BLOBS
+from pairloom.layout import BLOBS, left_out_columns
 from pairloom.loader.reading import ShardReader
 from pairloom.loader.source import Source, open_source
 from pairloom.store import cures
 from pairloom.store.folder import Entry, Folder
 
 # Columns that are always there, but null unless this key of the file's metadata has a number above 0.
-COUNTED = {"patch_": "patch_count", "pyramid_": "pyramid_count", "qa": "answer_count", "similar": "similar_top_k"}
-LATEST = 6  # version of the table of shards
+COUNTED = {
+    "patch_": "patch_count",
+    "pyramid_": "pyramid_count",
+    "qa": "answer_count",
+    "similar": "similar_top_k",
+    "neighbour": "neighbour_top_k",
+}
+ALWAYS = frozenset({"image_id", "image", "captions", "url", "width", "height", "split"})
+LATEST = 7  # version of the table of shards
 OF_ONE_SHARD = frozenset({"pairloom", "shard"})  # metadata in which the shards of a folder differ
 LINKED = (
     "the pictures are not in the shards: where the download linked them, make the shards again with shards.pictures: "
@@ -71,11 +78,12 @@ def lacking(shards: Path | str, columns: Iterable[str]) -> list[str]:
 def _there(
     source: Source, entry: Entry, columns: Collection[str], metadata: Callable[[], Mapping[str, str]]
 ) -> set[str]:
-    """The columns of a shard, without those of the named ones that are null throughout."""
+    """The columns of a shard, without those of the named ones that hold nothing."""
     there = set(source.index(entry).facts["columns"])
-    if any(_counted(column) for column in columns):  # else the file need not be opened
+    if any(_counted(column) or column not in ALWAYS for column in columns):  # else the file need not be opened
         notes = metadata()
         there -= {column for column in columns if (key := _counted(column)) and notes.get(key, "0") == "0"}
+        there -= left_out_columns(notes)
     if "image" in columns and not source.index(entry).places("image").sizes.any():
         there -= {"image"}  # pairs that came with their features alone
     return there

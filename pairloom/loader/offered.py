@@ -53,7 +53,7 @@ def counted(reader: ShardReader, languages: Sequence[str], draws: Sequence[Draw]
 
 
 def kinds_of(reader: ShardReader, group: int) -> list[str | None]:
-    """Of each caption of a row group; None throughout in shards of earlier versions. Raises DamagedError."""
+    """Of each caption of a row group. None throughout in shards of earlier versions. Raises DamagedError."""
     captions = reader.small(group, ["captions"])["captions"].combine_chunks().flatten()
     if captions.type.get_field_index("kind") < 0:
         return [None] * len(captions)

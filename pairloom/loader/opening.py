@@ -66,7 +66,7 @@ def column_make(columns: Sequence[str], options: Options) -> ColumnMake:
 
 
 def trained_tokenizer(parts: Sequence[Rows], plan: Plan, options: Options) -> Tokenizer:
-    """The plan's tokenizer, trained on captions of SAMPLED row groups of each folder at most; kept for large ones."""
+    """The plan's tokenizer, trained on captions of SAMPLED row groups of each folder at most. Kept for large ones."""
     alone = options.texts.all(SAMPLED) if options.texts else ()
 
     def train() -> Tokenizer:
@@ -97,3 +97,17 @@ def fewest_rows(options: Options, plan: Plan, ranks: int) -> int:
             fix=f"set max_tokens from {2 * ranks * longest} on (it counts all ranks), and end to join",
         )
     return options.max_tokens // longest // 2
+
+
+def refuse_resizing(plan: Plan, options: Options) -> None:
+    """Raises ConfigError where the device is to resize pictures, and the plan has none or reads their pixels."""
+    if options.resize == "loader":
+        return
+    where, fix = "the loader's resize: device", "set resize to loader"
+    if not hasattr(plan.units.module, "load_unresized"):
+        raise ConfigError(f"recipe {plan.name} has no pictures that could be resized", where, fix)
+    parts = {name: part for step in plan.steps().values() for name, part in step.items()}
+    readers = [name for name, part in parts.items() if getattr(part.module, "READS_PIXELS", False)]
+    if readers:
+        what = f"objective {readers[0]} of recipe {plan.name} works with pixels before a batch is made"
+        raise ConfigError(what, where, fix)

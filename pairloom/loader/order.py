@@ -50,7 +50,7 @@ def shuffled(count: int, *key: int) -> Array:
 class Order:
     """Every row of every group once an epoch, by two shuffles: of the groups, and of the rows within a window of them.
 
-    A group is what is read at a time (a row group). Groups are put in random order and cut into windows; the rows of a
+    A group is what is read at a time (a row group). Groups are put in random order and cut into windows. The rows of a
     window's groups are mixed with each other. Window 0 is all groups: a full permutation, for storage that does not
     mind. The order does not depend on batch size, ranks, workers or what was read before.
     """
@@ -134,7 +134,7 @@ def _remember(cache: dict, key: object, value: object, most: int = 3) -> None:  
 class Steps:
     """Which positions of the endless stream of epochs make the global batch of a step, and how an epoch ends.
 
-    join: an epoch's last rows and the next one's first share a batch; nothing is left out, nothing repeated.
+    join: an epoch's last rows and the next one's first share a batch. Nothing is left out, nothing repeated.
     drop: what does not fill a batch is left out. pad: the last batch is filled with the epoch's first rows, which are
     marked and should not count. repeat: the same, unmarked.
     """
@@ -152,7 +152,7 @@ class Steps:
             )
 
     def per_epoch(self) -> int | None:
-        """Batches of an epoch; None where epochs share batches."""
+        """Batches of an epoch. None where epochs share batches."""
         if self.end == "join":
             return None
         return self.rows // self.batch_size if self.end == "drop" else -(-self.rows // self.batch_size)

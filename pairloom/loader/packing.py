@@ -6,14 +6,12 @@ most). A row is as long as it is when it is ready for the objective of its batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import Regions
 from pairloom.loader.order import PACK, shuffled
 from pairloom.table import Array
 
@@ -37,7 +35,7 @@ def packed(
 ) -> list[Cut]:
     """Batches of `count` rows, each row once, in random order, which the key decides.
 
-    The objective of each batch is drawn first; it takes the longest rows that are left, as long as `budget` tokens hold
+    The objective of each batch is drawn first. It takes the longest rows that are left, as long as `budget` tokens hold
     them with their padding, and one at least. The last one takes rows from the one before it where it has fewer than
     `fewest`: so many must fit into the budget, however long they are.
     """
@@ -65,31 +63,36 @@ def _cut(objective: str, rows: Array, lengths: Lengths) -> Cut:
 
 
 def measured(
-    count: int, measure: Callable[[str, int], tuple[int, int] | None], resized: Callable[[str], bool]
+    count: int,
+    measure: Callable[[str, Sequence[int]], list[tuple[int, int] | None]],
+    resized: Callable[[str], bool],
 ) -> Lengths:
-    """Lengths of `count` rows, each measured when it is asked for; once for all objectives that do not resize it.
+    """Lengths of `count` rows, each measured when it is asked for. Once for all objectives that do not resize it.
 
     One that is damaged (None) counts as the good one before it, so that it comes among good ones, one of which takes
     its place.
     """
     known: dict[str, Array] = {}
 
+    def before(objective: str, place: int) -> tuple[int, int]:
+        found = (measure(objective, [(place - back) % count])[0] for back in range(1, count))
+        return next((size for size in found if size is not None), (1, 0))
+
     def lengths(objective: str, places: Array) -> Array:
         name = objective if resized(objective) else ""
         sizes = known.setdefault(name, np.full((count, 2), -1, np.int64))
-        for place in places[sizes[places, 0] < 0].tolist():
-            before = (measure(objective, (place - back) % count) for back in range(count))
-            sizes[place] = next((found for found in before if found is not None), (1, 0))
+        missing = places[sizes[places, 0] < 0].tolist()
+        for place, size in zip(missing, measure(objective, missing) if missing else [], strict=True):
+            sizes[place] = before(objective, place) if size is None else size
         found: Array = sizes[places]
         return found
 
     return lengths
 
 
-def refuse_longer(examples: Iterable[Any], objective: str, words: int, units: int) -> None:
+def refuse_longer(lengths: Sequence[tuple[int, int]], objective: str, words: int, units: int) -> None:
     """Raise ConfigError where a row is longer than it was measured: the batch would be beyond the budget."""
-    for example in examples:
-        found = len(example.words.ids_T), len(example.units.boxes_R7) if isinstance(example.units, Regions) else 0
+    for found in lengths:
         if found[0] > words or found[1] > units:
             what = f"a row has {found[0]} words and {found[1]} units, where {words} and {units} were measured"
             fix = "give the objective that changes rows' lengths a function `resizes` (trainer/contract.py)"

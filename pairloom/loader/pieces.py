@@ -24,7 +24,7 @@ class Cache:
     limit_bytes: int
 
     def piece(self, key: str, fetch: Callable[[], bytes]) -> Path:
-        """The file of this key; fetched if it is not there. Raises what `fetch` raises."""
+        """The file of this key. Fetched if it is not there. Raises what `fetch` raises."""
         path = self.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
         if not self._touch(path):
             with self._locked(path.name):
@@ -67,6 +67,6 @@ class Cache:
     def _locked(self, name: str) -> Iterator[None]:
         locks = self.folder / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with (locks / name[:2]).open("w") as file:  # some share a lock; a dead process holds none
+        with (locks / name[:2]).open("w") as file:  # some share a lock, a dead process holds none
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

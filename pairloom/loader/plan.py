@@ -17,8 +17,8 @@ class Text:
     tokenizer: Literal["wordpiece", "byte_bpe", "unigram"]
     vocab_size: Positive  # of a tokenizer that is trained here
     lowercase: bool
-    max_tokens: Positive  # start and end included; what is longer is cut
-    languages: tuple[str, ...] = ()  # BCP 47 codes; empty means all. A caption without a code is always taken
+    max_tokens: Positive  # start and end included, what is longer is cut
+    languages: tuple[str, ...] = ()  # BCP 47 codes. Empty means all. A caption without a code is always taken
     second: Literal["none", "tags"] = "none"  # what follows the caption as a second text
     draw: tuple[Draw, ...] = ()  # texts of an image, drawn every epoch; none: each caption is a row of its own
 
@@ -43,7 +43,7 @@ class Part(Protocol):
 
 
 class Plan(Protocol):
-    """What is read of the shards and made of each row; trainer.recipe.Recipe is one."""
+    """What is read of the shards and made of each row, such as trainer.recipe.Recipe."""
 
     @property
     def name(self) -> str: ...

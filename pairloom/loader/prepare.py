@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -15,11 +15,12 @@ import torch
 from pairloom.loader.batch import Batch
 from pairloom.loader.buffers import Empty
 from pairloom.loader.damage import Places
+from pairloom.loader.draws import Draws
 from pairloom.loader.jobs import Facts, Job, Made
 from pairloom.loader.make import Assembler, Make
 from pairloom.loader.mixture import Spots, Stream
 from pairloom.loader.options import Options
-from pairloom.loader.order import WHOLE, LateGenerator, Steps, objective_at, rank_slice, row_rng
+from pairloom.loader.order import WHOLE, Steps, objective_at, rank_slice
 from pairloom.loader.packing import Cut, measured, packed, refuse_longer
 from pairloom.loader.plan import Part
 from pairloom.loader.reading import DamagedError
@@ -72,14 +73,15 @@ class Prepare:
         assert options.max_tokens is not None
         row_at = self._row_at(self.stream.at(positions))
 
-        def measure(name: str, place: int) -> tuple[int, int] | None:
+        def measure(name: str, places: Sequence[int]) -> list[tuple[int, int] | None]:
             try:
-                row, epoch = row_at(place)
-                return self.make.lengths(row, self.kinds[name].values(), self._rng(row, epoch))
+                return [*self.make.lengths(self.kinds[name].values(), self._draws(map(row_at, places)))]
             except DamagedError:
                 if options.on_damage == "refuse":
                     raise
-                return None  # it is met again, and counted, by the rank that makes it ready
+                if len(places) == 1:
+                    return [None]  # it is met again, and counted, by the rank that makes it ready
+                return [size for place in places for size in measure(name, [place])]
 
         lengths = measured(len(positions), measure, lambda name: self.make.resizes(self.kinds[name].values()))
         objective = partial(self._objective_of_cut, run)
@@ -118,21 +120,25 @@ class Prepare:
         began, read = time.perf_counter(), self._read_s()
         spots = self.stream.at(job.positions)
         row_at = self._row_at(spots)
-        places = Places(
-            len(job.positions),
-            lambda place: self.example(*row_at(place), job.objective),
-            (self.seed, job.step),
-            options.on_damage == "skip",
-        )
-        examples = [places.example(place) for place in job.own]
+        damaged: Mapping[str, str] = {}
+        try:
+            batch, prepared_s = self._collated(map(row_at, job.own), job, empty)
+        except DamagedError:
+            if options.on_damage == "refuse":
+                raise
+            places = Places(
+                len(job.positions),
+                lambda place: self._collated([row_at(place)], job, np.empty),
+                (self.seed, job.step),
+            )
+            good = [places.good(place) for place in job.own]
+            batch, prepared_s = self._collated(map(row_at, good), job, empty)
+            damaged = places.damaged
         self._read_ahead(spots)
-        prepared, read_before = time.perf_counter(), self._read_s() - read
-        batch = self._collated(examples, job, places, empty)
         if not job.real.all():
             batch = replace(batch, real_B=torch.from_numpy(job.real[job.own.start : job.own.stop]))
         reading, whole = self._read_s() - read, time.perf_counter() - began
-        decode = prepared - began - read_before
-        facts = Facts(reading, decode, whole - reading - decode, places.damaged)
+        facts = Facts(reading, prepared_s, whole - reading - prepared_s, damaged)
         return Made(job, replace(batch, objective=job.objective), facts)
 
     def _read_s(self) -> float:
@@ -146,36 +152,31 @@ class Prepare:
     def _objective_of_cut(self, run: int, number: int) -> str:
         return self._objective(run * self.steps.batch_size + number)
 
-    def example(self, row: Row, epoch: int, name: str) -> Any:
-        """The row made ready for a kind of step."""
-        return self.make.ready(row, self.kinds[name].values(), self._rng(row, epoch))
+    def _draws(self, rows: Iterable[tuple[Row, int]]) -> Draws:
+        """Of these rows, each in its epoch."""
+        found, epochs = zip(*rows, strict=True)
+        return Draws(self.seed, found, epochs)
 
-    def _rng(self, row: Row, epoch: int) -> np.random.Generator:
-        late: Any = LateGenerator(lambda: row_rng(self.seed, epoch, row.image_id, row.caption_index))
-        generator: np.random.Generator = late
-        return generator
-
-    def _collated(self, examples: list[Any], job: Job, places: Places, empty: Empty) -> Any:
+    def _collated(self, rows: Iterable[tuple[Row, int]], job: Job, empty: Empty) -> tuple[Any, float]:
+        """(a batch of these rows, seconds that making them ready took beside reading)."""
+        began, read = time.perf_counter(), self._read_s()
+        examples = self.make.ready(self.kinds[job.objective].values(), self._draws(rows))
+        prepared_s = time.perf_counter() - began - (self._read_s() - read)
+        if job.longest is not None:
+            refuse_longer(examples.lengths(), job.objective, *job.longest)
         dtype = None if self.options.dtype == "bfloat16" else self.options.dtype
-        while True:
-            if job.longest is not None:
-                refuse_longer(examples, job.objective, *job.longest)
-            try:
-                return self.make.collate(examples, empty, dtype)
-            except DamagedError as error:
-                places.record(error)  # features are read this late: find those that cannot be
-                if not places.drop_unreadable(lambda example: self.make.collate([example], np.empty)):
-                    raise
-                examples = [places.example(place) for place in job.own]
+        return self.make.collate(examples, empty, dtype), prepared_s
 
     def _read_ahead(self, spots: Spots) -> None:
         """When a batch enters a new window, ask for the row groups of the next one."""
-        for part in np.unique(spots.part).tolist():
+        if not self.stream.window:
+            return
+        for part in np.unique(spots.part).tolist() if len(self.stream.parts) > 1 else [0]:
             last = np.flatnonzero(spots.part == part)[-1]
             order, rows = self.stream.orders[part], self.stream.parts[part]
             epoch = int(spots.epoch[last])
             number, coming = order.window_after(epoch, int(spots.group[last]))
-            if self._hinted.get((part, epoch), -1) < number and self.stream.window:
+            if self._hinted.get((part, epoch), -1) < number:
                 self._hinted.clear()
                 self._hinted[part, epoch] = number
                 for group in coming.tolist():
@@ -185,12 +186,11 @@ class Prepare:
 def held_out(
     rows: Rows, make: Make, kind: Mapping[str, Part], *, seed: int, batch_size: int, most_rows: int
 ) -> Iterator[Batch]:
-    """The first rows of a split in one fixed order, made ready for one kind of step; the last batch may be short."""
+    """The first rows of a split in one fixed order, made ready for one kind of step. The last batch may be short."""
     stream = Stream((rows,), seed, WHOLE)
     count = min(len(stream), most_rows)
-    prepare = Prepare(stream, Steps(count, batch_size), make, {"": kind}, seed, 0, 1, Options())
     spots = stream.at(np.arange(count))
     for start in range(0, count, batch_size):
         chosen = range(start, min(start + batch_size, count))
         picked = [rows.at(int(spots.group[i]), int(spots.place[i])) for i in chosen]
-        yield make.collate([prepare.example(row, 0, "") for row in picked], np.empty)
+        yield make.collate(make.ready(kind.values(), Draws(seed, picked, [0] * len(picked))), np.empty)

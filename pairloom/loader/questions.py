@@ -26,7 +26,7 @@ def about(row: Row) -> list[Question]:
 
 
 def ask(pair: Pair, share: float, rng: np.random.Generator, *, answered: bool = False) -> Pair:
-    """In this share of the draws, a random question about the image instead of the caption; the pair where it has none.
+    """In this share of the draws, a random question about the image instead of the caption. The pair where it has none.
 
     answered: whether only a question with an answer will do.
     """

@@ -1,4 +1,4 @@
-"""Read one shard: small columns by the row group, large values by position; nothing unverified gets out."""
+"""Read one shard: small columns by the row group, large values by position. Nothing unverified gets out."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ class Clock:
 
 
 class DamagedError(StoreError):
-    """A row group or a row whose bytes are not what was written, or that cannot be used; `where` names it.
+    """A row group or a row whose bytes are not what was written, or that cannot be used. `where` names it.
 
     places: the row groups that are damaged, where they are more than `where` names.
+
+    Cure: make or fetch the shard again. `Options(on_damage="skip")` takes other rows in the place of damaged ones.
     """
 
     def __init__(self, what: str, where: str, fix: str, places: tuple[str, ...] = ()) -> None:
@@ -79,12 +81,13 @@ class Heavy:
         Only whole blocks can be verified: up to BLOCK − 1 bytes more are read, aside. Raises DamagedError.
         """
         began = time.perf_counter()
-        wanted = len(out)
-        end = min(int(self.places.sizes[row]), -(-wanted // BLOCK) * BLOCK)
-        rest = self.scratch[: end - wanted]
-        views = [out, rest] if end > wanted else [out]
+        wanted, size = len(out), int(self.places.sizes[row])
+        end = min(size, -(-wanted // BLOCK) * BLOCK)
+        rest = self.scratch[: end - wanted] if end > wanted else None
         try:
-            got = read_all(self.file.number, views, int(self.places.at[row]) - self.base)
+            got = read_all(
+                self.file.number, [out] if rest is None else [out, rest], int(self.places.at[row]) - self.base
+            )
         except OSError as error:
             refuse_machine_error(error, self.where)
             raise DamagedError(f"row {row} cannot be read: {error}", f"{self.where}, row {row}", FIX) from error
@@ -92,14 +95,14 @@ class Heavy:
             raise DamagedError(f"row {row} is not what was written", f"{self.where}, row {row}", FIX)
         self.clock.read_s += time.perf_counter() - began
 
-    def _sound(self, row: int, out: memoryview, rest: memoryview) -> bool:
-        first = int(self.places.first[row])
-        whole = len(out) // BLOCK if len(rest) else -(-len(out) // BLOCK)
-        found = [digest(out[start : start + BLOCK]) for start in range(0, whole * BLOCK, BLOCK)]
-        if len(rest):
-            last = xxhash.xxh3_64(out[whole * BLOCK :])
+    def _sound(self, row: int, out: memoryview, rest: memoryview | None) -> bool:
+        whole = len(out) if rest is None else len(out) // BLOCK * BLOCK
+        found = [digest(out[start : start + BLOCK]) for start in range(0, whole, BLOCK)]
+        if rest is not None:
+            last = xxhash.xxh3_64(out[whole:])
             last.update(rest)
             found.append(last.intdigest())
+        first = int(self.places.first[row])
         wanted: list[int] = self.places.sums[first : first + len(found)].tolist()
         return found == wanted
 
@@ -111,7 +114,7 @@ class Heavy:
 
 
 def read_all(file: int, buffers: Sequence[memoryview], position: int) -> int:
-    """Bytes read into the buffers, one after the other; fewer than they hold only at the end of the file."""
+    """Bytes read into the buffers, one after the other. Fewer than they hold only at the end of the file."""
     got = os.preadv(file, buffers, position)
     if got == (len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))):
         return got
@@ -197,7 +200,7 @@ class ShardReader:
                     raise DamagedError(f"column {path} is not what was written", self.where(group), FIX)
 
     def heavy(self, group: int, column: str) -> Heavy:
-        """The large values of a row group; rows are counted from the shard's first. Raises DamagedError."""
+        """The large values of a row group. Rows are counted from the shard's first. Raises DamagedError."""
         places = self.index.places(column)
         start, stop = places.span(int(self.starts[group]), int(self.starts[group + 1]))
         try:

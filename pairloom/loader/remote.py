@@ -1,13 +1,12 @@
 """Shards at an address that fsspec knows: pieces are copied to a bounded cache, shared by the processes of a machine.
 
-A piece is a run of bytes of one shard, most often a row group's column; it is checked for its length. Its content is
-verified when it is read, as that of local shards is; a piece that turns out wrong is fetched again.
+A piece is a run of bytes of one shard, most often a row group's column. It is checked for its length. Its content is
+verified when it is read, as that of local shards is. A piece that turns out wrong is fetched again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
 import threading
 import time
@@ -30,9 +29,10 @@ from pairloom.store.counts import Counts
 from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Folder, open_folder, sha256_of
 from pairloom.store.index import Index
 from pairloom.store.manifest import file_of
+from pairloom.store.ranges import Ranges
 
 CACHE = Path.home() / ".cache" / "pairloom"
-PAUSE_S = 0.2  # before the second attempt; doubled before each further one, up to MOST_PAUSE_S
+PAUSE_S = 0.2  # before the second attempt. Doubled before each further one, up to MOST_PAUSE_S
 MOST_PAUSE_S = 5.0
 FIRST_PATIENCE_S = 10.0  # at most, with a server that has not answered yet: the address may be wrong
 STALL_S = 30.0  # without an answer, after which an attempt is given up
@@ -41,7 +41,7 @@ AHEAD = 4  # pieces that a process fetches ahead at a time
 
 @dataclass
 class ProcessState:
-    """What one process knows of a remote folder; it is not pickled, so a worker process starts with an empty one."""
+    """What one process knows of a remote folder. It is not pickled, so a worker process starts with an empty one."""
 
     entries: dict[str, Entry] = field(default_factory=dict)  # by the shard's name
     keys: set[str] = field(default_factory=set)  # of the pieces that were used
@@ -117,14 +117,18 @@ class RemoteSource:
         return f"{self.url}/{name}.parquet"
 
     def parquet(self, name: str) -> Any:
-        return Ranges(self, name, self._entry(name).bytes)
+        def read_range(start: int, stop: int) -> bytes:
+            path, _ = self.local(name, start, stop)
+            return path.read_bytes()
+
+        return Ranges(read_range, self._entry(name).bytes)
 
     def local(self, name: str, start: int, stop: int) -> tuple[Path, int]:
         file = f"{name}.parquet"
         return self.cache.piece(self._key(name, start, stop), lambda: self._range(file, start, stop)), start
 
     def will_need(self, name: str, start: int, stop: int) -> None:
-        """Fetch it in the background; an error is printed, and raised only when the bytes are read."""
+        """Fetch it in the background. An error is printed, and raised only when the bytes are read."""
 
         def fetch() -> None:
             with self._process.fetching:
@@ -231,32 +235,3 @@ def _in_background(read: Callable[[], bytes]) -> Future[bytes]:
 
     threading.Thread(target=run, daemon=True).start()
     return outcome
-
-
-class Ranges(io.RawIOBase):
-    """A remote shard as a file for pyarrow, which asks for few runs of bytes; each is a piece of the cache."""
-
-    def __init__(self, source: RemoteSource, name: str, size: int) -> None:
-        super().__init__()
-        self.source, self.name, self.size, self.place = source, name, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self.place = offset + (0, self.place, self.size)[whence]
-        return self.place
-
-    def tell(self) -> int:
-        return self.place
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self.size if size < 0 else min(self.place + size, self.size)
-        if stop <= self.place:
-            return b""
-        path, _ = self.source.local(self.name, self.place, stop)
-        self.place = stop
-        return path.read_bytes()

@@ -35,17 +35,10 @@ class Row:
     """One training row: an image with one of its captions, or with the texts that were drawn of it."""
 
     group: OpenGroup
-    place: int  # among the group's (image, caption) rows
+    row: int  # of the image, in the group
+    caption_index: int
     turn: Turn | None = None  # None: nothing is drawn
     texts: tuple[str, ...] = ()  # that were drawn, the row's own first
-
-    @property
-    def row(self) -> int:
-        return self.group.places[self.place][0]
-
-    @property
-    def caption_index(self) -> int:
-        return self.group.places[self.place][1]
 
     @property
     def image_id(self) -> bytes:
@@ -80,7 +73,7 @@ class Row:
         return self._texts_of("negatives")
 
     def similar(self) -> list[str]:
-        """Texts of other images' captions that are most like the caption, most similar first; perhaps none."""
+        """Texts of other images' captions that are most like the caption, most similar first. Perhaps none."""
         return self._texts_of("similar")
 
     def _texts_of(self, column: str) -> list[str]:
@@ -98,10 +91,20 @@ class Row:
     def siblings(self) -> list[str]:
         """The image's captions in the wanted languages, its own among them."""
         first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
-        return [Row(self.group, place).text for place in range(int(first), int(last))]
+        return [self.group.text(*place) for place in self.group.places[int(first) : int(last)]]
+
+    def of_kind(self, kind: str) -> list[str]:
+        """The image's captions of this kind in this one's language, whether or not they are offered as rows."""
+        captions = self.group.cell("captions", self.row).values
+        if captions.type.get_field_index("kind") < 0:  # shards of earlier versions
+            return []
+        kinds, langs, texts = (captions.field(name).to_pylist() for name in ("kind", "lang", "text"))
+        own = langs[self.caption_index]
+        found = zip(kinds, langs, texts, strict=True)
+        return [text for other, lang, text in found if other == kind and (lang is None or own is None or lang == own)]
 
     def tags(self) -> str:
-        """The image's tags, best first, joined by spaces; empty if it has none."""
+        """The image's tags, best first, joined by spaces. Empty if it has none."""
         found = self.group.cell("tags", self.row).values
         return "" if found is None else " ".join(found.field("text").to_pylist())
 
@@ -111,7 +114,7 @@ class Row:
         return [] if found is None else [(tag["text"], tag["region"]) for tag in found.to_pylist()]
 
     def translations(self) -> list[str]:
-        """The image's captions in other languages than this one's; none if a language is not known."""
+        """The image's captions in other languages than this one's. None if a language is not known."""
         captions = self.group.cell("captions", self.row).values
         langs, texts = captions.field("lang").to_pylist(), captions.field("text").to_pylist()
         own = langs[self.caption_index]
@@ -126,7 +129,7 @@ class Row:
         place = int(rng.integers(others))
         place = place if place < first else place + int(last - first)
         if self.turn is None:
-            return Row(self.group, place)
+            return Row(self.group, *self.group.places[place])
         return drawn_row(self.group, bisect_right(self.group.firsts, place) - 1, self.turn)
 
 
@@ -135,4 +138,4 @@ def drawn_row(group: OpenGroup, image: int, turn: Turn) -> Row:
     first, following = group.firsts[image : image + 2]
     texts = [group.text(*place) for place in group.places[first:following]]
     found = drawn(group.draw, texts, group.kinds[first:following], turn.dice(image))
-    return Row(group, first + found.caption, turn, found.texts)
+    return Row(group, *group.places[first + found.caption], turn, found.texts)

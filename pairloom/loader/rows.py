@@ -1,4 +1,4 @@
-"""The rows of a shards folder: which there are, and what is in each; reads only the columns that are named."""
+"""The rows of a shards folder: which there are, and what is in each. Reads only the columns that are named."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ READERS = 32  # shards that a process keeps open
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows of one split, in the order of the shards; reads one row group at a time.
+    """All rows of one split, in the order of the shards. Reads one row group at a time.
 
-    A row is an image with each of its captions, or with one of them that is drawn anew every epoch; or with what
+    A row is an image with each of its captions, or with one of them that is drawn anew every epoch, or with what
     `draw` says of it.
     """
 
@@ -71,7 +71,7 @@ class Rows:
         return shards, numbers, rows, images
 
     def _of_kinds(self) -> list[list[str]]:
-        """The kinds that each draw names; neither the folder's counts nor the shards' indices know them."""
+        """The kinds that each draw names. Neither the folder's counts nor the shards' indices know them."""
         return [sorted(draw.kinds) for draw in self.draw if draw.kinds]
 
     def _indexed_counts(self) -> Array:
@@ -104,8 +104,8 @@ class Rows:
         if self.draw:
             return drawn_row(opened, place, Turn(seed, epoch, group))
         if self.captions == "each":
-            return Row(opened, place)
-        return Row(opened, opened.drawn(seed, epoch, group)[place])
+            return Row(opened, *opened.places[place])
+        return Row(opened, *opened.places[opened.drawn(seed, epoch, group)[place]])
 
     def will_need(self, group: int) -> None:
         """Start to read a row group ahead of time."""
@@ -146,11 +146,11 @@ class Rows:
         images = 0
         for group in range(len(self.sizes())):
             opened = self._group(group)
-            for place, row in enumerate(opened.rows):
+            for place, (row, caption) in enumerate(opened.places):
                 images += place == 0 or row != opened.rows[place - 1]
                 if most_images is not None and images > most_images:
                     return
-                yield Row(opened, place)
+                yield Row(opened, row, caption)
 
     def texts(self, most_groups: int | None = None) -> Iterator[str]:
         """The captions, one a row, and questions and answers where they are read, without opening the other columns.

@@ -13,13 +13,14 @@ from pairloom.loader.options import Options
 from pairloom.machine import refuse_machine_error
 from pairloom.store import counts
 from pairloom.store import index as indices
+from pairloom.store.address import Address, parse
 from pairloom.store.counts import Counts
 from pairloom.store.folder import Entry, Folder, open_folder
 from pairloom.store.index import Index
 
 
 class Source(Protocol):
-    """A shards folder; every method may be called from any process, and an instance can be pickled."""
+    """A shards folder. Every method may be called from any process, and an instance can be pickled."""
 
     def folder(self) -> Folder:
         """The manifest. Raises StoreError if there is none."""
@@ -31,7 +32,7 @@ class Source(Protocol):
 
     @property
     def beside(self) -> Path:
-        """Folder on this machine for what is worked out of the shards once; it can be deleted."""
+        """Folder on this machine for what is worked out of the shards once. It can be deleted."""
 
     def where(self, name: str) -> str:
         """The shard's address, for messages."""
@@ -43,7 +44,7 @@ class Source(Protocol):
         """A file on this machine that holds these bytes of the shard, and the shard's position of its first byte."""
 
     def will_need(self, name: str, start: int, stop: int) -> None:
-        """A hint that these bytes of the shard are read soon; returns at once."""
+        """A hint that these bytes of the shard are read soon. Returns at once."""
 
     @property
     def copies(self) -> bool:
@@ -122,8 +123,9 @@ class LocalSource:
 
 def open_source(shards: Path | str, options: Options = Options()) -> Source:  # noqa: B008  # frozen
     """The folder at a path, or at an address such as s3://bucket/shards, whose cache and patience the options name."""
-    if "://" in str(shards):
+    place = parse(shards)
+    if isinstance(place, Address):
         from pairloom.loader.remote import RemoteSource  # fsspec is not needed for local shards
 
-        return RemoteSource.open(str(shards), options)
-    return LocalSource(Path(shards))
+        return RemoteSource.open(str(place), options)
+    return LocalSource(place)

@@ -12,7 +12,7 @@ from pairloom.store.folder import sha256_of
 
 
 def order_of(prepare: Prepare) -> dict[str, int]:
-    """Seed, batch size and end; 63 bits of the order's arithmetic, and 63 of the shards' SHA-256."""
+    """Seed, batch size and end. 63 bits of the order's arithmetic, and 63 of the shards' SHA-256."""
     order = prepare.stream.fingerprint()
     if prepare.options.max_tokens is not None:
         order = int(random_bits(1, order, prepare.options.max_tokens, packing.VERSION).item()) >> 1

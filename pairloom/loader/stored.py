@@ -35,7 +35,7 @@ class Stored:
         return self.rows
 
     def __getitem__(self, key: Any) -> Any:
-        """A prefix stays in the shard; any other part is read."""
+        """A prefix stays in the shard. Any other part is read."""
         if isinstance(key, slice) and key.start in (None, 0) and key.step in (None, 1):
             return replace(self, rows=len(range(*key.indices(self.rows))))
         return np.asarray(self)[key]

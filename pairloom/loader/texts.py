@@ -24,7 +24,7 @@ OPEN_FILES = 32  # files that it keeps open
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of a table in the wanted languages, or of none that is known; all languages if none is named."""
+    """The texts of a table in the wanted languages, or of none that is known. All languages if none is named."""
 
     files: tuple[Path, ...]
     languages: tuple[str, ...]
@@ -88,7 +88,7 @@ def open_texts(folder: Path, plan: Plan) -> Texts:
         given = f"there are texts without images, but recipe {plan.name} has no rows of text alone"
         raise ConfigError(given, str(folder), "leave train.RECIPE.texts out, or take another recipe")
     table = open_folder(folder)
-    files = tuple(table.file(entry.name) for entry in table.shards if entry.rows)
+    files = tuple(table.here(entry.name) for entry in table.shards if entry.rows)
     if table.table != "texts" or not table.complete or not files:
         raise StoreError("it is no finished table of texts", str(folder), "make one with `pairloom texts`")
     counts = [_counts(file, languages) for file in files]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from pairloom.errors import InputError
+from pairloom.errors import ConfigError, InputError
 from pairloom.loader.batch import IGNORE, Words
 from pairloom.loader.plan import Text
 
-VERSION = tokenizers.__version__  # another one may train another vocabulary
+VERSION = f"{tokenizers.__version__}, unigram by SentencePiece"  # another one may train another vocabulary
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # What published vocabularies call the same things, the most frequent name first.
 PAD_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
@@ -52,17 +53,35 @@ class Tokenizer:
 
         What is too long loses tokens at the end, with two texts the longer one of them (BERT's rule, and Oscar's).
         """
-        texts = [self.backend.encode(part, add_special_tokens=False) for part in (text, second) if part is not None]
-        lengths = fitting([len(part.ids) for part in texts], self.max_tokens - 1 - len(texts))
-        ids, word_ids, segments, words = [self.start], [-1], [0], 0
-        for segment, (part, length) in enumerate(zip(texts, lengths, strict=True)):
+        return self.many([text], [second])[0]
+
+    def many(self, texts: Sequence[str], seconds: Sequence[str | None]) -> tuple[Words, list[int]]:
+        """The same of many captions: their tokens one caption after the other, and how many each has."""
+        ids: list[int] = []
+        word_ids: list[int] = []
+        segments: list[int] = []
+        counts = []
+        for text, second in zip(texts, seconds, strict=True):
+            before = len(ids)
+            self._append(text, second, ids, word_ids, segments)
+            counts.append(len(ids) - before)
+        labels = np.full(len(ids), IGNORE, np.int64)
+        words = Words(np.array(ids, np.int64), np.array(word_ids, np.int64), labels, np.array(segments, np.int64))
+        return words, counts
+
+    def _append(self, text: str, second: str | None, ids: list[int], word_ids: list[int], segments: list[int]) -> None:
+        parts = [self.backend.encode(part, add_special_tokens=False) for part in (text, second) if part is not None]
+        lengths = fitting([len(part.ids) for part in parts], self.max_tokens - 1 - len(parts))
+        ids.append(self.start)
+        word_ids.append(-1)
+        segments.append(0)
+        words = 0
+        for segment, (part, length) in enumerate(zip(parts, lengths, strict=True)):
             ids += [*part.ids[:length], self.end]
             numbers = [-1 if word is None else word + words for word in part.word_ids[:length]]
             word_ids += [*numbers, -1]
             segments += [segment] * (length + 1)
             words = max(words, *numbers, -1) + 1 if numbers else words
-        labels = np.full(len(ids), IGNORE, np.int64)
-        return Words(np.array(ids, np.int64), np.array(word_ids, np.int64), labels, np.array(segments, np.int64))
 
     def save(self, path: Path) -> None:
         self.backend.save(str(path), pretty=False)
@@ -82,7 +101,7 @@ def _special(name: str) -> bool:
 
 
 def train(captions: Iterable[str], text: Text) -> Tokenizer:
-    """A tokenizer of the recipe's kind, trained on these captions; the same captions give the same tokenizer."""
+    """A tokenizer of the recipe's kind, trained on these captions. The same captions give the same tokenizer."""
     trained = {"wordpiece": _wordpiece, "byte_bpe": _byte_bpe, "unigram": _unigram}[text.tokenizer](captions, text)
     return Tokenizer(trained, text.max_tokens)
 
@@ -96,7 +115,7 @@ def _wordpiece(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
     """BERT's: words and punctuation, then the longest pieces, those inside a word marked ##."""
     counts = Counter(word for caption in captions for word in caption.split())
     model = partial(models.WordPiece, unk_token="[UNK]", max_input_chars_per_word=100)
-    # BERT strips accents where it lower-cases; ours keeps them, they tell words apart in German and Spanish
+    # BERT strips accents where it lower-cases. Ours keeps them, they tell words apart in German and Spanish
     backend = _bert(model({}), text, strip_accents=False)
     # The trainer numbers ##a, ##b … as it meets them in a hash table, and its ties go by number: the same captions gave
     # another vocabulary each time (tokenizers issue 1794). Named beforehand, they are numbered in order.
@@ -152,23 +171,55 @@ def _byte_bpe(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
 
 
 def _unigram(captions: Iterable[str], text: Text) -> tokenizers.Tokenizer:
-    """SentencePiece's unigram model (arXiv:1804.10959): a space is the letter ▁ of the word that follows it."""
-    backend = tokenizers.Tokenizer(models.Unigram())
+    """SentencePiece's unigram model (arXiv:1804.10959): a space is the letter ▁ of the word that follows it.
+
+    Trained by SentencePiece itself: the trainer of tokenizers walks a hash table in random order, and gives other
+    pieces each time. Raises ConfigError where the vocabulary is smaller than the alphabet.
+    """
     steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if text.lowercase else [])]
-    backend.normalizer = normalizers.Sequence(steps)
+    normalizer = normalizers.Sequence(steps)
+    pieces = _sentencepieces((normalizer.normalize_str(caption) for caption in captions), text)
+    vocabulary = [*((name, 0.0) for name in SPECIAL), *pieces]
+    backend = tokenizers.Tokenizer(models.Unigram(vocabulary, SPECIAL.index("[UNK]")))
+    backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=text.vocab_size, special_tokens=list(SPECIAL), unk_token="[UNK]", show_progress=False
-    )
-    backend.train_from_iterator(captions, trainer)
+    backend.add_special_tokens(list(SPECIAL))
     return backend
+
+
+def _sentencepieces(texts: Iterable[str], text: Text) -> list[tuple[str, float]]:
+    """(piece, log-probability) of each piece but the special ones."""
+    import sentencepiece
+
+    written = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=filter(str.strip, texts),
+            model_writer=written,
+            model_type="unigram",
+            vocab_size=text.vocab_size - len(SPECIAL) + 1,  # with its own unknown piece
+            hard_vocab_limit=False,
+            normalization_rule_name="identity",
+            character_coverage=1.0,  # no letter of the captions is unknown
+            max_sentence_length=1 << 20,
+            num_threads=1,  # more add up the same numbers in another order
+            bos_id=-1,
+            eos_id=-1,
+            minloglevel=3,
+        )
+    except RuntimeError as error:
+        what = f"no tokenizer of {text.vocab_size} pieces comes from these captions: {error}"
+        fix = "set it above the number of letters, or name a vocabulary"
+        raise ConfigError(what, "text.vocab_size", fix) from error
+    trained = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    return [(trained.id_to_piece(number), trained.get_score(number)) for number in range(1, len(trained))]
 
 
 def clips(path: Path) -> tokenizers.Tokenizer:
     """CLIP's own vocabulary of 49,408 pieces from its list of merges (bpe_simple_vocab_16e6.txt.gz).
 
-    The texts are to be clean before (curate does what CLIP's code does here: ftfy and HTML); spaces are joined here.
+    The texts are to be clean before (curate does what CLIP's code does here: ftfy and HTML). Spaces are joined here.
     """
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : 49152 - 256 - 2 + 1]
     merges = [(first, second) for first, second in (line.split() for line in lines)]

@@ -41,7 +41,7 @@ class Slots:
         self.largest = 0
 
     def take(self) -> int | None:
-        """A free slot for the largest batch so far; None before the first batch."""
+        """A free slot for the largest batch so far. None before the first batch."""
         if not self.largest:
             return None
         fitting = [number for number in self.free if len(self.memory[number]) >= self.largest]

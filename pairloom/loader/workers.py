@@ -110,7 +110,7 @@ class WorkerPool:
                         raise _died(worker) from error
 
     def listen(self, timeout: float) -> bool:
-        """Receive what workers have sent; whether there was anything. timeout: seconds to wait for it."""
+        """Receive what workers have sent. Returns whether there was anything. timeout: seconds to wait for it."""
         by_handle = {worker.connection: worker for worker in self.workers}
         sentinels = {worker.process.sentinel: worker for worker in self.workers}
         found = wait([*by_handle, *sentinels], timeout)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import xxhash
 
 from pairloom.store import index as indices
-from pairloom.store.folder import ASIDE, Entry
+from pairloom.store.folder import ASIDE, Entry, origin_of
 from pairloom.store.names import by_number
 from pairloom.table import Array
 
@@ -34,7 +34,7 @@ Record = tuple[int, str, int]  # row group, key, count
 class Counts:
     """Of each row group and language, the captions in it; of each set of languages, the images with just these.
 
-    A key is JSON: "en" of captions, ["de", "en"] of images; null is a language that is not known.
+    A key is JSON: "en" of captions, ["de", "en"] of images. Null is a language that is not known.
     """
 
     shards: Array  # uint64, `_identity` of each, in the folder's order
@@ -83,7 +83,7 @@ class Counts:
 
 
 def made(folder: Path, entries: Sequence[Entry]) -> bytes | None:
-    """The file's content for these shards, each of which has an index; None where it is there, or one has no index.
+    """The file's content for these shards, each of which has an index. None where it is there, or one has no index.
 
     Of shards that the last one counts, no index is read.
     """
@@ -95,7 +95,10 @@ def made(folder: Path, entries: Sequence[Entry]) -> bytes | None:
     records = []
     for entry, identity in zip(entries, identities.tolist(), strict=True):
         if identity not in known:
-            index = indices.read(folder / indices.name_of(entry.name), entry.sha256)
+            path = folder / indices.name_of(entry.name)
+            if not path.exists() and (origin := origin_of(folder)) is not None:
+                origin.bring(indices.name_of(entry.name), path)
+            index = indices.read(path, entry.sha256)
             if index is None:
                 return None
             known[identity] = counted(index)
@@ -153,7 +156,7 @@ def _packed(identities: Array, records: Sequence[Sequence[Record]]) -> bytes:
 
 
 def read(folder: Path) -> Counts | None:
-    """Of a folder; None where there are none, or they are damaged."""
+    """Of a folder. None where there are none, or they are damaged."""
     try:
         return parsed((folder / NAME).read_bytes())
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What to run when a table is not as its stage wrote it; every message about a table takes its cure from here."""
+"""What to run when a table is not as its stage wrote it. Every message about a table takes its cure from here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STAGES = {folder: stage for stage, folder in FOLDERS.items()}
 
 
 def stage_command(folder: Path, stage: str, redo: bool = False) -> str | None:
-    """The command that makes the table in this folder; None where it does not lie as in a dataset, as after a merge."""
+    """The command that makes the table in this folder. None where it does not lie as in a dataset, as after a merge."""
     below = folder.parent.parent if folder.parent.name == QUARANTINE else folder.parent
     if folder.name not in (stage, FOLDERS.get(stage, stage)):
         return None

@@ -16,7 +16,7 @@ from pairloom.store.names import by_number
 
 @dataclass(frozen=True)
 class Header:
-    """What made the table; the same for all its shards."""
+    """What made the table. The same for all its shards."""
 
     table: str
     table_version: int
@@ -29,7 +29,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished shard: `rows_in` of its main input became `rows`; `rejected` counts the others by reason."""
+    """One finished shard: `rows_in` of its main input became `rows`. `rejected` counts the others by reason."""
 
     name: str
     rows: int
@@ -41,7 +41,7 @@ class Entry:
 
 
 class Shards(Sequence[Entry]):
-    """The entries of a manifest in order; those of a large one are made when they are looked at."""
+    """The entries of a manifest in order. Those of a large one are made when they are looked at."""
 
     def __init__(self, entries: Sequence[Entry] | pa.Table) -> None:
         self._given = entries

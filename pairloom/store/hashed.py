@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 STEP = 8 << 20  # bytes written between two rounds of hashing and syncing
-PIECE = 1 << 20  # bytes read back at once
+MOST = 8  # rounds that may wait: what is to be hashed stays in memory
 
 
 def sha256_file(path: Path) -> str:
@@ -18,9 +18,9 @@ def sha256_file(path: Path) -> str:
 
 
 class HashedFile:
-    """A new file for one writer of its bytes, in order; leaving the block without an error means that it is on disk.
+    """A new file for one writer of its bytes, in order. Leaving the block without an error means that it is on disk.
 
-    Two threads follow the writer: one hashes what lies in the file, one syncs it. Raises OSError as a file does; an
+    Two threads follow the writer: one hashes what was written, one syncs the file. Raises OSError as a file does. An
     error in a thread is raised at the end of the block at the latest.
     """
 
@@ -28,12 +28,14 @@ class HashedFile:
         self._file = path.open("w+b", buffering=0)
         self._sha256 = hashlib.sha256()
         self.bytes = 0
-        self._asked = self._hashed = 0
+        self._asked = 0
+        self._written: list[bytes] = []  # and not hashed yet
         self._threads = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._waiting: list[Future[None]] = []
         self.closed = False  # pyarrow asks
 
     def write(self, content: bytes | memoryview) -> int:
+        self._written.append(bytes(content))  # pyarrow's are bytes, of which this makes no copy
         rest = memoryview(content)
         self.bytes += len(rest)
         while rest:  # one call may write less than all of it
@@ -47,16 +49,14 @@ class HashedFile:
 
     def _follow(self) -> None:
         hasher, syncer = self._threads
-        self._asked = self.bytes
-        self._waiting += [hasher.submit(self._hash, self.bytes), syncer.submit(os.fsync, self._file.fileno())]
+        written, self._written, self._asked = self._written, [], self.bytes
+        self._waiting += [hasher.submit(self._hash, written), syncer.submit(os.fsync, self._file.fileno())]
+        while len(self._waiting) > 2 * MOST:
+            self._waiting.pop(0).result()
 
-    def _hash(self, end: int) -> None:
-        while self._hashed < end:
-            piece = os.pread(self._file.fileno(), min(PIECE, end - self._hashed), self._hashed)
-            if not piece:
-                raise OSError(None, f"the file ends after {self._hashed} of its {end} bytes")
+    def _hash(self, written: list[bytes]) -> None:
+        for piece in written:
             self._sha256.update(piece)
-            self._hashed += len(piece)
 
     @property
     def sha256(self) -> str:

@@ -29,7 +29,7 @@ from pairloom.table import Array
 
 SUFFIX = ".index"
 VERSION = 1
-HEAVY = ("image", "features")  # what is read by position; all else of a row is a few kilobytes
+HEAVY = ("image", "features")  # what is read by position. All else of a row is a few kilobytes
 BLOCK = 32 << 10  # bytes that one checksum covers, so that a prefix of a value can be verified without the rest
 UNKNOWN = -1  # the language of a caption without a code
 
@@ -89,7 +89,7 @@ def _flat(column: pa.ChunkedArray) -> tuple[Array, Array]:
 
 
 def name_of(shard: str) -> str:
-    """The index of a shard of this name, in its folder; the dot keeps datasets from reading it as the split train."""
+    """The index of a shard of this name, in its folder. The dot keeps datasets from reading it as the split train."""
     return f"{ASIDE}/{file_name(shard)}"
 
 
@@ -98,7 +98,7 @@ def file_name(shard: str) -> str:
 
 
 def path_of(shard: Path) -> Path:
-    """Where the index of this file lies, if it has one; pairloom 0.1.0 wrote it beside the shard."""
+    """Where the index of this file lies, if it has one. Pairloom 0.1.0 wrote it beside the shard."""
     now, before = shard.parent / name_of(shard.stem), shard.with_suffix(SUFFIX)
     return before if before.exists() and not now.exists() else now
 
@@ -115,7 +115,7 @@ def build(path: Path, sha256: str, compared: bool = False) -> Index:
     has other bytes, or stores its large values in a way that cannot be read by position.
     """
     if not compared:
-        _refuse_other_bytes(path, sha256)
+        refuse_other_bytes(path, sha256)
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         metadata, names = file.metadata, file.schema_arrow.names
         langs = file.read(columns=["captions.list.element.lang"])["captions"] if "captions" in names else None
@@ -133,8 +133,11 @@ def build(path: Path, sha256: str, compared: bool = False) -> Index:
     return Index(pa.table(columns).replace_schema_metadata({"pairloom-index": json.dumps(facts, sort_keys=True)}))
 
 
-def _refuse_other_bytes(path: Path, sha256: str) -> None:
-    """What is wrong in a file must not become what its index calls right."""
+def refuse_other_bytes(path: Path, sha256: str) -> None:
+    """Raise StoreError where a shard is missing or has another SHA-256.
+
+    What is wrong in a file must not become what its index calls right, nor what a bucket has.
+    """
     try:
         found = sha256_file(path)
     except FileNotFoundError as error:
@@ -203,7 +206,7 @@ def write(index: Index, sink: Any) -> None:
 
 
 def read(path: Path, sha256: str) -> Index | None:
-    """The index at `path`, mapped into memory; None if there is none or it describes other bytes."""
+    """The index at `path`, mapped into memory. None if there is none or it describes other bytes."""
     try:
         index = Index(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
         index.table.validate()  # or flipped lengths would be read beyond the file's end

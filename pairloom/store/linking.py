@@ -16,7 +16,7 @@ from pairloom.store.writing import committed
 
 
 def link_shard(folder: Path, entry: Entry, source: Path) -> bool:
-    """Give another folder's shard a name here, too, if its bytes are those of the entry; whether they are.
+    """Give another folder's shard a name here, too, if its bytes are those of the entry. Returns whether they are.
 
     A hard link is safe, because nobody writes into a shard: who makes it again renames a new file, and the name in the
     other folder still leads to the old bytes. Raises StoreError when this folder cannot be written.
@@ -60,7 +60,7 @@ def _link(folder: Path, name: str, source: Path, intact: Callable[[Path], bool])
 
 
 def link_tree(source: Path, target: Path, exist_ok: bool = False) -> None:
-    """The files below a folder under another name. exist_ok: the target may be there; what it has already stays."""
+    """The files below a folder under another name. exist_ok: the target may be there. What it has already stays."""
 
     def link(file: str, name: str) -> None:
         if not Path(name).exists():
@@ -78,7 +78,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file; btrfs and XFS share the blocks of both then."""
+    """Copy a file. Btrfs and XFS share the blocks of both then."""
     if sys.platform == "linux":
         try:
             with source.open("rb") as old, target.open("wb") as new:

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pairloom.errors import StoreError
 from pairloom.store.entries import Entry, Header, Shards, in_order
 
-INLINE = 10_000  # shards that the JSON lists itself; its text is read in some 60 ms then
+INLINE = 10_000  # shards that the JSON lists itself. Its text is read in some 60 ms then
 LISTED = "listed"  # key of the JSON: where the shards are listed instead
-PREFIX = "manifest-"  # of the names of such files; the rest is their SHA-256
+PREFIX = "manifest-"  # of the names of such files, the rest is their SHA-256
 REJECTED = pa.map_(pa.string(), pa.int64())
 COLUMNS = pa.schema(
     {

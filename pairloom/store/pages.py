@@ -22,7 +22,7 @@ PLAIN = 0
 
 
 def values(path: Path, column: str, group: int, metadata: pq.FileMetaData) -> Iterator[tuple[int, memoryview]]:
-    """(position in the file, bytes) of every value of a row group's column, in order; page checksums are verified.
+    """(position in the file, bytes) of every value of a row group's column, in order. Page checksums are verified.
 
     Raises StoreError if the column is not stored plainly, or a page is damaged.
     """
@@ -98,7 +98,7 @@ def _value(content: memoryview, place: int, kind: int) -> tuple[Any, int]:
     if kind in (4, 5, 6):
         return _zigzag(content, place)
     if kind == 7:
-        return None, place + 8  # a double; none is needed
+        return None, place + 8  # a double, none is needed
     if kind == 8:
         size, place = _varint(content, place)
         return bytes(content[place : place + size]), place + size

@@ -49,7 +49,7 @@ def verify(
 
 
 def _check(folder: Folder, entry: Entry) -> Problem | None:
-    file = folder.file(entry.name)
+    file = folder.here(entry.name)
     fix = cures.rebuild(file, folder.maker)
     if not file.is_file():
         return Problem(str(file), "the shard is missing", fix)

@@ -1,7 +1,7 @@
 """Write a table's folder: shards by temporary name, fsync and rename, then a line in the journal.
 
 A reader can never see half a shard, and a crash at any moment loses at most the shards in work.
-Workers call `write_shard`; only the coordinating process holds a `Writer` and touches the manifest.
+Workers call `write_shard`. Only the coordinating process holds a `Writer` and touches the manifest.
 """
 
 from __future__ import annotations
@@ -10,32 +10,38 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
-from pairloom.store import counts, index
-from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, Entry, Header, open_folder, placed
+from pairloom.store import afar, counts, index
+from pairloom.store.entries import Shards
+from pairloom.store.folder import ASIDE, JOURNAL, MANIFEST, ORIGIN, Entry, Header, make_room, open_folder, placed
 from pairloom.store.hashed import HashedFile
+from pairloom.store.lease import leased
+from pairloom.store.lease import run_of as holder_of
 from pairloom.store.manifest import file_of, manifest_files
+from pairloom.store.scratch import behind
 
 SHARD = ".parquet"
 ROW_GROUP_BYTES = 24 << 20  # 16–32 MB suit both scanning and shuffled reading
-DICTIONARY = ("licence", "source", "format", "split", "stage", "reason")  # few distinct values; blobs never
+DICTIONARY = ("licence", "source", "format", "split", "stage", "reason")  # few distinct values, blobs never
 
 
 def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int = ROW_GROUP_BYTES) -> Entry:
-    """Write one shard so that it is whole or absent; the entry still lacks what the executor knows.
+    """Write one shard so that it is whole or absent. The entry still lacks what the executor knows.
 
     Raises StoreError when the disk is full or the folder cannot be written.
     """
     with committed(folder, f"{name}.parquet") as temporary, HashedFile(temporary) as file:
         _write_parquet(table, file, row_group_bytes)
+    if behind(folder) is not None:
+        make_room(folder / f"{name}.parquet")
     return Entry(name=name, rows=table.num_rows, bytes=file.bytes, sha256=file.sha256)
 
 
@@ -56,7 +62,10 @@ def write_counts(folder: Path, entries: Sequence[Entry]) -> None:
 
 @contextmanager
 def committed(folder: Path, name: str) -> Iterator[Path]:
-    """A temporary file that gets its name, and reaches the disk, when the block ends without an error."""
+    """A temporary file that gets its name, and reaches the disk, when the block ends without an error.
+
+    Where a bucket lies behind the folder, its content reaches that first.
+    """
     file = folder / name
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
     try:
@@ -64,6 +73,8 @@ def committed(folder: Path, name: str) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
+            if (scratch := behind(folder)) is not None:
+                scratch.deliver(temporary, file)
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -83,7 +94,7 @@ def _write_parquet(table: pa.Table, sink: object, row_group_bytes: int) -> None:
         table,
         sink,
         row_group_size=min(rows, max(table.num_rows, 1)),
-        # JPEG and float16 blobs don't shrink; compressing them only costs (measured in docs/design.md)
+        # JPEG and float16 blobs don't shrink. Compressing them only costs (measured in docs/explanation/design.md)
         compression={path: "NONE" if pa.types.is_large_binary(kind) else "ZSTD" for path, kind in leaves},
         use_dictionary=[path for path, _ in leaves if path in DICTIONARY],
         # no reader skips row groups by what is in a list of lists, and finding the least of a million texts costs
@@ -127,20 +138,47 @@ class Writer:
 
     folder: Path
     header: Header
-    done: dict[str, Entry]
+    _known: Shards  # when it was opened
     as_read: Header | None = None  # of the manifest that lists just these shards, as long as it does
+    _done: dict[str, Entry] | None = None  # made when it is first asked for: most runs look at none of many entries
 
     @classmethod
     def open(cls, folder: Path, header: Header) -> Writer:
         """Go on with the folder's shards, all of which stay until `record` or `finish` says otherwise."""
         folder.mkdir(parents=True, exist_ok=True)
+        if (folder / ORIGIN).exists():
+            place = (folder / ORIGIN).read_text(encoding="utf-8")
+            raise StoreError(f"the folder stands for {place}", str(folder), "name the address to write there")
         try:
             known = open_folder(folder)
         except StoreError:
             known = None
         _remove_leftovers(folder)
-        done = dict(zip(known.shards.column("name"), known.shards, strict=True)) if known else {}
-        return cls(folder, header, done, known.header if known and known.complete else None)
+        as_read = known.header if known and known.complete else None
+        return cls(folder, header, known.shards if known else Shards([]), as_read)
+
+    @property
+    def done(self) -> dict[str, Entry]:
+        """The shards so far by name."""
+        if self._done is None:
+            self._done = dict(zip(self._known.column("name"), self._known, strict=True))
+        return self._done
+
+    @done.setter
+    def done(self, done: dict[str, Entry]) -> None:
+        self._done = done
+
+    @property
+    def names(self) -> list[str]:
+        """Of the shards so far."""
+        return self._known.column("name") if self._done is None else list(self._done)
+
+    def made(self) -> dict[str, tuple[str, int]]:
+        """name -> fingerprint and bytes of each shard so far."""
+        if self._done is not None:
+            return {name: (entry.fingerprint, entry.bytes) for name, entry in self._done.items()}
+        facts = zip(self._known.column("fingerprint"), self._known.column("bytes"), strict=True)
+        return dict(zip(self._known.column("name"), facts, strict=True))
 
     @property
     def complete(self) -> bool:
@@ -152,19 +190,26 @@ class Writer:
         lines = [json.dumps(vars(self.header)), *(json.dumps(vars(entry)) for entry in self.done.values())]
         replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         (self.folder / MANIFEST).unlink(missing_ok=True)
+        afar.begun(self.folder, self.done)
         self._remove_old_layout()
 
-    def record(self, entry: Entry) -> None:
-        """Note a shard that lies on disk."""
+    def record(self, entry: Entry, left: bool = False) -> None:
+        """Note a shard that lies on disk. left: whoever put it into a bucket has noted it there."""
         self.as_read = None
         self.done[entry.name] = entry
+        if not left:
+            afar.leave(self.folder, entry)
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(json.dumps(vars(entry)) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def finish(self) -> None:
-        """Write the manifest and remove files that belong to no shard of it, such as a killed worker's half of one."""
+        """Write the manifest and remove files that belong to no shard of it, such as a killed worker's half of one.
+
+        Raises StoreError where a bucket has not all shards by then.
+        """
+        self._refuse_incomplete_bucket()
         beside: dict[str, bytes] = {}
         if self.as_read != self.header or placed(self.folder, MANIFEST) != self.folder / MANIFEST:
             text, beside = manifest_files(self.header, self.done.values())
@@ -175,18 +220,34 @@ class Writer:
                 replace_text(self.folder / MANIFEST, text)
         (self.folder / JOURNAL).unlink(missing_ok=True)
         self._remove_old_layout()
-        kept = {f"{name}.parquet" for name in self.done}
-        aside = {index.file_name(name) for name in self.done} | {file_of(self.folder / MANIFEST)}
-        _remove(self.folder, lambda name: _is_leftover(name) or (name.endswith(SHARD) and name not in kept))
+        kept = {f"{name}.parquet" for name in self.names}
+        aside = {index.file_name(name) for name in self.names} | {file_of(self.folder / MANIFEST) or ""}
+        afar.ended(self.folder, self.names, aside)
+        _remove(self.folder, lambda name: _is_leftover(name) or name.endswith(SHARD), kept)
         ours = (index.SUFFIX, SHARD)
-        _remove(self.folder / ASIDE, lambda name: _is_leftover(name) or (name.endswith(ours) and name not in aside))
+        _remove(self.folder / ASIDE, lambda name: _is_leftover(name) or name.endswith(ours), aside)
         if any(name.endswith(index.SUFFIX) for name in os.listdir(self.folder / ASIDE)):
             write_counts(self.folder, list(self.done.values()))
         for changed in (self.folder / ASIDE, self.folder):
             _sync(changed)
 
+    def _refuse_incomplete_bucket(self) -> None:
+        scratch = behind(self.folder)
+        if scratch is None:
+            return
+        scratch.refuse_outdated()
+        there = afar.sizes(self.folder)
+        for name, (_, size) in self.made().items():
+            found = there.get(f"{name}{SHARD}", 0)
+            if found != size:
+                raise StoreError(
+                    f"shard {name} was written with {size:,} bytes, and in the bucket it has {found:,}",
+                    where=str(self.folder / f"{name}{SHARD}"),
+                    fix="run the same command again: it makes that shard",
+                )
+
     def _remove_old_layout(self) -> None:
-        """Of what pairloom 0.1.0 wrote beside the shards; indices are moved."""
+        """Of what pairloom 0.1.0 wrote beside the shards. Indices are moved."""
         for name in (MANIFEST, JOURNAL):
             (self.folder / Path(name).name).unlink(missing_ok=True)
         for name in os.listdir(self.folder):
@@ -200,22 +261,30 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _is_leftover(name: str) -> bool:
-    return name.endswith(".tmp") and name.startswith(".")
+    return name[0] == "." and name.endswith(".tmp")
 
 
-def _remove(folder: Path, wanted: Callable[[str], bool]) -> None:
-    """Remove the files of a folder whose names are wanted; names alone are looked at, as there may be a million."""
+def _remove(folder: Path, wanted: Callable[[str], bool], kept: Collection[str] = ()) -> None:
+    """Remove the files of a folder whose names are wanted, and not kept.
+
+    Names alone are looked at, as there may be a million, and those that are kept all at once.
+    """
     if folder.is_dir():
-        for name in filter(wanted, os.listdir(folder)):
+        for name in filter(wanted, set(os.listdir(folder)).difference(kept)):
             (folder / name).unlink()
 
 
 @contextmanager
 def only_writer(data: Path, stage: str) -> Iterator[None]:
-    """Hold the right to write this stage's tables. Raises StoreError if another process has it; a dead one has not.
+    """Hold the right to write this stage's tables. Raises StoreError if another process has it. A dead one has not.
 
-    Meanwhile the lock's file names this run: see `run_of`.
+    Meanwhile the lock's file names this run: see `run_of`. In a bucket a lease is the lock.
     """
+    if (scratch := behind(data)) is not None:
+        with leased(scratch.bucket, stage) as run:
+            replace(scratch, stage=stage, run=run).write_mark()
+            yield
+        return
     path = data / ".locks" / stage
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:  # whoever does not get the lock changes nothing
@@ -235,7 +304,9 @@ def only_writer(data: Path, stage: str) -> Iterator[None]:
 
 
 def run_of(data: Path, stage: str) -> str:
-    """The name of the run that holds the right to write this stage's tables; "" if none does."""
+    """The name of the run that holds the right to write this stage's tables. "" if none does."""
+    if (scratch := behind(data)) is not None:
+        return holder_of(scratch.bucket, stage)
     path = data / ".locks" / stage
     return path.read_text(encoding="utf-8") if path.exists() else ""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Positions = npt.NDArray[np.int64]
 ALL = np.uint64(2**64 - 1)
-PIECE = 1 << 18  # rows that are sorted at once
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads keys that differ in few bits
+PIECE = 1 << 18  # rows that are in memory at once
+MOST_PARTS = 1 << 16
 
 
 class Column:
@@ -27,7 +32,7 @@ class Column:
         return self._length
 
     def add(self, values: Any) -> None:
-        array = np.asarray(values, self.dtype)
+        array = np.ascontiguousarray(values, self.dtype)
         self._length += len(array)
         self._file.write(array.tobytes())
 
@@ -39,29 +44,71 @@ class Column:
         return self._mapped
 
     def close(self) -> None:
-        """No more is added; the file is removed, and arrays of it stay readable."""
+        """No more is added. The file is removed, and arrays of it stay readable."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 
 
-def pieces(keys: npt.NDArray[np.uint64], mask: np.uint64 = ALL) -> Iterator[npt.NDArray[np.int64]]:
-    """The positions of all keys, about PIECE at a time: ascending, and those of equal keys (of mask) in one piece."""
+def chunks(length: int) -> Iterator[slice]:
+    """All places, PIECE at a time."""
+    return (slice(start, min(start + PIECE, length)) for start in range(0, length, PIECE))
+
+
+def parted(
+    columns: Sequence[Array], part_of: Callable[[slice], Array], parts: int, folder: Path
+) -> Iterator[list[Array]]:
+    """The rows of each part in order: their places, then what the columns have there. They lie in a file meanwhile.
+
+    columns: of one length. part_of: of some places the numbers of their parts, below `parts`.
+    """
+    length = len(columns[0])
+    counts = np.zeros(parts, np.int64)
+    for places in chunks(length):
+        counts += np.bincount(part_of(places), minlength=parts)
+    kinds = np.dtype([("place", "<i8"), *((f"{number}", column.dtype) for number, column in enumerate(columns))])
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, max(length * kinds.itemsize, 1))  # or a full disk would kill the process
+        rows = np.memmap(file, kinds, mode="r+", shape=(length,))
+        ends = np.cumsum(counts)
+        _deal(rows, columns, part_of, ends - counts)
+        for start, end in zip((ends - counts).tolist(), ends.tolist(), strict=True):
+            part = np.array(rows[start:end])
+            yield [part[name] for name in kinds.names or ()]
+
+
+def _deal(rows: Array, columns: Sequence[Array], part_of: Callable[[slice], Array], begins: Positions) -> None:
+    """Write each row behind those of its part; begins: where the parts begin, as they are filled."""
+    for places in chunks(len(rows)):
+        numbers = part_of(places)
+        order = np.argsort(numbers, kind="stable")  # by radix: linear
+        counts = np.bincount(numbers, minlength=len(begins))
+        own = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        targets = np.repeat(begins, counts) + own
+        rows["place"][targets] = places.start + order
+        for number, column in enumerate(columns):
+            rows[f"{number}"][targets] = column[places][order]
+        begins += counts
+
+
+def pieces(keys: Array, folder: Path, mask: np.uint64 = ALL, beside: Sequence[Array] = ()) -> Iterator[list[Array]]:
+    """All rows, about PIECE at a time: their places, which ascend, the keys there, and what the columns beside have.
+
+    keys: uint64, of which the bits of `mask` count, or ids of 16 bytes. Equal ones are in one piece.
+    """
     if len(keys) <= PIECE:
-        yield np.arange(len(keys))
+        yield [np.arange(len(keys)), np.array(keys), *map(np.array, beside)]
         return
-    wide = np.empty(len(keys), np.uint16 if len(keys) > PIECE << 7 else np.uint8)
-    bits = np.uint64(64 - 8 * wide.itemsize)
-    for start in range(0, len(keys), PIECE):
-        part = np.ascontiguousarray(keys[start : start + PIECE]) & mask
-        wide[start : start + PIECE] = (
-            part * np.uint64(0x9E3779B97F4A7C15)
-        ) >> bits  # spread: keys may differ in few bits
-    order = np.argsort(wide, kind="stable")  # by radix: linear
-    ends = np.cumsum(np.bincount(wide))
-    start = 0
-    for end in ends.tolist():  # as many groups of equal spread bits as fill a piece
-        if end - start >= PIECE or end == len(keys):
-            yield np.sort(order[start:end])
-            start = end
-            if start == len(keys):
-                return
+    bits = min((len(keys) // PIECE).bit_length(), MOST_PARTS.bit_length() - 1)
+    kind = np.uint8 if bits <= 8 else np.uint16
+
+    def part_of(places: slice) -> Array:
+        return (((halves(keys[places]) & mask) * GOLDEN) >> np.uint64(64 - bits)).astype(kind)
+
+    yield from parted([keys, *beside], part_of, 1 << bits, folder)
+
+
+def halves(keys: Array) -> npt.NDArray[np.uint64]:
+    """Of ids of 16 bytes the first eight. Numbers are as they are."""
+    if keys.dtype.kind != "V":
+        return keys.astype(np.uint64, copy=False)
+    return np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)[:, 0]

@@ -1,26 +1,27 @@
-"""Counts over the corpus, written shard by shard: captions of many images, the score of a top share, crowded images."""
+"""Counts over the corpus, shard by shard: captions of many images, the score of a top share, crowded images."""
 
 from __future__ import annotations
 
-import tempfile
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from stages.contract import Corpus
 from stages.curate import repeats
-from stages.curate.columns import Array, Column, pieces
+from stages.curate.by_shard import Writing
+from stages.curate.columns import PIECE, Array, Column, parted, pieces
 from stages.curate.config import Config
-from stages.curate.decisions import IMAGES, OF_A_SHARD, OF_AN_IMAGE, SHARDS, score_of
-from stages.curate.text import clean
+from stages.curate.decisions import IMAGES, OF_A_SHARD, OF_AN_IMAGE, SHARDS
+from stages.curate.facts import similarities_of
+from stages.curate.rules import EXACT
+from stages.gathered import fixed_bytes, lists_of, opened
 
 ID = "V16"
-WITHIN = 1000  # shards of a row group: readers look for one shard
 
 
 @dataclass(frozen=True)
@@ -31,88 +32,152 @@ class Limits:
     so_far: bool
 
 
-def write_shards(corpus: Corpus, config: Config, folder: Path) -> None:
-    names: list[str] = []
-    scores: list[Array] = []
-    images: list[int] = []
-    counting = config.max_repeats is not None or config.max_repeat_share is not None
+@dataclass(frozen=True)
+class PerShard:
+    """Values of each shard, ascending. They may lie in a file."""
+
+    values: Array
+    starts: Array  # int64 (shards + 1,)
+
+    def of(self, number: int) -> Array:
+        return np.array(self.values[self.starts[number] : self.starts[number + 1]])
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the corpus says of each shard, by its number."""
+
+    repeated: PerShard | None  # uint64: hashes of captions that come too often
+    floors: Sequence[float] | None  # scores below it are none of the top share
+    similar: Sequence[float] | None  # nor are such similarities of the top share of captions
+    crowded: PerShard | None  # V16: images with too many captions
+
+    def repeated_of(self, number: int) -> Array:
+        return np.empty(0, np.uint64) if self.repeated is None else self.repeated.of(number)
+
+    def similarity_floor(self, number: int) -> float | None:
+        return None if self.similar is None else self.similar[number]
+
+    def crowded_of(self, number: int) -> Array:
+        return np.empty(0, ID) if self.crowded is None else self.crowded.of(number)
+
+
+def counted(files: Mapping[str, Path], corpus: Corpus, config: Config, room: Path, stack: ExitStack) -> Counted:
+    """Count what the settings ask for. files: of each shard its facts (facts.SCHEMA); room: for files while `stack`."""
     so_far = config.counted == "so-far"
-    with ExitStack() as stack:
-        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-        hashes, shards = (_column(stack, room / name, kind) for name, kind in (("hashes", "<u8"), ("shards", "<i4")))
-        if counting or config.top_share is not None:
-            for shard, table in corpus.tables("download", ("captions", "extra")):
-                rows = table.to_pylist()
-                if counting:
-                    texts = ({clean(caption["text"]) for caption in row["captions"]} for row in rows)
-                    found = [repeats.text_hash(text) for row in texts for text in row if text]
-                    hashes.add(np.array(found, np.uint64))
-                    shards.add(np.full(len(found), len(names), np.int32))
-                if config.top_share is not None:
-                    values = [score_of(row, config) for row in rows]
-                    scores.append(np.array([np.nan if value is None else value for value in values], np.float32))
-                names.append(shard)
-                images.append(table.num_rows)
-        most = repeats.limits(images, config.max_repeats, config.max_repeat_share, so_far)
-        repeated = _repeated(hashes.array(), shards.array(), Limits(most, so_far)) if counting else _none(len(names))
-    floors = repeats.floors(scores, config.top_share, so_far) if config.top_share is not None else [None] * len(names)
-    content = {"shard": names, "repeated": repeated, "score_floor": pa.array(floors, pa.float32())}
-    pq.write_table(pa.table(content, OF_A_SHARD), folder / SHARDS, row_group_size=WITHIN)
+    counting = config.max_repeats is not None or config.max_repeat_share is not None
+    floors = crowded = repeated = None
+    if config.top_share is not None:
+        scores = (opened(path)["score"].to_numpy() for path in files.values())
+        floors = repeats.floors(scores, config.top_share, so_far)
+    if config.max_image_captions is not None:
+        limits = Limits(np.full(len(files), config.max_image_captions), so_far)
+        crowded = _crowded(files, limits, room, stack)
+    if counting:
+        images = [len(opened(path)) for path in files.values()]
+        limits = Limits(repeats.limits(images, config.max_repeats, config.max_repeat_share, so_far), so_far)
+        repeated = _repeated(files, limits, room, stack)
+    return Counted(repeated, floors, similarity_floors(corpus, config), crowded)
 
 
-def _column(stack: ExitStack, path: Path, kind: str) -> Column:
+def similarity_floors(corpus: Corpus, config: Config) -> list[float] | None:
+    """For each shard the similarity that `top_similarity` of all captions reach, or of those up to the shard's end.
+
+    The first is exact: the least similarity that stays when exactly that share does, rounded up to a whole caption.
+    The second is exact to the upper 16 bits of a float32 (`repeats.floors`). None if the setting is null.
+    """
+    if config.top_similarity is None:
+        return None
+    files = corpus.gathered({"score": ("similarity",)}, similarities_of, None)
+
+    def shards() -> Iterator[Array]:
+        return (opened(path)["similarity"].to_numpy() for path in files.values())
+
+    if config.counted == "so-far":
+        return repeats.floors(shards(), config.top_similarity, so_far=True)
+    count = sum(map(len, shards()))
+    wanted = max(math.ceil(config.top_similarity * count - EXACT), 1)
+    return [repeats.largest(shards, wanted) if count else 0.0] * len(files)
+
+
+def write(found: Counted, names: Sequence[str], folder: Path) -> None:
+    """For `Decisions`, which looks up one shard."""
+    shards, images = Writing(folder / SHARDS), Writing(folder / IMAGES)
+    for number, name in enumerate(names):
+        if any(each is not None for each in (found.repeated, found.floors, found.similar)):
+            own = pa.array([found.repeated_of(number)], pa.large_list(pa.uint64()))
+            floors = [None if found.floors is None else found.floors[number]], [found.similarity_floor(number)]
+            shards.add(name, pa.table([own, *(pa.array(each, pa.float32()) for each in floors)], OF_A_SHARD))
+        if len(ids := found.crowded_of(number)):
+            images.add(name, pa.table([pa.array(map(bytes, ids), pa.binary(16))], OF_AN_IMAGE))
+    shards.end()
+    images.end()
+
+
+def _repeated(files: Mapping[str, Path], limits: Limits, room: Path, stack: ExitStack) -> PerShard:
+    """Of each shard the hashes that come too often."""
+    hashes, ends = _column(stack, room / "hashes", np.uint64), np.zeros(len(files), np.int64)
+    for number, path in enumerate(files.values()):
+        hashes.add(lists_of(opened(path)["texts"])[0])
+        ends[number] = len(hashes)
+    found = _column(stack, room / "repeated", np.uint64), _column(stack, room / "repeated-of", np.int64)
+    for places, keys in pieces(hashes.array(), room):
+        shards = np.searchsorted(ends, places, side="right")
+        over = repeats.over(keys, shards, None, limits.most, limits.so_far)
+        _add_once(found, keys[over], shards[over])
+    return _by_shard(found[0].array(), found[1].array(), len(files), room, stack)
+
+
+def _crowded(files: Mapping[str, Path], limits: Limits, room: Path, stack: ExitStack) -> PerShard:
+    """Of each shard the images that have too many captions, of all rows or (so-far) of those up to the shard's end."""
+    ids, captions = _column(stack, room / "ids", ID), _column(stack, room / "num-captions", np.int32)
+    ends = np.zeros(len(files), np.int64)
+    for number, path in enumerate(files.values()):
+        facts = opened(path)
+        ids.add(fixed_bytes(facts["image_id"]))
+        captions.add(facts["num_captions"].to_numpy())
+        ends[number] = len(ids)
+    found = _column(stack, room / "crowded", ID), _column(stack, room / "crowded-of", np.int64)
+    for places, keys, counts in pieces(ids.array(), room, beside=[captions.array()]):
+        shards = np.searchsorted(ends, places, side="right")
+        _, same = np.unique(keys, return_inverse=True)
+        over = repeats.over(same, shards, counts, limits.most, limits.so_far)
+        _add_once(found, keys[over], shards[over])
+    return _by_shard(found[0].array(), found[1].array(), len(files), room, stack)
+
+
+def _column(stack: ExitStack, path: Path, kind: object) -> Column:
     column = Column(path, kind)
     stack.callback(column.close)
     return column
 
 
-def _none(shards: int) -> pa.Array:
-    return pa.array([[]] * shards, pa.large_list(pa.uint64()))
+def _add_once(columns: tuple[Column, Column], values: Array, shards: Array) -> None:
+    """Add these values and shards, equal ones once. They are all that there are of these values."""
+    order = _order(values, shards)
+    values, shards = values[order], shards[order]
+    new = np.ones(len(values), np.bool_)
+    new[1:] = (values[1:] != values[:-1]) | (shards[1:] != shards[:-1])
+    columns[0].add(values[new])
+    columns[1].add(shards[new])
 
 
-def _repeated(hashes: Array, shards: Array, limits: Limits) -> pa.Array:
-    """Of each shard the hashes that come too often, ascending."""
-    found = [np.empty(0, np.int64)]
-    for places in pieces(hashes):
-        found.append(places[repeats.over(hashes[places], shards[places], None, limits.most, limits.so_far)])
-    places = np.concatenate(found)
-    places = places[np.lexsort((hashes[places], shards[places]))]
-    own, of = hashes[places], shards[places]
-    again = (own[1:] == own[:-1]) & (of[1:] == of[:-1])  # the same text of two images of a shard
-    own, of = (values[np.r_[True, ~again][: len(places)]] for values in (own, of))
-    starts = np.searchsorted(of, np.arange(len(limits.most) + 1))
-    return pa.LargeListArray.from_arrays(pa.array(starts, pa.int64()), pa.array(own))
+def _order(values: Array, shards: Array) -> Array:
+    """By shard, then by value."""
+    if values.dtype.kind == "V":
+        _, values = np.unique(values, return_inverse=True)
+    return np.lexsort((values, shards))
 
 
-def write_crowded(corpus: Corpus, config: Config, folder: Path) -> None:
-    """Images that have too many captions, of all rows or (so-far) of those up to the end of a shard that has them."""
-    names: list[str] = []
-    with ExitStack() as stack, pq.ParquetWriter(folder / IMAGES, OF_AN_IMAGE) as file:
-        if config.max_image_captions is None:
-            return
-        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-        kinds = {"ids": ID, "shards": "<i4", "captions": "<i4"}
-        ids, shards, captions = (_column(stack, room / name, kind) for name, kind in kinds.items())
-        for shard, table in corpus.tables("download", ("image_id", "captions")):
-            ids.add(np.array(table["image_id"].to_pylist(), ID))
-            shards.add(np.full(table.num_rows, len(names), np.int32))
-            captions.add(pc.list_value_length(table["captions"]).to_numpy())
-            names.append(shard)
-        limits = Limits(np.full(len(names), config.max_image_captions), config.counted == "so-far")
-        crowded = _crowded(ids.array(), shards.array(), captions.array(), limits)
-        for start in range(0, len(crowded), 1 << 16):
-            places = crowded[start : start + (1 << 16)]
-            found = [names[number] for number in shards.array()[places].tolist()]
-            own = pa.array([bytes(one) for one in ids.array()[places]], pa.binary(16))
-            file.write_table(pa.table({"shard": found, "image_id": own}, OF_AN_IMAGE))
+def _by_shard(values: Array, shards: Array, number: int, room: Path, stack: ExitStack) -> PerShard:
+    """Sort values by the shards that they are of, a range of shards in memory at a time."""
+    parts = max(min(len(values) // PIECE, number, 1 << 16), 1)
+    ordered, counts = _column(stack, room / f"by-shard-{values.dtype.kind}", values.dtype), np.zeros(number, np.int64)
 
+    def part_of(places: slice) -> Array:
+        return shards[places] * parts // max(number, 1)
 
-def _crowded(ids: Array, shards: Array, captions: Array, limits: Limits) -> Array:
-    """The rows whose image has too many captions, in order."""
-    beginnings = np.array(ids.view(np.dtype([("start", "<u8"), ("rest", "<u8")]))["start"])
-    found = [np.empty(0, np.int64)]
-    for places in pieces(beginnings):
-        _, same = np.unique(ids[places], return_inverse=True)
-        over = repeats.over(same, shards[places], captions[places], limits.most, limits.so_far)
-        found.append(places[over])
-    return np.sort(np.concatenate(found))
+    for _, own, of in parted([values, shards], part_of, parts, room):
+        ordered.add(own[_order(own, of)])
+        counts += np.bincount(of, minlength=number)
+    return PerShard(ordered.array(), np.concatenate([[0], np.cumsum(counts)]))

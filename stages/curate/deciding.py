@@ -1,145 +1,137 @@
 """Finds what repeats over the whole corpus: rows like an earlier one or an excluded image, captions of many images.
 
-Decided once over all shards. The earliest row in list order that passes the rules stays. Captions of an exact duplicate
-are added to the row that stays if both lie in the same shard, or if shards depend on the whole corpus by the settings.
-Otherwise they stay in the quarantine table, each as a row `caption-lost`, so that lines added to the list later change
-no shard that is done. So do captions of near duplicates, which tell of another picture.
+Workers judge the rows of each shard. What is put together here are a few numbers of each, in files. The earliest row in
+list order that passes the rules stays. Captions of an exact duplicate are added to the row that stays if both lie in
+the same shard, or if shards depend on the whole corpus by the settings. Otherwise they stay in the quarantine table,
+each as a row `caption-lost`, so that lines added to the list later change no shard that is done. So do captions of near
+duplicates, which tell of another picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.contract import Corpus
 from stages.curate import counting, exclude
+from stages.curate.by_shard import Writing
+from stages.curate.columns import Array, Positions
 from stages.curate.config import Config
-from stages.curate.decisions import FILE, SCHEMA, Decisions, Key, image_sizes, keys
-from stages.curate.handover import lost
-from stages.curate.near import Alike, Positions, kept_positions
-from stages.curate.rules import judge
+from stages.curate.decisions import OF_A_ROW, ROWS
+from stages.curate.facts import Asked, facts_of, inputs_of
+from stages.curate.handover import Handed, Handing, captions_at, lost
+from stages.curate.meaning import Verdicts, same_meaning
+from stages.curate.near import Alike, Images, colours_in, elsewhere
 from stages.curate.survivors import Survivors, survivors
+from stages.gathered import opened
 
-BATCH = 10_000  # decisions that are written at once
-COLUMNS = ("image_id", "sha256", "phash", "original_width", "original_height", "url", "captions", "extra")
 EXCLUDED = {"reason": "excluded", "detail": "it is on a list of images to keep away from (curate.exclude)"}
+STAYS = {"reason": None, "detail": ""}
 
 
 def decide(corpus: Corpus, config: Config, folder: Path) -> None:
-    """Read all of download (twice, if captions or scores are to be counted) and write what `Decisions` opens."""
-    counting.write_shards(corpus, config, folder)
-    counting.write_crowded(corpus, config, folder)
-    avoided = exclude.read(config)
-    with survivors(folder) as rows, pq.ParquetWriter(folder / FILE, SCHEMA) as file:
-        _collect(corpus, config, Decisions(folder), avoided.ids, rows)
-        found = _decisions(rows, config, avoided.phashes, corpus)
-        while batch := list(islice(found, BATCH)):
-            file.write_table(pa.Table.from_pylist(batch, SCHEMA))
+    """Let workers read all of download, and write what `Decisions` opens."""
+    with ExitStack() as stack:
+        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+        asked = Asked(config, exclude.write(config, room / "avoided.parquet"))
+        files = corpus.gathered(inputs_of(config), facts_of, asked)
+        counted = counting.counted(files, corpus, config, room, stack)
+        counting.write(counted, list(files), folder)
+        rows = survivors(files, counted, room, stack)
+        _write(_decided(rows, config, corpus, room), rows, folder)
 
 
-def _collect(corpus: Corpus, config: Config, known: Decisions, avoided: set[bytes], rows: Survivors) -> None:
-    columns = (*COLUMNS, "image") if config.min_bytes else COLUMNS
-    for shard, table in corpus.tables("download", columns):
-        listed = table.drop_columns(["image"] if config.min_bytes else []).to_pylist()
-        found = []
-        for key, row, size in zip(keys(listed), listed, image_sizes(table, config), strict=True):
-            verdict = judge(known.facts(row, shard, config, size), row["captions"], config)
-            if verdict.reason is None:
-                excluded = not avoided.isdisjoint((row["image_id"], row["sha256"]))
-                found.append((key, row, excluded, verdict.captions))
-        rows.add(shard, found)
+@dataclass(frozen=True)
+class Decided:
+    """What becomes of survivors."""
+
+    gone: Positions  # ascending
+    there: Positions  # of each the one that stays in its place
+    lost: tuple[Array, Array]  # which of `gone`, and a place among its captions
+    handed: Handed
+    meant: Verdicts  # of some of `gone`, by position
 
 
-def _decisions(
-    rows: Survivors, config: Config, avoided: npt.NDArray[np.uint64], corpus: Corpus
-) -> Iterator[dict[str, Any]]:
-    """Of each row that goes, or has captions handed to it, in order."""
-    excluded = rows.excluded()
-    excluded |= rows.pictured.array() & near_excluded(rows.phashes.array(), avoided, config.exclude_distance)
-    stays = _kept(rows, excluded, config, corpus)
-    goes: list[int] = np.flatnonzero(stays != np.arange(len(stays))).tolist()
-    places = dict(zip(goes, stays[goes].tolist(), strict=True))
-    del stays
-    united = [here for here, there in places.items() if _unites(rows, here, there, config)]
-    gone = lost(rows.captions, places, united)
-    handed: dict[int, list[dict[str, Any]]] = {}
-    for here, captions in _captions(rows, united, corpus):
-        handed.setdefault(places[here], []).extend(captions)
-    for here in sorted({*places, *handed, *np.flatnonzero(excluded).tolist()}):
-        key, occurrence = rows.key(here)
-        verdict = EXCLUDED if excluded[here] else _verdict(rows, here, places.get(here, here), here in gone)
-        captions, positions = handed.get(here, []), gone.get(here, [])
-        row = {"shard": rows.name(here), "row": key, "occurrence": occurrence}
-        yield {**row, **verdict, "captions": captions, "lost": positions}
+def _decided(rows: Survivors, config: Config, corpus: Corpus, room: Path) -> Decided:
+    gone, there = _elsewhere(rows, config, corpus, room)
+    meant: Verdicts = {}
+    if config.max_cosine is not None:
+        gone, there, meant = same_meaning(rows, gone, there, config, corpus, room)
+    same = rows.image_ids[gone] == rows.image_ids[there]
+    united = same & (config.reads_corpus | (rows.shards(gone) == rows.shards(there)))
+    items = rows.items(np.unique(np.concatenate([gone, there])))
+    here, to = gone[united], there[united]
+    asked = {}
+    for number, own in rows.by_shard(here):
+        first = int(np.searchsorted(here, own[0]))
+        goes_to = to[first : first + len(own)]
+        listed = rows.rows[own].tolist(), own.tolist(), goes_to.tolist()
+        asked[rows.names[number]] = Handing(*listed, config, rows.counted.similarity_floor(number))
+    inputs = inputs_of(config) | {"download": ("image_id", "captions")}
+    files = corpus.answers(inputs, captions_at, asked)
+    handed = Handed(files, not config.reads_corpus, np.sort(to))
+    return Decided(gone, there, lost(items, gone, there, united), handed, meant)
 
 
-def near_excluded(
-    phashes: npt.NDArray[np.uint64], avoided: npt.NDArray[np.uint64], distance: int
-) -> npt.NDArray[np.bool_]:
-    """Which images are within `distance` bits of one that is to be kept away from."""
-    if not len(avoided):
-        return np.zeros(len(phashes), bool)
-    from stages.curate.duplicates import near_any
-
-    return near_any(phashes, avoided, distance)
-
-
-def _kept(rows: Survivors, excluded: npt.NDArray[np.bool_], config: Config, corpus: Corpus) -> npt.NDArray[np.int64]:
-    """Of each row the one that stays in its place, or its own position, as an excluded one."""
+def _elsewhere(rows: Survivors, config: Config, corpus: Corpus, room: Path) -> tuple[Positions, Positions]:
     if not config.unite_duplicates:
-        return np.arange(len(rows.rows))
-    left = np.flatnonzero(~excluded) if excluded.any() else None  # 8 bytes a row that most lists need not spend
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     alike = None if config.max_distance is None else Alike(config.max_distance, config.max_colour_distance)
 
-    def pictures(places: Positions) -> Iterator[pa.Table]:
-        here = places if left is None else left[places]
-        shards = {rows.names[number] for number in np.unique(rows.rows.array()["shard"][here]).tolist()}
-        return (table for _, table in corpus.tables("download", ("image_id", "image"), shards))
+    def colours(positions: Positions) -> pa.ChunkedArray:
+        return colours_in(corpus, "download", rows.rows_of(positions))
 
-    ids, hashes, pictured = rows.image_ids.array(), rows.phashes.array(), rows.pictured.array()
-    if left is None:
-        return kept_positions(ids, hashes, alike, pictures, pictured)
-    stays = np.arange(len(ids))
-    stays[left] = left[kept_positions(ids[left], hashes[left], alike, pictures, pictured[left])]
-    return stays
+    return elsewhere(Images(rows.image_ids, rows.phashes, rows.pictured), alike, colours, room)
 
 
-def _unites(rows: Survivors, here: int, there: int, config: Config) -> bool:
-    """Whether a row hands its captions to the one that stays."""
-    reached = config.reads_corpus or rows.shard(here) == rows.shard(there)
-    return here != there and reached and rows.image_id(here) == rows.image_id(there)
+def _write(decided: Decided, rows: Survivors, folder: Path) -> None:
+    """The decisions, shard by shard."""
+    writing = Writing(folder / ROWS)
+    with_some = np.unique(np.concatenate([decided.gone, decided.handed.there]))
+    for number in np.unique(np.concatenate([rows.shards(with_some), rows.excluded[0]])).tolist():
+        first, last = np.searchsorted(rows.excluded[0], [number, number + 1])
+        found = {row: {**EXCLUDED, "captions": [], "lost": []} for row in rows.excluded[1][first:last].tolist()}
+        found |= {int(rows.rows[here]): decision for here, decision in _of_shard(decided, rows, number).items()}
+        facts, taken = opened(rows.files[number]), sorted(found)
+        own = facts.select(["key", "occurrence"]).take(pa.array(taken, pa.int64())).to_pylist()
+        listed = [
+            {"row": one["key"], "occurrence": one["occurrence"], **found[row]}
+            for row, one in zip(taken, own, strict=True)
+        ]
+        writing.add(rows.names[number], pa.Table.from_pylist(listed, OF_A_ROW))
+    writing.end()
 
 
-def _captions(rows: Survivors, wanted: Sequence[int], corpus: Corpus) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(row, its captions as downloaded) of these rows, in order."""
-    by_shard: dict[str, dict[Key, int]] = {}
-    for here in wanted:
-        by_shard.setdefault(rows.name(here), {})[rows.key(here)] = here
-    if by_shard:
-        for shard, table in corpus.tables("download", ("url", "image_id", "captions"), by_shard):
-            listed = table.to_pylist()
-            for key, row in zip(keys(listed), listed, strict=True):
-                if key in by_shard[shard]:
-                    yield by_shard[shard][key], row["captions"]
+def _of_shard(decided: Decided, rows: Survivors, number: int) -> dict[int, dict[str, Any]]:
+    """Of the survivors of a shard that go or get captions the decision, by position."""
+    low, high = int(rows.ends[number - 1]) if number else 0, int(rows.ends[number])
+    found: dict[int, dict[str, Any]] = {}
+    for there, captions in decided.handed.to(rows.names[number], low, high):
+        found.setdefault(there, {**STAYS, "captions": [], "lost": []})["captions"] += captions
+    first, last = np.searchsorted(decided.gone, [low, high]).tolist()
+    begins, ends = (np.searchsorted(decided.lost[0], np.arange(first, last), side=side) for side in ("left", "right"))
+    for turn, begin, end in zip(range(first, last), begins.tolist(), ends.tolist(), strict=True):
+        places = decided.lost[1][begin:end].tolist()
+        here, there = int(decided.gone[turn]), int(decided.there[turn])
+        verdict = decided.meant.get(here) or _verdict(rows, here, there, bool(places))
+        found[here] = {**verdict, "captions": [], "lost": places}
+    return found
 
 
 def _verdict(rows: Survivors, here: int, there: int, loses: bool) -> dict[str, Any]:
-    """loses: whether captions are lost with the row."""
-    if here == there:
-        return {"reason": None, "detail": ""}
-    kept = rows.image_id(there).hex()
-    if rows.image_id(here) != rows.image_id(there):
-        one, other = rows.phashes.array()[[here, there]].tolist()
-        distance = (one ^ other).bit_count()
-        return {"reason": "near-duplicate", "detail": f"of {kept}, {distance} bits apart"}
+    """Of a row that goes. loses: whether captions are lost with it."""
+    kept = bytes(rows.image_ids[there])
+    if bytes(rows.image_ids[here]) != kept:
+        distance = (int(rows.phashes[here]) ^ int(rows.phashes[there])).bit_count()
+        return {"reason": "near-duplicate", "detail": f"of {kept.hex()}, {distance} bits apart"}
     place = "which has its captions too"
     if loses:
-        place = f"in shard {rows.name(there)}; captions of it are only here"
-    return {"reason": "duplicate", "detail": f"of {kept}, {place}"}
+        name = rows.names[int(rows.shards(np.array([there]))[0])]
+        place = f"in shard {name}; captions of it are only here"
+    return {"reason": "duplicate", "detail": f"of {kept.hex()}, {place}"}

@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from pairloom.errors import StoreError
 from pairloom.extra import as_dict
 from schemas.pairs import CAPTION
+from stages.curate.by_shard import Reading
 from stages.curate.config import Config
 from stages.curate.rules import Facts
+from stages.score.lookup import Said
 
-FILE = "decisions.parquet"
-SHARDS = "shards.parquet"  # what is known of each shard as a whole
-IMAGES = "images.parquet"  # of images with many captions
-SCHEMA = pa.schema(
+ROWS = "decisions"  # folders of by_shard
+SHARDS = "shards"  # what is known of each shard as a whole
+IMAGES = "images"  # with many captions
+OF_A_ROW = pa.schema(
     [
-        pa.field("shard", pa.string(), nullable=False),
         pa.field("row", pa.binary(16), nullable=False),  # `row_key`: what the row holds
         pa.field("occurrence", pa.int32(), nullable=False),  # 0 for the shard's first row that holds this, 1 …
         pa.field("reason", pa.string()),  # duplicate, near-duplicate or excluded; null: it stays
@@ -36,14 +37,12 @@ SCHEMA = pa.schema(
 )
 OF_A_SHARD = pa.schema(
     [
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field(
-            "repeated", pa.large_list(pa.uint64()), nullable=False
-        ),  # hashes of captions that too many images have
+        pa.field("repeated", pa.large_list(pa.uint64()), nullable=False),  # hashes of captions of too many images
         pa.field("score_floor", pa.float32()),
+        pa.field("similarity_floor", pa.float32()),
     ]
 )
-OF_AN_IMAGE = pa.schema([pa.field("shard", pa.string()), pa.field("image_id", pa.binary(16))])
+OF_AN_IMAGE = pa.schema([pa.field("image_id", pa.binary(16))])
 DECIDED = ("reason", "detail", "captions", "lost")  # the fields of Decision
 Key = tuple[bytes, int]  # row_key, occurrence
 
@@ -68,7 +67,7 @@ def row_key(row: Mapping[str, Any]) -> bytes:
 
 
 def keys(rows: list[dict[str, Any]]) -> list[Key]:
-    """The key of each row; equal rows are told apart by their order."""
+    """The key of each row. Equal rows are told apart by their order."""
     seen: Counter[bytes] = Counter()
     found = []
     for row in rows:
@@ -84,23 +83,26 @@ class OfShard:
 
     repeated: frozenset[int] = frozenset()
     score_floor: float | None = None
+    similarity_floor: float | None = None
     crowded: frozenset[bytes] = frozenset()  # image ids
 
 
-@dataclass
 class Decisions:
-    """The decisions of all shards, as `deciding.decide` wrote them; those of a shard are read when it is asked for."""
+    """The decisions of all shards, as `deciding.decide` wrote them. Those of a shard are read when it is asked for."""
 
-    folder: Path
-    _last: tuple[str, OfShard] = ("", OfShard())
+    def __init__(self, folder: Path) -> None:
+        if not (folder / ROWS).is_dir():
+            raise StoreError("what was decided over the corpus is not there", str(folder), "delete it and run again")
+        self._rows, self._shards, self._images = (Reading(folder / name) for name in (ROWS, SHARDS, IMAGES))
+        self._last: tuple[str, OfShard] = ("", OfShard())
 
     def of(self, shard: str) -> dict[Key, Decision]:
-        """Those of one shard; a row that is not among them stays as it is."""
-        found = self._read(FILE, shard).to_pylist()
+        """Those of one shard. A row that is not among them stays as it is."""
+        found = _listed(self._rows.of(shard))
         return {(r["row"], r["occurrence"]): Decision(*(r[name] for name in DECIDED)) for r in found}
 
-    def facts(self, row: Mapping[str, Any], shard: str, config: Config, size: int) -> Facts:
-        """What the rules know of a row of this shard; size: bytes of its image."""
+    def facts(self, row: Mapping[str, Any], shard: str, config: Config, size: int, said: Said) -> Facts:
+        """What the rules know of a row of this shard; size: bytes of its image; said: of the shard by `score`."""
         if self._last[0] != shard:
             self._last = (shard, self._of_shard(shard))
         known = self._last[1]
@@ -112,17 +114,20 @@ class Decisions:
             score=score_of(row, config),
             score_floor=known.score_floor,
             repeated=known.repeated,
+            similarity=said.similarity.get(row["image_id"], {}),
+            similarity_floor=known.similarity_floor,
+            heads=said.heads.get(row["image_id"], {}),
         )
 
     def _of_shard(self, shard: str) -> OfShard:
-        crowded = frozenset(self._read(IMAGES, shard)["image_id"].to_pylist())
-        for row in self._read(SHARDS, shard).to_pylist():
-            return OfShard(frozenset(row["repeated"]), row["score_floor"], crowded)
+        crowded = frozenset(row["image_id"] for row in _listed(self._images.of(shard)))
+        for row in _listed(self._shards.of(shard)):
+            return OfShard(frozenset(row["repeated"]), row["score_floor"], row["similarity_floor"], crowded)
         return OfShard(crowded=crowded)
 
-    def _read(self, file: str, shard: str) -> pa.Table:
-        """The rows of one shard; row groups that cannot have any are not read."""
-        return pq.read_table(self.folder / file, filters=[("shard", "=", shard)])
+
+def _listed(rows: pa.Table | None) -> list[dict[str, Any]]:
+    return [] if rows is None else rows.to_pylist()
 
 
 def score_of(row: Mapping[str, Any], config: Config) -> float | None:
@@ -137,7 +142,7 @@ def score_of(row: Mapping[str, Any], config: Config) -> float | None:
 
 
 def image_sizes(pairs: pa.Table, config: Config) -> list[int]:
-    """Bytes of each stored image, if a rule asks for them; enough for it where a pair came without its picture."""
+    """Bytes of each stored image, if a rule asks for them. Enough for it where a pair came without its picture."""
     if not config.min_bytes:
         return [0] * pairs.num_rows
     sizes: list[int] = pc.fill_null(pc.binary_length(pairs["image"]), config.min_bytes).to_pylist()

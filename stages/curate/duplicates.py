@@ -3,99 +3,127 @@
 from __future__ import annotations
 
 import itertools
+import math
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pairloom.compiled import compiled
-from stages.curate.columns import PIECE, pieces
+from stages.curate.columns import Array, Column, Positions, chunks, halves, pieces
 
 BITS = 64
-FEW = 50_000  # hashes up to which single bands are faster
+FEW = 50_000  # hashes up to which single bands are faster in memory
+MOST_AGREE = 4
+SORTED, COMPARED = 100.0, 1.0  # nanoseconds: to put a hash where those of one key are, and to compare it with another
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads band values over the slots
+NONE = np.empty(0, np.int64)
 
 
-def first_with_same_id(image_ids: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
-    """For each image the position of the first one with the same id (its own position if it is the first)."""
-    found = np.empty(len(image_ids), np.int64)
-    beginnings = np.array(image_ids.view(np.dtype([("start", "<u8"), ("rest", "<u8")]))["start"])
-    for positions in pieces(beginnings):
-        _, first, group = np.unique(image_ids[positions], return_index=True, return_inverse=True)
-        found[positions] = positions[first[group]]
-    return found
+def with_same_id(image_ids: Array, folder: Path) -> tuple[Positions, Positions]:
+    """(images whose id an earlier one has, ascending; the first that has it). image_ids: V16."""
+    found = [(NONE, NONE)]
+    for places, ids in pieces(image_ids, folder):
+        beginnings = halves(ids)
+        order = np.argsort(beginnings, kind="stable")
+        equal = beginnings[order][1:] == beginnings[order][:-1]
+        likely = np.sort(order[np.r_[equal, False][: len(order)] | np.r_[False, equal][: len(order)]])
+        if len(likely):  # few: ids of 16 bytes take long to compare
+            _, first, group = np.unique(ids[likely], return_index=True, return_inverse=True)
+            there = first[group]
+            again = there != np.arange(len(likely))
+            found.append((places[likely[again]], places[likely[there[again]]]))
+    gone, first = (np.concatenate(each) for each in zip(*found, strict=True))
+    order = np.argsort(gone, kind="stable")
+    return gone[order], first[order]
 
 
 def near_kept(
     phashes: npt.NDArray[np.uint64],
     max_distance: int,
     agree: int | None = None,
-    colours: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]] | None = None,
+    colours: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]] | None = None,
     most: float = 0.0,
 ) -> npt.NDArray[np.int64]:
     """For each image the position of the earliest kept one within `max_distance` bits, or -1 if it is kept itself.
 
-    Images are kept or left out in order; one that is left out hides no other. No pair is missed: hashes that differ
+    Images are kept or left out in order. One that is left out hides no other. No pair is missed: hashes that differ
     in at most d bits agree in `agree` of d + agree bands entirely, and all kept hashes that share so many are compared.
-    agree: 1 or 2; the faster one for this many hashes if it is None. It never changes the result.
-    colours: as of `colours.stacked`; images of known colours are near only if none of their cells differs by more than
+    agree: 1 to 4. What is fast for this many hashes if it is None. It never changes the result.
+    colours: as of `colours.stacked`. Images of known colours are near only if none of their cells differs by more than
     `most`.
     """
-    places, cells = colours or (np.full(len(phashes), -1, np.int32), np.empty((0, 2), np.uint8))
+    places, cells = colours or (np.full(len(phashes), -1, np.int64), np.empty((0, 2), np.uint8))
     keys = _keys(max_distance, len(phashes), agree)
+    room = _room(len(keys[0]), keys[1], len(phashes))
     found: npt.NDArray[np.int64] = _scan(
-        np.ascontiguousarray(phashes), places, cells, float(most) ** 2, *keys, max_distance
+        np.ascontiguousarray(phashes), places, cells, float(most) ** 2, *keys, max_distance, *room
     )
     return found
 
 
-def with_near(phashes: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None) -> npt.NDArray[np.bool_]:
-    """Which images have another one within `max_distance` bits, earlier or later; in some 25 bytes an image."""
-    near = np.zeros(len(phashes), np.bool_)
-    first = np.zeros(len(phashes), np.bool_)  # of those with the same hash
-    for positions in pieces(phashes):
-        _, start, group, count = np.unique(
-            phashes[positions], return_index=True, return_inverse=True, return_counts=True
-        )
-        near[positions] = (count > 1)[group]
-        first[positions[start]] = True
-    distinct = np.flatnonzero(first)
-    hashes = np.ascontiguousarray(phashes[distinct])
-    found = near[distinct]
-    del first, distinct
-    for mask in _keys(max_distance, len(hashes), agree)[0]:
-        for positions in pieces(hashes, mask):
-            order = positions[np.argsort(hashes[positions] & mask)]
-            _mark_near(hashes, order, mask, max_distance, found)
-    return _with_equals(phashes, near, hashes[found])
+def _room(masks: int, slot_bits: int, hashes: int) -> tuple[Array, Array]:
+    """Of each key the last kept hash of each slot, and of each hash the one kept before it in the same slot: none."""
+    kind = np.int32 if hashes < 2**31 else np.int64
+    return np.full((masks, 1 << slot_bits), -1, kind), np.full((masks, hashes), -1, kind)
 
 
-def _with_equals(
-    phashes: npt.NDArray[np.uint64], near: npt.NDArray[np.bool_], hashes: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.bool_]:
-    """`near`, and all who have one of these hashes."""
-    hashes = np.sort(hashes)
+def near_ones(phashes: npt.NDArray[np.uint64], max_distance: int, folder: Path, agree: int | None = None) -> Positions:
+    """The images that have another one within `max_distance` bits, earlier or later, ascending.
+
+    What is sorted lies in files, 16 bytes an image; in memory are those that are found.
+    """
+    with ExitStack() as stack:
+        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+        distinct, near = Column(room / "distinct", np.uint64), Column(room / "near", np.bool_)
+        stack.callback(distinct.close)
+        stack.callback(near.close)
+        for _, part in pieces(phashes, room):
+            hashes, counts = np.unique(part, return_counts=True)
+            distinct.add(hashes)
+            near.add(counts > 1)
+        found = np.memmap(room / "near", np.bool_, "r+", shape=(len(near),)) if len(near.array()) else near.array()
+        agree = agree or min(range(1, MOST_AGREE + 1), key=lambda bands: _cost(max_distance, len(distinct), bands))
+        for mask in _keys(max_distance, len(distinct), agree)[0]:
+            for places, hashes in pieces(distinct.array(), room, mask):
+                marked = found[places]
+                _mark_near(hashes, np.argsort(hashes & mask), mask, max_distance, marked)
+                found[places] = marked
+        some = [distinct.array()[here][found[here]] for here in chunks(len(found))]
+        return _that_have(phashes, np.sort(np.concatenate([np.empty(0, np.uint64), *some])))
+
+
+def _that_have(phashes: npt.NDArray[np.uint64], hashes: npt.NDArray[np.uint64]) -> Positions:
+    """The images that have one of these hashes, which ascend."""
+    found = [NONE]
     if len(hashes):
-        for start in range(0, len(phashes), PIECE):
-            part = phashes[start : start + PIECE]
+        for here in chunks(len(phashes)):
+            part = phashes[here]
             place = np.minimum(np.searchsorted(hashes, part), len(hashes) - 1)
-            near[start : start + PIECE] |= hashes[place] == part
-    return near
+            found.append(here.start + np.flatnonzero(hashes[place] == part))
+    return np.concatenate(found)
 
 
 def near_any(
     phashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Which images are within `max_distance` bits of one of `others`; no pair is missed (see near_kept)."""
+    """Which images are within `max_distance` bits of one of `others`. No pair is missed (see near_kept)."""
     keys = _keys(max_distance, len(others), agree)
     found: npt.NDArray[np.bool_] = _scan_others(
-        np.ascontiguousarray(phashes), np.ascontiguousarray(others), *keys, max_distance
+        np.ascontiguousarray(phashes),
+        np.ascontiguousarray(others),
+        *keys,
+        max_distance,
+        *_room(len(keys[0]), keys[1], len(others)),
     )
     return found
 
 
 def _keys(max_distance: int, hashes: int, agree: int | None) -> tuple[npt.NDArray[np.uint64], int]:
     """The bits that each key takes from a hash, as masks, and how many bits of a mixed key choose its slot."""
-    if agree is None:  # pairs of bands are longer keys, so far fewer hashes share one, but there are more of them
+    if agree is None:  # a chain of hashes in memory: more keys take more room
         agree = 2 if hashes > FEW else 1
     bands = max_distance + agree
     edges = [BITS * band // bands for band in range(bands + 1)]
@@ -104,18 +132,25 @@ def _keys(max_distance: int, hashes: int, agree: int | None) -> tuple[npt.NDArra
     return np.array(keys, np.uint64), min(max(8, hashes.bit_length()), 24)
 
 
+def _cost(max_distance: int, hashes: int, agree: int) -> float:
+    """What a hash costs where they are sorted, about: longer keys are shared by far fewer, but there are more keys."""
+    bands = max_distance + agree
+    sharing = hashes / 2 ** (BITS * agree / bands)
+    return math.comb(bands, agree) * (SORTED + sharing * COMPARED)
+
+
 @compiled
 def _scan(
     phashes: npt.NDArray[np.uint64],
-    places: npt.NDArray[np.int32],
+    places: npt.NDArray[np.int64],
     cells: npt.NDArray[np.uint8],
     most_squared: float,
     masks: npt.NDArray[np.uint64],
     slot_bits: int,
     max_distance: int,
+    heads: Array,
+    before: Array,
 ) -> npt.NDArray[np.int64]:
-    heads = np.full((len(masks), 1 << slot_bits), -1, np.int32)  # the last kept hash of each slot
-    before = np.full((len(masks), len(phashes)), -1, np.int32)  # the one kept before it in the same slot
     kept_by = np.full(len(phashes), -1, np.int64)
     slots = np.empty(len(masks), np.int64)
     down = np.uint64(64 - slot_bits)
@@ -147,9 +182,9 @@ def _scan_others(
     masks: npt.NDArray[np.uint64],
     slot_bits: int,
     max_distance: int,
+    heads: Array,
+    before: Array,
 ) -> npt.NDArray[np.bool_]:
-    heads = np.full((len(masks), 1 << slot_bits), -1, np.int32)
-    before = np.full((len(masks), len(others)), -1, np.int32)
     down = np.uint64(64 - slot_bits)
     for there in range(len(others)):
         for band in range(len(masks)):
@@ -190,8 +225,8 @@ def _mark_near(
 
 
 @compiled
-def _same_colours(cells: npt.NDArray[np.uint8], one: np.int32, other: np.int32, most_squared: float) -> bool:
-    """Whether (Cb, Cr) of no cell is farther than that; True where the colours of one are not known."""
+def _same_colours(cells: npt.NDArray[np.uint8], one: np.int64, other: np.int64, most_squared: float) -> bool:
+    """Whether (Cb, Cr) of no cell is farther than that. True where the colours of one are not known."""
     if one < 0 or other < 0:
         return True
     for place in range(0, cells.shape[1], 2):

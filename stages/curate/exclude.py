@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,23 @@ def read(config: Config) -> Excluded:
             if name in table.column_names:
                 ids.update(table[name].cast(pa.binary()).drop_null().to_pylist())
     return Excluded(np.array(phashes, np.uint64), ids)
+
+
+def write(config: Config, file: Path) -> Path | None:
+    """`read`, once, into a file that `opened` reads on workers. None if nothing is excluded."""
+    if not config.exclude:
+        return None
+    found = read(config)
+    ids, phashes = pa.array([sorted(found.ids)], pa.list_(pa.binary())), pa.array([found.phashes])
+    pq.write_table(pa.table({"ids": ids, "phashes": phashes}), file)
+    return file
+
+
+@functools.lru_cache(maxsize=1)
+def opened(file: Path) -> Excluded:
+    """What `write` wrote. The file is replaced, never changed."""
+    table = pq.read_table(file)
+    return Excluded(table["phashes"].combine_chunks().values.to_numpy(), set(table["ids"][0].as_py()))
 
 
 def _files(path: Path) -> Iterator[Path]:

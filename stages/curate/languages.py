@@ -16,7 +16,7 @@ CODE = re.compile(r"[a-z]{2,3}")
 
 
 def other_language(text: str, wanted: Collection[str], margin: float) -> str | None:
-    """The most probable language, if it is more than e^margin times as probable as each wanted one; else None.
+    """The most probable language, if it is more than e^margin times as probable as each wanted one, else None.
 
     None too for a text of which the model knows nothing, such as a year or a single letter. A wanted language that the
     model does not know has no probability.

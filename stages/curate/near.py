@@ -6,20 +6,21 @@ one only if their colours are alike too. They are decoded for that, no others ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pairloom.pictures import Colours
-from stages.curate.colours import all_colours, stacked
-from stages.curate.columns import PIECE
+from stages.contract import Corpus
+from stages.curate.colours import KIND, colours_at, stacked
+from stages.curate.columns import Array, Column, Positions, chunks
+from stages.gathered import opened
 
-Positions = npt.NDArray[np.int64]
-Pictures = Callable[[Positions], Iterable[pa.Table]]  # tables, of columns image_id and image, that hold those there
+Colours = Callable[[Positions], pa.ChunkedArray]  # of the pictures there, as colours.KIND
 
 
 @dataclass(frozen=True)
@@ -30,58 +31,62 @@ class Alike:
     colour: float | None  # of (Cb, Cr), in the cell that differs most; None: colour does not count
 
 
-def kept_positions(
-    image_ids: npt.NDArray[np.void],
-    phashes: npt.NDArray[np.uint64],
-    alike: Alike | None,
-    pictures: Pictures,
-    pictured: npt.NDArray[np.bool_],
-) -> Positions:
-    """For each image the position of the earlier one that stays in its place, or its own.
+@dataclass(frozen=True)
+class Images:
+    """Images in list order. The arrays may lie in files."""
 
-    alike: None where pictures must have the same bytes. pictured: which pairs have a picture: only those look alike.
+    ids: Array  # V16
+    phashes: Array  # uint64
+    pictured: Array  # bool: only pairs that have a picture look alike
+
+
+def elsewhere(images: Images, alike: Alike | None, colours: Colours, folder: Path) -> tuple[Positions, Positions]:
+    """(images in whose place an earlier one stays, ascending; the one that stays).
+
+    alike: None where pictures must have the same bytes. folder: of files meanwhile.
     """
-    from stages.curate.duplicates import first_with_same_id  # here: numba takes its time to load
+    from stages.curate.duplicates import with_same_id  # here: numba takes its time to load
 
-    first = first_with_same_id(image_ids)
+    gone, first = with_same_id(images.ids, folder)
     if alike is None:
-        return first
-    distinct = np.flatnonzero((first == np.arange(len(first))) & pictured)
-    asked, near = _near(image_ids, phashes, distinct, alike, pictures)
-    del distinct
-    gone, there = asked[near >= 0], asked[near[near >= 0]]
-    if len(gone):
-        for start in range(0, len(first), PIECE):  # in place: another array of this length would be 8 bytes a row
-            part = first[start : start + PIECE]
-            place = np.minimum(np.searchsorted(gone, part), len(gone) - 1)
-            np.copyto(part, there[place], where=gone[place] == part)
-    return first
+        return gone, first
+    look, like = _looking_alike(images, gone, alike, colours, folder)
+    if len(look):
+        place = np.minimum(np.searchsorted(look, first), len(look) - 1)
+        first = np.where(look[place] == first, like[place], first)
+    gone, first = np.concatenate([gone, look]), np.concatenate([first, like])
+    order = np.argsort(gone, kind="stable")
+    return gone[order], first[order]
 
 
-def _near(
-    ids: npt.NDArray[np.void], phashes: npt.NDArray[np.uint64], distinct: Positions, alike: Alike, pictures: Pictures
+def _looking_alike(
+    images: Images, again: Positions, alike: Alike, colours: Colours, folder: Path
 ) -> tuple[Positions, Positions]:
-    """(images of these that any other looks like by its hash, of each the earlier one that it looks like, or -1).
+    """(images that look like an earlier one that stays; that one), but those that are there again by their bytes.
 
-    The latter are places among the former. All others look like none, and hide none.
+    Only images whose hash any other is near to are decided one after the other: the rest hide none.
     """
-    from stages.curate.duplicates import near_kept, with_near
+    from stages.curate.duplicates import near_kept, near_ones
 
-    asked = distinct[with_near(phashes[distinct], alike.distance)]
-    if alike.colour is None or not len(asked):
-        return asked, near_kept(phashes[asked], alike.distance)
-    own = [bytes(one) for one in ids[asked]]
-    found = colours_of(own, pictures(asked))
-    known = [found[one] for one in own]
-    return asked, near_kept(phashes[asked], alike.distance, colours=stacked(known), most=alike.colour)
+    with ExitStack() as stack:
+        places, hashes = Column(folder / "distinct-places", np.int64), Column(folder / "distinct-hashes", np.uint64)
+        stack.callback(places.close)
+        stack.callback(hashes.close)
+        for here in chunks(len(images.ids)):
+            asked = np.array(images.pictured[here])
+            asked[again[np.searchsorted(again, here.start) : np.searchsorted(again, here.stop)] - here.start] = False
+            places.add(here.start + np.flatnonzero(asked))
+            hashes.add(images.phashes[here][asked])
+        near = near_ones(hashes.array(), alike.distance, folder)
+        own, found = places.array()[near], hashes.array()[near]
+    if alike.colour is None or not len(own):
+        kept = near_kept(found, alike.distance)
+    else:
+        kept = near_kept(found, alike.distance, colours=stacked(colours(own)), most=alike.colour)
+    return own[kept >= 0], own[kept[kept >= 0]]
 
 
-def colours_of(ids: Collection[bytes], tables: Iterable[pa.Table]) -> dict[bytes, Colours | None]:
-    """The colours of these images, all of which the tables hold; None for one that cannot be decoded."""
-    known: dict[bytes, Colours | None] = {}
-    wanted = pa.array(ids, pa.binary(16))
-    for table in tables:
-        asked = table.filter(pc.is_in(table["image_id"], wanted))
-        images = (image.as_py() for image in asked["image"])
-        known.update(zip(asked["image_id"].to_pylist(), all_colours(images), strict=True))
-    return known
+def colours_in(corpus: Corpus, stage: str, rows: Mapping[str, Any]) -> pa.ChunkedArray:
+    """The colours of the pictures in these rows of the stage's shards, shard by shard in order. Workers decode them."""
+    files = corpus.answers({stage: ("image_id", "image")}, colours_at, rows)
+    return pa.chunked_array([opened(path)["colours"].combine_chunks() for path in files.values()], KIND)

@@ -1,20 +1,22 @@
 """The rules that look at one row: of the image, and of each caption. Each has a name, a threshold and a reason.
 
 A rule says what is wrong, or None. `IMAGE_RULES` and `CAPTION_RULES` give their order and the reason in the quarantine
-table; the first one that objects counts.
+table. The first one that objects counts.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import regex
 
 from stages.curate.config import Config
@@ -42,6 +44,9 @@ class Facts:
     score: float | None = None  # in Config.score_column
     score_floor: float | None = None  # what top_share comes to
     repeated: AbstractSet[int] = field(default_factory=frozenset)  # hashes of captions that too many images have
+    similarity: Mapping[str, float] = field(default_factory=dict)  # clean caption -> what stage `score` says, if asked
+    similarity_floor: float | None = None  # what top_similarity comes to
+    heads: Mapping[str, float] = field(default_factory=dict)  # of stage `score`
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def judge(facts: Facts, captions: Iterable[Caption], config: Config) -> Verdict:
 def curated(
     captions: Iterable[Caption], facts: Facts, config: Config
 ) -> tuple[list[dict[str, Any]], list[tuple[Caption, str, str]]]:
-    """Cleaned captions that pass, each text and language once; and (caption, reason, why) of the others."""
+    """Cleaned captions that pass, each text and language once, and (caption, reason, why) of the others."""
     kept: dict[tuple[str, str | None], dict[str, Any]] = {}
     dropped = []
     for caption in captions:
@@ -90,7 +95,23 @@ def _objection(text: str, lang: str | None, facts: Facts, config: Config) -> tup
             return reason, why
     if facts.repeated and text_hash(text) in facts.repeated:
         return "caption-repeated", "too many images have it"
-    return None
+    why = dissimilar(text, facts, config)
+    return None if why is None else ("caption-score", why)
+
+
+def as_stored(limit: float) -> float:
+    """The limit in float32, as scores are stored: a score of 0.29 is not below 0.29."""
+    return float(np.float32(limit))
+
+
+def dissimilar(text: str, facts: Facts, config: Config) -> str | None:
+    """What stage `score` says against a clean caption."""
+    floors = [as_stored(floor) for floor in (config.min_similarity, facts.similarity_floor) if floor is not None]
+    if not floors:
+        return None
+    if (value := facts.similarity.get(text)) is None:
+        return "no similarity: stage score left its picture out"
+    return f"similarity {value:.4g}, below {max(floors):.4g}" if value < max(floors) else None
 
 
 EMPTY = "no-caption"
@@ -129,12 +150,30 @@ def score(facts: Facts, config: Config) -> str | None:
     return f"{config.score_column} is {facts.score:g}, below {floor:g}" if facts.score < floor else None
 
 
+def with_passed(facts: Facts, captions: Iterable[Caption]) -> Facts:
+    """The facts with what was handed to the row: such a caption was similar enough where it was (`deciding`)."""
+    passed = {clean(caption["text"]): math.inf for caption in captions}
+    return replace(facts, similarity={**passed, **facts.similarity}) if passed else facts
+
+
+def heads(facts: Facts, config: Config) -> str | None:
+    for limit in config.head_limits:
+        if (value := facts.heads.get(limit.head)) is None:
+            return f"no score of head {limit.head}"
+        if limit.least is not None and value < as_stored(limit.least):
+            return f"{limit.head} is {value:.4g}, below {limit.least:g}"
+        if limit.most is not None and value > as_stored(limit.most):
+            return f"{limit.head} is {value:.4g}, above {limit.most:g}"
+    return None
+
+
 IMAGE_RULES: tuple[tuple[str, Callable[[Facts, Config], str | None]], ...] = (
     ("image-bytes", image_bytes),
     ("image-size", image_size),
     ("image-aspect", image_aspect),
     ("image-captions", image_captions),
     ("low-score", score),
+    ("image-score", heads),
 )
 
 

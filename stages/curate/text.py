@@ -14,7 +14,7 @@ import regex
 REPAIR = ftfy.TextFixerConfig(
     unescape_html=False, uncurl_quotes=False, fix_character_width=False, normalization="NFC", explain=False
 )
-ROUNDS = 8  # what is still changing after so many rounds was made to be so; it stays as it is then
+ROUNDS = 8  # what is still changing after so many rounds was made to be so. It stays as it is then
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[0-9A-Za-z]{2,31});")
 HIDDEN = re.compile(r"<!--.*?(?:-->|$)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE)
 INLINE = (
@@ -35,7 +35,7 @@ UNSEEN = re.compile(
     "(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\ue000-\uf8ff\ud800-\udfff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
-# The joiners shape letters in Persian and Indic scripts and make up emoji; next to Latin text, a space or an end they
+# The joiners shape letters in Persian and Indic scripts and make up emoji. Next to Latin text, a space or an end they
 # do nothing that can be seen.
 JOINER = re.compile("(?<![^\x00-\u024f\\s])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u024f\\s])")
 PLAIN = re.compile("[\t\n\r !-%'-;=?-~]*")  # ASCII without &, < and controls: nothing can be wrong but the spaces
@@ -44,10 +44,10 @@ WORD = regex.compile(r"\b_*+[\p{L}\p{N}].*?\b", regex.VERSION1 | regex.WORD | re
 
 
 def clean(text: str) -> str:
-    """The caption as training should see it, in NFC; "" if nothing is left. Cleaning what is clean changes nothing.
+    """The caption as training should see it, in NFC. "" if nothing is left. Cleaning what is clean changes nothing.
 
     HTML tags by their names ("I <3 you" and "<person>" stay), comments, scripts, entities, mojibake, controls and
-    zero-width characters go; every run of white space becomes one space.
+    zero-width characters go. Every run of white space becomes one space.
     """
     if PLAIN.fullmatch(text):
         return " ".join(text.split())
@@ -68,7 +68,7 @@ def _once(text: str) -> str:
 
 
 def _unescaped(entity: re.Match[str]) -> str:
-    """What an entity stands for; one that HTML does not know stays (html.unescape makes &notanentity; begin with ¬)."""
+    """What an entity stands for. One that HTML does not know stays (html.unescape makes &notanentity; begin with ¬)."""
     written = entity[0]
     return html.unescape(written) if written[1] == "#" else html.entities.html5.get(written[1:], written)
 

@@ -17,6 +17,7 @@ from pairloom.errors import RunError
 from pairloom.extra import EXTRA, as_dict, as_extra
 from pairloom.table import metadata
 from schemas.pairs import CAPTION, PAIRS
+from stages import rows_done
 from stages.contract import PARTIAL, Counts, kept
 from stages.download import before, img2dataset_settings, pictures
 from stages.download.address import door, host_of, without_credentials
@@ -57,7 +58,7 @@ class Tools:
 
 
 def setup(config: Config, folder: Path | None) -> Tools:
-    """Start the server if `serve` is set; connections and decoders start with the first row.
+    """Start the server if `serve` is set. Connections and decoders start with the first row.
 
     folder: where finished rows of unfinished shards are noted. Raises InputError if the folder to serve is missing, and
     ConfigError if the environment names a proxy.
@@ -131,7 +132,7 @@ def decoding(config: Config) -> Decoding:
 def process(urls: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     """Every row either as a stored image or as a reject with its reason, in the order of the list.
 
-    A row without captions is downloaded like any other; whether to keep it is for curate to say. Rows with the same
+    A row without captions is downloaded like any other. Whether to keep it is for curate to say. Rows with the same
     URL and checksum are fetched once. This is the one stage that has the network and notes what is finished of a shard.
     """
     rows = list(zip(urls["url"].to_pylist(), urls["checksum"].to_pylist(), strict=True))
@@ -139,6 +140,7 @@ def process(urls: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
     asked = [row for number, row in enumerate(rows) if number not in known]
     if tools.checks_proxy and not all(tools.engine.places.parse(url) for url, _ in asked):
         refuse_proxy(getproxies_environment())
+    rows_done.expect(len(set(asked)))
     shard = metadata(urls).get("shard")
     failed: list[tuple[int, Outcome]] = []
     partial = tools.folder / PARTIAL / shard if tools.folder and shard else None
@@ -168,7 +170,7 @@ def _asked(
 def _stored(
     urls: pa.Table, found: Iterable[tuple[int, Outcome, bytes]], failed: list[tuple[int, Outcome]]
 ) -> Iterator[pa.Table]:
-    """The rows that came, a few megabytes at a time, so that pictures lie in memory once; others go to `failed`.
+    """The rows that came, a few megabytes at a time, so that pictures lie in memory once. Others go to `failed`.
 
     found: (row, outcome, picture) of each row.
     """
@@ -224,13 +226,13 @@ def _extra(listed: pa.ChunkedArray, linked: Sequence[int | None]) -> pa.Array | 
 
 
 def _captions(listed: pa.ChunkedArray) -> pa.Array:
-    """As listed; `original` is the same text until curate cleans it."""
+    """As listed. `original` is the same text until curate cleans it."""
     rows = [[item | {"original": item["text"]} for item in captions] for captions in listed.to_pylist()]
     return pa.array(rows, pa.list_(CAPTION))
 
 
 def rejects(urls: pa.Table, failures: Sequence[Outcome]) -> pa.Table:
-    """Quarantine rows for rows of `urls`; credentials in a URL are blotted out."""
+    """Quarantine rows for rows of `urls`. Credentials in a URL are blotted out."""
     rows = [{**row, "url": without_credentials(row["url"])} for row in urls.to_pylist()]
     return quarantine(
         "download",

@@ -33,7 +33,7 @@ CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 @dataclass(frozen=True)
 class Target:
-    """Where one request goes: host in ASCII and lower case, without brackets; path as it stands in the request."""
+    """Where one request goes: host in ASCII and lower case, without brackets. Path as it stands in the request."""
 
     scheme: str
     host: str
@@ -65,7 +65,7 @@ def host_of(url: str) -> str:
 
 
 def parse(url: str) -> Target:
-    """Take a URL apart as a browser does; non-ASCII hosts become IDNA and non-ASCII paths percent-encoded UTF-8.
+    """Take a URL apart as a browser does. Non-ASCII hosts become IDNA and non-ASCII paths percent-encoded UTF-8.
 
     Backslashes before the query are slashes, and the path's `.` and `..` are resolved.
     Raises Failure scheme-refused for anything but http and https without credentials, dns for an impossible host name.
@@ -75,6 +75,8 @@ def parse(url: str) -> Target:
         port = parts.port
     except ValueError as error:
         raise Failure("scheme-refused", f"not a URL: {error}") from error
+    if parts.path and not parts.netloc and parts.scheme in ("", "file"):
+        raise Failure("scheme-refused", "names a file on disk, not http or https. `pairloom import` takes those")
     if parts.scheme not in PORTS:
         raise Failure("scheme-refused", f"the scheme is {parts.scheme[:20]!r}, not http or https")
     if "@" in parts.netloc:
@@ -90,7 +92,7 @@ def parse(url: str) -> Target:
 
 
 def door(text: str) -> str:
-    """HOST or HOST:PORT of a setting, as `canonical` writes the host of a target; an IPv6 address may be in brackets.
+    """HOST or HOST:PORT of a setting, as `canonical` writes the host of a target. An IPv6 address may be in brackets.
 
     Raises ValueError for anything else, such as a URL, a network or a pattern, which would never match.
     """
@@ -115,7 +117,7 @@ def _with_slashes(url: str) -> str:
 
 
 def _quoted(part: str, safe: str) -> str:
-    """Percent-encoded; a byte of a header that is no UTF-8 stays that byte, half a surrogate pair becomes U+FFFD."""
+    """Percent-encoded. A byte of a header that is no UTF-8 stays that byte, half a surrogate pair becomes U+FFFD."""
     whole = "".join("\ufffd" if "\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" else c for c in part)
     return quote(whole, safe=safe, errors="surrogateescape")
 
@@ -159,7 +161,7 @@ def _sendable(target: Target) -> Target:
 
 
 def follow(target: Target, location: str) -> Target:
-    """Where a redirect leads; `location` is the header as aiohttp reads it. Raises Failure as `parse` does."""
+    """Where a redirect leads. `location` is the header as aiohttp reads it. Raises Failure as `parse` does."""
     try:
         return parse(urljoin(target.url, _with_slashes(location)))
     except ValueError as error:

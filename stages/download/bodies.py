@@ -10,7 +10,7 @@ from stages.download.decoders import Decoders, Decoding
 from stages.download.fetch import Fetched
 from stages.download.host import Job
 
-WAITING_BYTES = 96 << 20  # of bodies that wait to be decoded; beyond that nothing more is fetched
+WAITING_BYTES = 96 << 20  # of bodies that wait to be decoded. Beyond that nothing more is fetched
 
 Spawn = Callable[[Coroutine[Any, Any, None], Job], asyncio.Task[None]]
 

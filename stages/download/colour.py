@@ -1,9 +1,9 @@
 """Any picture's pixels as 8-bit sRGB or 8-bit grey, with one defined rule for each mode.
 
-- palette → RGB; 1-bit → grey; 16-bit grey → its high byte; CMYK → RGB by its profile, else by Pillow's formula
+- palette → RGB. 1-bit → grey. 16-bit grey → its high byte. CMYK → RGB by its profile, else by Pillow's formula
 - alpha, in a channel or as a transparent colour → over white
-- an ICC profile that fits the mode → sRGB; one that already shows colours as sRGB does (within 2 of 255) changes
-  nothing; one that is damaged or belongs to another mode is ignored
+- an ICC profile that fits the mode → sRGB. One that already shows colours as sRGB does (within 2 of 255) changes
+  nothing. One that is damaged or belongs to another mode is ignored
 - 32-bit and floating-point modes have no defined range: refused
 """
 
@@ -61,7 +61,7 @@ def _split(pixels: Image.Image, transparent: object) -> tuple[Image.Image, Image
 
 
 def _to_srgb(body: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]:
-    """The picture in sRGB and whether its values moved; grey stays grey."""
+    """The picture in sRGB and whether its values moved. Grey stays grey."""
     transform = profile_transform(profile, body.mode) if profile else None
     if transform is None:
         return body, False
@@ -72,7 +72,7 @@ def _to_srgb(body: Image.Image, profile: bytes | None) -> tuple[Image.Image, boo
 
 @functools.lru_cache(maxsize=64)
 def profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What turns pictures of this profile into sRGB; None if nothing is to be done."""
+    """What turns pictures of this profile into sRGB. None if nothing is to be done."""
     try:
         source = ImageCms.getOpenProfile(BytesIO(profile))
         if SPACES.get(source.profile.xcolor_space.strip()) != mode:

@@ -13,7 +13,7 @@ from stages.download.address import door
 from stages.download.failure import Failure
 from stages.download.optout import DIRECTIVES
 
-# Settings that decide what is stored of a picture; the others decide whether it is fetched, and how.
+# Settings that decide what is stored of a picture. The others decide whether it is fetched, and how.
 OF_PIXELS = ("max_pixels", "max_dimension", "max_frames", "resize", "max_side", "upscale", "quality", "keep")
 SAME_OUTPUT = {"affects_output": False}  # mark of settings whose change makes no shard due
 AT_DEFAULT = {"absent_at_default": True}  # mark of settings that earlier versions did not have
@@ -21,12 +21,12 @@ AT_DEFAULT = {"absent_at_default": True}  # mark of settings that earlier versio
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `download` of params.yaml. docs/download.md says how each is called in img2dataset."""
+    """Section `download` of params.yaml. docs/how-to/from-img2dataset.md has img2dataset's names."""
 
     # folder that a server on loopback offers as http://sample.invalid/ while the stage runs
     serve: str | None = field(default=None, metadata=SAME_OUTPUT | A_PATH)
     allow_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that may have private addresses, such as a mirror
-    # connect directly although http_proxy or https_proxy is set; else the run is refused then, unless `serve` is set
+    # connect directly although http_proxy or https_proxy is set. Else the run is refused then, unless `serve` is set
     ignore_proxy: bool = field(default=False, metadata=SAME_OUTPUT)
     # What is asked of the web, and how
     timeout_s: Annotated[float, Range(above=0)] = 10.0  # for one attempt at one URL, redirects and body included
@@ -37,7 +37,7 @@ class Config:
     backoff_s: Annotated[float, Range(0)] = 0.5
     max_wait_s: Annotated[float, Range(0)] = 60.0  # the longest Retry-After that is waited for
     # seconds, in all, that a worker may stand idle for the pauses that one host asks for (Crawl-delay, Retry-After,
-    # 429); then its rows are left out as host-slow; null: no limit
+    # 429). Then its rows are left out as host-slow; null: no limit
     max_host_s: Annotated[float, Range(above=0)] | None = 1800.0
     max_redirects: Annotated[int, Range(0)] = 5  # hops that one URL may lead through
     max_bytes: Positive = 64 << 20  # of a picture's body, decompressed
@@ -51,16 +51,16 @@ class Config:
     # requests a second, over all workers
     per_host_rate: Annotated[float, Range(above=0)] = field(default=20.0, metadata=SAME_OUTPUT)
     # What is stored
-    max_pixels: Annotated[int, Range(1, 89_478_485)] = 89_000_000  # width × height; more is never decoded
+    max_pixels: Annotated[int, Range(1, 89_478_485)] = 89_000_000  # width × height. More is never decoded
     max_dimension: Positive = 65_500  # pixels of its longer side
     max_frames: Positive = 1000  # of an animation, of which the first is stored
     resize: pictures.Resize = "longest"  # none, or which side max_side is of: longest, shortest, area (its root)
-    max_side: Annotated[int, Range(1, 65_500)] = 1024  # pixels; 65,500 is the longest side of a JPEG
+    max_side: Annotated[int, Range(1, 65_500)] = 1024  # pixels. 65,500 is the longest side of a JPEG
     upscale: bool = False  # whether smaller pictures are enlarged
     quality: Annotated[int, Range(1, 100)] = 92  # of JPEGs that had to be re-encoded
     # of pictures that need no change and lie in a source of this machine: their bytes, or link: only where they lie
     keep: Literal["bytes", "link"] = field(default="bytes", metadata=AT_DEFAULT)
-    # what asks the web: pairloom, or img2dataset's Downloader, which loses some guards (docs/download.md)
+    # what asks the web: pairloom, or img2dataset with fewer guards (docs/how-to/from-img2dataset.md)
     engine: Literal["pairloom", "img2dataset"] = field(default="pairloom", metadata=AT_DEFAULT)
     # file (YAML or JSON) of img2dataset's own settings, for engine: img2dataset
     img2dataset_config: str | None = field(default=None, metadata=SAME_OUTPUT | A_PATH)
@@ -70,7 +70,7 @@ class Config:
     decoder_memory_mb: Annotated[int, Range(64)] = field(default=2048, metadata=SAME_OUTPUT)
     # name and path or address of each source: set by the executor, from `sample.sources`
     sources: tuple[tuple[str, str], ...] = field(default=(), metadata=SAME_OUTPUT | {"of_list": True})
-    # rows of which the list says why another program failed (docs/import.md): left out for that reason, or fetched
+    # rows of which the list says why another program failed (docs/how-to/import.md): left out for it, or fetched
     earlier_failures: Literal["keep", "fetch"] = field(default="keep", metadata=SAME_OUTPUT)
     # When to stop
     min_success_rate: Share = field(default=0.5, metadata=SAME_OUTPUT)  # share of rows that must come through

@@ -1,7 +1,7 @@
-"""The process that decodes: bodies come in over a socket, stored pictures go out; it may crash at any time.
+"""The process that decodes: bodies come in over a socket, stored pictures go out. It may crash at any time.
 
 Request: lengths of kind, checksum and body, then these. Answer: lengths of the outcome as JSON and of the picture, then
-these; the picture is empty where the body is stored as it came (`kept`). Nothing that a picture could take over in here
+these. The picture is empty where the body is stored as it came (`kept`). Nothing that a picture could take over in here
 is ever executed by the parent: it reads JSON and bytes.
 """
 
@@ -71,7 +71,7 @@ def serve(connection: socket.socket, limits: Limits) -> None:
 
 
 def limit_memory(megabytes: int) -> None:
-    """Let this process take `megabytes` more than it has; beyond that an allocation fails and the row with it."""
+    """Let this process take `megabytes` more than it has. Beyond that an allocation fails and the row with it."""
     memory = Path("/proc/self/statm")
     if memory.exists():  # elsewhere the limit on addresses means little
         pages = int(memory.read_text().split()[0])
@@ -81,7 +81,7 @@ def limit_memory(megabytes: int) -> None:
 
 def main() -> None:
     """argv: the socket's file descriptor, megabytes, and the limits as JSON."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; we end when it closes the socket
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle. We end when it closes the socket
     connection = socket.socket(fileno=int(sys.argv[1]))
     limits = Limits(**json.loads(sys.argv[3]))
     limit_memory(int(sys.argv[2]))

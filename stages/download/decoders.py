@@ -38,7 +38,7 @@ class _Process:
 
 
 class Decoders:
-    """Hands bodies to idle processes, started when first needed; belongs to the event loop it is used on."""
+    """Hands bodies to idle processes, started when first needed. Belongs to the event loop it is used on."""
 
     def __init__(self, decoding: Decoding) -> None:
         self.decoding = decoding
@@ -53,7 +53,7 @@ class Decoders:
         return self._idle.empty()
 
     async def outcome(self, body: bytes, kind: str, checksum: str | None) -> tuple[dict[str, Any], bytes]:
-        """decoder.outcome of a body, with the stored picture always given; a process that dies costs this row only."""
+        """decoder.outcome of a body, with the stored picture always given. A process that dies costs this row only."""
         process = await self._idle.get()
         try:
             if process is None:

@@ -28,7 +28,7 @@ Row = tuple[str, str | None]  # url, checksum
 
 
 class Engine:
-    """Downloads shards; `run` may be called from several threads."""
+    """Downloads shards. `run` may be called from several threads."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Engine:
         self._running: _Running | None = None
 
     def run(self, rows: Sequence[Row], folder: Path | None) -> Spool:
-        """What became of each (url, checksum), by `spool.key_of`; to be closed by the caller.
+        """What became of each (url, checksum), by `spool.key_of`. To be closed by the caller.
 
         folder: where what is finished is noted row by row, and found again after a crash. Raises RunError in an
         outage, and if most rows end in errors that nobody expected. One such row is an outcome: stage-error.
@@ -52,6 +52,7 @@ class Engine:
         shard = Shard(Spool(folder), self.places)
         for url, checksum in dict.fromkeys(rows):
             shard.plan(url, checksum)
+        shard.count.reach(shard.rows - shard.open)
         if not shard.open:
             shard.settle()
             shard.finished.result()
@@ -94,7 +95,7 @@ class _Running:
     def stop(self) -> None:
         if self.loop.is_closed():
             return
-        with contextlib.suppress(TimeoutError):  # at exit; the thread is a daemon
+        with contextlib.suppress(TimeoutError):  # at exit, the thread is a daemon
             asyncio.run_coroutine_threadsafe(self.traffic.close(), self.loop).result(timeout=5)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(timeout=5)
@@ -108,7 +109,7 @@ async def _call(make: Callable[[], Traffic]) -> Traffic:
 
 
 def allow_connections(wanted: int) -> None:
-    """Raise this process's limit of open files as far as it may be; many systems start with 1,024."""
+    """Raise this process's limit of open files as far as it may be. Many systems start with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:

@@ -1,4 +1,4 @@
-"""Why one URL gave no picture; raised anywhere below, it ends as a row of the quarantine table."""
+"""Why one URL gave no picture. Raised anywhere below, it ends as a row of the quarantine table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SILENT = frozenset({"dns", "connect", "timeout"})  # the host, or the way to it,
 
 
 class Failure(Exception):  # noqa: N818  what became of a row, no error of the program
-    """A word of the vocabulary in schemas/quarantine.py and what exactly happened; never holds credentials."""
+    """A word of the vocabulary in schemas/quarantine.py and what exactly happened. Never holds credentials."""
 
     def __init__(self, reason: str, detail: str, attempts: int = 1, retry_after_s: float | None = None) -> None:
         assert reason in REASONS, f"{reason} is not in schemas.quarantine.REASONS"
@@ -42,5 +42,5 @@ class Failure(Exception):  # noqa: N818  what became of a row, no error of the p
 
 
 def unexpected(error: BaseException) -> Failure:
-    """What becomes of a row whose own work raised something that nobody expected; it costs no other row."""
+    """What becomes of a row whose own work raised something that nobody expected. It costs no other row."""
     return Failure("stage-error", shown("".join(traceback.format_exception_only(error)).strip())[:300])

@@ -1,4 +1,4 @@
-"""Fetch one URL once under all guards: redirects, opt-outs, limits; whether to try again is the engine's to say."""
+"""Fetch one URL once under all guards: redirects, opt-outs, limits. Whether to try again is the engine's to say."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Fetched:
 
 
 class Fetcher:
-    """Makes attempts; belongs to the event loop it is made on."""
+    """Makes attempts. Belongs to the event loop it is made on."""
 
     def __init__(self, manners: Manners) -> None:
         self.manners = manners
@@ -105,7 +105,7 @@ class Fetcher:
     async def _followed(
         self, target: Target, accept: str, deadline: asyncio.Timeout, check: bool = False
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The first response that is no redirect; every hop's host is checked again, and its robots.txt if `check`."""
+        """The first response that is no redirect. Every hop's host is checked again, and its robots.txt if `check`."""
         for hop in range(self.manners.max_redirects + 1):
             with redirected(hop):
                 if hop and check:
@@ -123,7 +123,7 @@ class Fetcher:
         raise Failure("redirect-limit", f"more than {self.manners.max_redirects} redirects")
 
     async def _look_up(self, target: Target, deadline: asyncio.Timeout) -> None:
-        """Look the host up before its headers are waited for; the deadline stands still until it is this one's turn."""
+        """Look the host up before its headers are waited for. The deadline stands still until it is this one's turn."""
         if self.wire.names.known(target.host):
             return
         loop, end = asyncio.get_running_loop(), deadline.when()
@@ -165,7 +165,7 @@ class Fetcher:
         return Fetched(bytes(body), kind or kind_of(bytes(body[:HEAD]), response))
 
     async def _wait_for_memory(self, size: int) -> None:
-        """Let a body larger than its fair share wait while all bodies together are too many; its deadline runs on."""
+        """Let a body larger than its fair share wait while all bodies together are too many. Its deadline runs on."""
         fair = self.manners.held_bytes // self.manners.connections
         while self._held > self.manners.held_bytes and size > fair:
             await asyncio.sleep(0.02)

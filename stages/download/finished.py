@@ -19,9 +19,9 @@ SIZES = ("format", "width", "height", "original_width", "original_height", "phas
 
 
 def outcomes(urls: pa.Table, pairs: pa.Table, rejects: Sequence[Mapping[str, Any]]) -> Known | None:
-    """Outcome and picture of each row by `spool.key_of`; None if the tables do not belong together.
+    """Outcome and picture of each row by `spool.key_of`. None if the tables do not belong together.
 
-    urls: the shard of the list; pairs and rejects: what became of it, both in its order.
+    urls: the shard of the list. Pairs and rejects: what became of it, both in its order.
     """
     failed = {_row_of(reject): reject for reject in rejects}
     stored, position = pairs.to_pylist(), 0
@@ -49,7 +49,7 @@ def of_reject(reject: Mapping[str, Any]) -> Outcome:
 
 
 def of_pair(row: Mapping[str, Any]) -> tuple[Outcome, bytes]:
-    """Outcome and picture of a row of the table; how often it was tried is in no table."""
+    """Outcome and picture of a row of the table. How often it was tried is in no table."""
     found = {"image_id": row["image_id"].hex(), "sha256": row["sha256"].hex(), "attempts": 1}
     found |= {name: row[name] for name in SIZES}
     if row["image"] is None:

@@ -60,7 +60,7 @@ def _is_plain(head: bytes) -> bool:
 
 
 def _headers(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """Name and value of each line that has both; a line that begins with a space goes on with the one before."""
+    """Name and value of each line that has both. A line that begins with a space goes on with the one before."""
     headers: list[tuple[bytes, bytes]] = []
     for line in lines:
         if line[:1] in (b" ", b"\t") and headers:
@@ -134,7 +134,7 @@ class LenientHandler(ResponseHandler):
                     self._flush()
                 return
             head, rest = repaired(bytes(self._head[start : end.end()])), bytes(self._head[end.end() :])
-            if INFORMATIONAL.match(head):  # says nothing to us; the answer's own head follows
+            if INFORMATIONAL.match(head):  # says nothing to us, the answer's own head follows
                 self._head = bytearray(rest)
                 continue
             self._head, self._left = None, _length(head)

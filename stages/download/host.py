@@ -45,7 +45,7 @@ class Job:
 
     @property
     def tries(self) -> int:
-        """The attempts that count; how many others there were depends on what else was asked of the host."""
+        """The attempts that count. How many others there were depends on what else was asked of the host."""
         return self.attempts - self.refused
 
 

@@ -52,7 +52,7 @@ class Hosts:
         return lost
 
     def add(self, job: Job, now: float) -> None:
-        """Let a row wait for its host's turn; it is lost at once if the host was given up."""
+        """Let a row wait for its host's turn. It is lost at once if the host was given up."""
         host = self.of(job)
         if host.given_up and now >= host.not_before:  # it may have recovered: it gets some more tries
             host.given_up = None
@@ -219,7 +219,7 @@ class Hosts:
             host.held = False
 
     def _forget(self) -> None:
-        """Drop the hosts that have been idle longest; what is known of their manners is asked again."""
+        """Drop the hosts that have been idle longest. What is known of their manners is asked again."""
         for name in list(self._hosts)[:10_000]:
             host = self._hosts[name]
             if not (host.open or host.waiting or host.active or host.queued or host.given_up):

@@ -37,7 +37,7 @@ class Checks:
             self.theirs = Resizer(**resizing.arguments(), blurrer=BoundingBoxBlurrer())
 
     def __call__(self, stream: io.BytesIO, asked: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The picture, width, height, original width and height, and an error message; None where there is none."""
+        """The picture, width, height, original width and height, and an error message. None where there is none."""
         facts, image = self._checked(stream.read(), asked["checksum"])
         if "reason" not in facts and self.theirs is not None:
             facts, image = self._resized(facts, image, asked["boxes"])

@@ -1,6 +1,6 @@
-"""`download.engine: img2dataset`: rows of the web go through its Downloader, shard by shard; all else is as ever.
+"""`download.engine: img2dataset`: rows of the web go through its Downloader, shard by shard. All else is as ever.
 
-What is lost against our own engine: docs/download.md, "img2dataset's engine".
+What is lost against our own engine: docs/how-to/from-img2dataset.md, "Its engine".
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pairloom.errors import MissingExtraError, RunError
+from stages import rows_done
 from stages.download.address import parse
 from stages.download.engine import Engine, Row
 from stages.download.failure import Failure
 from stages.download.fetch import Manners
-from stages.download.img2dataset_job import Job, open_records
+from stages.download.img2dataset_job import OUTCOMES, Job, open_records
 from stages.download.img2dataset_settings import Settings
 from stages.download.pictures import Limits
 from stages.download.places import Places
+from stages.download.records import Follower
 from stages.download.shard import outcome_of
 from stages.download.spool import Outcome, Spool, key_of
 
@@ -119,6 +121,19 @@ class Img2dataset:
         )
 
 
+def _followed(process: subprocess.Popen[bytes], outcomes: Path) -> int:
+    """The exit code of the worker. Until it ends, the rows that have an outcome are counted each second."""
+    outcomes.touch()
+    with outcomes.open("rb", buffering=0) as file:
+        follower, code = Follower(file), None
+        while code is None:
+            try:
+                code = process.wait(rows_done.EVERY_S)
+            except subprocess.TimeoutExpired:
+                rows_done.current().reach(follower.look())
+    return code
+
+
 def _run(work: Path) -> None:
     """Run the worker to its end. Raises RunError with what it said last."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
@@ -129,7 +144,7 @@ def _run(work: Path) -> None:
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, env=environment
         )
         try:
-            code = process.wait()
+            code = _followed(process, work / OUTCOMES)
         finally:
             process.kill()
             process.wait()

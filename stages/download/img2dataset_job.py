@@ -9,6 +9,8 @@ from typing import Any
 
 from stages.download.records import Records
 
+OUTCOMES = "outcomes"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -26,5 +28,5 @@ class Job:
 
 
 def open_records(folder: Path) -> Records:
-    file: Any = (folder / "outcomes").open("a+b", buffering=0)
+    file: Any = (folder / OUTCOMES).open("a+b", buffering=0)
     return Records(file, str(folder))

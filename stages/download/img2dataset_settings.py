@@ -40,7 +40,7 @@ ELSEWHERE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Resizing:
-    """What img2dataset's Resizer takes; the defaults are img2dataset's."""
+    """What img2dataset's Resizer takes. The defaults are img2dataset's."""
 
     image_size: Positive = 256
     resize_mode: Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"] = "border"
@@ -65,7 +65,7 @@ class Resizing:
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """How it asks the web; what the file leaves out is as section `download` says."""
+    """How it asks the web. What the file leaves out is as section `download` says."""
 
     thread_count: Positive | None = None
     timeout: Annotated[float, Range(above=0)] | None = None
@@ -80,7 +80,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class Settings:
-    """resizing: None where the file says nothing of it; then pictures are stored as section `download` says."""
+    """resizing: None where the file says nothing of it. Then pictures are stored as section `download` says."""
 
     asking: Asking = Asking()
     resizing: Resizing | None = None

@@ -37,7 +37,7 @@ LOCK = threading.Lock()  # of the file of outcomes, while hosts are looked up
 
 
 class OursError(Exception):
-    """Becomes an outcome of ours; the Downloader notes what `str` gives."""
+    """Becomes an outcome of ours. The Downloader notes what `str` gives."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(OURS + json.dumps({"reason": failure.reason, "detail": failure.detail}))
@@ -99,7 +99,7 @@ def note(records: Records, row: int, facts: Mapping[str, Any], image: bytes = b"
 
 
 def run(folder: Path, job: Job) -> None:
-    """Every row's outcome; those that may not be asked for first."""
+    """Every row's outcome. Those that may not be asked for first."""
     doors = Doors(frozenset(job.allowed))
     Writer.records = open_records(folder)
     urllib.request.install_opener(urllib.request.build_opener(Redirects(doors)))

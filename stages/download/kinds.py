@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 AVIF_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
-BIG_TIFF = b"II+\0"  # with offsets of 64 bits; Pillow does not read big-endian ones
+BIG_TIFF = b"II+\0"  # with offsets of 64 bits. Pillow does not read big-endian ones
 GIF_EXTENSION, GIF_IMAGE = 0x21, 0x2C
 
 
@@ -22,7 +22,7 @@ class Promise:
 
 
 def sniff(head: bytes) -> str | None:
-    """The kind of a picture by its first 12 bytes or more: jpeg, png, webp, gif, bmp, tiff, avif; else None."""
+    """The kind of a picture by its first 12 bytes or more: jpeg, png, webp, gif, bmp, tiff, avif, else None."""
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -41,7 +41,7 @@ def sniff(head: bytes) -> str | None:
 
 
 def promise(body: bytes, kind: str, max_frames: int) -> Promise:
-    """What the header of a PNG, WebP, GIF or TIFF promises; Pillow reads the others' sizes without decoding.
+    """What the header of a PNG, WebP, GIF or TIFF promises. Pillow reads the others' sizes without decoding.
 
     Frames are counted to max_frames + 1 at most. A damaged header promises nothing: the decoder will say so.
     """

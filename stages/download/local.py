@@ -103,7 +103,7 @@ class Reading:
 
 
 def _hop(found: Iterator[tuple[int, Found]]) -> list[tuple[int, Found]]:
-    """The next pictures, up to a few megabytes; none at the end."""
+    """The next pictures, up to a few megabytes. None at the end."""
     taken: list[tuple[int, Found]] = []
     size = 0
     for number, body in found:

@@ -104,11 +104,11 @@ class Names(AbstractResolver):
         return host in self.doors.mapped or is_literal(host)
 
     async def begun(self, host: str) -> None:
-        """Wait until the look-up of a host that is not known has begun; before that the host is not to blame."""
+        """Wait until the look-up of a host that is not known has begun. Before that the host is not to blame."""
         await self._of(host).begun.wait()
 
     async def look_up(self, host: str) -> list[str]:
-        """All addresses of the host, in the resolver's order; none if it is mapped. Raises Failure dns."""
+        """All addresses of the host, in the resolver's order. None if it is mapped. Raises Failure dns."""
         if host in self.doors.mapped:
             return []
         return await asyncio.shield(self._of(host).answer)  # others may wait for the same answer
@@ -135,8 +135,8 @@ class Names(AbstractResolver):
             begun.set()
             loop = asyncio.get_running_loop()
             answer: asyncio.Future[list[str]] = loop.create_future()
-            # getaddrinfo cannot be given a time limit, so it runs aside and is left behind when it takes too long;
-            # a pool's threads would all hang in the end, and be waited for at exit.
+            # getaddrinfo cannot be given a time limit, so it runs aside and is left behind when it takes too long.
+            # A pool's threads would all hang in the end, and be waited for at exit.
             threading.Thread(target=_get_addresses, args=[host, loop, answer], daemon=True).start()
             try:
                 async with asyncio.timeout(LONGEST_S):

@@ -14,16 +14,16 @@ from protego import Protego
 from stages.download.address import Target
 from stages.download.failure import Failure
 
-# img2dataset's words (noai, noimageai, noindex, noimageindex) and noml; none means noindex and nofollow.
+# img2dataset's words (noai, noimageai, noindex, noimageindex) and noml. None means noindex and nofollow.
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex", "noml", "none")
-# Directives of X-Robots-Tag with a colon of their own; before any other colon stands the name of a robot.
+# Directives of X-Robots-Tag with a colon of their own. Before any other colon stands the name of a robot.
 WITH_VALUE = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 ROBOTS_BYTES = 512 << 10  # of a robots.txt that count (RFC 9309 asks for at least 500 KiB)
 REMEMBERED = 20_000  # hosts whose robots.txt is kept
 REST_S = 600.0  # until a robots.txt is asked for again that could not be had several times
 LONGEST_DELAY_S = 1e9  # of a Crawl-delay
 UNREADABLE = frozenset({"tls", "bad-answer"})  # permanent failures after which nobody knows what the owner wants
-# "noindex; noai" is no list by the rule (RFC 9110, 5.6.1), but it is clear what its owner means.
+# "noindex. Noai" is no list by the rule (RFC 9110, 5.6.1), but it is clear what its owner means.
 SEPARATORS = re.compile("[,;]")
 ROBOT = re.compile(r"\*|[a-z][a-z0-9_.-]*(/[^\s/]*)?")  # "25 jun 2031 15" of a date is none
 VERSIONED = re.compile(r"(?im)^([ \t]*user[ \t-]*agent[ \t]*:[ \t]*[^#/\r\n]+)/[^#\r\n]*")
@@ -57,7 +57,7 @@ def reserved(values: Sequence[str]) -> bool:
 
 
 def read_robots(body: bytes) -> str:
-    """The text of a robots.txt, by its byte order mark or as UTF-8; versions behind the names of robots are dropped."""
+    """The text of a robots.txt, by its byte order mark or as UTF-8. Versions behind the names of robots are dropped."""
     coding = "utf-16" if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     text = body[:ROBOTS_BYTES].decode(coding, "replace").replace("\0", "")
     return VERSIONED.sub(r"\1", "\n".join(text.splitlines()))
@@ -97,7 +97,7 @@ class Robots:
 
     `get` fetches a robots.txt: (status, text, Retry-After in seconds), or raises Failure. A status 4xx means that there
     are no rules. As long as the host fails to answer, so do its pictures, with the same reason, and robots.txt is asked
-    for again only after again_s, doubled each time, or after the Retry-After that came with it; after `tries` failures
+    for again only after again_s, doubled each time, or after the Retry-After that came with it. After `tries` failures
     in a row only after REST_S.
     """
 

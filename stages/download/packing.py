@@ -19,7 +19,7 @@ HEAD = 16  # bytes that suffice to tell what a body is
 
 
 def packings(content_encoding: Sequence[str], transfer_encoding: Sequence[str] = ()) -> list[str]:
-    """How a body was packed, in the order in which that was done; transfer encodings come last.
+    """How a body was packed, in the order in which that was done. Transfer encodings come last.
 
     Raises Failure not-an-image for more layers than anybody means.
     """
@@ -104,7 +104,7 @@ class Collected:
 
 
 class Unpacker:
-    """All packings of one body, undone one after another; its methods are those of a Layer."""
+    """All packings of one body, undone one after another. Its methods are those of a Layer."""
 
     def __init__(self, names: Sequence[str], most: int) -> None:
         """names: as `packings` gives them; most: bytes that may be held before they are unpacked."""
@@ -139,7 +139,7 @@ class Unpacker:
 
 
 def as_far_as_possible(data: bytes, names: Sequence[str], most: int) -> bytes:
-    """What is in `data`, up to `most` bytes and to where it is damaged; the data itself if that is not packed so.
+    """What is in `data`, up to `most` bytes and to where it is damaged. The data itself if that is not packed so.
 
     gzip is undone whatever the names say.
     """

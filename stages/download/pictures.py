@@ -2,7 +2,7 @@
 
 What is stored, by what came:
 - a JPEG, PNG or WebP that is upright, 8-bit RGB or grey, in sRGB, one frame and of the right size: its own bytes, but
-  those that follow the picture;
+  those that follow the picture.
 - everything else is encoded once more, as a JPEG of `quality`: rotated or mirrored by EXIF, of another size than asked
   for (bicubic over all pixels; a JPEG is first decoded at the reduced size that its DCT blocks give), GIF, BMP, TIFF,
   AVIF, animated (the first frame), palette, 1-bit, 16-bit (the high byte), CMYK, alpha (over white), or with an ICC
@@ -65,7 +65,7 @@ class Limits:
     resize: Resize = "longest"
     upscale: bool = False  # whether smaller pictures are enlarged
     max_dimension: int = LONGEST_JPEG  # pixels of a side that the header may promise
-    max_frames: int = 1000  # that the header may promise; the first one is stored
+    max_frames: int = 1000  # that the header may promise, the first one is stored
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """The size at which a picture of this size is stored. Raises Failure pixel-limit if it would be too large."""
@@ -90,7 +90,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as stored; width and height in pixels."""
+    """A picture as stored. Width and height in pixels."""
 
     image: bytes
     format: str  # jpeg, png or webp
@@ -142,7 +142,7 @@ def normalise(body: bytes, kind: str, limits: Limits) -> Picture:
 
 
 def _open(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, int, int]:
-    """The opened file and its size; nothing is decoded before its header has been held against the limits."""
+    """The opened file and its size. Nothing is decoded before its header has been held against the limits."""
     promised = promise(body, kind, limits.max_frames)
     limits.check(promised.width, promised.height, promised.frames)
     with _damage_explained():
@@ -152,7 +152,7 @@ def _open(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, int, int
 
 
 def _open_again(body: bytes, kind: str, limits: Limits) -> tuple[Image.Image, int, int]:
-    """What was cut or mended; libjpeg says more of what is wrong with a JPEG than Pillow."""
+    """What was cut or mended. Libjpeg says more of what is wrong with a JPEG than Pillow."""
     try:
         return _open(body, kind, limits)
     except Failure:
@@ -226,7 +226,7 @@ def _encode(image: Image.Image, quality: int) -> tuple[bytes, Image.Image]:
 
 @contextmanager
 def _damage_explained() -> Iterator[None]:
-    """Turns what Pillow raises on a bad file into a Failure; its warnings about odd metadata are of no use here."""
+    """Turns what Pillow raises on a bad file into a Failure. Its warnings about odd metadata are of no use here."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -35,7 +35,7 @@ Row = tuple[str, str | None]  # url, checksum
 
 
 def recall(settings: Mapping[str, Any], folder: Path) -> int:
-    """Note where the rows of the shards in folder/EARLIER lie; how many are of use with these settings.
+    """Note where the rows of the shards in folder/EARLIER lie. How many are of use with these settings.
 
     The latest shards come first. A damaged one is left out, and its rows are fetched again.
     """
@@ -115,7 +115,7 @@ def _hash(url: str) -> int:
 
 
 def _read(file: Path, wanted: Mapping[int, Iterable[Row]]) -> Iterator[tuple[Row, Outcome, bytes]]:
-    """(row, outcome, picture) of the wanted rows that are what the file says; nothing of what is damaged in it."""
+    """(row, outcome, picture) of the wanted rows that are what the file says. Nothing of what is damaged in it."""
     of_rejects = file.parent.name == "quarantine"
     for position, stored in _rows(file, np.array(sorted(wanted)), OF_REJECTS if of_rejects else OF_PAIRS):
         for url, checksum in wanted[position]:
@@ -128,7 +128,7 @@ def _read(file: Path, wanted: Mapping[int, Iterable[Row]]) -> Iterator[tuple[Row
 
 
 def _rows(file: Path, positions: npt.NDArray[np.int64], columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(position, row) of these rows of a shard; one row group is in memory at a time."""
+    """(position, row) of these rows of a shard. One row group is in memory at a time."""
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             start = 0

@@ -26,7 +26,7 @@ TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".web
 
 @dataclass(frozen=True)
 class Rule:
-    """What a path answers; `file` is relative to the folder, by default the path itself."""
+    """What a path answers. `file` is relative to the folder, by default the path itself."""
 
     status: int = 200
     file: str | None = None
@@ -63,7 +63,7 @@ class PictureServer:
         self._thread.join()
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body for a path; files outside the folder are as good as missing."""
+        """Status, headers and body for a path. Files outside the folder are as good as missing."""
         rule = self.rules.get(path, Rule())
         if rule.redirect:
             return 302, {"Location": rule.redirect, **rule.headers}, b""
@@ -75,7 +75,7 @@ class PictureServer:
 
 
 def read_rules(path: Path) -> dict[str, Rule]:
-    """The rules by path; none if there is no such file. Raises InputError."""
+    """The rules by path. None if there is no such file. Raises InputError."""
     if not path.exists():
         return {}
     try:

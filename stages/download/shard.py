@@ -16,6 +16,7 @@ from stages.download.fetch import Fetched
 from stages.download.host import Job
 from stages.download.places import Places, Wanted
 from stages.download.spool import Outcome, Spool, key_of
+from stages.rows_done import Count, current
 
 
 @dataclass(eq=False)
@@ -32,6 +33,7 @@ class Shard:
     unsure: list[tuple[bytes, Outcome]] = field(default_factory=list)  # failures that an outage would explain
     errors: list[tuple[bytes, BaseException, int]] = field(default_factory=list)  # key, unexpected, attempts
     finished: Future[None] = field(default_factory=Future)
+    count: Count = field(default_factory=current)  # of the thread that waits for the shard
 
     def plan(self, url: str, checksum: str | None) -> None:
         """Make a job of a row that is not done yet."""
@@ -66,7 +68,7 @@ class Shard:
         self._write(partial(self.spool.add_body, job.key, facts, fetched.body))
 
     def kept(self, job: Job) -> Fetched:
-        """What a killed run noted for a row that came before; the row has as many attempts as it had then."""
+        """What a killed run noted for a row that came before. The row has as many attempts as it had then."""
         facts, body = self.spool.body(job.key)
         job.attempts = facts["attempts"]
         return Fetched(body, facts["kind"])

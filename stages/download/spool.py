@@ -26,7 +26,7 @@ Outcome = Mapping[str, Any]  # what decoder.py answers, or {"reason", "detail", 
 
 
 def key_of(url: str, checksum: str | None) -> bytes:
-    """What a row's outcome depends on; rows of a shard that agree in it are fetched once."""
+    """What a row's outcome depends on. Rows of a shard that agree in it are fetched once."""
     return hashlib.blake2b(json.dumps([url, checksum]).encode(), digest_size=16).digest()
 
 
@@ -40,7 +40,7 @@ class _Bodies:
 
 
 class Spool:
-    """The outcomes of one shard's rows so far; a context manager. Not for two threads at once."""
+    """The outcomes of one shard's rows so far. A context manager. Not for two threads at once."""
 
     def __init__(self, folder: Path | None) -> None:
         """Opens what an interrupted run left in `folder`; None: a file that nobody comes back to, and no bodies."""

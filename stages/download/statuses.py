@@ -21,7 +21,7 @@ def refuse_status(status: int, retry_after: str | None = None) -> None:
 
 
 def seconds(retry_after: str | None) -> float | None:
-    """Retry-After as seconds from now: a number or an HTTP date (RFC 9110, 10.2.3); None if it says nothing."""
+    """Retry-After as seconds from now: a number or an HTTP date (RFC 9110, 10.2.3). None if it says nothing."""
     value = (retry_after or "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])

@@ -26,7 +26,7 @@ MOST_REFUSALS = 12  # of one row for its host's rate that do not count as attemp
 
 
 class Traffic:
-    """Belongs to the loop it is made on; the engine's other thread only schedules `begin` and `abandon`."""
+    """Belongs to the loop it is made on. The engine's other thread only schedules `begin` and `abandon`."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Traffic:
         self._end_lost()
 
     def _end_lost(self) -> None:
-        """End the rows that were given up with their hosts; one that had failed before ends as it did then."""
+        """End the rows that were given up with their hosts. One that had failed before ends as it did then."""
         for job, why in self.hosts.lost():
             failure = job.failure or why
             self._end(job, failure, sure=not failure.silent and failure.reason != "host-down")
@@ -138,7 +138,7 @@ class Traffic:
         return task
 
     def _ended(self, job: Job | None, task: asyncio.Task[None]) -> None:
-        """An unexpected error of a row's task is that row's outcome; any other ends every shard in work."""
+        """An unexpected error of a row's task is that row's outcome. Any other ends every shard in work."""
         self.tasks.discard(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None or self.closing:
@@ -241,18 +241,19 @@ class Traffic:
         self._close(job)
 
     def _close(self, job: Job) -> None:
-        """One row less is open; the last one finishes the shard, unless an outage may be the reason."""
+        """One row less is open. The last one finishes the shard, unless an outage may be the reason."""
         if self._is_over(job):
             self.one_less(job.shard)
 
     def one_less(self, shard: Shard) -> None:
         """A row of a shard has its outcome."""
         shard.open -= 1
+        shard.count.add()
         if not shard.open and not (shard.unsure and self.outage.testing):
             shard.settle()
 
     def _is_over(self, job: Job) -> bool:
-        """Note that a row's outcome is known, or that nobody wants it any more; False if that was noted before."""
+        """Note that a row's outcome is known, or that nobody wants it any more. False if that was noted before."""
         if not job.ended:
             job.ended = True
             self.hosts.of(job).open -= 1

@@ -17,7 +17,7 @@ EOI = b"\xff\xd9"
 SOS = 0xDA
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
 WINDOW = 1 << 20  # bytes that are searched at a time
-MOST_SCANS = 500  # of a progressive JPEG; an encoder writes about ten, and each costs the time of a whole decoding
+MOST_SCANS = 500  # of a progressive JPEG. An encoder writes about ten, and each costs the time of a whole decoding
 
 
 def whole(body: bytes, kind: str) -> bytes:

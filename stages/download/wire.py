@@ -34,7 +34,7 @@ def tls() -> ssl.SSLContext:
 
 
 class Wire:
-    """Sends requests; belongs to the event loop it is made on.
+    """Sends requests. Belongs to the event loop it is made on.
 
     Connections are kept for the next picture of their host. A server may close one just as it is taken again, which
     says nothing about the picture or the host (RFC 9112, 9.3.1 and 9.5): the same request is then sent once more, over
@@ -50,7 +50,7 @@ class Wire:
 
     @asynccontextmanager
     async def get(self, target: Target, accept: str, header_s: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response to one GET, headers read and body not yet; redirects are not followed.
+        """The response to one GET, headers read and body not yet. Redirects are not followed.
 
         Raises Failure for all that goes wrong until the context ends. Leaving it early closes the connection.
         """
@@ -84,7 +84,7 @@ class Wire:
 
 
 class _Broken(Exception):  # noqa: N818  becomes a Failure or a second request
-    """A connection ended before the answer began; no error of aiohttp's family, so that it does not ask again."""
+    """A connection ended before the answer began. No error of aiohttp's family, so that it does not ask again."""
 
     def __init__(self, error: aiohttp.ClientError) -> None:
         super().__init__(str(error))

@@ -29,7 +29,7 @@ class Found:
 
 
 def find(folder: Path, out: Path) -> Found:
-    """The picture files below the folder by their names, and a count of all others; hidden ones are not pictures.
+    """The picture files below the folder by their names, and a count of all others. Hidden ones are not pictures.
 
     out: a folder whose files are ours, and not looked at. Raises InputError if there is no folder or no picture in it.
     """

@@ -47,7 +47,7 @@ def setup(config: Config, folder: Path) -> Tools:
 
 
 def process(files: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
-    """The regions of each file; one that cannot be read, or is not what was listed, is left out by name."""
+    """The regions of each file. One that cannot be read, or is not what was listed, is left out by name."""
     rows = files.select(["image_id", "source"]).to_pylist()
     bodies = [partial(read, tools.folder / as_path(row["source"]), row["image_id"]) for row in rows]
     return regions.look(rows, bodies, tools.regions)

@@ -23,14 +23,14 @@ ORDER = [("image_id", "ascending"), ("caption_index", "ascending")]
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions of one language, sorted by image_id and caption_index; a caption's number is its position.
+    """Captions of one language, sorted by image_id and caption_index. A caption's number is its position.
 
     Near-duplicate images are one image here: their captions are never each other's negatives.
     """
 
     table: (
         pa.Table
-    )  # columns image_id, caption_index (uint16), text, and looks_like where near duplicates are known; one chunk
+    )  # columns image_id, caption_index (uint16), text, and looks_like where near duplicates are known, one chunk
     images: Array  # int32 (C,): number of the caption's image, in the order of the ids
     documents: Array  # int32 (C,): number of its normalised text, in the order of first appearance
     starts: Array  # int64 (D + 1,): document d is the text of the captions members[starts[d]:starts[d + 1]]
@@ -38,7 +38,7 @@ class Captions:
     sole: Array  # int32 (D,): the image that all captions of the document are of, or -1
     texts_of_image: Array  # int32 (I,): distinct texts of the image
     shared_of_image: Array  # int32 (I,): those of them that other images have too
-    owners: Array  # int32 (C,): number of the image itself, which may look like that of `images`; ascending
+    owners: Array  # int32 (C,): number of the image itself, which may look like that of `images`, ascending
     texts_of_owner: Array  # int32: distinct texts of each of these
     trained: Array  # bool (C,): whether the image is one to train on
     heads: Array  # int32 (2, D): the first caption of each document, and its first to train on or -1
@@ -85,7 +85,7 @@ def positions(rows: Array) -> Array:
 
 
 def languages(captions: pa.Table) -> list[str | None]:
-    """The languages in alphabetical order, null last; captions whose language is unknown are among themselves."""
+    """The languages in alphabetical order, null last. Captions whose language is unknown are among themselves."""
     known = captions["lang"].unique().to_pylist()
     return sorted(lang for lang in known if lang is not None) + ([None] if None in known else [])
 
@@ -111,7 +111,7 @@ def in_order(captions: pa.Table) -> pa.Table:
 
 
 def arrange(captions: pa.Table) -> tuple[Captions, pa.Array]:
-    """Number captions that are `in_order`, all of one language; and the normalised text of each document.
+    """Number captions that are `in_order`, all of one language, and the normalised text of each document.
 
     Raises InputError if an image_id has a caption index twice.
     """

@@ -1,4 +1,7 @@
-"""Which words made a hard negative similar: the products of the two captions' vectors, word by word."""
+"""Which words made a hard negative similar: the products of the two captions' vectors, word by word.
+
+With `scorer: embedding` no word did, and with vectors of pictures it is said how similar the picture is, too.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from pairloom.table import Array
 from stages.negatives.inverted import Index
+from stages.negatives.nearest import of_length_one
 from stages.negatives.standalone import Mined
 
 
@@ -21,6 +26,7 @@ class Explained:
     negative: str
     similarity: float
     words: tuple[tuple[str, float], ...]
+    picture: float | None = None  # the cosine of the negative to the picture, where `veto: score` knows it
 
 
 def explain(mined: Mined, image: str, lists: dict[int, Sequence[Any]]) -> Iterator[Explained]:
@@ -46,16 +52,34 @@ NAMED = ("image_id", "caption_index")
 
 def _explained(mined: Mined, row: int, asked: Sequence[int], other: int, text: str) -> Explained:
     index = mined.indexes[mined.of[row]]
+    indexes = mined.captions["caption_index"]
+    picture = None if mined.told.pictures is None else _cosine(mined.told.pictures[row], _vector(mined, other))
+    if mined.config.scorer == "embedding":
+        cosines = [_cosine(_vector(mined, one), _vector(mined, other)) for one in asked]
+        best = int(np.argmax(cosines))
+        return Explained(indexes[row].as_py(), indexes[asked[best]].as_py(), text, cosines[best], (), picture)
     products = [_products(index, int(mined.numbers[one]), int(mined.numbers[other])) for one in asked]
     best = max(range(len(asked)), key=lambda at: sum(products[at].values()))
     words = tuple(sorted(products[best].items(), key=lambda pair: (-pair[1], pair[0])))
-    indexes = mined.captions["caption_index"]
     similarity = sum(products[best].values())
-    return Explained(indexes[row].as_py(), indexes[asked[best]].as_py(), text, similarity, words)
+    return Explained(indexes[row].as_py(), indexes[asked[best]].as_py(), text, similarity, words, picture)
+
+
+def _vector(mined: Mined, row: int) -> Array:
+    (part,) = mined.indexes[mined.of[row]].parts
+    assert part.vectors is not None
+    vector: Array = part.vectors.halves[mined.numbers[row]]
+    return vector
+
+
+def _cosine(one: Array, other: Array) -> float:
+    """Of two vectors by their float16 bits. 0 if one is of zeros."""
+    both = of_length_one(np.stack([one, other]))
+    return float(both[0] @ both[1])
 
 
 def _products(index: Index, query: int, number: int) -> dict[str, float]:
-    """Term -> query weight × document weight, of the terms of both captions; an index of one part."""
+    """Term -> query weight × document weight, of the terms of both captions. An index of one part."""
     (part,) = index.parts
     spans = []
     for caption in (query, number):

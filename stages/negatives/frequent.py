@@ -32,14 +32,15 @@ class Buckets:
         numbers, times = np.unique(_buckets(negatives), return_counts=True)
         self.counts[numbers] += times
 
-    def best(self, most: int, again: Callable[[], Iterable[pa.StructArray]]) -> list[dict[str, Any]]:
-        """image_id, caption_index and times of the `most` captions that come most often; ties go by the first two.
+    def best(self, most: int, counted: Callable[[Array], Iterable[pa.Table]]) -> list[dict[str, Any]]:
+        """image_id, caption_index and times of the `most` captions that come most often. Ties go by the first two.
 
-        again: all negatives once more.
+        counted: of the captions of these buckets (bool, (BUCKETS,)) how often they come (`counted_among`), in parts.
         """
         least = max(int(np.partition(self.counts, -FULLEST - 1)[-FULLEST - 1]) + 1, 1)
         while True:
-            found = _best(_counted_among(again(), self.counts >= least), most)
+            parts = list(counted(self.counts >= least))
+            found = _best(_counted(parts), most) if parts else []
             enough = len(found) == most and found[-1]["times"] >= least
             if enough or least == 1:
                 return found
@@ -61,8 +62,8 @@ def _buckets(negatives: pa.StructArray) -> Array:
     return numbers
 
 
-def _counted_among(all_negatives: Iterable[pa.StructArray], buckets: Array) -> pa.Table | None:
-    """How often each caption of these buckets comes."""
+def counted_among(all_negatives: Iterable[pa.StructArray], buckets: Array) -> list[pa.Table]:
+    """How often each caption of these buckets comes: one table, or none."""
     waiting: list[pa.Table] = []
     for negatives in all_negatives:
         chosen = negatives.filter(pa.array(buckets[_buckets(negatives)]))
@@ -71,7 +72,7 @@ def _counted_among(all_negatives: Iterable[pa.StructArray], buckets: Array) -> p
             waiting.append(pa.table([*(chosen.field(name) for name in KEY), once], names=[*KEY, "times"]))
         if sum(map(len, waiting)) > ROOM:
             waiting = [_counted(waiting)]
-    return _counted(waiting) if waiting else None
+    return [_counted(waiting)] if waiting else []
 
 
 def _counted(tables: list[pa.Table]) -> pa.Table:
@@ -80,9 +81,7 @@ def _counted(tables: list[pa.Table]) -> pa.Table:
     return grouped.rename_columns({"times_sum": "times"})
 
 
-def _best(counted: pa.Table | None, most: int) -> list[dict[str, Any]]:
-    if counted is None:
-        return []
+def _best(counted: pa.Table, most: int) -> list[dict[str, Any]]:
     keys = [("times", "descending"), *((name, "ascending") for name in KEY)]
     best: list[dict[str, Any]] = counted.take(pc.select_k_unstable(counted, min(most, len(counted)), keys)).to_pylist()
     return best

@@ -43,9 +43,14 @@ def grouped(captions: Captions, asked: Array, clean: Array, against: Literal["im
     # All captions of each group's first image: for a group of one text they have that text.
     owner = captions.owners[chosen]
     low, high = (np.searchsorted(captions.owners, owner, side) for side in ("left", "right"))
-    sizes = high - low
-    group = np.repeat(np.arange(len(chosen)), sizes)
-    members = np.arange(sizes.sum()) + np.repeat(low - (np.cumsum(sizes) - sizes), sizes)
+    group, members = np.repeat(np.arange(len(chosen)), high - low), ranges(low, high)
     pairs = np.unique(group * max(len(captions.copies), 1) + documents[members])
     of, found = np.divmod(pairs, max(len(captions.copies), 1))
     return Groups(row, np.searchsorted(of, np.arange(len(chosen) + 1)), found)
+
+
+def ranges(low: Array, high: Array) -> Array:
+    """low[0] … high[0] - 1, low[1] … one after the other."""
+    sizes = high - low
+    whole: Array = np.arange(sizes.sum()) + np.repeat(low - (np.cumsum(sizes) - sizes), sizes)
+    return whole

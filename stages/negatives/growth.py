@@ -11,9 +11,10 @@ nothing, as for TfidfVectorizer.transform.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,56 +23,143 @@ import pyarrow.compute as pc
 
 from pairloom.store.folder import read_shard
 from pairloom.store.linking import link_tree
-from stages.contract import Before
+from stages.contract import Before, Corpus
+from stages.gathered import opened
 from stages.negatives.captions import languages, of_language
-from stages.negatives.inverted import PART, count, finish, open_part, open_statistics, read, save
+from stages.negatives.inverted import (
+    PART,
+    count,
+    finish,
+    open_part,
+    open_statistics,
+    read,
+    save,
+    save_part,
+    save_ranks,
+    save_statistics,
+)
 from stages.negatives.lists import Lists, flat
+from stages.negatives.near import looks_like, with_looks
+from stages.negatives.parts import (
+    Part,
+    by_language,
+    columns_of,
+    list_files,
+    listed_files,
+    ranges,
+    sorted_captions,
+    write_table,
+)
 from stages.negatives.rule import Config
-from stages.negatives.spilling import spilled
-from stages.negatives.vectors import Statistics, measure
+from stages.negatives.vectors import Tally, measure
 
 LANGUAGES, SHARDS, FRESH, EARLIER = "languages.json", "shards.json", "fresh.json", "told"  # names on disk
 
 
-def write(
-    captions: Iterable[pa.Table], hashes: Mapping[str, str], config: Config, folder: Path, most: int = PART
-) -> None:
-    """A full build: index these captions (captions.captions_of) language by language, one part in memory at a time.
+@dataclass(frozen=True)
+class Job:
+    """A part of the index for a worker to make."""
 
-    hashes: what `new_shards` compares, shard name -> SHA-256 of each. most: captions of a part.
-    """
-    with spilled(captions, folder, most) as found:
-        langs = found.languages()
-        for number, lang in enumerate(langs):
-            parts = found.parts(lang)
-            tallies = (count(found.read(lang, part), config) for part in parts)
-            statistics = measure(tallies, config) if len(parts) > 1 else None
-            _write(folder / str(number), (found.read(lang, part) for part in parts), statistics, config)
-    _note(folder, langs, hashes, {})
+    part: Part
+    config: Config
+    folder: Path  # of the language
+    number: int
+    whole: bool  # there is no other part, so that its statistics are those of the language
+    tally: Path  # where `count_part` writes
 
 
-def _write(folder: Path, parts: Iterable[pa.Table], statistics: Statistics | None, config: Config) -> None:
-    """The index of one language; statistics: of all parts, those of the only one if None."""
-    if statistics is None:
-        (captions,) = parts
-        ready = read(captions, config)
-        save(folder, ready.statistics, finish(ready, config), [])
-        return
-    made = (finish(read(captions, config, max(len(captions), 1), statistics), config) for captions in parts)
-    save(folder, statistics, chain.from_iterable(made), [])
+def write(corpus: Corpus, config: Config, folder: Path, most: int = PART) -> None:
+    """A full build, by workers: of each language parts of about `most` captions."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        room = Path(name)
+        files = corpus.gathered({"curate": columns_of(config)}, sorted_captions, config)
+        counts = by_language(files)
+        listed, looks = list_files(files, room / "files"), _looks(corpus, config, room)
+        jobs = []
+        for number, (lang, captions) in enumerate(counts.items()):
+            own = ranges(captions, most)
+            (folder / str(number)).mkdir()
+            for place, ids in enumerate(own):
+                part, tallied = Part(listed, looks, lang, ids), room / f"terms-{number}-{place}"
+                jobs.append(Job(part, config, folder / str(number), place, len(own) == 1, tallied))
+        _measure(corpus, config, [job for job in jobs if not job.whole])
+        corpus.each("indexing captions", build_part, jobs)
+        for number in range(len(counts)):
+            save_ranks(folder / str(number))
+    note(folder, list(counts), corpus.hashes("curate"), {})
+
+
+def _looks(corpus: Corpus, config: Config, room: Path) -> Path | None:
+    """The file of near.LOOKS, if images that look alike count as one."""
+    return None if config.near_distance is None else write_table(looks_like(corpus, config, room), room / "looks")
+
+
+def _measure(corpus: Corpus, config: Config, jobs: Sequence[Job]) -> None:
+    """Write the statistics of the languages that have several parts."""
+    corpus.each("counting terms", count_part, jobs)
+    for folder, own in groupby(jobs, key=lambda job: job.folder):
+        save_statistics(measure((Tally.opened(job.tally) for job in own), config), folder)
+
+
+def count_part(job: Job) -> None:
+    count(job.part.read(), job.config).save(job.tally)
+
+
+def build_part(job: Job) -> None:
+    captions = job.part.read()
+    known = None if job.whole else open_statistics(job.folder)
+    ready = read(captions, job.config, max(len(captions), 1), known)
+    if job.whole:
+        save_statistics(ready.statistics, job.folder)
+    for part in finish(ready, job.config):
+        save_part(part, job.folder / str(job.number))
 
 
 def new_shards(hashes: Mapping[str, str], before: Before) -> list[str]:
-    """The shards that came since `before`; none if one of those it had is another now, or gone."""
+    """The shards that came since `before`. None if one of those it had is another now, or gone."""
     known: dict[str, str] = json.loads((before.index / SHARDS).read_text(encoding="utf-8"))
     if any(hashes.get(name) != old for name, old in known.items()):
         return []
     return [name for name in hashes if name not in known]
 
 
+@dataclass(frozen=True)
+class Growth:
+    """What came to a corpus, for a worker to index."""
+
+    listed: Path  # the files of its captions
+    looks: Path | None
+    hashes: Mapping[str, str]  # of all shards
+    config: Config
+    folder: Path
+    before: Before
+
+
+def grow(corpus: Corpus, config: Config, folder: Path, before: Before) -> bool:
+    """Index what is new beside what was there before. False if that can't be done exactly, and nothing was written."""
+    hashes = corpus.hashes("curate")
+    new = new_shards(hashes, before)
+    if config.idf != "frozen" or not new:
+        return False
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        room = Path(name)
+        files = corpus.gathered({"curate": columns_of(config)}, sorted_captions, config, new)
+        listed, looks = list_files(files, room / "files"), _looks(corpus, config, room)
+        grown: list[bool] = corpus.each(
+            "adding captions", _grown, [Growth(listed, looks, hashes, config, folder, before)]
+        )
+    return grown[0]
+
+
+def _grown(new: Growth) -> bool:
+    captions = pa.concat_tables(opened(path).replace_schema_metadata(None) for path in listed_files(new.listed))
+    captions = captions if new.looks is None else with_looks(captions, opened(new.looks))
+    return add(captions, new.hashes, new.config, new.folder, new.before)
+
+
 def add(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: Path, before: Before) -> bool:
-    """Index the captions of the new shards; False if that can't be done exactly, and nothing was written."""
-    langs: list[str | None] = json.loads((before.index / LANGUAGES).read_text(encoding="utf-8"))
+    """Index the captions of the new shards. False if that can't be done exactly, and nothing was written."""
+    langs = languages_in(before.index)
     olds = [sorted((before.index / str(n)).glob("*/"), key=lambda path: int(path.name)) for n in range(len(langs))]
     tables = [[open_part(path).captions.table for path in paths] for paths in olds]
     ids = captions["image_id"].combine_chunks()
@@ -91,18 +179,24 @@ def add(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: P
             save(folder / str(len(langs)), ready.statistics, finish(ready, config), [])
             langs.append(lang)
     link_tree(before.table, folder / EARLIER)
-    _note(folder, langs, hashes, fresh)
+    note(folder, langs, hashes, fresh)
     return True
 
 
-def _note(folder: Path, langs: list[str | None], hashes: Mapping[str, str], fresh: Mapping[str, int]) -> None:
+def languages_in(folder: Path) -> list[str | None]:
+    """The languages of an index, in the order of their folders."""
+    found: list[str | None] = json.loads((folder / LANGUAGES).read_text(encoding="utf-8"))
+    return found
+
+
+def note(folder: Path, langs: list[str | None], hashes: Mapping[str, str], fresh: Mapping[str, int]) -> None:
     for name, content in ((LANGUAGES, langs), (SHARDS, hashes), (FRESH, fresh)):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The lists of a run that was finished before captions were added; `fresh` is the new part by language folder.
+    """The lists of a run that was finished before captions were added. `fresh` is the new part by language folder.
 
     After a full build there are none of either.
     """

@@ -20,7 +20,7 @@ from stages.negatives.table import listed
 from stages.negatives.tokens import Tokens
 from stages.negatives.words import normalise
 
-BETWEEN = "\x00"  # tags of a set; no tag has it
+BETWEEN = "\x00"  # between the tags of a set, no tag has it
 # No ceiling: equal sets are left out by themselves, and each image counts, also where its tags are those of others.
 OF_SETS: dict[str, Any] = {"ceiling": 2.0, "against": "caption", "distinct": False}
 CLOSEST = Config(**OF_SETS)
@@ -30,7 +30,7 @@ def hard_images(tags: pa.Table, config: Config = CLOSEST, threads: int = 1) -> p
     """One row an image, in their order, of a table with the columns image_id and tags (schemas/tags.py).
 
     Columns image_id, images (list of image_id and similarity, closest first, ties by image_id) and short. Equal sets
-    are never each other's; an image without tags has none. How often a tag comes in an image does not matter.
+    are never each other's. An image without tags has none. How often a tag comes in an image does not matter.
     """
     ids = one_chunk(tags["image_id"])
     sets = [BETWEEN.join(sorted({normalise(tag["text"]) for tag in row})) for row in tags["tags"].to_pylist()]

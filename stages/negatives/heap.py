@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 @compiled
 def offer(documents: Array, similarities: Array, size: int, similarity: np.float32, document: int) -> int:
-    """Put a candidate into the heap, or leave it if all are better and there is no room; returns the heap's size."""
+    """Put a candidate into the heap, or leave it if all are better and there is no room. Returns the heap's size."""
     if size < len(documents):
         documents[size], similarities[size] = document, similarity
         _rise(documents, similarities, size)

@@ -1,6 +1,6 @@
 """The index of one language: captions, vectors and postings in parts, in memory or as memory-mapped files.
 
-A part is a range of captions that is searched by itself; what is found in several is merged, exactly. There is more
+A part is a range of captions that is searched by itself. What is found in several is merged, exactly. There is more
 than one where the index would be too large for a worker's memory, and where captions came later.
 """
 
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from stages.negatives import vectors
 from stages.negatives.captions import ORDER, Captions, arrange, in_order
 from stages.negatives.matching import text_hashes
+from stages.negatives.nearest import Vectors
 from stages.negatives.postings import BLOCK, Postings, invert
 from stages.negatives.rule import Config
 from stages.negatives.tokens import Tokens, tokenise
@@ -42,6 +43,7 @@ class Part:
     query_weights: Array  # float64 (P,), beside the postings' weights
     hashes: Array  # uint64 (D,), ascending: of the normalised texts
     by_hash: Array  # int32 (D,): the document of each
+    vectors: Vectors | None = None  # of the captions, as stage `score` stored them, where the rule asks for them
 
     @cached_property
     def hash_of(self) -> Array:
@@ -66,18 +68,23 @@ class Index:
         sizes = [len(part.captions.images) for part in self.parts]
         return [sum(sizes[:number]) for number in range(len(sizes))]
 
+    def split(self, places: Array) -> Iterator[tuple[Part, Array, Array]]:
+        """(part, which of the places are in it, the captions' numbers there)."""
+        parts = np.searchsorted(np.array(self.bases), places, side="right") - 1
+        for number, (base, part) in enumerate(zip(self.bases, self.parts, strict=True)):
+            here = np.flatnonzero(parts == number)
+            yield part, here, places[here] - base
+
     def text_hashes(self, places: Array) -> Array:
         """uint64, of the normalised texts of the captions at these places."""
-        numbers = np.searchsorted(np.array(self.bases), places, side="right") - 1
         hashes = np.empty(len(places), np.uint64)
-        for number, (base, part) in enumerate(zip(self.bases, self.parts, strict=True)):
-            here = numbers == number
-            hashes[here] = part.hash_of[part.captions.documents[places[here] - base]]
+        for part, here, numbers in self.split(places):
+            hashes[here] = part.hash_of[part.captions.documents[numbers]]
         return hashes
 
 
 def build(captions: pa.Table, config: Config, part: int = PART, block: int = BLOCK, cut: Cut = tokenise) -> Index:
-    """Index these captions, all of one language, in memory; part (captions) and block (documents) change no result."""
+    """Index these captions, all of one language, in memory. Part (captions) and block (documents) change no result."""
     ready = read(captions, config, part, cut=cut)
     return assemble(tuple(finish(ready, config, block)), ready.statistics, config)
 
@@ -111,7 +118,7 @@ def count(captions: pa.Table, config: Config, cut: Cut = tokenise) -> Tally:
 
 
 def _pieces(ordered: pa.Table, most: int) -> Iterator[pa.Table]:
-    """Slices of about `most` captions; an image's captions stay together."""
+    """Slices of about `most` captions. An image's captions stay together."""
     ids, low = ordered["image_id"], 0
     while low < len(ordered) or low == 0:
         high = min(low + most, len(ordered))
@@ -182,12 +189,16 @@ def save_part(part: Part, folder: Path) -> None:
 
 def open_part(folder: Path) -> Part:
     """Map the files of `save_part` into memory: processes of one machine share them, and only what is used is read."""
-    captions = [_map(folder, field.name) for field in fields(Captions)[1:]]
-    postings = Postings(*(_map(folder, f"postings-{name}") for name in Postings._fields))
+    captions = [mapped(folder, field.name) for field in fields(Captions)[1:]]
+    postings = Postings(*(mapped(folder, f"postings-{name}") for name in Postings._fields))
     separate = (folder / "query_weights.npy").exists()
-    queries = _map(folder, "query_weights") if separate else postings.weights
-    table = _open_table(folder / TABLE)
-    return Part(Captions(table, *captions), postings, queries, _map(folder, "hashes"), _map(folder, "by_hash"))
+    queries = mapped(folder, "query_weights") if separate else postings.weights
+    table = open_table(folder / TABLE)
+    has_vectors = (folder / f"{Vectors._fields[0]}.npy").exists()
+    stored = Vectors(*(mapped(folder, name) for name in Vectors._fields)) if has_vectors else None
+    return Part(
+        Captions(table, *captions), postings, queries, mapped(folder, "hashes"), mapped(folder, "by_hash"), stored
+    )
 
 
 def save(folder: Path, statistics: Statistics, parts: Iterator[Part], earlier: list[pa.Table]) -> None:
@@ -197,19 +208,26 @@ def save(folder: Path, statistics: Statistics, parts: Iterator[Part], earlier: l
     """
     if not earlier:
         save_statistics(statistics, folder)
-    tables = list(earlier)
-    for part in parts:
-        save_part(part, folder / str(len(tables)))
-        tables.append(open_part(folder / str(len(tables))).captions.table)
-    (folder / f"{RANKS}.npy").unlink(missing_ok=True)
+    for number, part in enumerate(parts, start=len(earlier)):
+        save_part(part, folder / str(number))
+    save_ranks(folder)
+
+
+def save_ranks(folder: Path) -> None:
+    """Write where the captions of all parts in the folder come in their order."""
+    tables = [open_table(folder / str(number) / TABLE) for number in parts_in(folder)]
+    (folder / f"{RANKS}.npy").unlink(missing_ok=True)  # it may be a link
     np.save(folder / f"{RANKS}.npy", rank(tables))
+
+
+def parts_in(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir() if path.is_dir())
 
 
 def open_index(folder: Path, config: Config) -> Index:
     """Map what `save` wrote into memory."""
-    numbers = sorted(int(path.name) for path in folder.iterdir() if path.is_dir())
-    parts = tuple(open_part(folder / str(number)) for number in numbers)
-    return assemble(parts, open_statistics(folder), config, _map(folder, RANKS))
+    parts = tuple(open_part(folder / str(number)) for number in parts_in(folder))
+    return assemble(parts, open_statistics(folder), config, mapped(folder, RANKS))
 
 
 def save_statistics(statistics: Statistics, folder: Path) -> None:
@@ -220,7 +238,7 @@ def save_statistics(statistics: Statistics, folder: Path) -> None:
 
 
 def open_statistics(folder: Path) -> Statistics:
-    table, totals = _open_table(folder / NAMES), json.loads((folder / TOTALS).read_text(encoding="utf-8"))
+    table, totals = open_table(folder / NAMES), json.loads((folder / TOTALS).read_text(encoding="utf-8"))
     names = table["name"].combine_chunks()
     return Statistics(names, table["captions"].to_numpy(), totals["captions"], totals["terms"])
 
@@ -230,11 +248,12 @@ def _save_table(table: pa.Table, file: Path) -> None:
         writer.write_table(table.combine_chunks())
 
 
-def _open_table(file: Path) -> pa.Table:
+def open_table(file: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
-def _map(folder: Path, name: str) -> Array:
+def mapped(folder: Path, name: str) -> Array:
+    """An array that numpy saved, mapped into memory to be read alone."""
     file = folder / f"{name}.npy"
     if file.stat().st_size <= 4096:  # an empty array cannot be mapped, a small one need not be
         small: Array = np.load(file, allow_pickle=False)

@@ -6,7 +6,7 @@ the rarest of them. By the inequality of Cauchy and Schwarz their similarity is 
     length of the query from t on × length of the document from t on.
 
 Postings lie longest first, so once this product is below what a similarity must reach (the worst of the `wanted` best
-so far), the rest of the segment is not read; and once it is below it for the longest document, neither are the query's
+so far), the rest of the segment is not read, and once it is below it for the longest document, neither are the query's
 other terms. That is why frequent words cost little: from them on, vectors are short. A posting that is read has a
 second bound: what t itself adds, and what the later terms can add of which the document's signature says that it may
 have them. A document that passes is computed from its own vector.
@@ -19,7 +19,8 @@ query of the group. So a document is offered by the query it is most similar to 
 one of them finds it at the ceiling or above. The others' similarities are computed for it from both vectors.
 
 Blocks of documents outside, queries inside: a block's postings and vectors stay in the processor's cache. Candidates
-wait until there are some, so that the memory is asked for all of them at once.
+wait until there are some, so that the memory is asked for all of them at once. A query computes each document once,
+however many terms they share.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from stages.negatives.postings import Postings, bit_of, level_of
 Array = npt.NDArray[Any]
 
 MARGIN = (
-    1e-7  # bounds are rounded sums; this share of the largest similarity there can be is far more than they are off
+    1e-7  # bounds are rounded sums. This share of the largest similarity there can be is far more than they are off
 )
 WAITING = 16  # candidates
 NEVER = 1 << 40  # no block has this number
@@ -44,14 +45,14 @@ DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)  # times a power of two, its top six b
 
 
 class Queries(NamedTuple):
-    """What is looked for. Pairs as in Postings; a document of more than one image, or none, is never barred."""
+    """What is looked for. Pairs as in Postings. A document of more than one image, or none, is never barred."""
 
     starts: Array  # int64 (Q + 1,): query q has the pairs starts[q] … starts[q + 1] - 1
     terms: Array  # int32, ascending within a query
     weights: Array  # float64
     own: Array  # int64 (Q,): the document of the same text, or -1
     groups: Array  # int64 (G + 1,): group g has the queries groups[g] … groups[g + 1] - 1
-    barred: Array  # int64 (G,): documents whose captions are all of this image are left out; -1: none
+    barred: Array  # int64 (G,): documents whose captions are all of this image are left out, -1: none
     kinds: Array  # int64 (G,): which row of Documents.heads the group may have
     least: Array  # float32 (G,): a lower similarity is of no interest
     rooms: Array  # int64 (G + 1,): group g wants the rooms[g + 1] - rooms[g] best, at least one
@@ -69,8 +70,6 @@ class Limits(NamedTuple):
 
     floor: np.float32
     ceiling: np.float32
-    veto: bool  # leave documents out whose terms, but for common ones, are all among the group's
-    common: Array  # bool (V,)
 
 
 class Heaps(NamedTuple):
@@ -92,14 +91,14 @@ class Prepared(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for one query in one block; all empty in between, but for the candidates."""
+    """Room for one query in one block. All empty in between, but for the candidates."""
 
     sums: Array  # float64 (64,): by slot, parts of the terms that follow
     terms: Array  # int32 (a power of two,): hash table of the query's terms, -1 if free
     weights: Array  # float64, beside them
     documents: Array  # int64 (WAITING,): candidates
     begins: Array  # int64 (WAITING,): where their vectors start
-    found_by: Array  # int64 (WAITING,): the query's pair by which they were met
+    met: Array  # int64, by a document's place in its block: the query that has met it there, or -1
 
 
 @compiled
@@ -111,9 +110,10 @@ def search(postings: Postings, documents: Documents, queries: Queries, scales: A
     num_groups = len(queries.least)
     sizes, rooms = np.zeros(num_groups, np.int64), queries.rooms[num_groups]
     heaps = Heaps(sizes, np.zeros(rooms, np.int64), np.zeros(rooms, np.float32))
-    prepared, scratch = _prepare(postings, queries, scales), _scratch(queries)
     block = postings.block[0]
+    prepared, scratch = _prepare(postings, queries, scales), _scratch(queries, block)
     for number in range((len(postings.starts) + block - 2) // block):
+        scratch.met[:] = -1
         for group in range(num_groups):
             for query in range(queries.groups[group], queries.groups[group + 1]):
                 _search_block(postings, documents, queries, (group, query), prepared, scratch, heaps, limits, number)
@@ -141,15 +141,15 @@ def _prepare(postings: Postings, queries: Queries, scales: Array) -> Prepared:
 
 
 @compiled
-def _scratch(queries: Queries) -> Scratch:
+def _scratch(queries: Queries, block: int) -> Scratch:
     longest = 1024
     for query in range(len(queries.own)):
         longest = max(longest, queries.starts[query + 1] - queries.starts[query])
     size = 4
     while size < 4 * longest:
         size *= 2
-    waiting = (np.zeros(WAITING, np.int64), np.zeros(WAITING, np.int64), np.zeros(WAITING, np.int64))
-    return Scratch(np.zeros(64), np.full(size, -1, np.int32), np.zeros(size), *waiting)
+    waiting = np.zeros(WAITING, np.int64), np.zeros(WAITING, np.int64)
+    return Scratch(np.zeros(64), np.full(size, -1, np.int32), np.zeros(size), *waiting, np.full(block, -1, np.int64))
 
 
 @compiled
@@ -199,11 +199,7 @@ def _search_block(
             scratch.sums[prepared.slots[at]] -= prepared.parts[at]
         if prepared.blocks[at] != number:
             continue
-        cursor = prepared.cursors[at]
-        begin = postings.segments[cursor, 1]
-        end = begin + (postings.segments[cursor, 0] & 0xFFFFFFFF)
-        prepared.cursors[at] = cursor + 1
-        prepared.blocks[at] = _block_at(postings, cursor + 1, queries.terms[at])
+        begin, end = _next_segment(postings, queries, prepared, at)
         enough = goal / prepared.lengths[at]
         if postings.levels[0, level_of(postings.packed[begin, 0], 0)] < enough:
             continue
@@ -214,18 +210,15 @@ def _search_block(
             posting = postings.packed[place, 0]
             if postings.levels[0, level_of(posting, 0)] < enough:
                 break
-            shared, later = postings.packed[place, 1] & mask, 0.0
-            while shared:
-                bit = shared & (~shared + np.uint64(1))
-                shared ^= bit
-                later += scratch.sums[_slot(bit)]
-            own = weight * postings.levels[1, level_of(posting, 1)]
-            if own + later * postings.levels[2, level_of(posting, 2)] < goal:
+            inside = np.int64(posting & np.uint64(0xFFFF))
+            if scratch.met[inside] == query:  # what a bound left out at a rarer term cannot win by what is left
                 continue
-            document = number * postings.block[0] + np.int64(posting & np.uint64(0xFFFF))
+            scratch.met[inside] = query
+            if _bound(postings, place, mask, weight, scratch) < goal:
+                continue
+            document = number * postings.block[0] + inside
             scratch.documents[waiting] = document
             scratch.begins[waiting] = postings.starts[document]
-            scratch.found_by[waiting] = at
             waiting += 1
             if waiting == WAITING:
                 _offer_waiting(postings, documents, queries, asking, scratch, waiting, heaps, limits)
@@ -237,8 +230,31 @@ def _search_block(
 
 
 @compiled
+def _next_segment(postings: Postings, queries: Queries, prepared: Prepared, at: int) -> tuple[int, int]:
+    """Where the postings of the term of a query's pair begin and end in this block. The next time in the next one."""
+    cursor = prepared.cursors[at]
+    begin = postings.segments[cursor, 1]
+    prepared.cursors[at] = cursor + 1
+    prepared.blocks[at] = _block_at(postings, cursor + 1, queries.terms[at])
+    return begin, begin + (postings.segments[cursor, 0] & 0xFFFFFFFF)
+
+
+@compiled
+def _bound(postings: Postings, place: int, mask: np.uint64, weight: float, scratch: Scratch) -> float:
+    """What the document of a posting may reach: by the term itself, and by the later ones of its signature."""
+    posting, later = postings.packed[place, 0], 0.0
+    shared = postings.packed[place, 1] & mask
+    while shared:
+        bit = shared & (~shared + np.uint64(1))
+        shared ^= bit
+        later += scratch.sums[_slot(bit)]
+    own = weight * postings.levels[1, level_of(posting, 1)]
+    return float(own + later * postings.levels[2, level_of(posting, 2)])
+
+
+@compiled
 def _fill(queries: Queries, at: int, first: int, last: int, prepared: Prepared, scratch: Scratch) -> np.uint64:
-    """Note the query's terms for products, and those after `at` for bounds; returns a mask of all their bits, not 0."""
+    """Note the query's terms for products, and those after `at` for bounds. Returns a mask of all their bits, not 0."""
     mask, size = np.uint64(0), len(scratch.terms)
     for pair in range(first, last):
         mask |= np.uint64(1) << bit_of(queries.terms[pair])
@@ -274,7 +290,7 @@ def _offer_waiting(
     limits: Limits,
 ) -> None:
     """Compute the candidates' similarities and put those that the rule admits into the group's heap."""
-    group, query = asking
+    group = asking[0]
     own = slice(queries.rooms[group], queries.rooms[group + 1])
     heads, similarities = heaps.heads[own], heaps.similarities[own]
     for candidate in range(waiting):
@@ -286,11 +302,7 @@ def _offer_waiting(
         barred = documents.sole[document] >= 0 and documents.sole[document] == queries.barred[group]
         if head < 0 or barred or _is_own(queries, group, document):
             continue
-        if _met_before(postings, document, queries, query, scratch.found_by[candidate]):
-            continue
-        if _is_of_another(postings, document, queries, asking, similarity, limits.ceiling):
-            continue
-        if not (limits.veto and _is_told(postings, document, queries, group, limits.common)):
+        if not _is_of_another(postings, document, queries, asking, similarity, limits.ceiling):
             heaps.sizes[group] = offer(heads, similarities, heaps.sizes[group], similarity, head)
 
 
@@ -341,19 +353,6 @@ def _joined(postings: Postings, document: int, queries: Queries, query: int) -> 
 
 
 @compiled
-def _is_told(postings: Postings, document: int, queries: Queries, group: int, common: Array) -> bool:
-    """Whether each term of the document is common, or a term of a query of the group."""
-    for pair in range(postings.starts[document], postings.starts[document + 1]):
-        term = postings.terms[pair]
-        there = common[term]
-        for at in range(queries.starts[queries.groups[group]], queries.starts[queries.groups[group + 1]]):
-            there = there or queries.terms[at] == term
-        if not there:
-            return False
-    return True
-
-
-@compiled
 def _product(postings: Postings, scratch: Scratch, begin: int, end: int) -> float:
     """Σ query weight × document weight over the document's pairs begin … end - 1."""
     total, mask = 0.0, len(scratch.terms) - 1
@@ -365,18 +364,3 @@ def _product(postings: Postings, scratch: Scratch, begin: int, end: int) -> floa
         if scratch.terms[slot] == term:
             total += scratch.weights[slot] * postings.weights[pair]
     return total
-
-
-@compiled
-def _met_before(postings: Postings, document: int, queries: Queries, query: int, pair: int) -> bool:
-    """Whether the document has one of the query's terms before `pair`: then it has been offered already."""
-    here, end = postings.starts[document], postings.starts[document + 1]
-    there = queries.starts[query]
-    while here < end and there < pair:
-        if postings.terms[here] == queries.terms[there]:
-            return True
-        if postings.terms[here] < queries.terms[there]:
-            here += 1
-        else:
-            there += 1
-    return False

@@ -43,7 +43,7 @@ class Lists:
         return Lists(self.rows[chosen], counts, self.negatives.take(pa.array(begins + np.arange(counts.sum()))))
 
     def last(self, top_k: int) -> Array:
-        """The similarity of each list's last negative if it is full, else -1; float32."""
+        """The similarity of each list's last negative if it is full, else -1, float32."""
         values = np.append(similarities(self.negatives), np.float32(-1))
         return np.where(self.counts == top_k, values[np.cumsum(self.counts) - 1], -1).astype(np.float32)
 
@@ -54,7 +54,7 @@ def similarities(negatives: pa.StructArray) -> Array:
 
 
 def union(one: Lists, other: Lists, top_k: int, distinct: bool) -> Lists:
-    """The best of both lists of the same captions, which have no negative in common; image ids of 16 bytes."""
+    """The best of both lists of the same captions, which have no negative in common. Image ids of 16 bytes."""
     ours, theirs = (
         Ranked(part.counts, similarities(part.negatives), _keys(part.negatives), _texts(part.negatives))
         for part in (one, other)

@@ -39,7 +39,7 @@ def document_texts(captions: Any, documents: Array) -> pa.Array:
 
 
 def same_text(source: Any, documents: Array, target: Any) -> Array:
-    """For each of the source's documents the target's with the same normalised text, or -1; int64."""
+    """For each of the source's documents the target's with the same normalised text, or -1, int64."""
     if source is target:
         return documents.astype(np.int64)
     if len(target.hashes) == 0 or len(documents) == 0:
@@ -57,7 +57,7 @@ def same_text(source: Any, documents: Array, target: Any) -> Array:
 
 
 def same_image(source: Any, captions: Array, target: Any) -> Array:
-    """For each of the source's captions the target's number of its image, or -1; int64."""
+    """For each of the source's captions the target's number of its image, or -1, int64."""
     if source is target:
         return np.asarray(source.captions.images[captions], np.int64)
     name = "looks_like" if "looks_like" in source.captions.table.column_names else "image_id"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages import rows_done
 from stages.negatives.groups import grouped
 from stages.negatives.inverted import Index
 from stages.negatives.kernel import Documents, Limits, Queries, search
@@ -44,24 +45,27 @@ def mine_captions(
     threads: int = 1,
     into: Sequence[int] | None = None,
     known: Array | None = None,
+    most: int | None = None,
 ) -> Neighbours:
     """The hard negatives of the captions of these numbers in this part, in their order.
 
     into: the parts that are searched, all if None. known: float32, for each caption a similarity below which nothing is
-    of interest. threads changes the speed, never the result.
+    of interest. threads changes the speed, never the result. most: of each caption, top_k if None.
     """
+    most = config.top_k if most is None else most
     found = Neighbours.nothing(len(captions))
     least = np.full(len(captions), -1, np.float32) if known is None else known
-    for number in range(len(index.parts)) if into is None else into:
-        work = _Search(index, part, number, captions.astype(np.int64), config, least)
-        here = _in_order(len(captions), _run(work.batch, work.batches, threads))
+    into = range(len(index.parts)) if into is None else into
+    for number in into:
+        work = _Search(index, part, number, captions.astype(np.int64), config, least, most)
+        here = _in_order(len(captions), _counted(_run(work.batch, work.batches, threads), len(into)))
         here = Neighbours(here.counts, here.places.astype(np.int64) + index.bases[number], here.similarities)
-        found = merged(found, here, index, config)
-        least = np.maximum(least, _last(found, config.top_k))
+        found = merged(found, here, index, most, config.distinct)
+        least = np.maximum(least, last_of(found, most))
     return found
 
 
-def merged(one: Neighbours, other: Neighbours, index: Index, config: Config) -> Neighbours:
+def merged(one: Neighbours, other: Neighbours, index: Index, most: int, distinct: bool) -> Neighbours:
     """The best of both for each caption."""
     if not len(one.places) or not len(other.places):
         return other if len(other.places) else one
@@ -74,25 +78,26 @@ def merged(one: Neighbours, other: Neighbours, index: Index, config: Config) -> 
         )
         for found in (one, other)
     )
-    counts, taken = merge(ours, theirs, config.top_k, config.distinct)
+    counts, taken = merge(ours, theirs, most, distinct)
     places = np.concatenate([one.places, other.places])[taken]
     return Neighbours(counts, places, np.concatenate([one.similarities, other.similarities])[taken])
 
 
-def _last(found: Neighbours, top_k: int) -> Array:
-    """The similarity of each caption's last negative if its list is full, else -1; float32."""
+def last_of(found: Neighbours, most: int) -> Array:
+    """The similarity of each caption's last negative if its list is full, else -1, float32."""
     ends = np.cumsum(found.counts)
     last = found.similarities[np.maximum(ends - 1, 0)] if len(found.similarities) else np.float32(-1)
-    return np.where(found.counts == top_k, last, -1).astype(np.float32)
+    return np.where(found.counts == most, last, -1).astype(np.float32)
 
 
 class _Search:
     """The search of some captions of one part in one part, in groups with one list, cut into batches of groups."""
 
-    def __init__(self, index: Index, part: int, into: int, captions: Array, config: Config, least: Array) -> None:
+    def __init__(
+        self, index: Index, part: int, into: int, captions: Array, config: Config, least: Array, most: int
+    ) -> None:
         self.source, self.target = index.parts[part], index.parts[into]
-        self.config, self.scales, counted = config, index.scales, index.statistics
-        self.common = counted.captions > config.veto_common * counted.total
+        self.config, self.scales, self.most = config, index.scales, most
         self.images = same_image(self.source, captions, self.target)
         clean = config.train_only & self.source.captions.trained[captions]
         self.groups = grouped(self.source.captions, captions, clean, config.against)
@@ -110,9 +115,9 @@ class _Search:
         self.batches = len(self.cuts) - 1
 
     def _wanted(self) -> tuple[Array, Array]:
-        """(barred, wanted) of each group: the image that all its captions here are of, or -1; and how many texts to
+        """(barred, wanted) of each group: the image that all its captions here are of, or -1, and how many texts to
 
-        look for: top_k, and as many as may be found that turn out to be of no use to one of its captions.
+        look for: `most`, and as many as may be found that turn out to be of no use to one of its captions.
         """
         number = len(self.groups)
         most, least = np.full(number, -1), np.full(number, np.iinfo(np.int64).max)
@@ -124,7 +129,7 @@ class _Search:
         texts, shared = self.target.captions.texts_of_image, self.target.captions.shared_of_image
         image, row = self.images[inside], self.row[inside]
         np.maximum.at(lost, row, np.where(barred[row] >= 0, shared[image], texts[image]))
-        return barred, lost + self.config.top_k
+        return barred, lost + self.most
 
     def batch(self, number: int) -> tuple[Array, Neighbours]:
         """(which of the captions, their hard negatives)."""
@@ -132,16 +137,15 @@ class _Search:
         asked = self.order[self.bounds[number] : self.bounds[number + 1]]
         queries = self._queries(rows)
         config, captions = self.config, self.target.captions
-        veto = config.veto == "captions"
-        limits = Limits(np.float32(config.floor), np.float32(config.ceiling), veto, self.common)
+        limits = Limits(np.float32(config.floor), np.float32(config.ceiling))
         documents = Documents(captions.sole, captions.heads)
         heaps = search(self.target.postings, documents, queries, self.scales, limits)
         members = Members(
             captions.images, captions.documents, captions.starts, captions.members, captions.sole, captions.trained
         )
         wanted = Asked(self.row[asked] - rows.start, self.images[asked], self.kinds[asked])
-        counts, places, similarities = spread(heaps, queries.rooms, wanted, members, config.top_k, config.distinct)
-        kept = np.arange(config.top_k) < counts[:, None]
+        counts, places, similarities = spread(heaps, queries.rooms, wanted, members, self.most, config.distinct)
+        kept = np.arange(self.most) < counts[:, None]
         return asked, Neighbours(counts, places[kept], similarities[kept])
 
     def _queries(self, rows: slice) -> Queries:
@@ -173,6 +177,13 @@ def _run(batch: Callable[[int], Any], batches: int, threads: int) -> Iterator[tu
         return
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(batch, range(batches))
+
+
+def _counted(parts: Iterator[tuple[Array, Neighbours]], searches: int) -> Iterator[tuple[Array, Neighbours]]:
+    """The same, while each caption counts as done when all searches for it are."""
+    for asked, found in parts:
+        yield asked, found
+        rows_done.add(len(asked) / searches)
 
 
 def _in_order(num_captions: int, parts: Iterator[tuple[Array, Neighbours]]) -> Neighbours:

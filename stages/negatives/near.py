@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,48 +12,61 @@ import pyarrow.compute as pc
 
 from pairloom.table import Array
 from stages.contract import Corpus
+from stages.gathered import fixed_bytes, opened
 from stages.negatives.rule import Config
 
+LOOKS = pa.schema([("image_id", pa.binary(16)), ("looks_like", pa.binary(16))])
 
-def looks_like(corpus: Corpus, config: Config) -> dict[str, pa.Table]:
-    """Of each shard of curate image_id and looks_like: the earliest image that looks the same, or itself.
 
-    Nothing if near_distance is null. By the rule by which curate leaves near duplicates out, so it finds none where
-    curate's distances are as large. Images added later change nothing for those before them.
+def looks_like(corpus: Corpus, config: Config, room: Path) -> pa.Table:
+    """Of each image of curate that looks like an earlier one, that one (LOOKS). room: for files meanwhile.
+
+    By the rule by which curate leaves near duplicates out, so it finds none where curate's distances are as large.
+    Images added later change nothing for those before them.
     """
-    if config.near_distance is None:
-        return {}
-    from stages.curate.near import Alike, Positions, kept_positions  # who mines plain lists has no use for curate
+    from stages.curate.columns import Column, Positions  # who mines plain lists has no use for curate
+    from stages.curate.near import Alike, Images, colours_in, elsewhere
 
-    names, ends, raw, hashes, pictured = _read(corpus)
+    files = corpus.gathered({"curate": ("image_id", "phash")}, hashes_of, None)
+    with ExitStack() as stack:
+        kinds = {"image_id": "V16", "phash": np.uint64, "pictured": np.bool_}
+        columns = {name: Column(room / f"near-{name}", kind) for name, kind in kinds.items()}
+        for column in columns.values():
+            stack.callback(column.close)
+        ends = []
+        for path in files.values():
+            table = opened(path)
+            columns["image_id"].add(fixed_bytes(table["image_id"]))
+            for name in ("phash", "pictured"):
+                columns[name].add(table[name].to_numpy())
+            ends.append(len(columns["phash"]))
+        names, starts = list(files), np.array([0, *ends])
 
-    def pictures(places: Positions) -> Iterator[pa.Table]:
-        asked = {names[number] for number in np.unique(np.searchsorted(ends, places, side="right")).tolist()}
-        return (table for _, table in corpus.tables("curate", ["image_id", "image"], asked))
+        def colours(places: Positions) -> pa.ChunkedArray:
+            shards = np.searchsorted(starts, places, side="right") - 1
+            asked: dict[str, list[int]] = {}
+            for shard, place in zip(shards.tolist(), places.tolist(), strict=True):
+                asked.setdefault(names[shard], []).append(place - int(starts[shard]))
+            return colours_in(corpus, "curate", asked)
 
-    alike = Alike(config.near_distance, config.near_colour_distance)
-    places = kept_positions(raw, hashes, alike, pictures, pictured)
-    starts = np.concatenate([[0], ends[:-1]])
-    with_looks = {}
-    for name, start, end in zip(names, starts.tolist(), ends.tolist(), strict=True):
-        own, like = (_ids(part) for part in (raw[start:end], raw[places[start:end]]))
-        with_looks[name] = pa.table({"image_id": own, "looks_like": like})
-    return with_looks
+        ids, hashes, pictured = (column.array() for column in columns.values())
+        alike = Alike(config.near_distance or 0, config.near_colour_distance)
+        here, there = elsewhere(Images(ids, hashes, pictured), alike, colours, room)
+        return pa.table([_ids(ids[here]), _ids(ids[there])], LOOKS)
 
 
-def _read(corpus: Corpus) -> tuple[list[str], Array, Array, Array, Array]:
-    """The shards of curate and where their rows end; of each row its id (V16), its hash and whether it has one."""
-    names, counts = list[str](), list[int]()
-    columns: tuple[list[Array], list[Array], list[Array]] = [], [], []
-    for name, table in corpus.tables("curate", ["image_id", "phash"]):
-        names.append(name)
-        counts.append(table.num_rows)
-        columns[0].append(np.array(table["image_id"].to_pylist(), "V16"))
-        columns[1].append(pc.fill_null(table["phash"], pa.scalar(0, pa.uint64())).to_numpy().astype(np.uint64))
-        columns[2].append(table["phash"].is_valid().to_numpy())
-    kinds = ("V16", "<u8", "?")
-    ids, hashes, pictured = (np.concatenate([np.empty(0, k), *each]) for k, each in zip(kinds, columns, strict=True))
-    return names, np.cumsum(counts, dtype=np.int64), ids, hashes, pictured
+def hashes_of(table: pa.Table, argument: Any) -> pa.Table:
+    """image_id, phash (0 for none) and whether there is one."""
+    phash = pc.fill_null(table["phash"], pa.scalar(0, pa.uint64()))
+    return pa.table({"image_id": table["image_id"], "phash": phash, "pictured": table["phash"].is_valid()})
+
+
+def with_looks(captions: pa.Table, looks: pa.Table) -> pa.Table:
+    """The captions with the column looks_like: the image that theirs looks like, or itself."""
+    own = captions["image_id"].combine_chunks()
+    rows = pc.index_in(own, value_set=looks["image_id"].combine_chunks())
+    like = looks["looks_like"].combine_chunks().take(rows)
+    return captions.append_column("looks_like", pc.coalesce(like, own))
 
 
 def _ids(raw: Array) -> pa.Array:

@@ -14,7 +14,7 @@ from pairloom.compiled import compiled
 
 Array = npt.NDArray[Any]
 
-BLOCK = 1 << 16  # documents; a posting has 16 bits for its place in the block
+BLOCK = 1 << 16  # documents. A posting has 16 bits for its place in the block
 LEVELS = 256  # a posting has 8 bits for each of three numbers
 STEP = 0.98  # between two levels: numbers from the largest down to 0.006 of it are at most 2 % too large
 
@@ -30,7 +30,7 @@ class Postings(NamedTuple):
     """
 
     starts: Array  # int64 (D + 1,): document d has the pairs starts[d] … starts[d + 1] - 1
-    terms: Array  # int32 (P,): ascending within a document; a term's number is its rank by rarity
+    terms: Array  # int32 (P,): ascending within a document. A term's number is its rank by rarity
     weights: Array  # float64 (P,)
     segment_starts: Array  # int64 (V + 1,): the segments of each term
     segments: Array  # int64 (S, 2): block << 32 | postings, and where they begin
@@ -52,7 +52,7 @@ def level_of(posting: np.uint64, number: int) -> np.uint64:
 
 
 def invert(starts: Array, terms: Array, weights: Array, scale: Array, usual: Array, block: int = BLOCK) -> Postings:
-    """Index these vectors. scale, usual: float64 (V,), positive; they change how close the bounds are, not the result.
+    """Index these vectors. scale, usual: float64 (V,), positive. They change how close the bounds are, not the result.
 
     scale: makes the vectors of queries (times scale) and documents (by scale) alike. usual: weights divided by it are
     about the same for all terms of a document.
@@ -141,7 +141,7 @@ def _count(terms: Array, counts: Array) -> None:
 
 @compiled
 def _sort(segment: Array) -> None:
-    """Longest first, then by place; they come by place."""
+    """Longest first, then by place. They come by place."""
     keys = np.empty(len(segment), np.int64)
     for at in range(len(segment)):
         keys[at] = (LEVELS - np.int64(level_of(segment[at, 0], 0))) << 32 | at

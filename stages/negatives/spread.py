@@ -38,7 +38,7 @@ def spread(
 ) -> tuple[Array, Array, Array]:
     """(counts (A,), captions (A, top_k), similarities (A, top_k)): the hard negatives of each caption asked for.
 
-    Most similar first; among equals the lower caption, whichever text it has. distinct: a text gives one caption.
+    Most similar first. Among equals the lower caption, whichever text it has. distinct: a text gives one caption.
     """
     asked = len(wanted.rows)
     counts = np.zeros(asked, np.int64)
@@ -67,7 +67,7 @@ def spread(
 
 @compiled
 def _gather(members: Members, document: int, only: tuple[int, bool], most: int, tied: Array, num_tied: int) -> int:
-    """Append the first `most` captions that have this text and are admitted; returns the new length.
+    """Append the first `most` captions that have this text and are admitted. Returns the new length.
 
     only: the image whose captions are not, and whether those of held-out images aren't either.
     """
@@ -96,25 +96,24 @@ class Ranked(NamedTuple):
 
 @compiled
 def merge(one: Ranked, other: Ranked, top_k: int, distinct: bool) -> tuple[Array, Array]:
-    """(counts, places): the best top_k of two lists for each caption; a place counts on from `one` to `other`.
+    """(counts, places): the best top_k of two lists for each caption. A place counts on from `one` to `other`.
 
-    distinct: of equal texts, which have equal similarities, a list has the first only.
+    distinct: of equal texts a list has the first only. By their vectors (`scorer: embedding`) they may differ.
     """
     room = len(one.similarities) + len(other.similarities)
     counts, places = np.zeros(len(one.counts), np.int64), np.empty(room, np.int64)
-    values, texts = np.empty(room, np.float32), np.empty(room, np.uint64)
+    texts = np.empty(room, np.uint64)
     end, here, there = 0, 0, 0
     for ask in range(len(one.counts)):
         first, stop, other_stop = end, here + one.counts[ask], there + other.counts[ask]
         while end - first < top_k and (here < stop or there < other_stop):
             if there == other_stop or (here < stop and _before(one, here, other, there)):
-                places[end], values[end], texts[end] = here, one.similarities[here], one.texts[here]
+                places[end], texts[end] = here, one.texts[here]
                 here += 1
             else:
-                places[end] = len(one.similarities) + there
-                values[end], texts[end] = other.similarities[there], other.texts[there]
+                places[end], texts[end] = len(one.similarities) + there, other.texts[there]
                 there += 1
-            if not (distinct and _is_repeated(values, texts, first, end)):
+            if not (distinct and _is_repeated(texts, first, end)):
                 end += 1
         counts[ask] = end - first
         here, there = stop, other_stop
@@ -122,14 +121,12 @@ def merge(one: Ranked, other: Ranked, top_k: int, distinct: bool) -> tuple[Array
 
 
 @compiled
-def _is_repeated(values: Array, texts: Array, first: int, end: int) -> bool:
-    """Whether the text at `end` is that of an earlier one of the same similarity, from `first` on."""
-    at = end - 1
-    while at >= first and values[at] == values[end]:
-        if texts[at] == texts[end]:
-            return True
-        at -= 1
-    return False
+def _is_repeated(texts: Array, first: int, end: int) -> bool:
+    """Whether the text at `end` is one of the earlier ones from `first` on."""
+    repeated = False
+    for at in range(first, end):
+        repeated |= texts[at] == texts[end]
+    return repeated
 
 
 @compiled

@@ -12,37 +12,37 @@ import pyarrow.compute as pc
 from pairloom.errors import ConfigError
 from schemas.negatives import NEGATIVE
 from stages.negatives.captions import one_chunk, positions
-from stages.negatives.inverted import Index, Part
+from stages.negatives.inverted import Index
 
 Array = npt.NDArray[Any]
 MOST_TEXT = (1 << 31) - 1  # bytes of a string column, whose offsets have 32 bits
 
 
 def lookup(index: Index, captions: pa.Table) -> tuple[Array, Array]:
-    """(part, number there) of captions of one language, given image by image with ids of 16 bytes; int64.
+    """(part, number there) of captions of one language, given image by image with ids of 16 bytes. Int64.
 
     Raises ValueError for a caption that the index does not have: it was made from another corpus.
     """
     parts, numbers = np.full(len(captions), -1), np.zeros(len(captions), np.int64)
     wanted, indexes = fixed(captions["image_id"]), captions["caption_index"].to_numpy()
     for number, part in enumerate(index.parts):
-        there, here = _in_part(part, wanted, indexes)
+        there, here = find(part.captions.table, wanted, indexes)
         parts[there], numbers[there] = number, here[there]
     if (parts < 0).any():
         raise ValueError("the index of the negatives does not have these captions")
     return parts, numbers
 
 
-def _in_part(part: Part, wanted: Array, indexes: Array) -> tuple[Array, Array]:
-    """(whether the part has the caption, its number there)."""
-    known = fixed(part.captions.table["image_id"])
+def find(captions: pa.Table, wanted: Array, indexes: Array) -> tuple[Array, Array]:
+    """(whether the captions of a part have the caption, its number there). wanted: of `fixed`. All of one language."""
+    known = fixed(captions["image_id"])
     if len(known) == 0:
         return np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64)
     run = np.zeros(len(wanted), np.int64)
     run[1:] = wanted[1:] != wanted[:-1]
     first = np.searchsorted(known, wanted)
     numbers = np.minimum(first + positions(np.cumsum(run)), len(known) - 1)
-    there = part.captions.table["caption_index"].to_numpy()
+    there = captions["caption_index"].to_numpy()
     return (known[numbers] == wanted) & (there[numbers] == indexes), numbers
 
 

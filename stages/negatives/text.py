@@ -39,7 +39,7 @@ def bytes_of(texts: pa.Array) -> tuple[Array, Array]:
 
 @compiled
 def _fold(offsets: Array, data: Array) -> tuple[Array, Array, Array]:
-    """(offsets, bytes, plain): ASCII texts in lower case with single spaces; "" for the others, which are not plain."""
+    """(offsets, bytes, plain): ASCII texts in lower case with single spaces. "" for the others, which are not plain."""
     number = len(offsets) - 1
     ends, plain = np.zeros(number + 1, np.int64), np.ones(number, np.bool_)
     lowered = np.empty(offsets[number] - offsets[0], np.uint8)

@@ -108,7 +108,7 @@ def _scan(
                 code, size = _character(data, at)
             if kind == APART:
                 at += size
-            elif (kind == WORD) == (length > 1):  # one letter is no word; one sign is a term, more gave their pairs
+            elif (kind == WORD) == (length > 1):  # one letter is no word. One sign is a term, more gave their pairs
                 found[total], known = _number(data, start, at, known)
                 total += 1
         counts[text] = total - before
@@ -133,7 +133,7 @@ def _character(data: Array, at: int) -> tuple[int, int]:
 def _number(
     data: Array, begin: int, end: int, known: tuple[Array, Array, Array, Array]
 ) -> tuple[int, tuple[Array, Array, Array, Array]]:
-    """The number of the term data[begin:end], a new one if it is new; and what is known now."""
+    """The number of the term data[begin:end], a new one if it is new, and what is known now."""
     if known[3][0] == len(known[1]):
         known = _grown(*known)
     table, hashes, spans, number = known

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairloom.compiled import compiled
+from stages.gathered import opened
 from stages.negatives.rule import Config
 from stages.negatives.tokens import Tokens
 
@@ -23,6 +25,7 @@ Array = npt.NDArray[Any]
 
 # BM25Okapi's defaults (rank-bm25 0.2.2)
 K1, B, EPSILON = 1.5, 0.75, 0.25
+TOTAL = b"total"  # in a file's metadata
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Statistics:
 
     names: (
         pa.Array
-    )  # large_string (V,): the terms, those of fewest captions first, then by name; a term's place is its number
+    )  # large_string (V,): the terms, those of fewest captions first, then by name. A term's place is its number
     captions: Array  # int64 (V,): captions that have the term
     total: int  # captions counted
     length: int  # terms in all of them, with repetitions
@@ -53,6 +56,16 @@ class Tally:
 
     terms: pa.Table  # name (large_string), captions that have it, times it comes (int64)
     total: int  # captions
+
+    def save(self, path: Path) -> None:
+        terms = self.terms.replace_schema_metadata({TOTAL: str(self.total)})
+        with pa.ipc.new_stream(str(path), terms.schema) as stream:
+            stream.write_table(terms)
+
+    @classmethod
+    def opened(cls, path: Path) -> Tally:
+        terms = opened(path)
+        return cls(terms.replace_schema_metadata(None), int((terms.schema.metadata or {})[TOTAL]))
 
 
 def tally(tokens: Tokens, copies: Array) -> Tally:
@@ -81,7 +94,7 @@ def united(one: Tally, other: Tally) -> Tally:
 
 
 def vectorise(tokens: Tokens, statistics: Statistics, config: Config) -> Vectors:
-    """Vectors of these documents by these statistics; terms that those don't have count for nothing."""
+    """Vectors of these documents by these statistics. Terms that those don't have count for nothing."""
     ranks = pc.fill_null(pc.index_in(tokens.names, value_set=statistics.names), -1).to_numpy().astype(np.int32)
     starts, terms, counts = _count(tokens.starts, tokens.terms, ranks)
     if config.scorer == "bm25":
@@ -94,7 +107,7 @@ def vectorise(tokens: Tokens, statistics: Statistics, config: Config) -> Vectors
 def inverse_frequency(statistics: Statistics, config: Config) -> Array:
     """The idf of each term: smooth, as TfidfVectorizer has it, or BM25Okapi's with its floor for frequent terms."""
     captions, total = statistics.captions.astype(np.float64), statistics.total
-    if config.scorer == "tfidf":
+    if config.scorer != "bm25":
         return np.asarray(np.log((1 + total) / (1 + captions)) + 1)
     idf = np.log(total - captions + 0.5) - np.log(captions + 0.5)
     idf[idf < 0] = EPSILON * idf.mean() if len(idf) else 0.0
@@ -113,7 +126,7 @@ def scales(statistics: Statistics, config: Config) -> Array:
 
 @compiled
 def _captions_with(starts: Array, terms: Array, copies: Array, num_terms: int) -> tuple[Array, Array]:
-    """How many captions have each term, and how often it comes in all of them; int64."""
+    """How many captions have each term, and how often it comes in all of them, int64."""
     captions, times = np.zeros(num_terms, np.int64), np.zeros(num_terms, np.int64)
     last = np.full(num_terms, -1, np.int64)
     for document in range(len(starts) - 1):

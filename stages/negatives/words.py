@@ -1,6 +1,6 @@
 """What a term is: scikit-learn's words, and character bigrams where a script has no spaces; in plain Python.
 
-tokens.py does the same compiled; a test holds the two together, and to CountVectorizer's analyser.
+tokens.py does the same compiled. A test holds the two together, and to CountVectorizer's analyser.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def normalise(text: str) -> str:
 
 
 def words(normalised: str, bigrams: bool = True) -> list[str]:
-    """The words of a normalised text in order, with repetitions; may be empty.
+    """The words of a normalised text in order, with repetitions. May be empty.
 
     bigrams: a run of unspaced script gives its overlapping character pairs (a run of one stays one). That is the usual
     choice where no dictionary is at hand: no word boundary is guessed, and so none wrongly.

@@ -19,6 +19,7 @@ from pairloom.layout import LEVELS
 from pairloom.table import Array, Blob
 from schemas.patches import PATCHES
 from schemas.regions import REGIONS
+from stages import rows_done
 from stages.patches.settings import Config, Tools
 from stages.pixels import NO_PICTURE
 from stages.rejects import Reject, quarantine
@@ -77,6 +78,7 @@ def process(curate: pa.Table, regions: pa.Table, tools: Tools) -> tuple[pa.Table
             rejects.append(Reject(image_id.hex(), made.reason, made.detail, _content(curate, number)))
         else:
             rows.append({"image_id": image_id, **made})
+        rows_done.add()
     columns = {column.name: [row.get(column.name) for row in rows] for column in PATCHES.columns}
     kept = {
         name: values for name, values in columns.items() if name == "image_id" or any(v is not None for v in values)

@@ -9,7 +9,7 @@ from pairloom.errors import InputError
 
 
 def weights(checkpoint: str | None) -> Path:
-    """The file of the weights; raises InputError if there is none."""
+    """The file of the weights. Raises InputError if there is none."""
     if checkpoint is None:
         return imagenet.weights_file()
     if not Path(checkpoint).is_file():

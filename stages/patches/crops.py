@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]  # x1 y1 x2 y2, pixels
 
 @dataclass(frozen=True)
 class Cannot:
-    """Why there are no crops of an image; `reason` is a word of schemas.quarantine.REASONS."""
+    """Why there are no crops of an image. `reason` is a word of schemas.quarantine.REASONS."""
 
     reason: str
     detail: str
@@ -71,7 +71,7 @@ def _vectors(picture: Image.Image, boxes_R4: Array, config: Config, tools: Tools
 
 
 def cut(box: Box, side: int) -> list[Box]:
-    """The box in side × side cells, row by row, of whole pixels; cells differ by one pixel where it does not go evenly.
+    """The box in side × side cells, row by row, of whole pixels. Cells differ by one pixel where it does not go evenly.
 
     FashionBERT's script makes all cells equal and drops what remains at the right and below.
     """
@@ -82,9 +82,9 @@ def cut(box: Box, side: int) -> list[Box]:
 
 
 def foreground(boxes_R4: Array, size: tuple[int, int], min_share: float) -> Box:
-    """The best region that has at least this share of the image, and room for five pieces a side; else all of it.
+    """The best region that has at least this share of the image, and room for five pieces a side, else all of it.
 
-    Kaleido-BERT takes the box of what a saliency network finds; the paper names several, none of which comes with us.
+    Kaleido-BERT takes the box of what a saliency network finds. The paper names several, none of which comes with us.
     """
     width, height = size
     for box in boxes_R4:

@@ -18,12 +18,12 @@ STARTER = "efficientnet-lite0"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `patches` of params.yaml; docs/patches.md says what each costs."""
+    """Section `patches` of params.yaml; docs/reference/patches.md says what each costs."""
 
     grid: Annotated[int, Range(0, 32)] = 8  # cells a side of the whole image, 0 for no grid
     pyramid: bool = True  # Kaleido-BERT's crops of the foreground, at five sizes
     foreground: Literal["region", "whole"] = "region"  # whose box the pyramid cuts
-    min_share: Share = 0.1  # of the image's area, that the best region needs to be the foreground; else the whole image
+    min_share: Share = 0.1  # of the image's area, that the best region needs to be the foreground, else the whole image
     network: str = STARTER  # the one that comes with pairloom, or a model of torchvision by its name
     # the weights of a torchvision model (.safetensors or .pth)
     checkpoint: str | None = field(default=None, metadata=A_PATH)

@@ -1,6 +1,6 @@
 """Stage `qa`: questions about the images with their answers, from the published files of question answering.
 
-No part of `dvc repro`: two recipes need it, and the files are the user's (docs/qa.md).
+No part of `dvc repro`: two recipes need it, and the files are the user's (docs/reference/qa.md).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from stages.qa.config import Config, QuestionFile
 from stages.qa.gathering import Gathered, gather, opened
 
 INPUTS = ("curate",)
+ASKS = ("download",)
 OUTPUT = QA
 VERSION = 2
 COLUMNS = {"download": ("image_id",)}  # `index` reads the names
@@ -26,6 +27,7 @@ SCOPE: Scope = "all"  # which questions find no image, and which answers are fre
 
 __all__ = [
     "ASKED_BY",
+    "ASKS",
     "COLUMNS",
     "INPUTS",
     "OUTPUT",

@@ -24,7 +24,7 @@ THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 
 
 def of_ten(given: Sequence[str], most_common: str | None) -> Answers:
-    """What ten people answered, as distinct answers with scores; the one that is called the most common goes first.
+    """What ten people answered, as distinct answers with scores. The one that is called the most common goes first.
 
     Another number of people counts as its share of ten; of none there is no answer.
     """
@@ -35,12 +35,12 @@ def of_ten(given: Sequence[str], most_common: str | None) -> Answers:
 
 
 def of_label(label: Mapping[str, float]) -> Answers:
-    """LXMERT's label, best first; equal ones stay in the file's order."""
+    """LXMERT's label, best first. Equal ones stay in the file's order."""
     return tuple(sorted(((text, float(score)) for text, score in label.items() if score > 0), key=lambda one: -one[1]))
 
 
 def normalised(text: str) -> str:
-    """An answer as the evaluation of VQA compares them, but for its list of contractions; never empty if it was not."""
+    """An answer as the evaluation of VQA compares them, but for its list of contractions. Never empty if it was not."""
     plain = " ".join(text.lower().split())
     bare = POINT.sub("", MARKS.sub(" ", THOUSANDS.sub("", plain)))
     words = [DIGITS.get(word, word) for word in bare.split() if word not in ARTICLES]
@@ -48,7 +48,7 @@ def normalised(text: str) -> str:
 
 
 def merged(answers: Answers, word: Callable[[str], str]) -> Answers:
-    """Each word once, with the best of its scores, best first; an empty one is no answer."""
+    """Each word once, with the best of its scores, best first. An empty one is no answer."""
     best: dict[str, float] = {}
     for text, score in answers:
         if said := word(text):

@@ -13,7 +13,7 @@ from stages.contract import A_PATH
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionFile:
-    """One published file of questions; docs/qa.md has the forms."""
+    """One published file of questions; docs/reference/qa.md has the forms."""
 
     file: str  # the questions, with their answers unless `annotations` has these
     annotations: str | None = None  # VQA's second file, which has the answers
@@ -48,10 +48,10 @@ class Config:
     match: str = "url"
     # an image has the names of all rows of `download` with its bytes; false: of the one row that curate keeps of them
     all_names: bool = True
-    # answers as VQA's evaluation compares them: without capitals, articles and marks; "two" is "2"
+    # answers as VQA's evaluation compares them: without capitals, articles and marks. "two" is "2"
     normalise: bool = True
-    max_answers: Positive = 9500  # number of answer classes, the most frequent answers; the default is LXMERT's
-    # how often an answer must be the best one of a question; 9 is the usual threshold on VQA, LXMERT's is not published
+    max_answers: Positive = 9500  # number of answer classes, the most frequent answers, the default is LXMERT's
+    # how often an answer must be the best one of a question. 9 is the usual threshold on VQA, LXMERT's is not published
     min_answer_count: Positive = 9
     # instead: the answers of this JSON list, such as LXMERT's all_ans.json, in its order
     answers: str | None = field(default=None, metadata=A_PATH)

@@ -132,7 +132,7 @@ def _subset(file: str) -> str:
 
 
 def _aokvqa(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterator[Asked]:
-    """A-OKVQA: ten direct answers, of which the right choice goes first among equals; COCO's names of 2017."""
+    """A-OKVQA: ten direct answers, of which the right choice goes first among equals. COCO's names of 2017."""
     number, text = reading.value(record, "question_id", str), reading.value(record, "question", str)
     image = str(reading.value(record, "image_id", int, str))
     choices = reading.value(record, "choices", list)
@@ -163,7 +163,7 @@ def _vizwiz(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iter
 
 
 def _texts(record: Mapping[str, Any], name: str, reading: Reading) -> list[str]:
-    """A list of texts; none where the field is missing, as in test splits."""
+    """A list of texts. None where the field is missing, as in test splits."""
     found = reading.value(record, name, list) if name in record else []
     return [reading.value({name: one}, name, str) for one in found]
 
@@ -190,7 +190,7 @@ def _lxmert(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iter
 
 
 def _lxmert_corpus(key: str | int, record: Mapping[str, Any], reading: Reading) -> Iterator[Asked]:
-    """The files of its pre-training: sentences and labels by source; a source without labels has captions."""
+    """The files of its pre-training: sentences and labels by source. A source without labels has captions."""
     image, sentences = reading.value(record, "img_id", str), reading.value(record, "sentf", dict)
     for name, labels in reading.value(record, "labelf", dict).items():
         texts = reading.value(sentences, name, list)

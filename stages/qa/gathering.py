@@ -118,7 +118,7 @@ def _refuse(known: Mapping[str | None, Names], seen: Seen, config: Config) -> No
         f"no question found its image: one asks for {seen.lost!r}, "
         + (f"while an image is called {ours!r}" if ours else f"and no image has a name by qa.match: {config.match}"),
         ", ".join(source.file for source in config.sources),
-        "set image or names of qa.sources so that they give the images' names, or qa.match: docs/qa.md",
+        "set image or names of qa.sources so that they give the images' names, or qa.match: docs/reference/qa.md",
     )
 
 
@@ -132,7 +132,7 @@ def _refuse_no_answer(seen: Seen, config: Config) -> None:
 
 
 def _first(corpus: Corpus) -> bytes:
-    """The id of the corpus's first image; empty if there is none."""
+    """The id of the corpus's first image. Empty if there is none."""
     ids = (table["image_id"][0].as_py() for _, table in corpus.tables("curate", ["image_id"]) if table.num_rows)
     return next(ids, b"")
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
 from pairloom.errors import InputError
-from pairloom.extra import as_dict
+from pairloom.names import name_of, stem
 from stages.contract import Corpus
 from stages.qa.config import Config, QuestionFile
 from stages.qa.records import records
-
-ENDING = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
 
 COLUMNS = ("image_id", "url", "source", "extra")
 Names = Mapping[str, bytes | None]  # name -> image_id, None where several images have it
 
 
 def images(corpus: Corpus, config: Config) -> dict[str | None, Names]:
-    """The names of the images of each collection that a source asks for; under None those of all.
+    """The names of the images of each collection that a source asks for. Under None those of all.
 
     Rows of `download` with the bytes of an image of `curate` are about that image: curate keeps one row of them.
     """
@@ -46,18 +40,6 @@ def _note(table: pa.Table, match: str, found: Mapping[str | None, dict[str, byte
                 known[name] = image_id if known.get(name, image_id) == image_id else None
 
 
-def name_of(row: Mapping[str, Any], match: str) -> str:
-    """What a row of `curate` calls its image, without folder and ending; empty if the list does not say it."""
-    if match == "url":
-        return stem(unquote(urlsplit(row["url"]).path))
-    return stem(as_dict(row["extra"]).get(match) or "")
-
-
-def stem(name: str) -> str:
-    """The name of a picture's file, without its folder and its ending."""
-    return ENDING.sub("", PurePosixPath(name.strip()).name)
-
-
 def names(source: QuestionFile) -> dict[str, str] | None:
     """The user's own names of a source's images, by their id there. Raises InputError."""
     if source.names is None:
@@ -72,7 +54,7 @@ def names(source: QuestionFile) -> dict[str, str] | None:
 
 
 def called(image: str, source: QuestionFile, own: Mapping[str, str] | None) -> str:
-    """The name by which a question's image is looked for; empty if the user's own names lack it."""
+    """The name by which a question's image is looked for. Empty if the user's own names lack it."""
     if own is not None:
         return own.get(image, "")
     return stem(image if source.image is None else source.image.format(image))

@@ -14,7 +14,7 @@ DECODER = json.JSONDecoder()
 SPACE = re.compile(r"[ \t\n\r]*")
 CLOSING = {"[": "]", "{": "}"}
 
-Entry = tuple[str | int, Any]  # key of an object, or number in a list, from 1; and the value
+Entry = tuple[str | int, Any]  # key of an object, or number in a list, from 1, and the value
 
 
 def records(file: str | Path, inside: Collection[str] = ()) -> Iterator[Entry]:
@@ -47,7 +47,7 @@ def _whole(text: str, inside: Collection[str]) -> Iterator[Entry]:
 
 
 def _entries(text: str, at: int, inside: Collection[str]) -> Generator[Entry, None, int]:
-    """The entries of the list or object at this position; returns the position behind it."""
+    """The entries of the list or object at this position. Returns the position behind it."""
     closing = CLOSING.get(text[at : at + 1])
     if closing is None:
         raise json.JSONDecodeError("neither a list nor an object", text, at)

@@ -37,30 +37,30 @@ DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `regions` of params.yaml; docs/regions.md says what each choice costs."""
+    """Section `regions` of params.yaml; docs/reference/regions.md says what each choice costs."""
 
     detector: str = "starter"  # a file of stages/regions/detectors
-    # the detector's weights; null is the file that comes with it
+    # the detector's weights. Null is the file that comes with it
     checkpoint: str | None = field(default=None, metadata=A_PATH)
-    selection: str | None = None  # a policy of stages/regions/select.py; null is the detector's own
+    selection: str | None = None  # a policy of stages/regions/select.py. Null is the detector's own
     faithful: bool = False  # keep the published code's oddities of that policy
-    # kept even if their score is below min_score; null is the detector's own, or max_regions if that is less
+    # kept even if their score is below min_score. Null is the detector's own, or max_regions if that is less
     min_regions: Annotated[int, Range(0, 100)] | None = None
-    # kept, the best first; null is the detector's own, or min_regions if that is more
+    # kept, the best first. Null is the detector's own, or min_regions if that is more
     max_regions: Annotated[int, Range(1, 100)] | None = None
-    min_score: Share | None = None  # detector confidence; null is the detector's own
-    # IoU above which the worse of two regions goes, or a list of steps for agnostic-stepped and detectron2; null is the
+    min_score: Share | None = None  # detector confidence. Null is the detector's own
+    # IoU above which the worse of two regions goes, or a list of steps for agnostic-stepped and detectron2. Null is the
     # detector's own
     nms: Nms = None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"  # of the detector's arithmetic
     feature_dtype: Literal["float16", "float32"] = "float16"  # as which the features are stored
-    # most probable classes kept; null is the detector's own
+    # most probable classes kept. Null is the detector's own
     class_probs: Annotated[int, Range(1, 65535)] | Literal["full", "none"] | None = None
     proposals: bool = False  # keep the boxes that were pooled, before regression
-    grid_side: Annotated[int, Range(0, 64)] = 0  # cells a side of the grid features of the whole image; 0 for none
-    # pictures of one size detected at once; null is 1 on a CPU, 4 on a GPU
+    grid_side: Annotated[int, Range(0, 64)] = 0  # cells a side of the grid features of the whole image, 0 for none
+    # pictures of one size detected at once. Null is 1 on a CPU, 4 on a GPU
     batch: Annotated[int, Range(1, 1024)] | None = None
-    # threads that decode pictures; null is 2, or 8 for a GPU
+    # threads that decode pictures. Null is 2, or 8 for a GPU
     threads: Annotated[int, Range(1, 256)] | None = field(default=None, metadata={"affects_output": False})
     device: str = "auto"  # cpu, cuda, cuda:1, …; auto is cuda where there is one
 
@@ -124,7 +124,7 @@ def setup(config: Config, folder: Path) -> Tools:
 
 
 def tools_of(network: Network, name: str, config: Config, prob_width: int) -> Tools:
-    """The tools around a loaded network; `prob_width` is what class_probs null stands for."""
+    """The tools around a loaded network. `prob_width` is what class_probs null stands for."""
     from stages.regions.extract import Engine
     from stages.regions.stored import Storage
 
@@ -154,7 +154,7 @@ def tools_of(network: Network, name: str, config: Config, prob_width: int) -> To
 
 
 def device(name: str) -> str:
-    """The torch device of this name; raises ConfigError if it is not there."""
+    """The torch device of this name. Raises ConfigError if it is not there."""
     import torch
 
     if name == "auto":
@@ -169,7 +169,7 @@ def device(name: str) -> str:
 
 
 def process(pairs: pa.Table, tools: Tools) -> tuple[pa.Table, pa.Table]:
-    """Each image's regions, in the order of the input; what cannot be read, found or stored is left out by name."""
+    """Each image's regions, in the order of the input. What cannot be read, found or stored is left out by name."""
     rows = pairs.select(["image_id", "url", "source"]).to_pylist()
     return look(rows, [partial(stored_bytes, image) for image in pairs["image"]], tools)
 

@@ -24,7 +24,7 @@ ZOO = "detectron2:"
 
 @dataclass(frozen=True, kw_only=True)
 class Detector(Numbers):
-    """The starter: how it sees a picture, proposes, pools and selects; units are in detectors/starter.yaml."""
+    """The starter: how it sees a picture, proposes, pools and selects. Units are in detectors/starter.yaml."""
 
     name: str
     family: Literal["starter"]  # the module of stages/regions that loads it
@@ -61,7 +61,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Entry:
-    """The detector of this name; raises ConfigError when there is none or its file says something impossible."""
+    """The detector of this name. Raises ConfigError when there is none or its file says something impossible."""
     if name.startswith(ZOO):
         from stages.regions.published.zoo import from_config  # detectron2 takes seconds to import
 
@@ -95,7 +95,7 @@ def files(name: str) -> tuple[Path, ...]:
 
 
 def file(name: str) -> Path:
-    """The file of this detector's settings; raises ConfigError when there is none."""
+    """The file of this detector's settings. Raises ConfigError when there is none."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file() or (path.parent == FOLDER and path.stem not in names()):
         raise ConfigError(

@@ -9,7 +9,7 @@ of them) or an older Pillow, `apply` adds nothing.
 | `PIL.Image.LINEAR` | Pillow 10 removed this old name of BILINEAR | detectron2.data.transforms, at import |
 
 A third trouble is only noise: detectron2 and fvcore call `torch.jit.script` at import, which torch 2.14 deprecates with
-two warnings a process; that one message is silenced.
+two warnings a process. That one message is silenced.
 
 Not bridged, as pairloom does not use it: `detectron2.model_zoo`, whose `pkg_resources` left setuptools with release 82.
 """
@@ -26,7 +26,7 @@ COMPILED = "detectron2._C"
 
 
 def apply() -> list[str]:
-    """Put in place what detectron2 needs here; returns the names of what this call added."""
+    """Put in place what detectron2 needs here. Returns the names of what this call added."""
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
     return [*add_compiled_placeholder(), *add_linear()]
 
@@ -52,7 +52,7 @@ def explain_absence(name: str) -> object:
 
 
 def is_pure_detectron2() -> bool:
-    """True where detectron2 is installed without its compiled part; imports neither."""
+    """True where detectron2 is installed without its compiled part. Imports neither."""
     package = importlib.util.find_spec("detectron2")
     if package is None or package.submodule_search_locations is None:
         return False

@@ -1,6 +1,6 @@
 """What the stage asks of a detector, whatever its family: `Network`, and `Detections`, its answer for one picture.
 
-A family is a module or package of stages/regions that is a `Family`; the catalogue's entry names it (`family`).
+A family is a module or package of stages/regions that is a `Family`. The catalogue's entry names it (`family`).
 extract.py and the stage itself know no family.
 
 Letters: N proposals, K chosen ones, C object classes without background, A attributes, D feature width, H W pixels.
@@ -29,11 +29,11 @@ class Detections:
 
     size: tuple[int, int]  # (height, width) of the resized picture that the network saw
     # float32, x1 y1 x2 y2 in pixels of the resized picture: what was pooled. Where the published code clips to the
-    # padded picture, they may end right of or below the resized one; what is stored is cut to the picture.
+    # padded picture, they may end right of or below the resized one. What is stored is cut to the picture.
     proposals_N4: Tensor
     boxes: Tensor  # float32, (N, 4) where there is one box a proposal (raw or agnostic), or (N, C, 4), one a class
     scores_NC: Tensor  # float32, what selection looks at
-    probs_NC: Tensor  # float32, the class distribution as stored; the rest to 1 is background (or unknown)
+    probs_NC: Tensor  # float32, the class distribution as stored. The rest to 1 is background (or unknown)
     features_ND: Tensor  # float32, input of the class head
     # (rows (K,), their classes (K,)) -> attribute probabilities (K, A); (K, 0) where the detector has none
     attributes: Callable[[Tensor, Tensor], Tensor]
@@ -64,7 +64,7 @@ class Network(Protocol):
         """(sx, sy): factors from pixels of the resized picture (height, width) to the stored one's (height, width)."""
 
     def detect(self, images_N3HW: Tensor, picture_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
-        """One answer a picture; all are of one prepared size, on the network's device, as `prepare` made them.
+        """One answer a picture. All are of one prepared size, on the network's device, as `prepare` made them.
 
         picture_sizes: (height, width) of the stored pictures: caffe's least size of a proposal is in their pixels.
         """

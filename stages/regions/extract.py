@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stages import rows_done
 from stages.regions.contract import Detections, Network
 from stages.regions.pictures import Prepared, Unreadable, ahead, prepare
 from stages.regions.select import Policy
@@ -30,7 +31,7 @@ BATCHES_AT_ONCE = 3  # on a GPU
 
 @dataclass(frozen=True)
 class Engine:
-    """A network, and how it is driven; all but `threads` may change the last bits."""
+    """A network, and how it is driven. All but `threads` may change the last bits."""
 
     network: Network
     policy: Policy
@@ -41,13 +42,14 @@ class Engine:
 
 
 def extract(bodies: Sequence[Callable[[], bytes]], engine: Engine) -> list[StoredRegions | Unreadable]:
-    """What is seen in each picture, in their order; `bodies` read their encoded bytes, one that cannot says why."""
+    """What is seen in each picture, in their order. `bodies` read their encoded bytes, one that cannot says why."""
     network, results = engine.network, dict[int, StoredRegions | Unreadable]()
     readable = _only_prepared(ahead(lambda item: prepare(*item, network), enumerate(bodies), engine.threads), results)
     batches, look = by_size(readable, engine.batch), Look(engine)
     # On a CPU one batch keeps all threads busy, and the next would only crowd it out.
     for regions in ahead(look, batches, BATCHES_AT_ONCE, waiting=0) if on_gpu(engine) else map(look, batches):
         results |= regions
+        rows_done.add(len(regions))
     return [results[row] for row in range(len(bodies))]
 
 
@@ -127,7 +129,7 @@ class Look:
 
 @contextmanager
 def own_stream(engine: Engine) -> Iterator[None]:
-    """On a GPU, one of the streams that are free; all that was queued in it is done in the end."""
+    """On a GPU, one of the streams that are free. All that was queued in it is done in the end."""
     if not on_gpu(engine):
         yield
         return
@@ -151,7 +153,7 @@ def streams(device: str) -> SimpleQueue[torch.cuda.Stream]:
 
 
 def stacked(images: list[Tensor], engine: Engine) -> Tensor:
-    """(N, 3, H, W) on the device; to a GPU from page-locked memory, so that nothing waits for the copy."""
+    """(N, 3, H, W) on the device. To a GPU from page-locked memory, so that nothing waits for the copy."""
     if not on_gpu(engine):
         # One picture is taken as it lies, channels last as convolutions want it: a copy takes longer than decoding.
         return images[0][None] if len(images) == 1 else torch.stack(images)

@@ -14,7 +14,7 @@ Nms = Share | tuple[Share, ...] | None
 
 
 class Given(Protocol):
-    """What may set numbers: a detector's entry, or the stage's Config; None leaves what was there."""
+    """What may set numbers: a detector's entry, or the stage's Config. None leaves what was there."""
 
     @property
     def min_regions(self) -> int | None: ...
@@ -28,7 +28,7 @@ class Given(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """Those that a detector's file sets over its policy's own; null is the policy's."""
+    """Those that a detector's file sets over its policy's own. Null is the policy's."""
 
     min_regions: Annotated[int, Range(0, 100)] | None = None
     max_regions: Annotated[int, Range(1, 100)] | None = None

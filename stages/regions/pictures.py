@@ -8,20 +8,25 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from stages.pixels import NoPictureError
-from stages.regions.contract import Network
 
 SAMPLE_FORMAT, FLOATS = 339, 3  # a tag of TIFF, and its value for floating-point numbers
-MOST_TAGS = 4096  # looked at; real files have dozens
+MOST_TAGS = 4096  # looked at, real files have dozens
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Preparing(Protocol):
+    """What is asked of a network here. Stage `score` has another kind of them."""
+
+    def prepare(self, picture: Image.Image, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture that is none; `reason` is a word of schemas.quarantine.REASONS."""
+    """A picture that is none. `reason` is a word of schemas.quarantine.REASONS."""
 
     row: int
     reason: str
@@ -58,7 +63,7 @@ def decode(encoded: bytes) -> Image.Image:
     except UnidentifiedImageError as error:  # its message has the address of an object, which differs in each run
         raise UnidentifiedImageError("it cannot be identified as a picture") from error
     picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)  # download stores upright pictures; a user's folder need not
+    ImageOps.exif_transpose(picture, in_place=True)  # download stores upright pictures, a user's folder need not
     if picture.mode.startswith("I"):
         return Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
@@ -100,8 +105,8 @@ def _sample_format(encoded: bytes, order: str) -> tuple[int, ...]:
     return ()
 
 
-def prepare(row: int, read: Callable[[], bytes], network: Network) -> Prepared | Unreadable:
-    """The picture as the network wants it; only that is kept, so that a huge picture is in memory once and briefly."""
+def prepare(row: int, read: Callable[[], bytes], network: Preparing) -> Prepared | Unreadable:
+    """The picture as the network wants it. Only that is kept, so that a huge picture is in memory once and briefly."""
     try:
         picture = decode(read())
     except Image.DecompressionBombError as error:

@@ -28,7 +28,7 @@ INSTRUCTIONS = {  # as Linux names them, on x86 and ARM
 
 
 def cast(module: nn.Module, device: str, precision: Precision) -> torch.dtype:
-    """Move a module with its weights in this precision, channels last; returns the type that its inputs must have."""
+    """Move a module with its weights in this precision, channels last. Returns the type that its inputs must have."""
     set_tf32(device, precision)
     module.to(device, DTYPES[precision]).to(memory_format=torch.channels_last)
     return DTYPES[precision]
@@ -53,7 +53,7 @@ def warn_if_slow(device: str, precision: Precision) -> None:
 
 
 def multiplies(precision: Precision) -> bool:
-    """Whether this CPU has instructions for the type; taken for granted where it does not say what it has."""
+    """Whether this CPU has instructions for the type, taken for granted where it does not say what it has."""
     words = INSTRUCTIONS.get(precision)
     return words is None or not CPUINFO.is_file() or bool(words & set(CPUINFO.read_text(encoding="utf-8").split()))
 

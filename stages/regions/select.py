@@ -4,7 +4,7 @@ Where the published code has an oddity, the default here is what was meant, and 
 
 | policy | as in | oddity that `faithful` keeps |
 |---|---|---|
-| butd | BUTD, MILVLG | proposals' order unless a clamp fires; the class is argmax of all scores, survived or not |
+| butd | BUTD, MILVLG | proposals' order unless a clamp fires. The class is argmax of all scores, survived or not |
 | fixed-36 | BUTD's 36 boxes: LXMERT, InterBERT | both, as above |
 | vmb-100 | ViLBERT 12-in-1, MMF | the class, as above |
 | agnostic-stepped | airsplay, Hugging Face | fewer than `min_regions` when the last step leaves fewer |
@@ -12,7 +12,7 @@ Where the published code has an oddity, the default here is what was meant, and 
 | vinvl-filter2, starter | VinVL's faster filter | none |
 | detectron2 | FastRCNNOutputLayers, and MILVLG's `detectron2` mode by it | as agnostic-stepped |
 
-Equal scores go to the earlier proposal everywhere; the published code leaves their order to its sorting routine.
+Equal scores go to the earlier proposal everywhere. The published code leaves their order to its sorting routine.
 
 Letters: N proposals, C object classes, E (proposal, class) pairs, K kept regions.
 """
@@ -38,9 +38,9 @@ class Policy:
     max_regions: int
     min_score: float
     nms: float  # a region that overlaps a better one by more than this IoU is suppressed
-    ties: Literal[">", ">="] = ">"  # rule per-class: what an overlap of exactly `nms` does; ">=" suppresses
+    ties: Literal[">", ">="] = ">"  # rule per-class: what an overlap of exactly `nms` does, ">=" suppresses
     last_nms: float = 0.9  # rule stepped: `nms` rises by tenths to this, until enough are left …
-    steps: tuple[float, ...] | None = None  # … or through these thresholds; rule class-boxes can have them too
+    steps: tuple[float, ...] | None = None  # … or through these thresholds. Rule class-boxes can have them too
     box_pixel: float = 0.0  # 1 where a box is taken to contain its last pixel, so that its width is x2 − x1 + 1
     stored_pixels: bool = False  # IoU in pixels of the stored picture; with box_pixel 1 the scale matters
     keeps_order: bool = False  # faithful: the proposals' order unless a clamp fires
@@ -48,7 +48,7 @@ class Policy:
     faithful: bool = False
 
 
-# Of caffe's cpu_nms.pyx and MILVLG's CPU code; their GPU kernels, which made no published features, have ">".
+# Of caffe's cpu_nms.pyx and MILVLG's CPU code. Their GPU kernels, which made no published features, have ">".
 BUTD = Policy(
     "per-class", 10, 100, 0.2, 0.3, ties=">=", box_pixel=1.0, stored_pixels=True, keeps_order=True, argmax_class=True
 )
@@ -77,7 +77,7 @@ class Selected:
 def select(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
     """The regions that the policy keeps of these proposals.
 
-    boxes: (N, 4), or (N, C, 4) where each class has its own; a rule that needs one box a proposal takes that of its
+    boxes: (N, 4), or (N, C, 4) where each class has its own. A rule that needs one box a proposal takes that of its
     best class. N may be 0.
     """
     if not len(scores_NC):
@@ -87,14 +87,14 @@ def select(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 
 
 def agnostic(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
-    """Each region by its best class, one NMS over all of them; the suppressed have confidence 0."""
+    """Each region by its best class, one NMS over all of them. The suppressed have confidence 0."""
     classes_N, best_N = scores_NC.argmax(axis=1), scores_NC.max(axis=1)
     kept_N = survivors(Overlaps.of(single(boxes, classes_N), policy.nms, policy.box_pixel), best_N)
     return clamp(classes_N, np.where(kept_N, best_N, 0), policy)
 
 
 def stepped(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
-    """As `agnostic`, with a threshold that rises until `min_regions` survive; below `min_score` none does.
+    """As `agnostic`, with a threshold that rises until `min_regions` survive. Below `min_score` none does.
 
     Where even the last step leaves fewer, the best of the suppressed ones join them. (Hugging Face's code returns the
     picture before this one in that case, or raises.)
@@ -148,7 +148,7 @@ def per_class(boxes: Array, scores_NC: Array, policy: Policy) -> Selected:
 def confidences(overlaps: Overlaps, scores_NC: Array, argmax_N: Array, policy: Policy) -> tuple[Array, Array]:
     """(N,) confidence and class of each region: its best score among the classes whose NMS it survives, else 0.
 
-    Exact for every region that the policy may keep; a lower one may be 0. NMS looks downwards only, so that scores
+    Exact for every region that the policy may keep. A lower one may be 0. NMS looks downwards only, so that scores
     below a floor change nothing above it: the floor starts high, where few classes play, and sinks until enough
     regions stand above it.
     """

@@ -35,7 +35,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredRegions:
-    """One picture's regions, best first; shapes and units as in schemas/regions.py."""
+    """One picture's regions, best first. Shapes and units as in schemas/regions.py."""
 
     size: tuple[int, int]  # (height, width) of the stored picture
     boxes: Array  # (K, 4)
@@ -100,7 +100,7 @@ def grid_features(found: Detections, side: int) -> Array:
 
 
 def best_attribute(probs_KA: Tensor) -> tuple[Tensor, Tensor]:
-    """(id, score) of each region's best attribute; 0 and 0 where the detector has none."""
+    """(id, score) of each region's best attribute. 0 and 0 where the detector has none."""
     if not probs_KA.shape[1]:
         return probs_KA.new_zeros(len(probs_KA), dtype=torch.int64), probs_KA.new_zeros(len(probs_KA))
     scores_K, ids_K = probs_KA.max(dim=1)
@@ -142,7 +142,7 @@ def bad_value(regions: StoredRegions, feature_dtype: str = "<f2") -> str | None:
 
 
 def as_columns(kept: list[StoredRegions], feature_dtype: str = "<f2") -> Mapping[str, Any]:
-    """The columns of the regions table that say what was seen; `bad_value` has found nothing in these pictures."""
+    """The columns of the regions table that say what was seen. `bad_value` has found nothing in these pictures."""
     blobs = {name: [getattr(regions, name) for regions in kept] for name in ("class_ids", "attribute_ids", "prob_ids")}
     blobs |= {name: [getattr(regions, name) for regions in kept] for name in FLOATS}
     if feature_dtype == "<f2":

@@ -46,7 +46,7 @@ def survivors(overlaps: Overlaps, scores_N: Array) -> Array:
 
 
 def survivors_by_class(overlaps: Overlaps, classes_E: Array) -> Array:
-    """Which pairs, best first, greedy NMS keeps in their class (E,); the boxes are those of the pairs."""
+    """Which pairs, best first, greedy NMS keeps in their class (E,). The boxes are those of the pairs."""
     order = np.argsort(classes_E, kind="stable")
     kept_E = np.zeros(len(order), bool)
     kept_E[order] = _kept(overlaps.boxes_N4[order], _edges(classes_E[order]), overlaps.threshold, overlaps.box_pixel)
@@ -54,7 +54,7 @@ def survivors_by_class(overlaps: Overlaps, classes_E: Array) -> Array:
 
 
 def best_by_class(overlaps: Overlaps, scores_NC: Array, floor: float) -> tuple[Array, Array]:
-    """(N,) the best score ≥ floor that greedy NMS keeps in its class, and that class; 0 and 0 where there is none.
+    """(N,) the best score ≥ floor that greedy NMS keeps in its class, and that class. 0 and 0 where there is none.
 
     Of equal scores the first proposal is the better one, and the first class counts.
     """

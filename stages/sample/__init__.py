@@ -1,6 +1,6 @@
 """Stage `sample`: the list of pairs to fetch, the user's own or that of the project's photographs and composed scenes.
 
-`parts` gives the list as table `urls`, a few rows at a time; the pipeline writes them as shards.
+`parts` gives the list as table `urls`, a few rows at a time. The pipeline writes them as shards.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def description(urls: str) -> Path:
 
 
 def parts(config: Config, folder: Path) -> Iterator[Part]:
-    """The list that config.urls names, in list order; a demo's pictures are drawn into `folder`.
+    """The list that config.urls names, in list order. A demo's pictures are drawn into `folder`.
 
     For a list of the user's, `folder` is left with nothing to serve. Raises InputError, see `read`.
     """

@@ -16,13 +16,13 @@ from pairloom.typed import Positive, check_ranges
 class Config(ListColumns):
     """Section `sample` of params.yaml."""
 
-    # a list (csv, tsv, txt, json, jsonl, parquet; .gz, .bz2, .xz, .zst too), a folder of them; a path of this
-    # machine or of fsspec, such as s3://bucket/list.parquet; a demo's description; or "demo", the demo that ships
+    # a list (csv, tsv, txt, json, jsonl, parquet; .gz, .bz2, .xz, .zst too), a folder of them. A path of this
+    # machine or of fsspec, such as s3://bucket/list.parquet. A demo's description, or "demo", the demo that ships
     urls: str = "demo"
     # rows of the list in a shard of every table before `shards`; from 1,000 to 10,000 for lists of millions
     rows_per_shard: Positive = 1000
 
-    # what `urls` is, if no list: a data set by its format (docs/import.md): coco, folder, webdataset, …
+    # what `urls` is, if no list: a data set by its format (docs/how-to/import.md): coco, folder, webdataset, …
     format: str | None = None
     # name -> folder or address (s3://bucket/folder) of pictures that rows name as NAME:PATH; of a format, where its
     # pictures lie is the first of them; none: `urls`, under the format's name

@@ -122,7 +122,7 @@ def fields(data: memoryview) -> Iterator[Field]:
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    """(value, place after it); at most ten bytes, as protobuf allows."""
+    """(value, place after it). At most ten bytes, as protobuf allows."""
     value = 0
     for index in range(10):
         if place + index >= len(data):

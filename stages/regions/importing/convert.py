@@ -61,7 +61,7 @@ def convert(tensors: Tensors, settings: FasterRCNN, where: str) -> Converted:
 
 
 def rename(tensors: Tensors, layout: Layout, where: str) -> Renamed:
-    """Our names for the file's tensors; raises InputError if a tensor that the file has twice differs from itself."""
+    """Our names for the file's tensors. Raises InputError if a tensor that the file has twice differs from itself."""
     given = layout.before(tensors) if layout.before else dict(tensors)
     found: dict[str, Tensor] = {}
     unused, unknown = [], []
@@ -164,7 +164,7 @@ def _in_order(rows: Tensor, layout: Layout, settings: FasterRCNN) -> Tensor:
 
 
 def _cell_anchors(found: Tensors, layout: Layout, settings: FasterRCNN) -> dict[str, Tensor]:
-    """The anchors: the file's, where the published code reads them and they belong to it; else by the rule."""
+    """The anchors: the file's, where the published code reads them and they belong to it, else by the rule."""
     rules = settings.proposals.anchors
     first = 4 if settings.backbone.pyramid_channels is None else 2
     chosen = {}

@@ -1,6 +1,6 @@
 """The key layouts of published checkpoints: how their names become ours, and in what form they hold some tensors.
 
-Ours are the names in the state dict of published/network.py; there, background and "none" are the last class.
+Ours are the names in the state dict of published/network.py. There, background and "none" are the last class.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-COUNTERS = r"num_batches_tracked$"  # of a training norm; they have no effect
+COUNTERS = r"num_batches_tracked$"  # of a training norm. They have no effect
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
 
 
 def _convolution(layer: str) -> str:
-    """ "res4b22_branch2a" → "res4.22.conv1"; blocks are called a, b, c, or a, b1, b2, …; other names stay."""
+    """ "res4b22_branch2a" → "res4.22.conv1". Blocks are called a, b, c, or a, b1, b2, …. Other names stay."""
     parts = re.fullmatch(r"res(\d)([a-z])(\d*)_branch(1|2[abc])", layer)
     if parts is None:
         return layer
@@ -88,7 +88,7 @@ MASKRCNN_RPN = (
 
 
 def _maskrcnn_body(ours: str, stages: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
-    """Names of maskrcnn-benchmark's ResNet; its layer1 is res2."""
+    """Names of maskrcnn-benchmark's ResNet. Its layer1 is res2."""
     stem = (
         (r"backbone\.body\.stem\.conv1\.weight", f"{ours}.stem.conv1.weight"),
         (r"backbone\.body\.stem\.bn1\.(\w+)", rf"{ours}.stem.conv1.norm.\1"),
@@ -180,7 +180,7 @@ LAYOUTS = {
         background="first",
         anchors="ratio-major",
     ),
-    # detectron2's own models with a C4 or a pyramid backbone; masks and keypoints are no regions
+    # detectron2's own models with a C4 or a pyramid backbone. Masks and keypoints are no regions
     "detectron2": Layout(
         names=(
             *D2_C4,

@@ -17,8 +17,8 @@ NUMBERED = {"objects": "label_to_idx", "attributes": "attribute_to_idx"}
 def read(path: Path, kind: Kind, count: int) -> tuple[str, ...]:
     """The names in a file of one of the published forms, in the order of the classes, without background.
 
-    Forms: one name a line, alternatives after commas (objects_vocab.txt: the first is taken); VG-SGG-dicts JSON; COCO
-    or LVIS JSON (`categories`); a JSON list. Raises InputError if there are not `count` of them.
+    Forms: one name a line, alternatives after commas (objects_vocab.txt: the first is taken). VG-SGG-dicts JSON. COCO
+    or LVIS JSON (`categories`). A JSON list. Raises InputError if there are not `count` of them.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -1,4 +1,4 @@
-"""Family `published`: the Faster R-CNNs of the field as one model; what differs between them is in the catalogue.
+"""Family `published`: the Faster R-CNNs of the field as one model. What differs between them is in the catalogue.
 
 torch and detectron2 take seconds to import, so only `load` does.
 """

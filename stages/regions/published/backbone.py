@@ -41,7 +41,7 @@ class PreStem(CeilStem):
 
 
 def _ceil_pool(x_NCHW: Tensor) -> Tensor:
-    # A map of 1 or 2 cells is smaller than the window, which torch refuses; caffe pools what is there.
+    # A map of 1 or 2 cells is smaller than the window, which torch refuses. Caffe pools what is there.
     missing_H, missing_W = (max(3 - side, 0) for side in x_NCHW.shape[-2:])
     if missing_H or missing_W:
         x_NCHW = F.pad(x_NCHW, (0, missing_W, 0, missing_H), mode="replicate")

@@ -2,7 +2,7 @@
 
 Letters: N boxes, K classes (or 1). Boxes are x1 y1 x2 y2 in pixels.
 
-A GPU's work is queued, and whatever copies numbers to it or asks for some of them waits for all of it; so here numbers
+A GPU's work is queued, and whatever copies numbers to it or asks for some of them waits for all of it. So here numbers
 from the host go in as scalars, or were copied once.
 """
 
@@ -43,7 +43,7 @@ def decode(
 
 
 def clip(boxes: Tensor, size: tuple[int, int], rule: BoxRule) -> Tensor:
-    """Boxes (…, 4) cut to a picture of this size (height, width); NaN stays NaN, for the stage to report."""
+    """Boxes (…, 4) cut to a picture of this size (height, width). NaN stays NaN, for the stage to report."""
     height, width = (side - extra(rule) for side in size)
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack([x, y], dim=-1).flatten(-2)

@@ -79,7 +79,7 @@ class Res5Head(nn.Module):
             self.norm = FrozenBatchNorm2d(settings.feature_width, settings.backbone.norm_eps)
 
     def spare(self, device: str, precision: Precision) -> bool:
-        """Take the way that saves time on the device, if there is one, or the plain one; whether it is taken."""
+        """Take the way that saves time on the device, or the plain one. Returns whether it is taken."""
         blocks, self.sparing = list(self.res5), None
         if self.pre:
             return False
@@ -131,7 +131,7 @@ class TwoLayerHead(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Class scores and box deltas; background is the last class."""
+    """Class scores and box deltas. Background is the last class."""
 
     def __init__(self, settings: FasterRCNN) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Predictor(nn.Module):
 
 
 class AttributeHead(nn.Module):
-    """What a region is like, from its feature and its class; "none" is the last attribute where there is one."""
+    """What a region is like, from its feature and its class. "none" is the last attribute where there is one."""
 
     def __init__(self, rules: Attributes, classes: int, width: int) -> None:
         super().__init__()

@@ -39,18 +39,18 @@ class PublishedDetector(nn.Module):
             self.attributes = AttributeHead(settings.attributes, settings.classes, settings.feature_width)
 
     def place(self, device: str, precision: Precision) -> None:
-        """Convolutions and hidden layers in this precision; anchors, class scores, boxes and attributes in float32."""
+        """Convolutions and hidden layers in this precision. Anchors, class scores, boxes and attributes in float32."""
         warn_if_slow(device, precision)
         self.to(device)
         for part in (self.backbone, self.rpn.head, self.head):
             self.dtype = cast(part, device, precision)
         if isinstance(self.head, Res5Head):
             self.pool.once = self.head.spare(device, precision) and self.head.roi_pool
-            # Of cells that come once the head takes few at a time by itself; a GPU is asked once which are equal.
+            # Of cells that come once the head takes few at a time by itself. A GPU is asked once which are equal.
             self.regions_at_once = 1200 if self.pool.once and device.startswith("cuda") else 300
 
     def maps(self, images_N3HW: Tensor) -> list[Tensor]:
-        """The feature maps of prepared pictures, finest first; one of stride 16 without a pyramid."""
+        """The feature maps of prepared pictures, finest first. One of stride 16 without a pyramid."""
         x = picture.normalised(images_N3HW, self.settings.input)
         height, width = picture.padded((x.shape[-2], x.shape[-1]), self.settings.input)
         x = F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2])).to(self.dtype)
@@ -122,6 +122,6 @@ class PublishedDetector(nn.Module):
 
 @lru_cache(maxsize=64)
 def shapes(settings: FasterRCNN) -> dict[str, torch.Size]:
-    """The tensors that a detector is made of; nothing is computed."""
+    """The tensors that a detector is made of. Nothing is computed."""
     with torch.device("meta"):
         return {name: value.shape for name, value in PublishedDetector(settings).state_dict().items()}

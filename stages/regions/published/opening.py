@@ -18,7 +18,7 @@ from stages.regions.published.settings import FasterRCNN
 
 
 class PublishedNetwork:
-    """A PublishedDetector with its names; see stages/regions/contract.py."""
+    """A PublishedDetector with its names. See stages/regions/contract.py."""
 
     def __init__(self, model: PublishedDetector, stored: store.Weights) -> None:
         self.model, self.classes, self.attributes = model, stored.classes, stored.attributes

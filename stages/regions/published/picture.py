@@ -1,4 +1,4 @@
-"""From a picture to the network's input, by the published rules of resizing; none of them gives another's pixels.
+"""From a picture to the network's input, by the published rules of resizing. None of them gives another's pixels.
 
 Letters: H W pixels of the resized picture.
 """
@@ -70,7 +70,7 @@ def ordered(picture: Image.Image, rules: Input) -> npt.NDArray[np.uint8]:
 
 
 def as_pillow_has_it(picture: Image.Image) -> npt.NDArray[np.uint8] | None:
-    """The pixels of an RGB picture with a fourth byte each (H, W, 4), without a copy; None where Pillow cannot say.
+    """The pixels of an RGB picture with a fourth byte each (H, W, 4), without a copy. None where Pillow cannot say.
 
     Every other way out of Pillow writes all pixels twice. It needs Pillow 11.3, and a picture in one piece of memory.
     """
@@ -92,7 +92,7 @@ def with_opencv(picture: Image.Image, rules: Input) -> Tensor:
         np.array(rules.mean, np.float32), pixels.shape[1]
     )  # three at a time numpy takes five times as long
     scale = factor(picture.size, rules)
-    # Rounding may leave nothing of a very long picture; OpenCV then wants the size itself.
+    # Rounding may leave nothing of a very long picture. OpenCV then wants the size itself.
     if min(round(side * scale) for side in picture.size) < 1:
         size = tuple(max(1, round(side * scale)) for side in picture.size)
         resized = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
@@ -116,7 +116,7 @@ def with_torchvision(picture: Image.Image, rules: Input) -> Tensor:
 
 
 def with_interpolate(picture: Image.Image, rules: Input) -> Tensor:
-    """Bilinear without antialias, on floats; the mean is taken off afterwards."""
+    """Bilinear without antialias, on floats. The mean is taken off afterwards."""
     pixels = torch.from_numpy(ordered(picture, rules)).permute(2, 0, 1).float()
     width, height = _half_up(picture.size, rules)
     resized = F.interpolate(pixels[None], (height, width), mode="bilinear", align_corners=False)[0]

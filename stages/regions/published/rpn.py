@@ -79,7 +79,7 @@ class ProposalNetwork(nn.Module):
         return self._top(scores_NP.masked_fill(~stays_NP, -math.inf), boxes_NP4)
 
     def _best(self, ranked: Sequence[tuple[Tensor, Tensor]], size: Size) -> Tensor:
-        """The proposals of one picture; suppression is within a map, the final count over all maps."""
+        """The proposals of one picture. Suppression is within a map, the final count over all maps."""
         kept_boxes, kept_scores = [], []
         for scores_P, boxes_P4 in ranked:
             kept = boxes.suppress(boxes_P4, self.rules.nms, self.rules.after_nms)

@@ -1,6 +1,6 @@
 """The settings of a published Faster R-CNN: what a file of detectors/ of the family `published` may say.
 
-Each setting is one way in which the published detectors differ; the published numbers are in the files.
+Each setting is one way in which the published detectors differ. The published numbers are in the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Published:
     """One published file of weights."""
 
     file: str
-    address: str | None = None  # as published; many are dead, see docs/detectors.md
+    address: str | None = None  # as published, many are dead, see docs/reference/detector-catalogue.md
     note: str = ""
 
 
@@ -36,14 +36,14 @@ class Vocabulary:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """From a picture to the network's input; values are 0 to 255."""
+    """From a picture to the network's input. Values are 0 to 255."""
 
     colours: Literal["bgr", "rgb"] = "bgr"
     mean: tuple[float, float, float]  # in the order of `colours`
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     short_side: int
     long_side: int
-    # opencv: cv2.resize of floats after subtracting the mean, by one factor; each side is rounded by OpenCV.
+    # opencv: cv2.resize of floats after subtracting the mean, by one factor. Each side is rounded by OpenCV.
     # pillow: bilinear with antialias on bytes, sides rounded half up (detectron2).
     # interpolate: torch's bilinear without antialias on floats, sides rounded half up (the Hugging Face port).
     # torchvision: bilinear with antialias on bytes, sides truncated (maskrcnn-benchmark).
@@ -55,7 +55,7 @@ class Input:
 class Backbone:
     """A ResNet up to stride 16 (C4), or up to stride 32 under a feature pyramid."""
 
-    blocks: tuple[int, ...]  # of res2, res3, res4; and res5 where there is a pyramid
+    blocks: tuple[int, ...]  # of res2, res3, res4, and res5 where there is a pyramid
     groups: int = 1
     group_width: int = 64  # channels a group in res2's 3×3 convolution
     stride_in: Literal["1x1", "3x3"] = "1x1"  # which convolution of a block halves the map
@@ -63,8 +63,8 @@ class Backbone:
     norm_eps: float = 1e-5  # maskrcnn-benchmark's frozen norm has none
     max_pool: Literal["ceil", "padded"] = "padded"  # ceil: no padding, the map's size rounded up (caffe)
     stem_channels: int = 64
-    channels: int = 256  # of res2; each later stage doubles them
-    pyramid_channels: int | None = None  # width of the feature pyramid; null is C4
+    channels: int = 256  # of res2. Each later stage doubles them
+    pyramid_channels: int | None = None  # width of the feature pyramid. Null is C4
 
     @property
     def levels(self) -> int:
@@ -107,9 +107,9 @@ class Proposals:
     objectness: Literal["pair", "logit"] = "logit"  # pair: a softmax over (background, foreground)
     anchors: Anchors
     clamp: bool = True  # width and height grow at most by 1000 / 16
-    first: Literal["clip", "top"] = "top"  # clip → drop small → best; or best → clip → drop small
+    first: Literal["clip", "top"] = "top"  # clip → drop small → best, or best → clip → drop small
     clip_to: Literal["picture", "padded"] = "picture"  # padded: with what `divisible` adds right and below (vmb)
-    min_side: float = 0.0  # pixels; smaller boxes go
+    min_side: float = 0.0  # pixels. Smaller boxes go
     min_side_of: Literal["stored", "resized"] = "resized"  # stored: times the factor by which the picture was resized
     min_side_ties: Literal[">", ">="] = ">"  # which boxes stay
     before_nms: int  # best so many, on each map
@@ -125,7 +125,7 @@ class RegionFeatures:
     pool_size: int  # cells a side
     samples: int = 0  # points a cell and side; 0: as many as the region is large
     head: Literal["res5", "fc"]  # fc: two hidden layers
-    dilation: int = 1  # of res5; 2 keeps its map as large as the pooled one
+    dilation: int = 1  # of res5. 2 keeps its map as large as the pooled one
     width: int = 2048  # of the hidden layers
     feature: Literal["mean", "fc6", "fc7"]  # what is stored
 
@@ -144,7 +144,7 @@ class Attributes:
 
 @dataclass(frozen=True, kw_only=True)
 class FasterRCNN(Numbers):
-    """One published detector; `Numbers` are of its selection."""
+    """One published detector. `Numbers` are of its selection."""
 
     name: str
     family: Literal["published"]  # the module of stages/regions that loads it

@@ -3,7 +3,7 @@
 The same numbers but for rounding, by three changes:
 - A 3 × 3 convolution of stride 1 is Winograd's F(4 × 4, 3 × 3) of arXiv:1509.09308: 36 products for 16 cells, not 144.
 - A convolution with dilation 2 is four without, each on every second row and column, which is what Winograd needs.
-- RoIPool's cells repeat, within a small region and between regions that overlap; the first two 1 × 1 convolutions look
+- RoIPool's cells repeat, within a small region and between regions that overlap. The first two 1 × 1 convolutions look
   at each different one once.
 
 All of it is matrix products on cells: a map of side S is (S·S, regions, channels), so that nothing is transposed.
@@ -145,7 +145,7 @@ def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
 def distinct(
     map_NMHW: Tensor, rois_R5: Tensor, size: int, pool: Callable[[Tensor, Tensor, int, float], Tensor]
 ) -> Cells:
-    """RoIPool of a map of stride 16, each different cell once; `pool` is torchvision's.
+    """RoIPool of a map of stride 16, each different cell once. `pool` is torchvision's.
 
     A cell is the largest value in a rectangle of whole cells of the map, which its corners name.
     """

@@ -65,7 +65,7 @@ def read(config: str) -> tuple[Any, Path]:
 
 
 def from_config(name: str, config: str) -> FasterRCNN:
-    """The catalogue's settings for a config of detectron2; raises ConfigError for what is not built here."""
+    """The catalogue's settings for a config of detectron2. Raises ConfigError for what is not built here."""
     cfg, path = read(config)
     _refuse_what_is_not_built(cfg, path)
     model, pyramid = cfg.MODEL, cfg.MODEL.BACKBONE.NAME == "build_resnet_fpn_backbone"
@@ -174,7 +174,7 @@ def _refuse_what_is_not_built(cfg: Any, path: Path) -> None:
 
 
 def class_names(config: str, count: int) -> tuple[str, ...] | None:
-    """The names that detectron2 knows for the config's data set (COCO, LVIS, Pascal VOC, …); None if it knows none."""
+    """The names that detectron2 knows for the config's data set (COCO, LVIS, Pascal VOC, …). None if it knows none."""
     cfg, _ = read(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in d2.py

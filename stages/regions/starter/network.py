@@ -32,7 +32,7 @@ class Vocabulary:
 
 
 def vocabulary(classes: tuple[str, ...]) -> Vocabulary:
-    """The combined vocabulary; an ImageNet name that the detector knows too, or that comes twice, is one name."""
+    """The combined vocabulary. An ImageNet name that the detector knows too, or that comes twice, is one name."""
     imagenet = EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"]
     names = tuple(dict.fromkeys((*classes, *imagenet)))
     place = {name: i for i, name in enumerate(names)}
@@ -40,7 +40,7 @@ def vocabulary(classes: tuple[str, ...]) -> Vocabulary:
 
 
 class StarterNetwork:
-    """A C4Detector and its vocabulary; see stages/regions/contract.py."""
+    """A C4Detector and its vocabulary. See stages/regions/contract.py."""
 
     def __init__(self, model: C4Detector, spec: Detector, weights: checkpoint.Weights) -> None:
         self.model, self.spec, self.words = model, spec, vocabulary(weights.classes)
@@ -48,7 +48,7 @@ class StarterNetwork:
         self.feature_width, self.sha256 = spec.feature_width, weights.sha256
 
     def place(self, device: str, precision: Precision) -> None:
-        """Its convolutions are depthwise, which low precision does not help; so only fp32 and tf32."""
+        """Its convolutions are depthwise, which low precision does not help. So only fp32 and tf32."""
         refuse_low(self.spec.name, precision)
         set_tf32(device, precision)
         self.model.to(device)

@@ -1,4 +1,4 @@
-"""Trains the starter detector on composed scenes; docs/starter-detector.md has the command that made the weights.
+"""Trains the starter detector on composed scenes; docs/lab/starter-detector.md has the command that made the weights.
 
 python -m stages.regions.starter.train --steps 1400 --seed 1 --out starter.safetensors
 """
@@ -32,14 +32,14 @@ from stages.regions.starter.backbone import fold
 from stages.regions.starter.checkpoint import read
 from stages.regions.starter.model import C4Detector
 
-SIZES = ((320, 320), (320, 320), (416, 320), (320, 416))  # width, height; each batch has one of them
+SIZES = ((320, 320), (320, 320), (416, 320), (320, 416))  # width, height. Each batch has one of them
 BATCH = 8
 STREAM = 20_261_124  # keeps the seeds of training scenes apart from all others
 
 
 @dataclass
 class TrainingScenes(Dataset[dict[str, Any]]):
-    """Scene i of a seed, as detectron2's input; every scene is new."""
+    """Scene i of a seed, as detectron2's input. Every scene is new."""
 
     seed: int
     length: int
@@ -74,7 +74,7 @@ def photographs(folder: Path | None) -> tuple[Pixels, ...]:
 
 
 def optimiser(model: C4Detector, rate: float) -> torch.optim.AdamW:
-    """AdamW; the pretrained last blocks learn at a third of the rate of the new heads."""
+    """AdamW. The pretrained last blocks learn at a third of the rate of the new heads."""
     pretrained = [value for name, value in model.named_parameters() if value.requires_grad and ".tail." in name]
     new = [value for name, value in model.named_parameters() if value.requires_grad and ".tail." not in name]
     groups = [{"params": pretrained, "lr": rate / 3}, {"params": new, "lr": rate}]
@@ -88,7 +88,7 @@ def rate_at(step: int, steps: int) -> float:
 
 
 def train(model: C4Detector, batches: Iterable[list[dict[str, Any]]], steps: int, rate: float, out: Path) -> None:
-    """Train for this many steps; the weights so far are saved about every three minutes."""
+    """Train for this many steps. The weights so far are saved about every three minutes."""
     optimizer = optimiser(model, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps))
     mean: dict[str, float] = {}
