@@ -10,7 +10,7 @@ RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
 
 
 def expanded(text: str) -> list[str]:
-    """The names in their order; the text alone where it has no braces to expand. Backslashes mean themselves."""
+    """The names in their order. The text alone where it has no braces to expand. Backslashes mean themselves."""
     for start, end in _pairs(text):
         inside = _alternatives(text[start + 1 : end])
         if inside is not None:
@@ -31,7 +31,7 @@ def _pairs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _alternatives(inside: str) -> list[str] | None:
-    """What a pair of braces stands for; None where they stand for themselves."""
+    """What a pair of braces stands for. None where they stand for themselves."""
     if found := RANGE.fullmatch(inside):
         return _numbers(found)
     parts = _split(inside)
@@ -39,7 +39,7 @@ def _alternatives(inside: str) -> list[str] | None:
 
 
 def _numbers(found: re.Match[str]) -> list[str]:
-    """A range counts up or down, by a step; a leading zero pads all of its numbers."""
+    """A range counts up or down, by a step. A leading zero pads all of its numbers."""
     first, last, step = int(found[1]), int(found[2]), abs(int(found[3] or 1)) or 1
     padded = any(each.lstrip("-").startswith("0") and len(each.lstrip("-")) > 1 for each in (found[1], found[2]))
     width = max(len(found[1]), len(found[2])) if padded else 0

@@ -20,7 +20,7 @@ COLUMNS = {field: (name, np.dtype(kind)) for field, (name, kind) in milvlg_npz.N
 
 @dataclass(frozen=True)
 class Golden:
-    """One image's regions as the original code wrote them; ids are without background, None where it has none."""
+    """One image's regions as the original code wrote them. Ids are without background, None where it has none."""
 
     image_id: str
     width: int
@@ -47,7 +47,7 @@ def read(folder: Path) -> Iterator[Golden]:
 
 
 def _layout(file: Path) -> Any:
-    """The layout of a file; of a TSV its first line says it."""
+    """The layout of a file. Of a TSV its first line says it."""
     if file.suffix == ".npz":
         return milvlg_npz
     columns = len(next(lines(file)).cells) if file.stat().st_size else 0

@@ -1,6 +1,6 @@
 """LXMERT's TSV of region features, written from a regions table (formats/features/lxmert_tsv.py reads it).
 
-One picture a line, tab-separated, no header; arrays are base64 of little-endian bytes (airsplay/lxmert, utils.py):
+One picture a line, tab-separated, no header. Arrays are base64 of little-endian bytes (airsplay/lxmert, utils.py):
 img_id, img_h, img_w, objects_id <i8 [n], objects_conf <f4 [n], attrs_id <i8 [n], attrs_conf <f4 [n], num_boxes,
 boxes <f4 [n, 4] in pixels of the picture, features <f4 [n, d]. Ids count without background, from 0.
 """
@@ -25,7 +25,7 @@ COLUMNS = ("class_ids", "class_scores", "attribute_ids", "attribute_scores", "bo
 
 
 def write(regions: Path, target: Path) -> int:
-    """Write a finished regions table as TSV, whole or not at all; returns its lines.
+    """Write a finished regions table as TSV, whole or not at all. Returns its lines.
 
     img_id is the picture's path without its ending, or its image_id in hex where the table knows no path. Raises
     InputError if two pictures would have one img_id, since readers look pictures up by it.
@@ -41,7 +41,7 @@ def write(regions: Path, target: Path) -> int:
 
 
 def refuse_clashes(sources: Iterable[str], where: str) -> None:
-    """Raise InputError if two of these pictures would have one img_id; `extract` asks before it begins."""
+    """Raise InputError if two of these pictures would have one img_id. `extract` asks before it begins."""
     first = dict[str, str]()
     for source in sources:
         name = img_id(source)

@@ -22,14 +22,14 @@ UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes as surrogate
 
 
 def as_text(path: str) -> str:
-    """A path, as Python has it from the system, as valid text of one line; different paths give different texts."""
+    """A path, as Python has it from the system, as valid text of one line. Different paths give different texts."""
     if path.isprintable() and "\\" not in path:
         return path
     return "".join(map(_escaped, path))
 
 
 def one_line(text: str) -> str:
-    """Text whose control characters and line ends are escaped, and nothing else; what `as_text` gave stays as it is."""
+    """Text whose control characters and line ends are escaped, and nothing else. What `as_text` gave stays as it is."""
     return text if text.isprintable() else "".join(each if each == "\\" else _escaped(each) for each in text)
 
 

@@ -18,7 +18,7 @@ from pairloom.boxes import iou
 Array = npt.NDArray[Any]
 SAME_BOX = 0.9  # IoU from which two boxes are the same region
 # What "equal" may differ by: GPU and CPU, and other versions of a library, do not round alike.
-LIMITS = {"boxes": 0.5, "features": 0.02, "objects_conf": 0.01, "attrs_conf": 0.01}  # pixels; share of the length
+LIMITS = {"boxes": 0.5, "features": 0.02, "objects_conf": 0.01, "attrs_conf": 0.01}  # pixels, share of the length
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def matches(golden: Array, ours: Array) -> tuple[Array, Array]:
 
 
 def differences(golden: Golden, ours: Ours) -> dict[str, Array]:
-    """For each column its difference in each matched region; `rows` is 0 where both have it in one place, else 1."""
+    """For each column its difference in each matched region. `rows` is 0 where both have it in one place, else 1."""
     rows, places = matches(golden.boxes.astype(np.float64), ours.boxes.astype(np.float64))
     theirs, own = golden.features[rows].astype(np.float64), ours.features[places].astype(np.float64)
     length = np.maximum(np.linalg.norm(theirs, axis=1), 1e-12)

@@ -1,4 +1,4 @@
-"""Whole columns as flat numpy arrays, with the row that each value belongs to; blobs and nested lists alike."""
+"""Whole columns as flat numpy arrays, with the row that each value belongs to. Blobs and nested lists alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flat_list(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, Numbers]:
 
 
 def flat_blob(column: pa.ChunkedArray | pa.Array, dtype: str) -> Array:
-    """The numbers of all rows of a blob column, one after the other; each blob a whole number of them."""
+    """The numbers of all rows of a blob column, one after the other. Each blob a whole number of them."""
     values = _whole(column)
     if not len(values):
         return np.zeros(0, dtype)
@@ -61,12 +61,13 @@ def wanted_lengths(kind: Blob, table: pa.Table, metadata: Mapping[str, str]) -> 
 
 
 def float_leaves(column: Column, values: pa.ChunkedArray) -> Iterator[tuple[str, Array, Numbers]]:
-    """(name, flat values, row of each) of every float inside a column: itself, or a field of its structs."""
+    """(name, flat values, row of each) of every float inside a column: itself, or a field of its structs. No nulls."""
     if isinstance(column.type, Blob):
         return
     flat, rows = flat_list(values)
     if pa.types.is_floating(flat.type):
-        yield column.name, flat.to_numpy(zero_copy_only=False), rows
+        there = flat.is_valid().to_numpy(zero_copy_only=False)
+        yield column.name, flat.drop_null().to_numpy(zero_copy_only=False), rows[there]
     if pa.types.is_struct(flat.type):
         for field in flat.type:
             if pa.types.is_floating(field.type):
@@ -74,7 +75,7 @@ def float_leaves(column: Column, values: pa.ChunkedArray) -> Iterator[tuple[str,
 
 
 def struct_field(structs: pa.Array, name: str) -> Array:
-    """One field of an array of structs; a null becomes NaN, None or -1 by its type."""
+    """One field of an array of structs. A null becomes NaN, None or -1 by its type."""
     values = pc.struct_field(structs, name)
     if pa.types.is_integer(values.type) and values.null_count:
         values = pc.fill_null(values.cast(pa.int64()), -1)

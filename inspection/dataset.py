@@ -25,7 +25,7 @@ class Dataset:
     broken: dict[Path, StoreError] = field(default_factory=dict)
 
     def rejects_of(self, folder: Folder) -> Folder | None:
-        """What the stage that wrote this table left out; the stage `sample` writes the table `urls`."""
+        """What the stage that wrote this table left out. The stage `sample` writes the table `urls`."""
         return self.rejects.get(folder.path.name) or self.rejects.get(folder.header.stage)
 
     def folders(self) -> list[Folder]:

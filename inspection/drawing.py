@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from inspection.examples import Example, Region
 
-SHOWN = 10  # regions drawn, best first; more would hide the picture
+SHOWN = 10  # regions drawn, best first, more would hide the picture
 THUMBNAIL = 320  # pixels of a thumbnail's longer side
 LARGE = 800  # pixels of a single picture's longer side, when it is smaller
 COLOURS = ("#e5484d", "#3e8ede", "#f5a524", "#30a46c", "#ab4aba", "#12a5a5", "#e54d99", "#8d8d2c")  # of boxes, by rank
@@ -22,7 +22,7 @@ def label(region: Region) -> str:
 
 
 def overlay(example: Example) -> Markup:
-    """The boxes of the best regions as SVG, in pixels of the stored image; labels show on hover and on focus."""
+    """The boxes of the best regions as SVG, in pixels of the stored image. Labels show on hover."""
     unit = max(example.width, example.height) / THUMBNAIL  # one pixel of the thumbnail
     drawn = [_box(i, region, unit, example.width) for i, region in _large_first(example)]
     return Markup('<svg class="boxes" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
@@ -43,7 +43,7 @@ def _large_first(example: Example) -> list[tuple[int, Region]]:
 def _box(i: int, region: Region, unit: float, width: int) -> Markup:
     x1, y1, x2, y2 = region.box
     shape = Markup(
-        '<g class="box s{}{}" data-region="{}" tabindex="0"><title>{}</title>'
+        '<g class="box s{}{}" data-region="{}"><title>{}</title>'
         '<rect class="edge" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>{}</g>'
     )
     title = f"{label(region)} ({region.attribute} {region.attribute_score:.2f})"
@@ -66,7 +66,7 @@ def _label(region: Region, unit: float, width: int) -> Markup:
 
 
 def data_uri(image: bytes, longest: int = THUMBNAIL) -> str:
-    """The picture as a JPEG of at most `longest` pixels a side, in a data URI; deterministic."""
+    """The picture as a JPEG of at most `longest` pixels a side, in a data URI. Deterministic."""
     with Image.open(io.BytesIO(image)) as opened:
         small = opened.convert("RGB")
     small.thumbnail((longest, longest), Image.Resampling.LANCZOS)

@@ -29,7 +29,7 @@ class Region:
     score: float
     attribute: str
     attribute_score: float
-    tagged: bool = True  # it gave the image a tag; True where no table of tags says otherwise
+    tagged: bool = True  # it gave the image a tag. True where no table of tags says otherwise
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class Example:
-    """An image as the tables have it; what no table has is empty."""
+    """An image as the tables have it. What no table has is empty."""
 
     image_id: str
     image: bytes
@@ -59,7 +59,7 @@ class Example:
 
 
 def examples(found: Dataset, name: str, image_ids: Collection[bytes]) -> list[Example]:
-    """These images of shard `name`, from every table that has such a shard; those without a picture are left out."""
+    """These images of shard `name`, from every table that has such a shard. Those without a picture are left out."""
     rows: dict[bytes, dict[str, Any]] = {image_id: {} for image_id in image_ids}
     for folder in found.best():
         columns = _columns(folder)
@@ -75,7 +75,7 @@ def _columns(folder: Folder) -> list[str]:
 
 
 def _merge(rows: dict[bytes, dict[str, Any]], folder: Folder, name: str, columns: Collection[str]) -> None:
-    """Add the folder's columns to the rows of the same images; what a better table gave stays."""
+    """Add the folder's columns to the rows of the same images. What a better table gave stays."""
     wanted = pa.array(list(rows), pa.binary(16))
     first = folder.read(name, ["image_id"])
     places = pc.indices_nonzero(pc.is_in(first["image_id"], wanted))

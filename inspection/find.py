@@ -26,7 +26,7 @@ class Place:
 
     @property
     def image_id(self) -> bytes | None:
-        """The image's id; None for a row that never became an image."""
+        """The image's id. None for a row that never became an image."""
         if "image_id" in self.values:
             found: bytes = self.values["image_id"]
             return found
@@ -55,7 +55,7 @@ def find_row(found: Dataset, wanted: str) -> Place:
 
 
 def _places(folder: Folder, wanted: str) -> list[tuple[str, int, str]]:
-    """(shard, row, name) of the rows that fit; two are enough to know."""
+    """(shard, row, name) of the rows that fit. Two are enough to know."""
     by_place = re.fullmatch(r"([\w-]+):(\d+)", wanted)
     if by_place:
         name, row = by_place[1], int(by_place[2])

@@ -12,7 +12,7 @@ class StageFacts:
 
     name: str  # of the stage and its folder
     table: str  # that it writes: its name in schemas/
-    inputs: tuple[str, ...]  # every stage whose table it may read; it takes in the rows of the first
+    inputs: tuple[str, ...]  # every stage whose table it may read. It takes in the rows of the first
     distinct: bool  # an image comes once in its table
     recut: bool  # its shards are cut anew: shard N is not made from shard N
 
@@ -24,7 +24,7 @@ class Flow:
     stages: Mapping[str, StageFacts]
 
     def main_input(self, stage: str) -> str | None:
-        """The stage whose rows it takes in; None for what is no stage, such as the list of urls."""
+        """The stage whose rows it takes in. None for what is no stage, such as the list of urls."""
         return self.stages[stage].inputs[0] if stage in self.stages else None
 
     def inputs(self, stage: str) -> tuple[str, ...]:
@@ -41,6 +41,6 @@ class Flow:
         return list(dict.fromkeys(name for each in self.stages.values() for name in (*each.inputs, each.name)))
 
     def tables(self) -> list[str]:
-        """The names of the stages' tables in that order; a table that no stage writes is called as its folder."""
+        """The names of the stages' tables in that order. A table that no stage writes is called as its folder."""
         written = {each.name: each.table for each in self.stages.values()}
         return list(dict.fromkeys(written.get(name, name) for name in self.order()))

@@ -9,6 +9,7 @@ from typing import Any
 from inspection.dataset import open_dataset
 from inspection.flow import Flow
 from inspection.kinds import caption_kinds, kinds_text
+from inspection.spread import spread_note
 from pairloom.store.folder import Folder
 from schemas.quarantine import OF_A_PART
 
@@ -16,7 +17,7 @@ from schemas.quarantine import OF_A_PART
 def info(path: Path | str, flow: Flow) -> dict[str, Any]:
     """Facts of the tables at or below `path`, read from their manifests: {"path", "tables": [one a table]}.
 
-    Of a single table that has captions, their kinds are counted in its files.
+    Of a single table that has captions, their kinds are counted in its files. `kinds_where` says in which, if not all.
 
     Raises StoreError when there is no table, or a manifest cannot be read.
     """
@@ -27,6 +28,8 @@ def info(path: Path | str, flow: Flow) -> dict[str, Any]:
     facts: dict[str, Any] = {"path": str(found.root), "tables": [table_info(folder, flow) for folder in folders]}
     if len(folders) == 1 and (kinds := caption_kinds(folders[0])):
         facts["tables"][0]["kinds"] = kinds
+        if where := spread_note(folders[0].shards):
+            facts["tables"][0]["kinds_where"] = where
     return facts
 
 
@@ -95,12 +98,16 @@ def _detail(table: dict[str, Any]) -> str:
         f"  written by   stage {table['stage']} v{table['stage_version']}, pairloom {table['pairloom'] or 'unknown'}",
         f"  shards       {table['shards']:,}, {size(table['bytes'])}",
         f"  rows         {table['rows']:,} of {table['rows_in']:,}, {table['left_out']:,} left out",
-        *([f"  captions     {kinds_text(table['kinds'])}"] if "kinds" in table else []),
+        *([f"  captions     {kinds_text(table['kinds'])}{_where(table)}"] if "kinds" in table else []),
         *_reasons(table, prefix="               "),
         *_mapping("config", table["config"]),
         *_mapping("files", table["resources"]),
     ]
     return "\n".join(lines)
+
+
+def _where(table: dict[str, Any]) -> str:
+    return f" ({table['kinds_where']})" if "kinds_where" in table else ""
 
 
 def _reasons(table: dict[str, Any], prefix: str) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from inspection.columns import flat_list
 from inspection.dataset import open_dataset
 from inspection.flow import Flow
+from inspection.spread import spread, spread_note
 from pairloom.errors import StoreError
 from pairloom.store.folder import Folder
 from schemas.pairs import PAIRS
@@ -23,12 +24,12 @@ CAPTIONED = (SHARDS.name, PAIRS.name, URLS.name)  # tables that have captions, t
 
 
 def caption_kinds(folder: Folder) -> dict[str, int]:
-    """Kind → captions, the most first; empty for a table without captions.
+    """Kind → captions, the most first. Empty for a table without captions. Of many shards some are counted.
 
     Of shards that cannot be read the rows are counted.
     """
     counts: Counter[str] = Counter()
-    for entry in folder.shards if folder.table in CAPTIONED else ():
+    for entry in spread(folder.shards) if folder.table in CAPTIONED else ():
         try:
             counts.update(_counts(folder, entry.name))
         except StoreError:  # `lint` says what is wrong with it
@@ -48,9 +49,19 @@ def _counts(folder: Folder, name: str) -> dict[str, int]:
 
 def last_kinds(path: Path | str, flow: Flow) -> dict[str, int]:
     """Of a table, or of the last one of a dataset that has captions. Empty if there is none."""
-    folders = {folder.table: folder for folder in open_dataset(path, flow).folders()}
-    found = next((folders[name] for name in CAPTIONED if name in folders), None)
+    found = _last(path, flow)
     return {} if found is None else caption_kinds(found)
+
+
+def kinds_where(path: Path | str, flow: Flow) -> str:
+    """Of which shards `last_kinds` counts. "" for all."""
+    found = _last(path, flow)
+    return "" if found is None else spread_note(found.shards)
+
+
+def _last(path: Path | str, flow: Flow) -> Folder | None:
+    folders = {folder.table: folder for folder in open_dataset(path, flow).folders()}
+    return next((folders[name] for name in CAPTIONED if name in folders), None)
 
 
 def kinds_text(kinds: Mapping[str, int]) -> str:
@@ -58,6 +69,7 @@ def kinds_text(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
 
 
-def kinds_notes(kinds: Mapping[str, int]) -> list[str]:
-    """What lint says of the kinds, where the list gives any."""
-    return [f"captions: {kinds_text(kinds)}"] if kinds and set(kinds) != {UNKNOWN} else []
+def kinds_notes(kinds: Mapping[str, int], where: str = "") -> list[str]:
+    """What lint says of the kinds, if the list gives any. where: as of `kinds_where`."""
+    place = f" ({where})" if where else ""
+    return [f"captions{place}: {kinds_text(kinds)}"] if kinds and set(kinds) != {UNKNOWN} else []

@@ -132,7 +132,7 @@ def _regions(place: Place, example: Example | None) -> list[str]:
 
 
 def _picture(place: Place, flow: Flow) -> Example | None:
-    """The row's image with everything that the tables beside this one say of it; None if there is none."""
+    """The row's image with everything that the tables beside this one say of it. None if there is none."""
     image_id = place.image_id
     if image_id is None:
         return None

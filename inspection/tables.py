@@ -1,4 +1,4 @@
-"""docs/tables.md: every table with the meaning, unit and shape of its columns, written from schemas/."""
+"""docs/reference/tables.md: every table with the meaning, unit and shape of its columns, written from schemas/."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 import schemas
+from inspection.markdown import cell, wrapped
 from pairloom.table import Blob, Column, Table
-from schemas.quarantine import REASONS
 
-PAGE = "docs/tables.md"
+PAGE = "docs/reference/tables.md"
 
 HEAD = """# Tables
 
-Written by `python -m pipeline.pages` from `schemas/`; edit those, not this page.
+Written by `python -m pipeline.pages` from `schemas/`. Edit those, not this page.
 
 A table is a folder of numbered Parquet shards with their list, `_pairloom/manifest.json`. Shard N of every table
-before `shards` holds the same images in the same order. `list<…>` and `struct<…>` are Arrow's; a type such as `<f4
+before `shards` holds the same images in the same order. `list<…>` and `struct<…>` are Arrow's. A type such as `<f4
 [num_regions, 4]` is a **blob**: one `large_binary` value a row that holds that many little-endian numbers (`<f2`
 float16, `<f4` float32, `<u2` unsigned 16-bit), read with `numpy.frombuffer(value, "<f4").reshape(-1, 4)`. A name in
 its shape is a column of the same row or a key of the file's metadata. `?` marks what may be null.
 
-Tables: {}.
+{}
 """
 
 
 def table_of(name: str) -> Table:
-    """The table of that name in `schemas/`; raises KeyError when there is none."""
+    """The table of that name in `schemas/`. Raises KeyError when there is none."""
     if name not in names():
         raise KeyError(name)
     table = getattr(importlib.import_module(f"schemas.{name}"), name.upper())
@@ -52,29 +52,31 @@ def names() -> tuple[str, ...]:
 
 
 def column_names(name: str) -> tuple[str, ...]:
-    """The columns of the table of that name; none where there is no such table."""
+    """The columns of the table of that name. None where there is no such table."""
     return tuple(column.name for column in table_of(name).columns) if name in names() else ()
 
 
 def tables_markdown(first: Sequence[str]) -> str:
-    """The whole page; the tables `first` in this order, then the others."""
+    """The whole page. The tables `first` in this order, then the others."""
     order = list(dict.fromkeys([*first, *names()]))
-    head = HEAD.format(", ".join(f"[{name}](#{name})" for name in order))
-    return "\n".join([head, *(_section(table_of(name)) for name in order), _reasons()])
+    links = ", ".join(f"[{name}](#{name})" for name in order)
+    head = HEAD.format(wrapped(f"Tables: {links}. [Reasons](reasons.md) has the words of `quarantine.reason`."))
+    return "\n".join([head, *(_section(table_of(name)) for name in order)])
 
 
 def _section(table: Table) -> str:
     meanings = _field_meanings()
-    lines = [f"## {table.name}", "", f"Version {table.version}. One row is {table.row}.", ""]
+    lines = [f"## {table.name}", "", wrapped(f"Version {table.version}. One row is {table.row}."), ""]
     lines += ["| column | type | meaning |", "|---|---|---|"]
     for column in table.columns:
-        lines.append(f"| `{column.name}`{'?' if column.nullable else ''} | {_type(column)} | {_cell(column.meaning)} |")
+        lines.append(f"| `{column.name}`{'?' if column.nullable else ''} | {_type(column)} | {cell(column.meaning)} |")
         struct = _struct(column)
         for field in struct or ():
             name = f"{'&nbsp;' * 4}`{field.name}`{'?' if field.nullable else ''}"
-            lines.append(f"| {name} | `{field.type}` | {_cell(meanings.get((str(struct), field.name), ''))} |")
+            lines.append(f"| {name} | `{field.type}` | {cell(meanings.get((str(struct), field.name), ''))} |")
     if table.metadata:
-        lines += ["", "Keys of the file's metadata: " + ", ".join(f"`{key}`" for key in table.metadata) + "."]
+        keys = ", ".join(f"`{key}`" for key in table.metadata)
+        lines += ["", wrapped(f"Keys of the file's metadata: {keys}.")]
     return "\n".join([*lines, ""])
 
 
@@ -105,15 +107,3 @@ def _field_meanings() -> dict[tuple[str, str], str]:
             comments = re.findall(r'pa\.field\("(\w+)".*\),  # (.+)$', body, re.MULTILINE)
             meanings.update({(str(getattr(module, variable)), field): comment for field, comment in comments})
     return meanings
-
-
-def _reasons() -> str:
-    lines = ["### Reasons in quarantine", "", "| reason | meaning | worth another try |", "|---|---|---|"]
-    lines += [
-        f"| `{reason}` | {_cell(text)} | {'yes' if again else 'no'} |" for reason, (text, again) in REASONS.items()
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -9,11 +9,11 @@ from pathlib import Path
 from pairloom.errors import ConfigError, MissingColumnsError
 from pairloom.store.cures import stage_command
 from pairloom.store.folder import open_folder
-from pipeline.stage import load, on_request, optional, order
+from pipeline.stage import asking, load, on_request, optional, order
 
 
 def made_by(column: str) -> str:
-    """The stage that makes a column of the shards; download, where none of those that are joined does."""
+    """The stage that makes a column of the shards. Download, where none of those that are joined does."""
     shards = load("shards")
     for name in (*shards.always, *optional()):
         own = load(name).output.columns[1:]  # all begin with what they are joined by
@@ -23,25 +23,28 @@ def made_by(column: str) -> str:
 
 
 def settings_for(columns: Iterable[str]) -> list[str]:
-    """What must be set in params.yaml for the stages to make these columns, beyond what is set there by default."""
-    wanted: dict[str, None] = {}
+    """What must be set in params.yaml for the stages to make these columns and for `shards` to join them."""
+    wanted: set[str] = set()
     joined: set[str] = set()
     for column in columns:
         stage = load(made_by(column))
-        wanted |= {setting: None for prefix, setting in stage.asked_by.items() if column.startswith(prefix)}
-        joined |= {stage.name} & set(on_request())
-    return [*wanted, *(f"shards.{name}: true" for name in sorted(joined))]
+        own = {setting for prefix, setting in stage.asked_by.items() if column.startswith(prefix)}
+        wanted |= own
+        if not own or stage.name in on_request():
+            joined |= {setting for setting in asking(stage.name) if setting == f"shards.{stage.name}"}
+    return [*sorted(wanted), *(f"{setting}: true" for setting in sorted(joined))]
 
 
-def commands_for(columns: Iterable[str], shards: Path) -> list[str]:
+def commands_for(columns: Iterable[str], shards: Path | str) -> list[str]:
     """The commands that make these columns and then the shards again, each after what it reads.
 
-    --redo: the settings have changed, or a table is of an earlier version; shards that would come out the same stay.
-    Where the folder does not lie in its dataset, as after a merge, DATASET stands for that.
+    --redo: the settings have changed, or a table is of an earlier version. Shards that would come out the same stay.
+    Where the folder does not lie in its dataset, as after a merge or at an address, DATASET stands for that.
     """
     makers = {made_by(column) for column in columns}
     stages = [name for name in (*order(), *optional()) if name in makers]
-    data = shards.parent if shards.name == "shards" and open_folder(shards).maker == "shards" else Path("DATASET")
+    in_place = isinstance(shards, Path) and shards.name == "shards" and open_folder(shards).maker == "shards"
+    data = Path(shards).parent if in_place else Path("DATASET")
     commands = [stage_command(data / stage, stage, redo=True) for stage in (*stages, "shards")] if stages else []
     return [command.strip("`") for command in commands if command]
 

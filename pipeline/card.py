@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import yaml
 
 from formats.exports.hf import head_of
+from inspection.starter import starter_note
 from pairloom.layout import FEATURE_DTYPE
 from pairloom.store.folder import COMPANIONS, Folder
 from pairloom.store.writing import replace_text
@@ -63,6 +64,7 @@ def describe(folder: Folder) -> dict[str, Any]:
         "kinds": dict(counted["kind"]),
         "regions": {name: metadata[name] for name in FACTS if name in metadata},
         "vocabularies": {name: len(json.loads(metadata.get(name, "[]"))) for name in REGIONS.metadata[-2:]},
+        "notes": [note] if (note := starter_note(metadata)) else [],
         "made_by": {name: header[name] for name in ("pairloom", "stage", "stage_version", "config", "resources")},
         "shards": [
             {"file": f"{e.name}.parquet", "rows": e.rows, "bytes": e.bytes, "sha256": e.sha256} for e in folder.shards
@@ -109,6 +111,7 @@ def markdown(facts: dict[str, Any]) -> str:
         f"Languages: {_listed(facts['languages'])}. Kinds of captions: {_listed(facts['kinds'])}.",
         f"Regions: {', '.join(f'{name} {value}' for name, value in facts['regions'].items())}; "
         "the names of classes and attributes are JSON lists in each file's metadata.",
+        *facts["notes"],
         "",
         "```python",
         "import numpy, pyarrow.parquet as pq",

@@ -17,14 +17,14 @@ def gpus() -> list[str]:
 
 
 def pick_gpu(rank: int, devices: Sequence[str]) -> None:
-    """Give this worker process one card, by its rank; before it loads torch. Not tried on a machine with two yet."""
+    """Give this worker process one card, by its rank. Before it loads torch. Not tried on a machine with two yet."""
     os.environ["CUDA_VISIBLE_DEVICES"] = devices[rank % len(devices)]
 
 
 def one_thread_a_worker() -> None:
     """One thread of arithmetic a process, however it runs: sums come out the same, and processes don't fight for cores.
 
-    Must come before torch, numpy or numba start their threads; Dask's own workers have the same setting.
+    Must come before torch, numpy or numba start their threads. Dask's own workers have the same setting.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")

@@ -17,10 +17,15 @@ from pairloom.machine import of_the_machine
 from pipeline.extras import missing_extra
 from pipeline.memory import keep_freed_memory
 from pipeline.verbs import (
+    browsing,
+    checkpoints,
+    copying,
     dataset,
     detectors,
+    evaluating,
     exporting,
     extracting,
+    forgetting,
     importing,
     looking,
     negatives,
@@ -30,6 +35,7 @@ from pipeline.verbs import (
     starting,
     texts,
     training,
+    tuning,
 )
 from pipeline.verbs.common import Outcome
 
@@ -45,11 +51,17 @@ EXAMPLES = """examples:
   pairloom import obj36.tsv --as lxmert-tsv --captions captions.json --out coco --shards    features, no pictures
   pairloom export data/shards --as uniter-lmdb --out uniter    what other code trains from
   pairloom train --recipe uniter --shards data/shards    a recipe on finished shards
+  pairloom evaluate models/clip --task retrieval --shards data/shards    a checkpoint on the tests of papers
+  pairloom finetune models/uniter --task vqa --shards data/shards    a checkpoint with the head of a task
+  pairloom push data s3://bucket/data           finished tables to a bucket. `pull` brings them back
   pairloom negatives captions.csv --out mined   hard negatives of plain captions
   pairloom texts news.txt --out data/texts      texts without images, for rows of text alone
   pairloom info data/regions                    what a table holds and what made it
-  pairloom lint data                            every check; exits 1 if anything is wrong
+  pairloom lint data                            every check. Exits 1 if anything is wrong
   pairloom preview data/regions --row 3f9a      one row, with a picture of its boxes
+  pairloom browse data                          pictures, what was left out and why, in a browser
+  pairloom diff data other/data                 what differs between two datasets. Exits 1 if anything does
+  pairloom forget data --ids removed.txt        pictures out of every table, for good
   pairloom doctor                               versions, devices, disk, and what is missing
 Every command takes --json: one machine-readable result on standard output, messages on standard error."""
 
@@ -74,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """The exit code; what was found, or what is wrong, is printed. Raises BrokenPipeError if nobody reads it."""
+    """The exit code. What was found, or what is wrong, is printed. Raises BrokenPipeError if nobody reads it."""
     try:
         result = arguments.command(arguments)
         _print(result, arguments.json)
@@ -143,14 +155,20 @@ def parser() -> argparse.ArgumentParser:
         importing,
         pairs,
         retrying,
+        forgetting,
         detectors,
         extracting,
         exporting,
         negatives,
         shards,
         texts,
+        copying,
         training,
+        evaluating,
+        tuning,
+        checkpoints,
         looking,
+        browsing,
     ):
         group.add(verbs)
     return root

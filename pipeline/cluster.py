@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -33,7 +34,7 @@ def open_pool(
     overlap: int = 1,
     wants_gpu: bool = False,
 ) -> Iterator[Pool]:
-    """The pool that section `run` asks for; `most` is how many tasks there will be at all.
+    """The pool that section `run` asks for. `most` is how many tasks there will be at all.
 
     title: of the work, in messages. greeter: of the workers of a cluster that is not ours. overlap: tasks that a
     process may have in work at once, in threads. wants_gpu: whether they go to workers that declare a GPU, if any does.
@@ -58,7 +59,10 @@ def open_pool(
                 crew = Crew(client, greeter(), wants_gpu)
                 yield DaskPool(client, crew, Watch(title, run.cluster, patience), overlap)
             return
-        with _local(min(run.workers or os.cpu_count() or 1, most), overlap) as client, _quiet():
+        workers = min(run.workers or os.cpu_count() or 1, most)
+        with _local(workers, overlap, run.dashboard) as client, _quiet():
+            if run.dashboard:
+                say(f"{title}: dashboard {client.dashboard_link}")
             devices = gpus()
             cards = CardDealer(devices) if len(devices) > 1 else None
             yield DaskPool(client, Crew(client, cards), Watch(title, "local", IMPATIENT), overlap)
@@ -78,17 +82,22 @@ class CardDealer:
 
 
 @contextmanager
-def _local(workers: int, threads: int) -> Iterator[Any]:
-    """A client of as many processes on this machine."""
+def _local(workers: int, threads: int, dashboard: bool) -> Iterator[Any]:
+    """A client of as many processes on this machine. Raises ModuleNotFoundError for a dashboard without bokeh."""
     from distributed import Client, LocalCluster
 
+    if dashboard:
+        importlib.import_module("bokeh")  # without it Dask serves a page that asks for it
     with _interrupts_held():
         started = LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
             host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",  # any free port: two runs on one machine do not meet
-            memory_limit=0,  # stages bound their own memory; Dask's limit would kill a worker on a large shard
+            # Any free port: two runs on one machine do not meet. Without an address Dask takes 8787 of every interface
+            # for its metrics, also where it starts no dashboard, which takes a second.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": dashboard},
+            memory_limit=0,  # stages bound their own memory. Dask's limit would kill a worker on a large shard
             silence_logs=logging.CRITICAL,
         )
     with started as cluster, Client(cluster) as client:
@@ -112,7 +121,7 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What Dask logs of lost connections is said by us, with what to do; each of its loggers has a level of its own."""
+    """What Dask logs of lost connections is said by us, with what to do. Each of its loggers has a level of its own."""
     names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
     loggers = [logging.getLogger(name) for name in (*names, "tornado.application", "asyncio")]
     before = [logger.level for logger in loggers]

@@ -19,9 +19,11 @@ class RunConfig:
     """
 
     cluster: str = "local"  # inline, local, or the address of a Dask scheduler (tcp://host:8786)
-    workers: Positive | None = None  # processes for `local`; null means one a core
+    workers: Positive | None = None  # processes for `local`, null means one a core
     # seconds that a run on a cluster waits for workers when all that it had have gone
     patience_s: Positive = 300
+    # Dask's dashboard of `local`, on a free port of 127.0.0.1. Wants the extra cluster
+    dashboard: bool = False
     reuse: str | None = None  # null, workspace, or the folder of another dataset, with its absolute path
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class Worker:
     gpus: float
     status: str  # running, paused, closing_gracefully, …
     executing: int  # tasks, as of its last heartbeat
-    memory_limit: int  # bytes; 0 for none
+    memory_limit: int  # bytes, 0 for none
 
     @property
     def key(self) -> tuple[str, str]:
@@ -38,7 +38,7 @@ class Worker:
 
     @property
     def limit(self) -> str:
-        """Its memory limit, for a message; "" without one."""
+        """Its memory limit, for a message. "" without one."""
         return f" (its memory limit is {self.memory_limit / 2**30:.2g} GiB)" if self.memory_limit else ""
 
 
@@ -49,7 +49,7 @@ class Greeter(Protocol):
         """A pickle whose loading on the worker is the greeting."""
 
     def judge(self, answer: Any) -> str | None:
-        """What is wrong with a worker that answers so; "" for nothing, None for not known yet."""
+        """What is wrong with a worker that answers so. "" for nothing, None for not known yet."""
 
 
 class Call:
@@ -87,9 +87,9 @@ def workers_of(identity: Mapping[str, Any]) -> dict[tuple[str, str], Worker]:
 
 @dataclass
 class Crew:
-    """Looks at the cluster when asked to; a worker is used once it was greeted and found to fit.
+    """Looks at the cluster when asked to. A worker is used once it was greeted and found to fit.
 
-    wants_gpu: only workers that declare a GPU are used, where any does; otherwise those without one are used first.
+    wants_gpu: only workers that declare a GPU are used, where any does. Otherwise those without one are used first.
     """
 
     client: Any
@@ -106,7 +106,7 @@ class Crew:
     first_s: float | None = None  # when the first worker was seen
 
     def look(self, identity: Mapping[str, Any]) -> list[Worker]:
-        """Take note of who is there; the workers that were fit and are gone since."""
+        """Take note of who is there. Returns the workers that were fit and are gone since."""
         now = workers_of(identity)
         gone = [worker for key, worker in self.present.items() if key not in now]
         lost = [worker for worker in gone if worker.key in self.fit]
@@ -166,7 +166,7 @@ class Crew:
             return _cannot_load(future.exception())
         try:
             answer = future.result(timeout=ANSWER_S)
-        except (OSError, CancelledError):  # it died with its answer, which the next look finds out; or a time-out
+        except (OSError, CancelledError):  # it died with its answer, which the next look finds out, or a time-out
             return None
         if getattr(answer, "cards", 0):
             self.with_card.add(key)

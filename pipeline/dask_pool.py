@@ -21,13 +21,14 @@ from typing import Any, Generic
 from pairloom.errors import MachineError
 from pipeline.crew import GPU, LEAVING, Crew, Worker, pickled
 from pipeline.link import Link
-from pipeline.pool import Died, R, T
+from pipeline.pool import Died, Heard, R, T
 from pipeline.progress import say
+from pipeline.reports import every_s, run_reported
 from pipeline.stalls import InWork, Watch
 
 AHEAD = 2  # tasks that wait at a worker, so that it need not ask for the next one
 TRIES = 2  # workers on which a task may meet an error of the machine
-GATHER_S = 10.0  # for a result to arrive; a worker that dies with it makes it again
+GATHER_S = 10.0  # for a result to arrive. A worker that dies with it makes it again
 ON_THE_WAY = object()
 SLOW_AT = 100  # workers from which the cluster is looked at less often
 
@@ -51,12 +52,15 @@ class Round(Generic[T]):
     alone: bool
     flying: dict[str, Flight[T]] = field(default_factory=dict)  # by Dask's key
     landed: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    rows: dict[str, float] = field(default_factory=dict)  # that a task on its way has told of, by Dask's key
     failed: Counter[str] = field(default_factory=Counter)  # tasks that a machine could not do, and how often
     orders: Iterator[int] = field(default_factory=count)
+    heard: Heard[T] | None = None
 
     def take(self, flight: Flight[T]) -> None:
-        """It is no longer on its way; what is not released the scheduler makes again each time its worker dies."""
+        """It is no longer on its way. What is not released the scheduler makes again each time its worker dies."""
         del self.flying[flight.future.key]
+        self.rows.pop(flight.future.key, None)
         flight.future.release()
 
 
@@ -67,6 +71,8 @@ class DaskPool:
         self.client, self.crew, self.watch, self.overlap = client, crew, watch, overlap
         self.link = Link(client, watch.address, watch.patience.lost_s)
         self._looked, self._settled, self._advised = 0.0, False, False
+        self._topic, self._reports = f"pairloom-{uuid.uuid4().hex}", SimpleQueue[tuple[str, float]]()
+        client.subscribe_topic(self._topic, lambda event: self._reports.put(event[1]))
 
     @property
     def file_s(self) -> float:
@@ -76,17 +82,23 @@ class DaskPool:
         return max(1, self.crew.most)
 
     def run(
-        self, function: Callable[[T], R], tasks: deque[T], ready: Callable[[T], T] | None = None, alone: bool = False
+        self,
+        function: Callable[[T], R],
+        tasks: deque[T],
+        ready: Callable[[T], T] | None = None,
+        alone: bool = False,
+        heard: Heard[T] | None = None,
     ) -> Iterator[tuple[T, R | Died]]:
-        work = Round(tasks, alone)
+        work = Round(tasks, alone, heard=heard)
         self.watch.progress()
         try:
             while tasks or work.flying:
                 yield from self._look(work)
                 while tasks and (worker := self._free(work)):
                     task = tasks.popleft()
-                    self._send(work, task, pickled(function, ready(task) if ready else task), worker)
+                    self._send(work, task, function, ready(task) if ready else task, worker)
                 yield from self._land(work)
+                self._hear(work)
         finally:
             for flight in work.flying.values():
                 flight.future.release()
@@ -95,7 +107,7 @@ class DaskPool:
         return self.watch.patience.look_s * max(1, len(self.crew.present) / SLOW_AT)
 
     def _look(self, work: Round[T]) -> Iterator[tuple[T, Died]]:
-        """Look at the cluster, if it is time; tasks of workers that died, each with its death."""
+        """Look at the cluster, if it is time. Yields tasks of workers that died, each with its death."""
         now = time.monotonic()
         if now - self._looked < self._pause_s():
             return
@@ -124,7 +136,7 @@ class DaskPool:
         return max(1, min(self.overlap, worker.threads))
 
     def _free(self, work: Round[T]) -> Worker | None:
-        """The worker with the most room for a task; None if there is none, or the first have not answered yet."""
+        """The worker with the most room for a task. None if there is none, or the first have not answered yet."""
         if self.link.away or not (self._settled or self._settle()):
             return None
         load = Counter(flight.worker.key for flight in work.flying.values())
@@ -135,7 +147,7 @@ class DaskPool:
         return most[1] if most is not None and most[0] > 0 else None
 
     def _room(self, worker: Worker, alone: bool, ahead: int) -> int:
-        """Tasks that a worker may have; one with threads to spare would start what should only wait for its turn."""
+        """Tasks that a worker may have. One with threads to spare would start what should only wait for its turn."""
         slots = 1 if alone else self._slots(worker)
         return slots + ahead if worker.threads <= slots or self._by_gpu(worker) else slots
 
@@ -154,11 +166,24 @@ class DaskPool:
             )
         return self._settled
 
-    def _send(self, work: Round[T], task: T, payload: bytes, worker: Worker) -> None:
+    def _hear(self, work: Round[T]) -> None:
+        """Pass on what tasks have said; of each the last that came, and nothing of those that are over."""
+        last = dict(_there(self._reports))
+        for key in work.flying.keys() & last.keys():
+            if last[key] > work.rows.get(key, 0):
+                work.rows[key] = last[key]
+                self.watch.moved()
+            if work.heard is not None:
+                work.heard(work.flying[key].task, last[key])
+
+    def _send(self, work: Round[T], task: T, function: Callable[[T], R], given: T, worker: Worker) -> None:
+        """given: the task, made ready."""
+        key = f"{task.label}-{uuid.uuid4().hex}"
+        seconds = every_s(len(self.crew.present))
         future = self.client.submit(
             pickle.loads,
-            payload,
-            key=f"{task.label}-{uuid.uuid4().hex}",
+            pickled(run_reported, function, given, self._topic, key, seconds),
+            key=key,
             workers=[worker.address],
             allow_other_workers=False,
             resources={GPU: 1} if self._by_gpu(worker) else None,
@@ -188,7 +213,7 @@ class DaskPool:
                 return flight.future.result(timeout=GATHER_S)
         except CancelledError as error:
             return error
-        except OSError:  # a time-out, or the scheduler went at that moment; what a task raises has the status "error"
+        except OSError:  # a time-out, or the scheduler went at that moment. What a task raises has the status "error"
             return self._later()
         return self._later()
 
@@ -222,12 +247,20 @@ class DaskPool:
             raise MachineError(what, f"{where} ({flight.worker.address})", fix) from error
 
 
+def _there(queue: SimpleQueue[R]) -> Iterator[R]:
+    """What is in the queue now."""
+    try:
+        while True:
+            yield queue.get_nowait()
+    except Empty:
+        return
+
+
 def _waited(landed: SimpleQueue[str], seconds: float) -> Iterator[str]:
     """The keys that are in the queue, or come within so many seconds."""
     keys = []
     try:
         keys.append(landed.get(timeout=seconds))
-        while True:
-            keys.append(landed.get_nowait())
     except Empty:
         return iter(keys)
+    return iter([*keys, *_there(landed)])

@@ -1,4 +1,4 @@
-"""What `pairloom doctor` looks at: versions, devices, disk and files; each missing thing with its cure."""
+"""What `pairloom doctor` looks at: versions, devices, disk and files. Each missing thing with its cure."""
 
 import importlib.metadata
 import importlib.util
@@ -15,10 +15,22 @@ from packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REINSTALL = "run `make venv` in the checkout, or `pip install -c constraints.txt -e '.[all,dev]'` in your environment"
-EXTRAS = ("regions", "train", "demo", "dvc", "sql", "formats", "audit")  # what `all` brings
+EXTRAS = (
+    "regions",
+    "train",
+    "demo",
+    "dvc",
+    "sql",
+    "formats",
+    "audit",
+    "browse",
+    "bucket",
+    "cluster",
+    "score",
+)  # what `all` brings
 GIB = 1024**3
 NONE = "none"
-MIN_FREE_GIB = 2  # the demo writes under 0.2; a full disk shows much later, and worse
+MIN_FREE_GIB = 2  # the demo writes under 0.2. A full disk shows much later, and worse
 BROWSERS = (
     "chromium",
     "chromium-browser",
@@ -42,7 +54,7 @@ class Check:
 
 
 def report() -> list[Check]:
-    """Everything, in the order in which it is printed; takes a few seconds, as it imports torch and detectron2."""
+    """Everything, in the order in which it is printed. Takes a few seconds, as it imports torch and detectron2."""
     return [python(), *packages(), detectron2(), *working_nms(), *devices(), disk(Path.cwd()), starter(), browser()]
 
 
@@ -50,13 +62,14 @@ def text(checks: list[Check]) -> str:
     """The checks for people: packages that are well in one paragraph, everything else a line each, cures below."""
     well = [check for check in checks if check.topic == "packages" and check.ok]
     versions = textwrap.fill(", ".join(f"{check.name} {check.found}" for check in well), 100)
-    lines = ["packages", textwrap.indent(versions, "  ")]
+    lines = ["packages", textwrap.indent(versions, "  ")] if well else []
     for topic in dict.fromkeys(check.topic for check in checks):
         others = [check for check in checks if check.topic == topic and check not in well]
         lines += [topic] if others and topic != "packages" else []
         lines += [line for check in others for line in lines_of(check)]
     failed = sum(check.required and not check.ok for check in checks)
-    return "\n".join([*lines, f"{failed} required things are missing" if failed else "all that is required is here"])
+    here = "works" if all(check.topic == "bucket" for check in checks) else "is here"
+    return "\n".join([*lines, f"{failed} required things are missing" if failed else f"all that is required {here}"])
 
 
 def lines_of(check: Check) -> list[str]:
@@ -72,7 +85,7 @@ def python() -> Check:
 
 
 def packages() -> list[Check]:
-    """Each package that pairloom's own metadata asks for: there, and in the range asked for; those of extras once."""
+    """Each package that pairloom's own metadata asks for: there, and in the range asked for. Those of extras once."""
     asked = asked_for()
     if not asked:
         return [Check(topic="packages", name="pairloom", found="not installed", ok=False, cure=REINSTALL)]
@@ -84,7 +97,7 @@ def packages() -> list[Check]:
 
 
 def asked_for() -> dict[str, list[Requirement]]:
-    """What the base ("") and each extra of `all` ask for; nothing where pairloom is not installed."""
+    """What the base ("") and each extra of `all` ask for. Nothing where pairloom is not installed."""
     try:
         requires = importlib.metadata.requires("pairloom") or []
     except importlib.metadata.PackageNotFoundError:
@@ -108,7 +121,7 @@ def version_of(name: str) -> str | None:
 
 
 def package(wanted: Requirement, extra: str = "", in_use: bool = True) -> Check:
-    """One package against the range that is asked for; that of an extra may be missing, or old if not in use."""
+    """One package against the range that is asked for. That of an extra may be missing, or old if not in use."""
     found = version_of(wanted.name)
     install = f"install pairloom[{extra}]" if extra else REINSTALL
     if found is None:
@@ -171,7 +184,7 @@ def nms_on(device: str) -> Check:
 
 
 def devices() -> list[Check]:
-    """What there is to compute on; a GPU is welcome, never required."""
+    """What there is to compute on. A GPU is welcome, never required."""
     memory = psutil.virtual_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpu = f"{cores} cores, {memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB memory free"
@@ -210,7 +223,7 @@ def starter(path: Path = CHECKOUT / "stages/regions/starter/starter.safetensors"
 
 
 def browser() -> Check:
-    """A browser for the test that looks at the report; nothing else needs one."""
+    """A browser for the test that looks at the report. Nothing else needs one."""
     found = find_browser()
     cure = "" if found else "`apt-get install chromium`, or put any Chromium on PATH; the test is skipped without"
     return Check(topic="files", name="browser", found=found or NONE, ok=bool(found), required=False, cure=cure)

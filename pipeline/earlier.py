@@ -45,7 +45,7 @@ def keep(work: Work, kept: Collection[str]) -> None:
 
 
 def carry(work: Work, others: Iterable[Path], folder: Path) -> None:
-    """Give what other index folders keep a name in this one; and what is finished there, if settings are the same.
+    """Give what other index folders keep a name in this one, and what is finished there, if settings are the same.
 
     A stage that keeps what is finished of a shard finds it by what it holds, so that of another list does no harm.
     """
@@ -61,7 +61,7 @@ def carry(work: Work, others: Iterable[Path], folder: Path) -> None:
 
 
 def forget(work: Work) -> None:
-    """Remove what was kept; the table is finished."""
+    """Remove what was kept. The table is finished."""
     shutil.rmtree(work.index / EARLIER, ignore_errors=True)
 
 

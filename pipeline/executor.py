@@ -6,32 +6,39 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from pairloom.errors import RunError
+from pairloom.store import afar
 from pairloom.store.folder import MANIFEST, Entry, Folder, Header, is_table, open_folder
 from pairloom.store.hashed import sha256_file
+from pairloom.store.scratch import behind
+from pairloom.store.tombstones import refuse_half_forgotten
 from pairloom.store.writing import Writer, only_writer
-from pipeline import earlier, fingerprints, reuse
+from pipeline import earlier, fingerprints, handing, reuse, sealed, summaries
 from pipeline.card import write_card
 from pipeline.cluster import open_pool
 from pipeline.config import RunConfig
-from pipeline.greeting import Reception
-from pipeline.planning import CorpusOnDisk, Work, prepare
-from pipeline.pool import Died, Pool
+from pipeline.corpus import CorpusOnDisk, Desk
+from pipeline.greeting import Reception, remove
+from pipeline.log import Log
+from pipeline.planning import Work, prepare
+from pipeline.pool import Died, Inline, Pool
 from pipeline.progress import Progress
 from pipeline.stage import load
 from pipeline.suspects import Inquiry
-from pipeline.task import Places, Task, run_task, together
+from pipeline.task import Places, Task, alone, run_task, together
 from pipeline.written import Made, confirm
-from schemas.quarantine import QUARANTINE
-from stages.contract import Before, Counts
+from stages.contract import Before, Counts, kept_in
 
 LEAST_SUSPECTS = 4  # shards whose worker died, from which on they are looked into before further ones are tried
+GATHERED = "gathered-"  # in what a dataset keeps: of a stage what its index read of each shard
+ROOM = "room"  # in an index that is being made: files of the making
 MADE = "made.sha256"  # in an index: hash of the manifest of the table that was finished with it
 
 
@@ -42,6 +49,7 @@ class Options:
     run: RunConfig = field(default_factory=RunConfig)
     redo: bool = False  # make shards again that another configuration made, instead of refusing
     plain: bool = False  # progress as lines even on a terminal
+    log: Log = field(default_factory=Log)  # where events are written for programs
 
 
 @dataclass(frozen=True)
@@ -66,54 +74,95 @@ def run_stage(name: str, config: Any, data: Path, options: Options, places: Plac
     """
     stage, start = load(name), time.monotonic()
     places = places or Places.of(stage, config, data)
+    refuse_half_forgotten(places.data)
     with only_writer(places.data, stage.name):
+        refuse_half_forgotten(places.data)  # which may have begun before this run had the right to write
+        refresh(places)
         return run_work(prepare(stage, config, places, options.redo), options, start)
 
 
+def refresh(places: Places) -> None:
+    """Have here what a bucket says of the tables that a stage reads and writes."""
+    for folder in (*places.inputs.values(), places.table, places.quarantine):
+        afar.refresh(folder)
+
+
 def run_work(work: Work, options: Options, start: float) -> Done:
-    """Make the shards of this work that are due and finish its table; the caller holds the right to write it.
+    """Make the shards of this work that are due and finish its table. The caller holds the right to write it.
 
     start: of the whole run, as time.monotonic() has it.
     """
     stage, target, writers = work.stage, work.target, work.open_writers()
     wanted = work.tasks.fingerprints
-    due = set(fingerprints.due(writers[0].done, wanted, target))
-    reused = 0
-    if due or set(writers[0].done) != set(wanted) or not writers[0].complete:
-        reused = _make(work, due, writers, options)
+    due = set(fingerprints.due(writers[0].made(), wanted, target))
+    reused, summary = 0, None
+    with pool_when_asked(work, len(due), options) as pool:
+        if due or set(writers[0].names) != set(wanted) or not writers[0].complete:
+            reused = _make(work, due, writers, options, pool)
+        else:
+            summary = summaries.known(work)
+        if summary is None:
+            summary = summaries.made(work, pool, options.plain, workers_apart(work, options))
     for writer in reversed(writers):
         writer.finish()
     earlier.forget(work)
     if work.index.exists():
         (work.index / MADE).write_text(sha256_file(target / MANIFEST), encoding="utf-8")
-    if stage.output.indexed:
-        write_card(open_folder(target))
+    summaries.keep(work, summary)
     table, rejects = open_folder(target), open_folder(work.places.quarantine)
+    if stage.output.indexed:
+        write_card(table)
     counts = count(table)
     try:
         stage.check(counts, work.config, (rejected for _, rejected in rejects.tables()))
     except RunError as error:  # a stage does not know where its tables lie
         what, where, fix = error.args
         raise RunError(what, where, fix.replace("FOLDER", str(work.places.data))) from error
-    summary = stage.summary(CorpusOnDisk({stage.name: table, QUARANTINE.name: rejects}))
     return Done(stage.name, counts, len(work.tasks), len(due) - reused, time.monotonic() - start, reused, summary)
 
 
-def _make(work: Work, due: set[str], writers: tuple[Writer, Writer], options: Options) -> int:
-    """Leave the table with all its shards, unfinished; how many of those due were taken from another dataset."""
+def _make(work: Work, due: set[str], writers: tuple[Writer, Writer], options: Options, pool: Callable[[], Pool]) -> int:
+    """Leave the table with all its shards, unfinished. Returns how many of those due were taken from another."""
     other = reuse.other_dataset(options.run.reuse, work.places.data)
     found = reuse.find(work, other, due)
     kept = [name for name in work.tasks.fingerprints if name not in due]
     if len(found) < len(due):  # before `begin`: an index grows from that of a finished table
-        build_index(work, other)
+        build_index(work, other, pool, options.plain, workers_apart(work, options))
         earlier.keep(work, kept)
     begin(writers, kept)
     linked = reuse.link(work, other, found, partial(record, writers))
     rest = [work.tasks.named(name) for name in work.tasks.fingerprints if name in due - linked]
     if rest:
-        build_index(work, other)  # if it was not needed until a found shard turned out to be damaged
-        _run_due(work, rest, writers, options)
+        # if it was not needed until a found shard turned out to be damaged
+        build_index(work, other, pool, options.plain, workers_apart(work, options))
+        _run_due(work, rest, writers, options, pool)
     return len(linked)
+
+
+@contextmanager
+def pool_when_asked(work: Work, most: int, options: Options) -> Iterator[Callable[[], Pool]]:
+    """The pool for index, shards and summary, opened when it is first asked for; most: shards that are due."""
+    stage = work.stage
+    if stage.index or stage.summary:
+        most = max(most, *(len(table.shards) for table in work.inputs.values()))
+    gpu = stage.wants_gpu(work.config)
+    with ExitStack() as stack:
+
+        def reception() -> Reception:
+            found = Reception(work)
+            stack.callback(remove, found.hello.token_file)
+            return found
+
+        @cache
+        def opened() -> Pool:
+            return stack.enter_context(open_pool(options.run, most, stage.name, reception, stage.overlap, gpu))
+
+        yield opened
+
+
+def workers_apart(work: Work, options: Options) -> bool:
+    """Whether workers see nothing of this machine's files: those of a cluster whose dataset lies in a bucket."""
+    return options.run.cluster not in ("inline", "local") and behind(work.places.data) is not None
 
 
 def begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
@@ -123,36 +172,52 @@ def begin(writers: tuple[Writer, Writer], kept: list[str]) -> None:
     table.begin(kept)
 
 
-def record(writers: tuple[Writer, Writer], entries: tuple[Entry, Entry]) -> None:
-    """Note a finished shard of the table, and of its quarantine if there is anything in it."""
+def record(writers: tuple[Writer, Writer], entries: tuple[Entry, Entry], left: bool = False) -> None:
+    """Note a finished shard of the table, and of its quarantine if there is anything in it.
+
+    left: in a bucket the worker has noted it.
+    """
     if entries[1].rows:
-        writers[1].record(entries[1])
-    writers[0].record(entries[0])
+        writers[1].record(entries[1], left)
+    writers[0].record(entries[0], left)
 
 
-def build_index(work: Work, other: Path | None = None) -> None:
-    """Let the stage read the whole corpus once; what it wrote is kept for a run that goes on later, or has more.
+def build_index(
+    work: Work,
+    other: Path | None = None,
+    pool: Callable[[], Pool] = Inline,
+    plain: bool = False,
+    apart: bool = False,
+) -> None:
+    """Let the stage read the whole corpus once. What it wrote is kept for a run that goes on later, or has more.
 
-    other: a dataset that may have the same index.
+    other: a dataset that may have the same index. pool: where shards are read for it. apart: as of a Desk.
     """
     folder, stage = work.index, work.stage
-    if folder.exists():
+    if folder.exists() or (stage.index and sealed.bring(folder)):
         return
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     others = [path for path in folder.parent.iterdir() if path != temporary]  # of other inputs or settings
-    corpus = CorpusOnDisk(work.inputs)
+    gathered = kept_in(work.places.data) / f"{GATHERED}{stage.name}"
+    made_by = fingerprints.shard_fingerprint(work.header, None)
+    desk = Desk(stage.name, pool, gathered, temporary / ROOM, made_by, plain, work.tasks.blank.marks, apart)
+    corpus = CorpusOnDisk(work.inputs, desk)
     if stage.index and not reuse.take_index(work, other, temporary):
         print(f"{stage.name}: reading the whole corpus", file=sys.stderr, flush=True)
         before = _finished_before(work.header, work.target, others)
         if not (stage.grow and before and stage.grow(corpus, work.config, temporary, before)):
             stage.index(corpus, work.config, temporary)
-        reuse.seal(temporary)
+        shutil.rmtree(desk.room, ignore_errors=True)
+        handing.keep_only(desk.room, ())
+        desk.forget_others()
+        sealed.seal(temporary)
     earlier.carry(work, others, temporary)
     for path in others:
         shutil.rmtree(path, ignore_errors=True)
     temporary.replace(folder)
+    sealed.put(folder)
 
 
 def _finished_before(header: Header, target: Path, indexes: Sequence[Path]) -> Before | None:
@@ -168,27 +233,27 @@ def _finished_before(header: Header, target: Path, indexes: Sequence[Path]) -> B
     return Before(found[0], target) if found else None
 
 
-def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], options: Options) -> None:
+def _run_due(
+    work: Work, tasks: list[Task], writers: tuple[Writer, Writer], options: Options, opened: Callable[[], Pool]
+) -> None:
     """Make these shards and record each as soon as it is seen here."""
-    sizes, stage, grouped = work.sizes(), work.stage, together(tasks)
+    sizes, stage, grouped, pool = work.sizes(), work.stage, together(tasks), opened()
     total = sum(sizes[task.name] for task in tasks)
-    reception, gpu = partial(Reception, work), stage.wants_gpu(work.config)
-    with (
-        open_pool(options.run, len(grouped), stage.name, reception, stage.overlap, gpu) as pool,
-        Progress(work.header.stage, total, plain=options.plain) as progress,
-    ):
+    with Progress(work.header.stage, total, plain=options.plain) as progress:
+        going = Going(progress, options.log, stage.name, sizes)
 
         def note(made: Made) -> None:
             confirm(made, work.places.table, work.places.quarantine, stage.output.indexed, pool.file_s)
-            record(writers, made.entries)
-            progress.advance(made.table.rows_in)
+            record(writers, made.entries, left=True)
+            going.finished(made)
 
         ready = partial(_told_workers, pool)
         inquiry = Inquiry(pool, sizes, ready)
         waiting, suspects = deque(grouped), list[Task]()
         while waiting:
             rest = deque[Task]()
-            for task, result in pool.run(run_task, waiting, ready):
+            for task, result in pool.run(run_task, waiting, ready, heard=going.heard):
+                progress.ended(task.label)
                 if not isinstance(result, Died):
                     for made in result:
                         note(made)
@@ -201,6 +266,36 @@ def _run_due(work: Work, tasks: list[Task], writers: tuple[Writer, Writer], opti
             for made in inquiry.made(suspects):
                 note(made)
             waiting, suspects = rest, []
+
+
+@dataclass
+class Going:
+    """How far a stage is, as it is shown and logged."""
+
+    progress: Progress
+    log: Log
+    stage: str
+    sizes: Mapping[str, int]  # rows of each shard
+    kept: int = 0
+    left_out: int = 0
+
+    def heard(self, task: Task, rows: float) -> None:
+        """So many rows of a task are done, which ends after more than one shard where they are made together."""
+        most = sum(self.sizes[one.name] for one in alone(task))
+        self.progress.under_way(task.label, min(rows, most))
+        self._log()
+
+    def finished(self, made: Made) -> None:
+        """A shard is recorded."""
+        self.kept += made.table.rows
+        self.left_out += max(0, made.table.rows_in - made.table.rows)
+        self.progress.note(f"{self.kept:,} kept, {self.left_out:,} left out")
+        self.progress.advance(made.table.rows_in)
+        self._log()
+
+    def _log(self) -> None:
+        progress, counts = self.progress, {"kept": self.kept, "left_out": self.left_out}
+        self.log.progress(self.stage, int(progress.shown), progress.total, progress.rate, counts)
 
 
 def _told_workers(pool: Pool, task: Task) -> Task:

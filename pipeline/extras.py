@@ -8,7 +8,10 @@ from pairloom.errors import MissingExtraError
 
 # What is imported -> the extra of pyproject.toml that installs it, the most telling first.
 BROUGHT_BY = {
+    "bokeh": "cluster",
     "cv2": "regions",
+    "starlette": "browse",
+    "uvicorn": "browse",
     "detectron2": "regions",
     "duckdb": "sql",
     "dvc": "dvc",
@@ -19,10 +22,13 @@ BROUGHT_BY = {
     "img2dataset": "img2dataset",
     "lance": "lance",
     "lmdb": "formats",
+    "obstore": "bucket",
     "pycocotools": "regions",
     "rank_bm25": "audit",
+    "open_clip": "score",
     "safetensors": "regions",
     "scipy": "train",
+    "sentencepiece": "train",
     "skimage": "demo",
     "sklearn": "train",
     "timm": "train",
@@ -33,11 +39,17 @@ BROUGHT_BY = {
 }
 
 # A command whose own extra brings the package as well.
-OTHERWISE = {("train", "torch"): "train", ("recipe", "torch"): "train", ("negatives", "sklearn"): "audit"}
+OTHERWISE = {
+    ("train", "torch"): "train",
+    ("recipe", "torch"): "train",
+    ("negatives", "sklearn"): "audit",
+    ("browse", "duckdb"): "browse",
+    ("run", "skimage"): "demo,regions",  # the demo has regions, so its next error would be that torch is missing
+}
 
 
 def missing_extra(error: ModuleNotFoundError, command: str) -> MissingExtraError | None:
-    """What to say of a package that could not be imported; None if it is none of an extra."""
+    """What to say of a package that could not be imported. None if it is none of an extra."""
     package = (error.name or "").partition(".")[0]
     extra = OTHERWISE.get((command, package)) or BROUGHT_BY.get(package)
     if extra is None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from pairloom.errors import PairloomError
 from pairloom.store.folder import MANIFEST, placed
+from pairloom.store.scratch import Mark, attend, behind
 from pipeline.cards import gpus, one_thread_a_worker
 from pipeline.crew import Worker, pickled
 from pipeline.fingerprints import resource_hashes
@@ -49,6 +50,7 @@ class Hello:
     inputs: Mapping[str, int]  # path of each input's manifest -> its size here
     started_in: Path
     token: str  # name of a file in the table's folder
+    marks: tuple[Mark, ...] = ()  # of a dataset in a bucket
 
     @property
     def token_file(self) -> Path:
@@ -61,13 +63,13 @@ class Answer:
 
     host: str
     facts: Mapping[str, str]
-    unseen: str  # what of the dataset it cannot read or write; "" for nothing
+    unseen: str  # what of the dataset it cannot read or write, "" for nothing
     reply: str  # name of the file that it wrote beside the token
     cards: int  # GPUs in its sight
 
 
 def hello_of(work: Work) -> Hello:
-    """Write the token into the table's folder and say where it lies; `Writer` removes what is left of it."""
+    """Write the token into the table's folder and say where it lies. `Writer` removes what is left of it."""
     places = work.places.absolute()
     manifests = [placed(folder, MANIFEST) for folder in places.inputs.values()]
     token = f".hello-{uuid.uuid4().hex}.tmp"
@@ -78,21 +80,49 @@ def hello_of(work: Work) -> Hello:
         inputs={str(path): path.stat().st_size for path in manifests},
         started_in=absolute(Path()),
         token=token,
+        marks=work.tasks.blank.marks,
     )
-    hello.token_file.write_text(token, encoding="utf-8")
+    if not say_far(hello.token_file, token):
+        hello.token_file.write_text(token, encoding="utf-8")
     return hello
 
 
+def say_far(path: Path, text: str) -> bool:
+    """Write a file to the bucket behind its folder. Returns whether there is one."""
+    scratch = behind(path)
+    if scratch is not None:
+        scratch.bucket.put(scratch.name(path), text.encode())
+    return scratch is not None
+
+
+def said_far(path: Path) -> str | None:
+    """What such a file says. None where there is none or no bucket."""
+    scratch = behind(path)
+    content = None if scratch is None else scratch.bucket.read(scratch.name(path))
+    return None if content is None else content.decode()
+
+
+def remove(path: Path) -> None:
+    """Remove a file of a greeting, wherever it is."""
+    scratch = behind(path)
+    if scratch is not None:
+        scratch.bucket.remove([scratch.name(path)])
+    path.unlink(missing_ok=True)
+
+
 def greet(hello: Hello) -> Answer:
-    """The worker's part; what it computes with is not loaded yet."""
+    """The worker's part. What it computes with is not loaded yet."""
     one_thread_a_worker()  # a nanny does that, too, and not every worker has one
-    unseen, reply = _unseen(hello), ""
+    unseen, reply = _unseen_in_bucket(hello) if hello.marks else _unseen(hello), ""
     if not unseen:
         reply = f"{hello.token.removesuffix('.tmp')}-{uuid.uuid4().hex}.tmp"
         try:
-            write_reply(hello.places.table / reply, hello.token)
+            if not say_far(hello.places.table / reply, hello.token):
+                write_reply(hello.places.table / reply, hello.token)
         except OSError as error:
             unseen = f"it cannot write to {hello.places.table}: {error.strerror}"
+        except PairloomError as error:
+            unseen = f"it cannot write to {error.args[1]}: {error.args[0]}"
     return Answer(socket.gethostname(), facts(hello, _resources(hello)), unseen, reply, len(gpus()))
 
 
@@ -101,6 +131,15 @@ def write_reply(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _unseen_in_bucket(hello: Hello) -> str:
+    try:
+        attend(hello.marks)
+        seen = said_far(hello.token_file) == hello.token
+    except PairloomError as error:
+        return f"it cannot read {error.args[1]}: {error.args[0]}"
+    return "" if seen else f"it sees another bucket at the address of {hello.places.table.name}"
 
 
 def _unseen(hello: Hello) -> str:
@@ -216,9 +255,14 @@ class Reception:
     def judge(self, answer: Answer) -> str | None:
         """Of packages that this process lacks, the first worker decides which version the others must have."""
         if answer.unseen:
-            return f"{answer.unseen} (on {answer.host}): mount the shared folder under this path there"
+            fix = (
+                "give it the endpoint and credentials"
+                if self.hello.marks
+                else "mount the shared folder under this path"
+            )
+            return f"{answer.unseen} (on {answer.host}): {fix} there"
         if differs := differences(self.same, answer.facts):
-            (self.hello.places.table / answer.reply).unlink(missing_ok=True)
+            remove(self.hello.places.table / answer.reply)
             return f"{differs} (on {answer.host})"
         if (came := self._came(answer)) is None:
             return None
@@ -228,8 +272,11 @@ class Reception:
         return ""
 
     def _came(self, answer: Answer) -> bool | None:
-        """Whether the reply lies here; None while it may still come."""
+        """Whether the reply lies here. None while it may still come."""
         reply = self.hello.places.table / answer.reply
+        if said_far(reply) == self.hello.token:
+            remove(reply)
+            return True
         os.listdir(reply.parent)  # makes a network file system look again
         if reply.is_file() and reply.read_text(encoding="utf-8") == self.hello.token:
             reply.unlink()

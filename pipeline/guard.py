@@ -1,4 +1,4 @@
-"""Run a stage on a shard so that a row it cannot take costs that row only; the one home of `except Exception`."""
+"""Run a stage on a shard so that a row it cannot take costs that row only. The one home of `except Exception`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pairloom.errors import PairloomError, RunError
 from pairloom.machine import of_the_machine
 from pipeline.stage import LoadedStage
 from schemas.quarantine import QUARANTINE
+from stages import rows_done
 from stages.contract import Result
 from stages.rejects import Reject, quarantine
 
@@ -19,7 +20,7 @@ Tables = Sequence[pa.Table]
 
 
 def run_guarded(stage: LoadedStage, tables: Tables, tools: Any) -> tuple[pa.Table, pa.Table]:
-    """(output, rejects) of the stage on these input tables; rows that make it raise are among the rejects.
+    """(output, rejects) of the stage on these input tables. Rows that make it raise are among the rejects.
 
     The first input's rows are halved until the failing ones are alone. An error that the user can cure
     (PairloomError) ends the run. So does what the machine lacks (MachineError), and a shard most of whose rows fail:
@@ -29,7 +30,8 @@ def run_guarded(stage: LoadedStage, tables: Tables, tools: Any) -> tuple[pa.Tabl
 
     def attempt(part: pa.Table) -> list[tuple[pa.Table, pa.Table]]:
         try:
-            return [_pair(stage.process(part, *tables[1:], tools))]
+            with rows_done.current().call(part.num_rows):
+                return [_pair(stage.process(part, *tables[1:], tools))]
         except PairloomError:
             raise
         except Exception as error:  # whatever a row does, it costs that row only
@@ -81,7 +83,7 @@ def row_key(row: dict[str, Any]) -> str:
 
 
 def _join(parts: list[tuple[pa.Table, pa.Table]]) -> tuple[pa.Table, pa.Table]:
-    """The parts in order as one table; its metadata is that of the first part that has any."""
+    """The parts in order as one table. Its metadata is that of the first part that has any."""
     tables, rejects = zip(*parts, strict=True)
     metadata = next((table.schema.metadata for table in tables if table.schema.metadata), None)
     plain = [table.replace_schema_metadata(None) for table in tables]

@@ -27,7 +27,7 @@ class Link:
         return self._since is not None
 
     def identity(self) -> Any:
-        """What the scheduler says of itself and its workers; None while it does not answer.
+        """What the scheduler says of itself and its workers. None while it does not answer.
 
         Raises RunError when it is gone.
         """

@@ -46,7 +46,7 @@ def stored(output: pa.Table, table: str, found: Linked) -> pa.Table:
 
 
 def read_columns(file: Path, columns: Sequence[str] | None) -> pa.Table:
-    """These columns of a shard, with the pictures of linked rows; one that is lost has no bytes."""
+    """These columns of a shard, with the pictures of linked rows. One that is lost has no bytes."""
     table = read_shard(file, columns)
     if "image" not in table.column_names or not table["image"].null_count:
         return table

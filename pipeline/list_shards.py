@@ -55,7 +55,7 @@ class Listing:
         return None if equal_rows(stored, listed) else _first_difference(stored, listed)
 
     def counted(self, entry: Entry, part: Part) -> Entry:
-        """The entry of a shard with how many rows of the list went in and were left out; the latter are noted."""
+        """The entry of a shard with how many rows of the list went in and were left out. The latter are noted."""
         self.bad[entry.name] = part.bad
         rejected = {"bad-row": len(part.bad)} if part.bad else {}
         return replace(entry, rows_in=part.rows.num_rows + len(part.bad), rejected=rejected)

@@ -17,14 +17,17 @@ import pyarrow as pa
 from formats.lists import Part
 from formats.lists.stream import ListStream
 from formats.lists.uniting import united_in_segments
+from pairloom.store import afar, tombstones
 from pairloom.store.folder import Entry, Header, is_table, open_folder, read_shard
 from pairloom.store.linking import link_shard
 from pairloom.store.names import by_number, shard_name
-from pairloom.store.writing import Writer, write_shard
+from pairloom.store.tombstones import refuse_half_forgotten
+from pairloom.store.writing import Writer, only_writer, write_shard
 from pairloom.table import Table
 from pipeline.config import as_json
 from pipeline.executor import Done, begin, count, record
 from pipeline.fingerprints import refuse_mixture
+from pipeline.forgotten import Remembered
 from pipeline.list_shards import Listing, equal_rows
 from pipeline.planning import of_quarantine
 from pipeline.progress import Progress
@@ -42,11 +45,18 @@ def write_list(
     """Write the list to data/urls in shards of config.rows_per_shard rows, its bad rows to data/quarantine/sample.
 
     Rows of one URL become one row, if config.unite says so. Shards that are there and equal the beginning of the list
-    stay as they are; further rows start a new shard, so that all later stages work on the new shards only. A further
+    stay as they are. Further rows start a new shard, so that all later stages work on the new shards only. A further
     row of an old URL stays a row of its own. One shard is in memory at a time. other: a dataset whose list is taken
     over as far as it has the same rows, and with it where it is cut. Raises StoreError if a listed row has changed,
     unless redo.
     """
+    with only_writer(data, "sample"):
+        for table in (URLS.name, "quarantine/sample"):
+            afar.refresh(data / table)
+        return _listed(parts, config, data, redo, other, plain)
+
+
+def _listed(parts: Iterable[Part], config: Any, data: Path, redo: bool, other: Path | None, plain: bool) -> Done:
     start = time.monotonic()
     target = data / URLS.name
     settings = {key: value for key, value in as_json(config).items() if key not in OF_ROWS}
@@ -56,9 +66,11 @@ def write_list(
     same = _same_settings(target, header)
     listed = ListStream(parts)
     ends = _ends(target if same else (other or data) / URLS.name, header)
+    refuse_half_forgotten(data)
     with _temporary(data) as folder:
         rows = united_in_segments(listed, ends, folder) if config.unite else listed.rest()
-        places = Listing(target, data / "quarantine" / "sample", ListStream(rows))
+        remembered = Remembered(rows, tombstones.read(data))
+        places = Listing(target, data / "quarantine" / "sample", ListStream(remembered))
         writers = Writer.open(target, header), Writer.open(places.quarantine, of_quarantine(header))
         kept = places.unchanged(redo) if not redo or same else []
         made, reused = _make(places, writers, kept, config.rows_per_shard, other, plain)
@@ -67,11 +79,12 @@ def write_list(
     for writer in reversed(writers):
         writer.finish()
     counts, summary = count(open_folder(target)), {"list_rows": listed.taken}
+    summary |= {"forgotten": remembered.left_out} if remembered.left_out else {}
     return Done("sample", counts, len(writers[0].done), made, time.monotonic() - start, reused, summary)
 
 
 def _ends(table: Path, header: Header) -> list[int]:
-    """How many rows the list of a table with these settings had after each run; nothing of any other table."""
+    """How many rows the list of a table with these settings had after each run. Nothing of any other table."""
     found: list[int] = open_folder(table).header.config.get(LIST_ROWS, []) if _same_settings(table, header) else []
     return found
 
@@ -95,7 +108,7 @@ def _make(
     other: Path | None,
     plain: bool,
 ) -> tuple[int, int]:
-    """Leave the table with all its shards; how many were made and how many were taken from another dataset."""
+    """Leave the table with all its shards. Returns how many were made, and taken from another dataset."""
     reused = 0
     as_before = writers[0].done == {entry.name: entry for entry in kept} and not places.rejects_differ()
     if places.stream.more() or not as_before or not writers[0].complete:
@@ -111,7 +124,7 @@ def _make(
 def _write(
     places: Listing, writers: tuple[Writer, Writer], rows_per_shard: int, other: Path | None, progress: Progress
 ) -> int:
-    """Add shards of the rest of the list to those that are done; how many of them were the other dataset's."""
+    """Add shards of the rest of the list to those that are done. Returns how many were the other dataset's."""
     reused = 0
     for entry in _continued(other, writers[0], places):
         record(writers, places.with_rejects(entry))
@@ -158,8 +171,13 @@ def _continued(other: Path | None, writer: Writer, places: Listing) -> Iterator[
 
 
 def write_table(rows: pa.Table, table: Table, data: Path, rows_per_shard: int) -> None:
-    """Write `rows` to data/<table> in shards; the first shards that hold the same rows as before stay as they are."""
-    target = data / table.name
+    """Write `rows` to data/<table> in shards. The first shards that hold the same rows as before stay as they are."""
+    with only_writer(data, table.name):
+        afar.refresh(data / table.name)
+        _write_rows(rows, table, data / table.name, rows_per_shard)
+
+
+def _write_rows(rows: pa.Table, table: Table, target: Path, rows_per_shard: int) -> None:
     header = Header(table.name, table.version, table.name, 1, {"rows_per_shard": rows_per_shard})
     writer = Writer.open(target, header)
     kept, first = _unchanged(target, rows) if _same_settings(target, header) else ([], 0)

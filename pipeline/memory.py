@@ -14,7 +14,7 @@ import os
 # Parameters of mallopt(3), glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 256 << 20  # free memory at the end of the heap that a process keeps
-HEAP_BYTES = 32 << 20  # larger blocks than this are mapped one by one; the largest value that glibc takes
+HEAP_BYTES = 32 << 20  # larger blocks than this are mapped one by one. The largest value that glibc takes
 
 
 @functools.cache

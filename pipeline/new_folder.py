@@ -21,7 +21,7 @@ from pipeline.card import write_card
 
 @dataclass(frozen=True)
 class Reshaped:
-    """A new folder; `linked` of its shards are the old files."""
+    """A new folder. `linked` of its shards are the old files."""
 
     path: Path
     rows: int
@@ -49,7 +49,7 @@ class NewFolder:
     def link(self, folder: Folder, entry: Entry) -> None:
         """The shard as it is: a hard link where the file system can, else a copy."""
         name = self._name(entry.name.partition("-")[0])
-        link_or_copy(folder.file(entry.name), self.out / f"{name}.parquet")
+        link_or_copy(folder.here(entry.name), self.out / f"{name}.parquet")
         if (old := index.path_of(folder.file(entry.name))).exists():
             link_or_copy(old, self.out / index.name_of(name))
         self.writer.record(replace(entry, name=name))

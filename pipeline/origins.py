@@ -16,7 +16,7 @@ HEAD = "# Where the pictures came from, for `pairloom retry` and linked pictures
 
 
 def note(out: Path, listed: Mapping[str, Any]) -> None:
-    """Remember where the sources of this section `sample` lie; nothing where it has none."""
+    """Remember where the sources of this section `sample` lie. Nothing where it has none."""
     from stages import sample
 
     if listed.get("sources") or listed.get("format"):

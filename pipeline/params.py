@@ -21,13 +21,13 @@ DEFAULT = "params.yaml"
 
 @dataclass(frozen=True)
 class Params:
-    """Sections of settings, by the names of the stages; `file` is what messages call the place they are from."""
+    """Sections of settings, by the names of the stages. `file` is what messages call the place they are from."""
 
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     file: str = DEFAULT
 
     def section(self, name: str) -> dict[str, Any]:
-        """A copy of a section; an empty one where there is none."""
+        """A copy of a section. An empty one where there is none."""
         return dict(self.sections.get(name) or {})
 
     def with_section(self, name: str, **values: Any) -> Params:
@@ -99,7 +99,7 @@ def _sections(file: Path) -> dict[str, Any]:
 
 
 def _set(sections: dict[str, Any], setting: str) -> None:
-    """Put "section.key=value" into the sections; the value is YAML."""
+    """Put "section.key=value" into the sections. The value is YAML."""
     path, equals, text = setting.partition("=")
     *parents, key = path.strip().split(".")
     if not equals or not parents or not all((*parents, key)):
@@ -131,7 +131,7 @@ def check_settings(params: Params) -> None:
 
     params.build(RunConfig, "run")
     params.build(sample.Config, "sample")
-    runs = wanted(params.of_stage("shards"))
+    runs = wanted(params.of_stage)
     for name in runs:
         params.of_stage(name)
     for name in params.sections.keys() & set(names()) - set(runs):
@@ -161,5 +161,5 @@ def check_resources(params: Params) -> None:
 
 
 def _resources(params: Params) -> Iterator[Path]:
-    for name in wanted(params.of_stage("shards")):
+    for name in wanted(params.of_stage):
         yield from load(name).resources(params.of_stage(name))

@@ -12,7 +12,7 @@ C = TypeVar("C")
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root; links stay, since a shared folder may be one."""
+    """The path from the root. Links stay, since a shared folder may be one."""
     return Path.cwd() / path
 
 

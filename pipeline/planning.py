@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, overload
 
-import pyarrow as pa
-
 from pairloom.errors import StoreError
-from pairloom.store import cures
+from pairloom.store import cures, scratch
 from pairloom.store.folder import Folder, Header, is_table, open_folder
 from pairloom.store.writing import Writer, run_of
-from pipeline import fingerprints, linking, windows
+from pipeline import begun, fingerprints, windows
 from pipeline.config import as_json
+from pipeline.corpus import CorpusOnDisk
 from pipeline.paths import absolute
 from pipeline.stage import LoadedStage
 from pipeline.task import Places, Task
 from schemas.quarantine import QUARANTINE
 from stages.contract import Window, kept_in
-
-
-@dataclass(frozen=True)
-class CorpusOnDisk:
-    """The finished inputs of a stage, as its `index` and `plan` see them (stages/contract.py)."""
-
-    inputs: Mapping[str, Folder]
-
-    def tables(
-        self, stage: str, columns: Sequence[str], shards: Collection[str] | None = None
-    ) -> Iterator[tuple[str, pa.Table]]:
-        folder = self.inputs[stage]
-        for entry in folder.shards:
-            if shards is None or entry.name in shards:
-                yield entry.name, linking.read_columns(folder.file(entry.name), columns)
-
-    def hashes(self, stage: str) -> dict[str, str]:
-        return self._column(stage, "sha256")
-
-    def sizes(self, stage: str) -> dict[str, int]:
-        return self._column(stage, "bytes")
-
-    def _column(self, stage: str, key: str) -> dict[str, Any]:
-        shards = self.inputs[stage].shards
-        return dict(zip(shards.column("name"), shards.column(key), strict=True))
 
 
 @dataclass(frozen=True)
@@ -57,15 +31,18 @@ class Tasks(Sequence[Task]):
     fingerprints: Mapping[str, str]  # of each output shard, in order
     sources: Mapping[str, Any]
     windows: Mapping[str, Window]  # of each, where shards are cut anew
+    begun: frozenset[str]  # of which a bucket has what is finished
 
     @classmethod
     def of(cls, blank: Task, sources: Mapping[str, Any], windows: Mapping[str, Window]) -> Tasks:
-        return cls(blank, fingerprints.shard_fingerprints(blank.header, sources), sources, windows)
+        wanted = fingerprints.shard_fingerprints(blank.header, sources)
+        return cls(blank, wanted, sources, windows, begun.shards(blank.folder))
 
     def named(self, name: str) -> Task:
         made_from = {"sources": fingerprints.digest(self.sources[name])}
         window, wanted = self.windows.get(name), self.fingerprints[name]
-        return replace(self.blank, name=name, fingerprint=wanted, sources=made_from, window=window)
+        own = replace(self.blank, name=name, fingerprint=wanted, sources=made_from, window=window)
+        return replace(own, begun=name in self.begun)
 
     @overload
     def __getitem__(self, place: int) -> Task: ...
@@ -125,6 +102,7 @@ def prepare(stage: LoadedStage, config: Any, places: Places, redo: bool) -> Work
     corpus = [folder.shards.column("sha256") for folder in inputs.values()]
     index = places.data / ".index" / stage.name / fingerprints.shard_fingerprint(header, corpus)[:16]
     blank = Task(places.absolute(), stage, config, header, absolute(index), "", "")
+    blank = replace(blank, marks=scratch.marks([*blank.places.inputs.values(), blank.places.data]))
     tasks = _tasks(replace(blank, started_in=absolute(Path()), run=run_of(places.data, stage.name)), inputs)
     return Work(stage, config, places, inputs, header, index, tasks)
 

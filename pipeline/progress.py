@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-LINE_EVERY_S = 10.0  # plain lines are for logs; more would drown them
+LINE_EVERY_S = 10.0  # plain lines are for logs, more would drown them
 
 
 def say(text: str) -> None:
@@ -18,11 +18,13 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Counts done units on standard error, of a known total if there is one; use it as a context manager."""
+    """Counts done units on standard error, of a known total if there is one. Use it as a context manager."""
 
     def __init__(self, title: str, total: int | None, unit: str = "rows", plain: bool = False) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done = 0
+        self.done = 0  # units that are finished for good
+        self._parts: dict[str, float] = {}  # under way: name -> units
+        self.shown = 0.0  # of both the most so far: what is done twice is not counted backwards
         self._start = self._last = time.monotonic()
         self._bar: tqdm | None = None
         self._note = ""
@@ -36,13 +38,32 @@ class Progress:
             self._bar.set_postfix_str(text, refresh=False)
 
     def advance(self, count: int) -> None:
+        """So many more are finished."""
         self.done += count
+        self._show()
+
+    def under_way(self, name: str, count: float) -> None:
+        """Of what goes by this name so many are done, but not finished: it may be begun again."""
+        self._parts[name] = count
+        self._show()
+
+    def ended(self, name: str) -> None:
+        """What goes by this name is no longer under way; if it is finished, `advance` says so."""
+        self._parts.pop(name, None)
+
+    def _show(self) -> None:
+        before, self.shown = self.shown, max(self.shown, self.done + sum(self._parts.values()))
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(count)
+            self._bar.update(int(self.shown) - int(before))
         elif now - self._last >= LINE_EVERY_S and self.done != self.total:
             self._last = now
             self._line(now)
+
+    @property
+    def rate(self) -> float:
+        """Units a second so far."""
+        return self.shown / max(time.monotonic() - self._start, 1e-9)
 
     def __enter__(self) -> Progress:
         return self
@@ -57,20 +78,21 @@ class Progress:
 
     def _line(self, now: float, ended: bool = False) -> None:
         elapsed = max(now - self._start, 1e-9)
-        rate = self.done / elapsed
-        done = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
-        tail = f", {self._left(rate)}" if self.total is not None and self.done < self.total else ""
+        count = int(self.shown)
+        rate = self.shown / elapsed
+        done = f"{count}" if self.total is None else f"{count}/{self.total}"
+        tail = f", {self._left(rate)}" if self.total is not None and self.shown < self.total else ""
         tail = f", done in {elapsed:.1f} s" if ended or self.done == self.total else tail
         note = f", {self._note}" if self._note else ""
         print(f"{self.title}: {done} {self.unit}, {rate:.1f}/s{tail}{note}", file=sys.stderr, flush=True)
 
     def _left(self, rate: float) -> str:
-        left = ((self.total or 0) - self.done) / rate if rate else float("inf")
+        left = ((self.total or 0) - self.shown) / rate if rate else float("inf")
         return f"{left:.0f} s left"
 
 
 class TrainingProgress:
-    """Progress of a training run, told step by step, with moving means of its losses; the first step brings the total.
+    """Progress of a training run, told step by step, with moving means of its losses. The first step brings the total.
 
     A mean gives the newest loss of its objective a twentieth of the weight.
     """

@@ -10,13 +10,13 @@ import yaml
 
 from pairloom.errors import ConfigError, InputError
 from pairloom.store.folder import ASIDE, MANIFEST
-from pipeline.stage import load, on_request, order
+from pipeline.stage import asking, load, on_request, order
 from stages import sample
 
 TEMPLATES = Path(__file__).parent / "templates"
 VERSIONS = "versions.yaml"
 HEAD = """# The pipeline: DVC orders the stages, pairloom's executor knows the shards. Outputs are `persist`, so that a
-# killed stage resumes, and not cached: DVC looks at the manifests, which hold the hashes of all shards (docs/dvc.md).
+# killed stage resumes, and not cached: DVC looks at the manifests, which hold all shards' hashes (docs/how-to/dvc.md).
 # {versions} stands for pairloom's code: after an upgrade, `pairloom init --refresh .` writes it again, and DVC reruns
 # the stages of which it changed. With `data/shards` and `true` below DVC keeps the shards and models in its cache, so
 # that `dvc push` takes them.
@@ -31,7 +31,7 @@ MANIFEST_OF_SHARDS = f"data/shards/{MANIFEST}"
 
 
 def stages(urls: str) -> dict[str, Any]:
-    """The stages of a dvc.yaml. urls: the list; a path of this machine is a dependency."""
+    """The stages of a dvc.yaml. urls: the list. A path of this machine is a dependency."""
     found: dict[str, Any] = {"sample": _sample(urls)}
     for name in (*order()[:-1], *on_request(), "shards"):
         found[name] = _stage(name)
@@ -56,13 +56,13 @@ def stages(urls: str) -> dict[str, Any]:
 
 
 def _stage(name: str) -> dict[str, Any]:
-    asked = name in on_request()
-    inputs = (*load(name).always, *(on_request() if name == "shards" else ()))
+    asked = asking(name)
+    inputs = (*load(name).always, *load(name).asks)
     table = {SHARDS: {"persist": True, "cache": CACHED}} if name == "shards" else {_state(name): STORED}
     return {
-        "cmd": f"pairloom stage {name} --redo{' --if-asked' * asked}",
+        "cmd": f"pairloom stage {name} --redo{' --if-asked' if asked else ''}",
         "deps": [_state(needed) for needed in inputs],
-        "params": [name, *([f"shards.{name}"] * asked), {VERSIONS: [name]}],
+        "params": [name, *asked, {VERSIONS: [name]}],
         "outs": [table, {_state(f"quarantine/{name}"): STORED}],
         "metrics": [{f"metrics/{name}.json": {"cache": False}}],
     }
@@ -104,9 +104,9 @@ def is_outdated(folder: Path, name: str) -> bool:
 
 
 def write(folder: Path, urls: str, format: str | None = None) -> list[Path]:
-    """Write the project's files into a folder; their paths. Raises ConfigError if one of them is there already.
+    """Write the project's files into a folder. Returns their paths. Raises ConfigError if one of them is there already.
 
-    format: of a data set (docs/import.md), where `urls` is no list.
+    format: of a data set (docs/how-to/import.md), where `urls` is no list.
     """
     head = HEAD.format(versions=VERSIONS)
     texts = {
@@ -122,7 +122,7 @@ def write(folder: Path, urls: str, format: str | None = None) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        _ignore(folder / ".gitignore")
+        ignore(folder)
     except OSError as error:
         fix = "name a folder that can be written"
         raise InputError(f"cannot write the project: {error.strerror or error}", str(folder), fix) from error
@@ -133,21 +133,24 @@ def _params(urls: str, format: str | None) -> str:
     text = (TEMPLATES / "params.yaml").read_text(encoding="utf-8").replace("{urls}", _quoted(urls))
     if format is None:
         return text
-    asked = f"  format: {_quoted(format)} # what `urls` is: docs/import.md\n"
+    asked = f"  format: {_quoted(format)} # what `urls` is: docs/how-to/import.md\n"
     return text.replace("  rows_per_shard:", f"{asked}  rows_per_shard:", 1).replace("  url_column: url\n", "")
 
 
-def _ignore(file: Path) -> None:
-    """What runs make is no part of git; lines that are there stay."""
+def ignore(folder: Path) -> list[str]:
+    """Keep what runs make out of git: the lines that its .gitignore lacked. Lines that are there stay."""
+    file = folder / ".gitignore"
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     wanted = (TEMPLATES / "gitignore").read_text(encoding="utf-8").splitlines()
     added = [line for line in wanted if line not in before.splitlines()]
     start = before if not before or before.endswith("\n") else f"{before}\n"
-    file.write_text(start + "".join(f"{line}\n" for line in added), encoding="utf-8")
+    if added:
+        file.write_text(start + "".join(f"{line}\n" for line in added), encoding="utf-8")
+    return added
 
 
 def refresh(folder: Path) -> list[str]:
-    """Write the versions again; the names of those that changed. Raises InputError where there is no project."""
+    """Write the versions again. Returns the names of those that changed. Raises InputError without a project."""
     file = folder / VERSIONS
     if not file.is_file():
         raise InputError("there is no data project here", str(file), "make one with `pairloom init DIR`")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from inspection.columns import Array, ids
 from pairloom.errors import ConfigError, InputError, StoreError
-from pairloom.store import index
+from pairloom.store import derived, index
 from pairloom.store.folder import Entry, Folder, open_folder, sha256_of
 from pipeline.new_folder import Reshaped, empty, start
 from pipeline.progress import Progress
@@ -41,6 +41,8 @@ def merge(folders: Sequence[Path], out: Path, keep_first: bool = False) -> Resha
     with start(out, opened[0].header, history) as new:
         for folder, entry, rows in first:
             new.take(folder, entry, pa.array(rows))
+    for folder in opened:
+        derived.note(folder, "shards merge", out)
     return replace(new.told(), left_out=again)
 
 
@@ -82,6 +84,7 @@ def split(folder: Path, parts: int, out: Path) -> list[Reshaped]:
                 for entry in opened.shards[part::parts]:
                     new.link(opened, entry)
             made.append(new.told())
+            derived.note(opened, "shards split", out / str(part))
     except BaseException:
         for finished in made:
             empty(finished.path)
@@ -90,7 +93,7 @@ def split(folder: Path, parts: int, out: Path) -> list[Reshaped]:
 
 
 def filter_rows(folder: Path, where: str, out: Path) -> Reshaped:
-    """The rows for which a condition in SQL holds; a shard all of whose rows stay is linked. Needs DuckDB."""
+    """The rows for which a condition in SQL holds. A shard all of whose rows stay is linked. Needs DuckDB."""
     try:
         import duckdb
     except ImportError as error:
@@ -126,13 +129,14 @@ def _kept(folder: Path, keep: Keep, how: dict[str, object], out: Path) -> Reshap
         for entry in opened.shards:
             new.take(opened, entry, keep(opened.read(entry.name, _known(opened, entry))))
             progress.advance(entry.rows)
+    derived.note(opened, f"shards {next(iter(how))}", out)
     return new.told()
 
 
 def _known(folder: Folder, entry: Entry) -> list[str]:
-    """The small columns that this shard has; an older one lacks some."""
-    found = index.read(index.path_of(folder.file(entry.name)), entry.sha256)
-    found = found or index.build(folder.file(entry.name), entry.sha256)
+    """The small columns that this shard has. An older one lacks some."""
+    found = index.read(index.path_of(folder.here(entry.name)), entry.sha256)
+    found = found or index.build(folder.here(entry.name), entry.sha256)
     return [column for column in LIGHT if column in found.facts["columns"]]
 
 
@@ -164,5 +168,5 @@ def _refuse_mixture(first: Folder, other: Folder) -> None:
             raise StoreError(
                 f"the folders differ in {key}: {str(own.get(key))[:60]} and {str(others.get(key))[:60]}",
                 where=str(other.path),
-                fix="mix them in the loader instead (docs/loader.md), or extract regions with the same detector",
+                fix="mix them in the loader (docs/reference/loader.md), or extract regions with the same detector",
             )

@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import Entry, Folder, is_table, open_folder
+from pairloom.store.tombstones import refuse_half_forgotten
 from pairloom.store.writing import only_writer
-from pipeline.executor import Done, Options, begin, build_index, run_work
+from pipeline import begun
+from pipeline.executor import Done, Options, begin, build_index, refresh, run_work
 from pipeline.planning import open_finished, prepare
 from pipeline.stage import load
 from pipeline.task import Places, Task
-from stages.contract import PARTIAL
 from stages.download import finished
 from stages.download.spool import Spool
 
@@ -34,17 +35,19 @@ class Retried:
 
 
 def retry(made_with: Any, asking: Any, places: Places, reasons: Collection[str], options: Options) -> Retried:
-    """Fetch the rows again that were left out for one of these reasons; all other rows come from the tables.
+    """Fetch the rows again that were left out for one of these reasons. All other rows come from the tables.
 
-    made_with: the settings of the table, which stay those of its manifest. asking: the settings to fetch with; they may
+    made_with: the settings of the table, which stay those of its manifest. asking: the settings to fetch with. They may
     differ in how the web is asked (a longer timeout), not in what is stored of a picture.
 
     What is known of their shards is written where the stage looks for finished rows, and the shards are taken off the
-    manifest; then the stage runs as after a crash. Raises PairloomError as the stage does.
+    manifest. Then the stage runs as after a crash. Raises PairloomError as the stage does.
     """
     stage, start = load("download"), time.monotonic()
     options = replace(options, run=replace(options.run, reuse=None))  # it has the same failures
+    refuse_half_forgotten(places.data)
     with only_writer(places.data, stage.name):
+        refresh(places)
         work = prepare(stage, made_with, places, redo=False)
         work = replace(work, tasks=replace(work.tasks, blank=replace(work.tasks.blank, config=asking)))
         urls, pairs, rejects = work.inputs["urls"], open_finished(places.table), open_folder(places.quarantine)
@@ -53,18 +56,22 @@ def retry(made_with: Any, asking: Any, places: Places, reasons: Collection[str],
         if wanted:
             build_index(work)
             rows = sum(_spool(work.tasks.named(name), urls, pairs, rejects, reasons) for name in wanted)
+            begun.put(work.tasks.blank.folder, wanted)
+            work = replace(work, tasks=replace(work.tasks, begun=work.tasks.begun.union(wanted)))
             begin(work.open_writers(), [entry.name for entry in pairs.shards if entry.name not in wanted])
         return Retried(run_work(work, options, start), rows)
 
 
 def remake(name: str, config: Any, places: Places, reasons: Collection[str], options: Options) -> Retried:
-    """Make the shards of any stage again that have rows left out for one of these reasons; the others stay.
+    """Make the shards of any stage again that have rows left out for one of these reasons. The others stay.
 
     config: the settings of the table. Raises PairloomError as the stage does.
     """
     stage, start = load(name), time.monotonic()
     options = replace(options, run=replace(options.run, reuse=None))  # it has the same failures
+    refuse_half_forgotten(places.data)
     with only_writer(places.data, stage.name):
+        refresh(places)
         work = prepare(stage, config, places, redo=False)
         table = open_finished(places.table)
         wanted = {entry.name: _count(entry, reasons) for entry in table.shards if _count(entry, reasons)}
@@ -74,7 +81,7 @@ def remake(name: str, config: Any, places: Places, reasons: Collection[str], opt
 
 
 def left_out(table: Path, reasons: Collection[str]) -> int:
-    """How many rows the stage of a table left out for one of these reasons; 0 where there is no table."""
+    """How many rows the stage of a table left out for one of these reasons. 0 where there is no table."""
     return sum(_count(entry, reasons) for entry in open_folder(table).shards) if is_table(table) else 0
 
 
@@ -91,7 +98,7 @@ def _has(rejects: pa.Table, reasons: Collection[str]) -> bool:
 
 
 def _spool(task: Task, urls: Folder, pairs: Folder, rejects: Folder, reasons: Collection[str]) -> int:
-    """Note all rows of a shard as finished but those to try again; returns how many these are."""
+    """Note all rows of a shard as finished but those to try again. Returns how many these are."""
     name = task.name
     left_out = rejects.read(name).to_pylist()
     known = finished.outcomes(urls.read(name), pairs.read(name), left_out)
@@ -101,7 +108,7 @@ def _spool(task: Task, urls: Folder, pairs: Folder, rejects: Folder, reasons: Co
             str(pairs.path),
             "run `pairloom stage download --redo`, or `pairloom download` again, to make it again",
         )
-    with Spool(task.folder / PARTIAL / name) as spool:
+    with Spool(begun.of(task.folder, name)) as spool:
         for key, (outcome, picture) in known.items():
             if outcome.get("reason") not in reasons:
                 spool.add(key, outcome, picture)

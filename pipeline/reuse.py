@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from pairloom.errors import StoreError
+from pairloom.store.address import local
 from pairloom.store.folder import Entry, open_folder
 from pairloom.store.hashed import sha256_file
 from pairloom.store.linking import link_index, link_or_copy, link_shard
 from pairloom.store.writing import write_index
 from pipeline.planning import Work
+from pipeline.sealed import SUMS, sums_of
 from stages.contract import PARTIAL
 
 WORKSPACE = "workspace"  # the value of run.reuse that finds the folder by itself
 COPIES = (".dvc", "tmp", "exps")  # where DVC puts the copies of a workspace in which it runs experiments
-SUMS = "sums.json"  # in an index: file -> SHA-256, written when it is complete
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Reusable:
 
 
 def other_dataset(setting: str | None, data: Path) -> Path | None:
-    """The folder that run.reuse names; None if it is not there, is `data` itself, or none is named."""
+    """The folder that run.reuse names. None if it is not there, is `data` itself, or none is named."""
     if setting is None:
         return None
-    other = in_workspace(data) if setting == WORKSPACE else Path(setting)
+    other = in_workspace(data) if setting == WORKSPACE else local(setting)
     if other is None or other.resolve() == data.resolve():
         return None
     if not other.is_dir():
@@ -61,7 +61,7 @@ def in_workspace(data: Path) -> Path | None:
 
 
 def find(work: Work, other: Path | None, due: Collection[str]) -> list[Reusable]:
-    """The due shards that the other dataset has, by its manifests alone; an unfinished table's count, too."""
+    """The due shards that the other dataset has, by its manifests alone. An unfinished table's count, too."""
     if other is None:
         return []
     shards, rejects = _entries(_there(work.places.table, work, other)), _entries(_quarantine(work, other))
@@ -97,7 +97,7 @@ def _quarantine(work: Work, other: Path) -> Path:
 def link(
     work: Work, other: Path | None, found: list[Reusable], record: Callable[[tuple[Entry, Entry]], None]
 ) -> set[str]:
-    """Link the shards that were found and record each; the names of those whose bytes are what the manifest says."""
+    """Link the shards that were found and record each. The names of those whose bytes are what the manifest says."""
     if other is None or not found:
         return set()
     linked = set()
@@ -117,7 +117,7 @@ def link(
 
 
 def _link_one(work: Work, other: Path, one: Reusable) -> bool:
-    """Put one shard and its rejects where the stage would write them, in the same order; whether both are intact."""
+    """Put one shard and its rejects where the stage would write them, in order. Returns whether both are intact."""
     places, name = work.places, one.entry.name
     table, rejects = _there(places.table, work, other), _quarantine(work, other)
     if one.rejects is None:
@@ -132,12 +132,6 @@ def _link_one(work: Work, other: Path, one: Reusable) -> bool:
     return True
 
 
-def seal(folder: Path) -> None:
-    """Note the SHA-256 of each file of a complete index, so that another dataset may take it over."""
-    sums = {str(file.relative_to(folder)): sha256_file(file) for file in _files(folder)}
-    (folder / SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-
-
 def take_index(work: Work, other: Path | None, folder: Path) -> bool:
     """Fill an empty folder with the other dataset's index of the same inputs and settings, if it is there and intact.
 
@@ -148,7 +142,7 @@ def take_index(work: Work, other: Path | None, folder: Path) -> bool:
         return False
     try:
         intact = _link_all(source, folder)
-    except OSError:  # its owner removed it meanwhile; a full disk stops the stage's own index, too
+    except OSError:  # its owner removed it meanwhile. A full disk stops the stage's own index, too
         intact = False
     if not intact:
         shutil.rmtree(folder)
@@ -157,15 +151,13 @@ def take_index(work: Work, other: Path | None, folder: Path) -> bool:
 
 
 def _link_all(source: Path, folder: Path) -> bool:
-    sums: dict[str, str] = json.loads((source / SUMS).read_text(encoding="utf-8"))
-    for name, wanted in sums.items():
+    for name, wanted in sums_of(source).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if not wanted:
+            (folder / name).mkdir()
+            continue
         link_or_copy(source / name, folder / name)
         if sha256_file(folder / name) != wanted:
             return False
     shutil.copyfile(source / SUMS, folder / SUMS)
     return True
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file())

@@ -1,4 +1,4 @@
-"""docs/settings.md: every setting of params.yaml with its type, range, default and meaning, from the code itself."""
+"""docs/reference/settings.md: every setting of params.yaml with its type, range, default and meaning, from the code."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+from inspection.markdown import cell, wrapped
 from pairloom.typed import describe, hints_of, ranges_in
 from pipeline import stage
 from pipeline.config import RunConfig
 from stages.sample.settings import Config as SampleConfig
 from trainer.loop import Config as TrainConfig
 
-PAGE = "docs/settings.md"
+PAGE = "docs/reference/settings.md"
 WITHOUT_TABLE = ("run", "train.RECIPE")  # sections of no stage: no setting of theirs makes a shard due
 
 HEAD = """# Settings
 
-Written by `python -m pipeline.pages` from the `Config` of each stage; edit those, not this page.
+Written by `python -m pipeline.pages` from the `Config` of each stage. Edit those, not this page.
 
 `params.yaml` has one section a stage, one for the machine (`run`), and in `train` one a recipe. A setting that is left
 out has its default. A key that is not listed here, or a value of another type or range, stops the command before any
@@ -51,11 +52,13 @@ def settings_markdown() -> str:
     """The whole page."""
     every = sections()
     links = ", ".join(f"[{name}](#{name.replace('.', '').lower()})" for name in every)
-    return "\n".join([HEAD, f"Sections: {links}.\n", *(_section(name, kind) for name, kind in every.items())])
+    return "\n".join(
+        [HEAD, wrapped(f"Sections: {links}."), "", *(_section(name, kind) for name, kind in every.items())]
+    )
 
 
 def _section(name: str, kind: type[Any]) -> str:
-    lines = [f"## {name}", "", " ".join((inspect.getdoc(kind) or "").split()), ""]
+    lines = [f"## {name}", "", wrapped(inspect.getdoc(kind) or ""), ""]
     lines += _table(kind, with_bytes=name not in WITHOUT_TABLE)
     for field, hint in hints_of(kind).items():
         for inner in _dataclasses_in(hint):
@@ -70,15 +73,15 @@ def _table(kind: type[Any], with_bytes: bool) -> list[str]:
     for item in dataclasses.fields(kind):
         said = comments[item.name]
         if said.heading:
-            lines.append(f"| **{_cell(said.heading)}** " + "| " * (len(names) - 1) + "|")
+            lines.append(f"| **{cell(said.heading)}** " + "| " * (len(names) - 1) + "|")
         changes = ["yes" if item.metadata.get("affects_output", True) else "no"] if with_bytes else []
         cells = [f"`{item.name}`", describe(plain[item.name]), _range(ranged[item.name]), _default(item), *changes]
-        lines.append(f"| {' | '.join(map(_cell, [*cells, said.meaning]))} |")
+        lines.append(f"| {' | '.join(map(cell, [*cells, said.meaning]))} |")
     return lines
 
 
 def comments_of(kind: type[Any]) -> dict[str, Comments]:
-    """Field -> the comment on its line, or above it where it has none there; a comment above another is a heading."""
+    """Field -> the comment on its line, or above it where it has none there. A comment above another is a heading."""
     found = {}
     for owner in reversed(kind.__mro__):
         if dataclasses.is_dataclass(owner):
@@ -123,7 +126,3 @@ def _default(item: dataclasses.Field[Any]) -> str:
     if item.default is dataclasses.MISSING:
         return "none: set it"
     return f"`{json.dumps(item.default, ensure_ascii=False)}`"  # tuples as lists, None as null: as YAML has them
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -32,6 +32,8 @@ class LoadedStage:
     module: str  # to import it by, in any process
     always: tuple[str, ...]  # its INPUTS
     asked: Callable[[Any], tuple[str, ...]] | None  # `inputs` of the stage, if its settings ask for further ones
+    asks: tuple[str, ...]  # what `asked` may name beside `always`
+    asking: tuple[str, ...]  # the settings by which it does, if they are few
     output: Table
     version: int
     columns: Mapping[str, Sequence[str]]
@@ -45,7 +47,7 @@ class LoadedStage:
     plan: Callable[[Corpus, Any], Sequence[Window]] | None
     deal: Callable[[ReadShard, Window, Any], Sequence[Array]] | None
     resources: Callable[[Any], Sequence[Path]]
-    summary: Callable[[Corpus], dict[str, Any]]
+    summary: Callable[[Corpus], dict[str, Any]] | None
     check: Callable[[Counts, Any, Iterable[pa.Table]], None]
     recall: Callable[[Mapping[str, Any], Path], int] | None
     overlap: int
@@ -76,31 +78,50 @@ def _is_stage(name: str) -> bool:
 
 
 def order() -> tuple[str, ...]:
-    """The stages that `shards` needs, whatever its settings, each after its inputs; dvc.yaml has the same."""
+    """The stages that `shards` needs, whatever its settings, each after its inputs. Dvc.yaml has the same."""
     return _after_inputs(["shards"], {name: load(name).always for name in names()})
 
 
 def optional() -> tuple[str, ...]:
-    """The other stages: run by name, or where the settings of `shards` ask for their tables."""
+    """The other stages: run by name, or where settings of others ask for their tables."""
     reads = {name: load(name).always for name in names()}
     needed = _after_inputs(["shards"], reads)
     return tuple(name for name in _after_inputs(names(), reads) if name not in needed)
 
 
 def on_request() -> tuple[str, ...]:
-    """The optional stages whose tables a setting of `shards` of the same name asks for; dvc.yaml has these, too."""
-    settings = load("shards").config_type.__dataclass_fields__
-    return tuple(name for name in optional() if name in settings)
+    """The optional stages whose tables settings of `order` may ask for. Dvc.yaml has these, too."""
+    asked = {name for stage in order() for name in load(stage).asks}
+    return tuple(name for name in optional() if name in asked)
 
 
-def wanted(shards: Any) -> tuple[str, ...]:
-    """The stages that `shards` needs with this Config, each after its inputs."""
-    reads = {name: load(name).always for name in names()}
-    return _after_inputs(["shards"], {**reads, "shards": load("shards").inputs(shards)})
+def asking(name: str) -> tuple[str, ...]:
+    """Which settings ask for the table of a stage: "shards.patches" of its name, others, or a whole section.
+
+    None where the table is always read. One that a setting leaves out, such as shards.regions, is asked for by it, too.
+    """
+    found = []
+    for stage in map(load, order()):
+        of_its_name = name in stage.config_type.__dataclass_fields__
+        if name in stage.asks or (of_its_name and name in stage.always):
+            keys = (name,) if of_its_name else stage.asking
+            found += [f"{stage.name}.{key}" for key in keys] or [stage.name]
+    return tuple(found)
+
+
+def wanted(config_of: Callable[[str], Any]) -> tuple[str, ...]:
+    """The stages that `shards` needs with these Configs, of stages by their names. Each after its inputs."""
+    reads: dict[str, tuple[str, ...]] = {name: load(name).always for name in names()}
+    while True:
+        needed = _after_inputs(["shards"], reads)
+        asked = {name: load(name).inputs(config_of(name)) for name in needed if load(name).asked}
+        if all(reads[name] == inputs for name, inputs in asked.items()):
+            return needed
+        reads |= asked
 
 
 def flow() -> Flow:
-    """All stages as inspection sees them; `shards` may read every table that a setting of it asks for."""
+    """All stages as inspection sees them. `shards` may read every table that a setting of it asks for."""
     from schemas.shards import JOINED  # which imports all schemas: not for `--help`
 
     loaded = {name: load(name) for name in names()}
@@ -149,6 +170,8 @@ def load(name: str) -> LoadedStage:
         module=path,
         always=module.INPUTS,
         asked=getattr(module, "inputs", None),
+        asks=getattr(module, "ASKS", ()),
+        asking=getattr(module, "ASKING", ()),
         output=module.OUTPUT,
         version=module.VERSION,
         columns=getattr(module, "COLUMNS", {}),
@@ -162,7 +185,7 @@ def load(name: str) -> LoadedStage:
         plan=getattr(module, "plan", None),
         deal=getattr(module, "deal", None),
         resources=getattr(module, "resources", _no_files),
-        summary=getattr(module, "summary", _no_facts),
+        summary=getattr(module, "summary", None),
         check=getattr(module, "check", _any_share),
         recall=getattr(module, "recall", None),
         overlap=getattr(module, "OVERLAP", 1),
@@ -184,10 +207,6 @@ def _any_picture(config: Any) -> bool:
 
 def _no_gpu(config: Any) -> bool:
     return False
-
-
-def _no_facts(corpus: Corpus) -> dict[str, Any]:
-    return {}
 
 
 def _any_share(counts: Counts, config: Any, rejects: Iterable[pa.Table]) -> None:

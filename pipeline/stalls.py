@@ -16,7 +16,7 @@ class Patience:
     """Seconds to wait in each state."""
 
     look_s: float = 0.25  # between two looks at the cluster
-    line_s: float = 30.0  # without a finished shard until a line says why; doubled after each line
+    line_s: float = 30.0  # without a row until a line says why, doubled after each line
     gone_s: float = 300.0  # for new workers after all have gone
     refused_s: float = 15.0  # for another worker, while all that there are were refused
     paused_s: float = 120.0  # for memory, while every worker is paused and none works
@@ -53,6 +53,10 @@ class Watch:
     def progress(self) -> None:
         self.last = self.spoke = time.monotonic()
         self.pause_s = self.patience.line_s
+
+    def moved(self) -> None:
+        """Rows came of a shard that is not finished yet."""
+        self.spoke = time.monotonic()
 
     def look(self, crew: Crew, work: Sequence[InWork], waiting: int) -> None:
         """Say why nothing is finished, if it is time. Raises RunError in a state that has lasted too long."""

@@ -42,7 +42,7 @@ class Inquiry:
     last: str = ""  # what is known of the last death
 
     def made(self, suspects: Sequence[Task]) -> Iterator[Made]:
-        """The shards, made; rows that kill are in their quarantine. Raises RunError if no row seems to be the cause."""
+        """The shards, made. Rows that kill are in their quarantine. Raises RunError if no row seems to be the cause."""
         again = []
         for task, result in self._alone(run_task, suspects):
             if isinstance(result, Died):

@@ -19,17 +19,20 @@ import pyarrow.compute as pc
 
 from pairloom.errors import PairloomError, RunError
 from pairloom.machine import of_the_machine
+from pairloom.store import afar, scratch
 from pairloom.store.folder import Entry, Header, read_shard
 from pairloom.store.writing import run_of, write_index, write_shard
 from pairloom.table import Array
-from pipeline import linking, windows
+from pipeline import begun, linking, sealed, windows
 from pipeline.config import as_json
+from pipeline.forgotten import without_forgotten
 from pipeline.guard import reject_rows, run_guarded
 from pipeline.memory import keep_freed_memory
 from pipeline.paths import absolute, resolved
+from pipeline.reports import WORKED
 from pipeline.stage import LoadedStage
 from pipeline.written import Made, footer_of
-from stages.contract import PARTIAL, ReadShard, Window
+from stages.contract import ReadShard, Window
 
 _OPENING = threading.Lock()
 LOOKS, PAUSE_S = 10, 0.3  # at the name of the run
@@ -58,7 +61,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Task:
-    """One output shard to make; small, so that it can travel to any worker."""
+    """One output shard to make. Small, so that it can travel to any worker."""
 
     places: Places
     stage: LoadedStage  # its functions travel by their names
@@ -70,9 +73,11 @@ class Task:
     sources: Mapping[str, Any] = field(default_factory=dict)  # input stage -> hash, for the file's metadata
     window: Window | None = None  # where its rows lie, for a stage that cuts shards anew
     also: tuple[Task, ...] = ()  # further shards of its window, which are made from the same reading
+    begun: bool = False  # whether a bucket has what is finished of it (pipeline/begun.py)
     killers: tuple[int, ...] = ()  # rows of the first input that killed their worker
     span: tuple[int, int] | None = None  # a probe: only these rows, and nothing is written
-    run: str = ""  # the run that wants it; a worker may still be at a task of one that was stopped
+    run: str = ""  # the run that wants it. A worker may still be at a task of one that was stopped
+    marks: tuple[scratch.Mark, ...] = ()  # of datasets in a bucket: what a worker elsewhere must know of them
     started_in: Path = Path()  # where the run was started, which relative paths of the Config are meant from
 
     @property
@@ -103,6 +108,10 @@ def run_task(task: Task) -> list[Made]:
     keep_freed_memory()
     where = f"stage {task.stage.name}, shard {task.name}, on {socket.gethostname()}"
     try:
+        scratch.attend(task.marks)
+        for one in alone(task):
+            if one.begun:
+                begun.bring(begun.of(one.folder, one.name))
         return [_make(one, tables) for one, tables in read_inputs(task)]
     except (PairloomError, OSError, MemoryError, RuntimeError) as error:
         if lack := of_the_machine(error, where):
@@ -111,25 +120,32 @@ def run_task(task: Task) -> list[Made]:
 
 
 def _make(task: Task, tables: list[pa.Table]) -> Made:
-    stage = task.stage
+    stage, since = task.stage, time.monotonic()
     rows_in = tables[0].num_rows
     killers, tables[0] = _part(tables[0], task.killers)
     died = reject_rows(stage.name, killers, "worker-died", "the process died each time", attempts=2)
     tables[0], linked = _with_pictures(task, tables[0])
     output, rejects = run_guarded(stage, tables, open_tools(task))
+    output, again = without_forgotten(stage.name, tables[0], output, task.places.data)
     output = linking.stored(output, stage.output.name, linked)
-    rejects = pa.concat_tables([rejects, died, linked.rejects])
+    rejects = pa.concat_tables([rejects, died, linked.rejects, again])
     _refuse_loss(stage, task.name, rows_in, output.num_rows + rejects.num_rows)
     _refuse_outdated(task)
     quarantined = write_rejects(task.places.quarantine, task.name, rejects)
     written = write_shard(task.places.table, task.name, _with_provenance(output, task))
     if stage.output.indexed:
         write_index(task.places.table, task.name, written.sha256, compared=True)
-    shutil.rmtree(task.folder / PARTIAL / task.name, ignore_errors=True)
+    shutil.rmtree(begun.of(task.folder, task.name), ignore_errors=True)
+    if task.begun:
+        begun.remove(begun.of(task.folder, task.name))
     made = {"fingerprint": task.fingerprint, "rows_in": rows_in}
     reasons = dict(sorted(Counter(rejects["reason"].to_pylist()).items()))
     footers = footer_of(task.places.table, written), footer_of(task.places.quarantine, quarantined)
     table, rest = replace(written, rejected=reasons, **made), replace(quarantined, **made)
+    WORKED.add(stage.name, output.num_rows, max(0, rows_in - output.num_rows), since)
+    if rest.rows:
+        afar.leave(task.places.quarantine, rest)
+    afar.leave(task.places.table, table)
     return Made(table, rest, footers, socket.gethostname())
 
 
@@ -148,8 +164,9 @@ def _refuse_outdated(task: Task) -> None:
 
 
 def probe(task: Task) -> None:
-    """Run the stage on the task's span and forget the result; only whether the worker survives is of interest."""
+    """Run the stage on the task's span and forget the result. Only whether the worker survives is of interest."""
     assert task.span is not None
+    scratch.attend(task.marks)
     stage = task.stage
     _, tables = next(read_inputs(task))
     start, stop = task.span
@@ -160,6 +177,7 @@ def probe(task: Task) -> None:
 def open_tools(task: Task) -> Any:
     """The stage's tools, loaded once a worker process."""
     with _OPENING:  # several shards may start at once, in threads
+        sealed.need(task.folder, task.stage.index is not None)
         return _open_tools(task.stage.setup, resolved(task.config, task.started_in), task.folder)
 
 
@@ -181,7 +199,7 @@ def read_inputs(task: Task) -> Iterator[tuple[Task, list[pa.Table]]]:
         return
     columns = task.stage.columns
     files = {stage: folder / f"{task.name}.parquet" for stage, folder in task.places.inputs.items()}
-    yield task, [_named(read_shard(file, columns.get(stage)), task.name) for stage, file in files.items()]
+    yield task, [named(read_shard(file, columns.get(stage)), task.name) for stage, file in files.items()]
 
 
 def _deal(stage: LoadedStage, config: Any, read: ReadShard, window: Window) -> Sequence[Array]:
@@ -196,7 +214,8 @@ def _with_pictures(task: Task, table: pa.Table) -> tuple[pa.Table, linking.Linke
     return linking.read(task.stage.name, table, next(iter(task.places.inputs.values())))
 
 
-def _named(table: pa.Table, name: str) -> pa.Table:
+def named(table: pa.Table, name: str) -> pa.Table:
+    """The table with the name of its shard in the metadata, where a stage finds it."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), b"shard": name.encode()})
 
 

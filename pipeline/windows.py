@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import read_shard
-from pairloom.store.kept import kept
+from pairloom.store.kept import forget_others, kept
 from pairloom.store.names import by_number
 from pairloom.table import Array
 from stages.contract import ReadShard, Window
@@ -30,7 +30,7 @@ PLAN = "plan-"  # in the kept folder: a plan, by what it is of
 
 
 def planned(stage: str, folder: Path, key: str, make: Callable[[], Sequence[Window]]) -> list[Window]:
-    """The stage's plan of this key, from this folder if it was made before; plans of other keys are removed.
+    """The stage's plan of this key, from this folder if it was made before. Plans of other keys are removed.
 
     It costs reading something of every input shard, which a run with nothing to do need not pay.
     """
@@ -38,20 +38,26 @@ def planned(stage: str, folder: Path, key: str, make: Callable[[], Sequence[Wind
 
     def content() -> bytes:
         print(f"{stage}: planning the shards", file=sys.stderr, flush=True)
-        return json.dumps([asdict(window) for window in make()]).encode()
+        return as_text(make()).encode()
 
-    found = json.loads(kept(path, content))
-    for other in folder.glob(f"{PLAN}{stage}-*"):
-        if other != path:
-            other.unlink(missing_ok=True)
+    found = kept(path, content).decode()
+    forget_others(path, f"{PLAN}{stage}-")
+    return from_text(found)
+
+
+def as_text(windows: Sequence[Window]) -> str:
+    return json.dumps([asdict(window) for window in windows])
+
+
+def from_text(text: str) -> list[Window]:
     return [
         Window(tuple(each["shards"]), tuple((name, rows) for name, rows in each["parts"]), each["facts"])
-        for each in found
+        for each in json.loads(text)
     ]
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed tasks left in a stage's folder; nobody else may be writing its table."""
+    """Remove what killed tasks left in a stage's folder. Nobody else may be writing its table."""
     shutil.rmtree(folder / DEALT, ignore_errors=True)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from pairloom.errors import StoreError
 from pairloom.store import index
 from pairloom.store.folder import Entry
+from pairloom.store.scratch import behind
 from pairloom.store.sums import footer_sum
 
-PAUSE_S = 0.2  # between two looks; a network file system may show a new file late
+PAUSE_S = 0.2  # between two looks. A network file system may show a new file late
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Made:
     """A finished shard as the worker that wrote it sees it."""
 
     table: Entry
-    rejects: Entry  # of the quarantine; no rows, no file
-    footers: tuple[str, str]  # sums of the two files' ends; "" where there is no file
+    rejects: Entry  # of the quarantine, no rows, no file
+    footers: tuple[str, str]  # sums of the two files' ends. "" where there is no file
     host: str
 
     @property
@@ -30,7 +31,7 @@ class Made:
 
 
 def footer_of(folder: Path, entry: Entry) -> str:
-    """The sum of the file's footer, which has the place and size of all that is in it; "" for a shard without rows."""
+    """The sum of the file's footer, which has the place and size of all that is in it. "" for a shard without rows."""
     if not entry.bytes:
         return ""
     with (folder / f"{entry.name}.parquet").open("rb") as file:
@@ -40,8 +41,11 @@ def footer_of(folder: Path, entry: Entry) -> str:
 def confirm(made: Made, table: Path, quarantine: Path, indexed: bool, patience_s: float) -> None:
     """Return when both files are here with the size and the footer that the worker reports.
 
+    A bucket has acknowledged them, and is looked at as a whole when the table is finished (`Writer.finish`).
     patience_s: how long to wait for them. Raises StoreError if they do not come.
     """
+    if behind(table) is not None:
+        return
     for folder, entry, footer in zip((table, quarantine), made.entries, made.footers, strict=True):
         deadline = time.monotonic() + patience_s
         while (wrong := _wrong(folder, entry, footer, indexed and folder == table)) and time.monotonic() < deadline:
@@ -56,7 +60,7 @@ def confirm(made: Made, table: Path, quarantine: Path, indexed: bool, patience_s
 
 
 def _wrong(folder: Path, entry: Entry, footer: str, indexed: bool) -> str:
-    """What is wrong with the file; "" if nothing is."""
+    """What is wrong with the file. "" if nothing is."""
     path = folder / f"{entry.name}.parquet"
     if not entry.bytes:
         return "a file of that name is left" if path.exists() else ""

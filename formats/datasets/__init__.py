@@ -53,7 +53,7 @@ def load(name: str) -> Format:
 
 
 def read(name: str, data: Data) -> Iterator[Row]:
-    """The rows of a data set of this format; one that names no collection is of the data's source.
+    """The rows of a data set of this format. One that names no collection is of the data's source.
 
     Raises InputError if a file of it cannot be read, or is not what its format says.
     """

@@ -1,4 +1,7 @@
-"""COCO's captions_*.json, with the boxes and classes of instances_*.json beside them as `truth`."""
+"""COCO's captions_*.json, with the boxes and classes of instances_*.json beside them as `truth`.
+
+`pairloom export --as coco` and others write captions.json and instances.json in a folder that is named as the split.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def _keys(data: Data) -> set[str]:
 
 
 def _files(data: Data, kind: str) -> list[str]:
-    return [f for f in data.files if posixpath.basename(f).startswith(f"{kind}_") and f.endswith(".json")]
+    return [f for f in data.files if re.fullmatch(rf"{kind}(_.*)?\.json", posixpath.basename(f))]
 
 
 def rows(data: Data) -> Iterator[Row]:
@@ -62,22 +65,31 @@ def rows(data: Data) -> Iterator[Row]:
 
 def _of_file(data: Data, file: str) -> Iterator[Row]:
     found, orphans = _read(data, file)
-    split, edition = SPLIT.search(posixpath.basename(file)), f"{data.source} {found.year or ''}".strip()
+    split, edition = _split_of(file), f"{data.source} {found.year or ''}".strip()
     things = _things(data, file) if data.truths else None
     for number, image in enumerate(found.images, 1):
-        url = data.locator(path_of(data, image.get("file_name") or "", image.get("coco_url") or ""))
+        beside = posixpath.dirname(file)
+        url = data.locator(path_of(data, image.get("file_name") or "", image.get("coco_url") or "", beside=beside))
         licence = found.licences.get(image.get("license"), {})
         extra = {
             "coco_id": image.get("id"),
-            "split": split[1] if split else None,
+            "split": split,
             "licence_url": licence.get("url"),
             **{name: image.get(name) for name in ("coco_url", "flickr_url", "date_captured")},
         }
         captions = found.texts.get(image.get("id"), [])
-        yield file, number, pair(url, captions, extra, licence=licence.get("name"), source=edition)
+        named = licence.get("name") or image.get("license_name")
+        yield file, number, pair(url, captions, extra, licence=named, source=edition)
         if things is not None and data.truths and image.get("id") in things:
             data.truths.add(url, image.get("width") or 0, image.get("height") or 0, things[image["id"]])
     yield from ((file, number, bad) for number, bad in orphans)
+
+
+def _split_of(file: str) -> str | None:
+    """train, val or test: in the file's name, as COCO has it, or else the name of its folder."""
+    named = SPLIT.search(posixpath.basename(file))
+    folder = posixpath.basename(posixpath.dirname(file))
+    return named[1] if named else folder if folder in ("train", "val", "test") else None
 
 
 def _read(data: Data, file: str) -> tuple[Captions, list[tuple[int, Bad]]]:
@@ -106,13 +118,15 @@ def _orphan(item: dict[str, Any]) -> Bad:
     return Bad(as_json(item), said, "add the image to the file's images, or take the caption out")
 
 
-def path_of(data: Data, name: str, url: str = "", folder: str = "") -> str:
-    """Where a picture lies: by its name alone, in the folder of its URL, or under `images`; else where it is alone.
+def path_of(data: Data, name: str, url: str = "", folder: str = "", beside: str = "") -> str:
+    """Where a picture lies: by its name alone, in the folder of its URL, or under `images`. Else where it is alone.
 
-    The layouts of the wild differ; where none has it, the first is named, and stage download says that it is missing.
+    beside: the folder of the file that names it, which may have `images`, too.
+    The layouts of the wild differ. Where none has it, the first is named, and stage download says that it is missing.
     """
     folder = folder or (posixpath.basename(posixpath.dirname(url)) if url else "")
-    tried = [posixpath.join(*parts) for parts in ((folder, name), (name,), ("images", folder, name), ("images", name))]
+    places = ((folder, name), (name,), ("images", folder, name), ("images", name), (beside, "images", name))
+    tried = [posixpath.join(*parts) for parts in places]
     listed = data.in_pictures
     if listed is None:
         return tried[0]
@@ -121,8 +135,8 @@ def path_of(data: Data, name: str, url: str = "", folder: str = "") -> str:
 
 
 def _things(data: Data, file: str) -> dict[Any, list[Thing]]:
-    """The objects of each image, from the file of instances of the same name; crowds are left out."""
-    name = posixpath.basename(file).replace("captions_", "instances_", 1)
+    """The objects of each image, from the file of instances of the same name. Crowds are left out."""
+    name = posixpath.basename(file).replace("captions", "instances", 1)
     beside = posixpath.join(posixpath.dirname(file), name)
     boxes: Boxes = defaultdict(list)
     names: dict[Any, str] = {}

@@ -31,7 +31,7 @@ def recognise(data: Data) -> str | None:
 
 
 def rows(data: Data) -> Iterator[Row]:
-    """The samples of each split's tars, with `split` in `extra`; what is excluded is not part of the data set."""
+    """The samples of each split's tars, with `split` in `extra`. What is excluded is not part of the data set."""
     parts, excluded = _splits(data)
     for split, tars in parts.items():
         for tar in tars:

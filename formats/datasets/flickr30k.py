@@ -13,7 +13,7 @@ from formats.lists.urls import Row
 
 ABOVE = ("folder",)
 TOKEN = re.compile(r"(?P<name>[^#\t]+)#(?P<number>\d+)\t(?P<caption>.*)")
-# Kaggle's results.csv; the line of 2199200615.jpg that lacks its second | is known, and read.
+# Kaggle's results.csv. The line of 2199200615.jpg that lacks its second | is known, and read.
 BARS = re.compile(r"(?P<name>[^|]+)\|\s*(?P<number>\d+)(?:\s*\||\s)\s*(?P<caption>.*)")
 
 
@@ -42,7 +42,7 @@ def rows(data: Data) -> Iterator[Row]:
 
 
 def _line(number: int, line: str) -> tuple[int, str | None, str | Bad]:
-    """(number, picture, caption); the picture is None where the line cannot be read, or is the header."""
+    """(number, picture, caption). The picture is None where the line cannot be read, or is the header."""
     if not is_utf8(line):
         return number, None, Bad.not_utf8(line)
     found = TOKEN.fullmatch(line) or BARS.fullmatch(line)

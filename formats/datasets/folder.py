@@ -1,7 +1,7 @@
 """Pictures in folders: captions in a `.txt` or `.json` beside each, or in a list with a column of paths.
 
-A list is a csv, tsv, jsonl or parquet with one of PATHS as a column, such as the `metadata.jsonl` of imagefolder; paths
-are relative to the list's own folder. Of a text beside a picture, the whole is one caption; a `.json` is a record whose
+A list is a csv, tsv, jsonl or parquet with one of PATHS as a column, such as the `metadata.jsonl` of imagefolder. Paths
+are relative to the list's own folder. Of a text beside a picture, the whole is one caption. A `.json` is a record whose
 further fields go to `extra`, and its caption counts where there is no `.txt`.
 """
 
@@ -65,7 +65,7 @@ def _listed(data: Data, file: str, column: str) -> Iterator[Row]:
 
 
 def _beside(data: Data) -> Iterator[Row]:
-    """The pictures in order of their paths, each with what lies beside it; then texts without a picture."""
+    """The pictures in order of their paths, each with what lies beside it. Then texts without a picture."""
     stems = {posixpath.splitext(file)[0] for file in data.named(*PICTURES)}
     for number, file in enumerate(data.files, 1):
         stem, ending = posixpath.splitext(file)

@@ -97,7 +97,7 @@ def card_of(data: Data, file: str) -> Card:
 
 
 def _head(data: Data) -> dict[str, Any]:
-    """The values at the head of README.md; none if it has no head, or one that is no YAML."""
+    """The values at the head of README.md. None if it has no head, or one that is no YAML."""
     head = HEAD.match(data.read_text("README.md")) if "README.md" in data.listed else None
     try:
         found = yaml.safe_load(head[1]) if head else None
@@ -107,7 +107,7 @@ def _head(data: Data) -> dict[str, Any]:
 
 
 def caption_columns(data: Data, names: Collection[str]) -> ListColumns:
-    """The settings' columns; where they name none of captions, the one that is usually called so."""
+    """The settings' columns. Where they name none of captions, the one that is usually called so."""
     if data.columns.captions != ("caption",):
         return data.columns
     return replace(data.columns, caption_column=next((name for name in CAPTIONS if name in names), None))

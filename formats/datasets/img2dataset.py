@@ -1,4 +1,4 @@
-"""What img2dataset wrote: tars, folders, TFRecords, or Parquet with the pictures; failures come with reasons of ours.
+"""What img2dataset wrote: tars, folders, TFRecords, or Parquet with the pictures. Failures come with reasons of ours.
 
 Each shard NNNNN has NNNNN_stats.json when it is finished, and NNNNN.parquet with a row for each URL that was asked for.
 """
@@ -22,7 +22,7 @@ ABOVE = ("webdataset", "folder", "hf")
 STATS = re.compile(r"(.*/|)(\d+)_stats\.json")
 SHARD = re.compile(r"(.*/|)(\d+)\.(tar|parquet|tfrecord)")
 OWN = ("status", "error_message", "txt")  # columns of its own that are not carried along
-# What its `error_message` says -> a reason of schemas/quarantine.py; the first that fits.
+# What its `error_message` says -> a reason of schemas/quarantine.py. The first that fits.
 FAILURES = (
     (r"HTTP Error (404|410)\b", "not-found"),
     (r"HTTP Error (408|425)\b", "http-again"),
@@ -56,7 +56,7 @@ def rows(data: Data) -> Iterator[Row]:
 
 
 def _unfinished(data: Data, finished: set[str]) -> Iterator[Row]:
-    """A row that cannot be read for each shard that img2dataset did not finish; its own run would make it again."""
+    """A row that cannot be read for each shard that img2dataset did not finish. Its own run would make it again."""
     begun = {found[1] + found[2] for file in data.files if (found := SHARD.fullmatch(file))}
     for shard in sorted(begun - finished):
         said = f"shard {shard} has no {shard}_stats.json: img2dataset did not finish it, and it is left out"

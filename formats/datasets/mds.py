@@ -62,7 +62,7 @@ def _picture(data: Data, file: str, shard: Mds) -> str:
 
 
 def _decoded(value: bytes, encoding: str) -> Any:
-    """Text, JSON or a number; any other value is not carried along."""
+    """Text, JSON or a number. Any other value is not carried along."""
     if encoding == "str":
         return value.decode("utf-8")
     if encoding == "json":

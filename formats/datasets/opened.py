@@ -35,7 +35,7 @@ class Data:
 
     @cached_property
     def file(self) -> str | None:
-        """The name of the file that was named; None if it was a folder."""
+        """The name of the file that was named. None if it was a folder."""
         parent, _, name = self.place.rstrip("/").rpartition("/")
         if "://" in self.place:
             return name if "." in name and not open_root(parent).is_folder(name) else None
@@ -61,7 +61,7 @@ class Data:
 
     @cached_property
     def in_pictures(self) -> frozenset[str] | None:
-        """The files of the pictures' source; None where to list them would take long (remote)."""
+        """The files of the pictures' source. None where to list them would take long (remote)."""
         return None if self.pictures.remote else frozenset(self.pictures.files())
 
     @cached_property
@@ -100,7 +100,7 @@ class Data:
 
     @contextmanager
     def text(self, file: str, newline: str | None = None) -> Iterator[TextIO]:
-        """The text of a file, UTF-8 with a mark or without; bytes that are none become surrogates."""
+        """The text of a file, UTF-8 with a mark or without. Bytes that are none become surrogates."""
         with self.opened(file) as raw, BufferedReader(_Raw(raw), READ_BYTES) as buffered:
             yield TextIOWrapper(buffered, "utf-8-sig", "surrogateescape", newline)
 
@@ -110,7 +110,7 @@ class Data:
             return found.read(0, length).decode("utf-8", "replace").lstrip("\ufeff")
 
     def read_text(self, file: str) -> str:
-        """A small file as text; bytes that are no UTF-8 become surrogates (PEP 383)."""
+        """A small file as text. Bytes that are no UTF-8 become surrogates (PEP 383)."""
         with self.opened(file) as found:
             return found.read(0, found.size).decode("utf-8-sig", "surrogateescape")
 

@@ -29,7 +29,7 @@ class Published:
 
 
 def rows(data: Data, published: Published) -> Iterator[Row]:
-    """The list's rows; columns that the user named, and a header that somebody put there, are heeded."""
+    """The list's rows. Columns that the user named, and a header that somebody put there, are heeded."""
     own = data.columns
     default = ListColumns()
     named: dict[str, Any] = {

@@ -23,7 +23,7 @@ class Columns:
     """What a file of rows has."""
 
     schema: pa.Schema
-    features: dict[str, Any]  # as `datasets` describes them in the file; none where it did not write it
+    features: dict[str, Any]  # as `datasets` describes them in the file. None where it did not write it
 
     @property
     def pictures(self) -> list[str]:
@@ -82,7 +82,7 @@ def rows(data: Data, file: str, names: Sequence[str]) -> Iterator[dict[str, Any]
 
 
 def _arrow(opened: File, names: Sequence[str] | None = None) -> Any:
-    """The batches of an Arrow file or stream, of these columns alone; of a local file the others are not read."""
+    """The batches of an Arrow file or stream, of these columns alone. Of a local file the others are not read."""
     start = len(FILE_MAGIC) if opened.read(0, len(FILE_MAGIC)) == FILE_MAGIC else 0
     buffer = opened.view(start, opened.size - start)
     if names is None:

@@ -14,7 +14,7 @@ SPACE = " \t\r\n"
 
 
 def items(stream: TextIO, where: str) -> Iterator[tuple[str, Any]]:
-    """(key, item) of each item of the lists of an object, in order; of a list, each with the key "".
+    """(key, item) of each item of the lists of an object, in order. Of a list, each with the key "".
 
     A value of the object that is no list comes as it is. Raises InputError if the text is no JSON, with the place.
     """
@@ -64,7 +64,7 @@ class _Reader:
             self._take(",")
 
     def _peek(self) -> str:
-        """The next character that is no white space; "" at the end."""
+        """The next character that is no white space. "" at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in SPACE:
                 self._at += 1

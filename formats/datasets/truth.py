@@ -25,7 +25,7 @@ class Thing:
 
 @dataclass
 class Truths:
-    """Writes a file; a data set without truth leaves none."""
+    """Writes a file. A data set without truth leaves none."""
 
     path: Path
     _rows: list[dict[str, Any]] = field(default_factory=list)

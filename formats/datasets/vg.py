@@ -48,7 +48,7 @@ def rows(data: Data) -> Iterator[Row]:
 
 
 def _pair(data: Data, image: dict[str, Any], regions: list[dict[str, Any]]) -> Pair:
-    """An image with its phrases, each once; `region_boxes` in extra has a box for each caption, as JSON."""
+    """An image with its phrases, each once. `region_boxes` in extra has a box for each caption, as JSON."""
     url = image.get("url") or ""
     number = image.get("image_id", image.get("id"))
     path = path_of(data, posixpath.basename(url) or f"{number}.jpg", url)
@@ -77,7 +77,7 @@ def _things(objects: list[dict[str, Any]], attributes: list[dict[str, Any]]) -> 
 
 
 class _ById:
-    """The items of a file by image; the files have the images in one order, so that few wait in memory."""
+    """The items of a file by image. The files have the images in one order, so that few wait in memory."""
 
     def __init__(self, data: Data, file: str | None) -> None:
         self.file = file
@@ -90,7 +90,7 @@ class _ById:
             yield from (item for _, item in items(stream, data.where(file)))
 
     def of(self, image: Any) -> dict[str, Any]:
-        """The item of an image; an empty one if it has none."""
+        """The item of an image. An empty one if it has none."""
         while image not in self._waiting:
             item = next(self._items, None)
             if item is None:

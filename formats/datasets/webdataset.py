@@ -1,7 +1,7 @@
 """WebDataset: tars in which the files of a sample follow each other, named KEY.jpg, KEY.txt, KEY.json, …
 
 KEY is the path up to the first dot of the file's name, as webdataset has it. Of several pictures of a sample the first
-is taken. Captions are those of .txt or .caption, else of the .json; a .cls and the fields of the .json go to `extra`.
+is taken. Captions are those of .txt or .caption, else of the .json. A .cls and the fields of the .json go to `extra`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def of_tar(data: Data, file: str) -> Iterator[Row]:
 
 
 def _caught(members: Iterator[tuple[Member, Stream]]) -> Iterator[tuple[Member, Any]]:
-    """The members with their text, if they may have one; a tar that ends early gives a last member that says so."""
+    """The members with their text, if they may have one. A tar that ends early gives a last member that says so."""
     try:
         for member, stream in members:
             ending = (found := KEY.fullmatch(member.name)) and found[2].lower().rpartition(".")[2]

@@ -19,7 +19,7 @@ SHARED = ("pairs", "settings", "numbering", "samples")  # modules that are no la
 
 
 class Writer(Protocol):
-    """Entries go in one by one; what `flush` has returned is what another writer needs to go on from there."""
+    """Entries go in one by one. What `flush` has returned is what another writer needs to go on from there."""
 
     def add(self, entry: Any) -> None: ...
 
@@ -27,7 +27,7 @@ class Writer(Protocol):
         """All so far is on disk."""
 
     def close(self) -> None:
-        """Write what belongs at the end; it may be done again. Hidden files are removed by others."""
+        """Write what belongs at the end. It may be done again. Hidden files are removed by others."""
 
 
 class Layout(Protocol):
@@ -35,14 +35,14 @@ class Layout(Protocol):
 
     PICTURES: Literal["needed", "taken", "none"]  # needed: a pair without one has no place in it; none: holds texts
 
-    # and perhaps FILES, a pattern of those that `read` takes one by one; COSTLY, as in formats/features; and
+    # and perhaps FILES, a pattern of those that `read` takes one by one. COSTLY, as in formats/features, and
     # `check(settings)`, which raises ConfigError before any work
 
     def read(self, folder: Path, /) -> Iterator[Pair]:
         """The pairs of a split's folder, with pictures and captions, to compare them with what was written."""
 
     def entry(self, pair: Pair, settings: Settings, /) -> Any:
-        """A pair as its writer takes it, mostly bytes; this is most of the work, and any process may do it."""
+        """A pair as its writer takes it, mostly bytes. This is most of the work, and any process may do it."""
 
     def finish(self, out: Path, splits: dict[str, int], settings: Settings, /) -> None:
         """Write what belongs to all splits: how many pairs went into each."""

@@ -71,7 +71,7 @@ class Writer:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of a folder's files; what the layout does not hold is empty."""
+    """The pairs of a folder's files. What the layout does not hold is empty."""
     for path in sorted(folder.glob("*.arrow")):
         with pa.memory_map(str(path)) as source:
             file = pa.ipc.open_file(source)

@@ -1,7 +1,7 @@
 """COCO's JSON: captions.json and instances.json with the regions as objects, and the pictures under images/.
 
 Ids of pictures are the number at the end of the key where that is of no other picture before it, else the next free one
-from 10^12 on; `key` of each image has the user's own. A box is x y width height in pixels. Categories are the
+from 10^12 on. `key` of each image has the user's own. A box is x y width height in pixels. Categories are the
 detector's classes, from 1 on.
 """
 
@@ -75,7 +75,7 @@ class Writer:
 
 
 def objects(pair: Pair) -> Iterator[dict[str, Any]]:
-    """The regions as COCO's annotations; none where their classes are unknown."""
+    """The regions as COCO's annotations. None where their classes are unknown."""
     found = pair.regions
     if found is None or found.class_ids is None or found.width is None:
         return
@@ -87,7 +87,7 @@ def objects(pair: Pair) -> Iterator[dict[str, Any]]:
 
 
 def read(folder: Path) -> Iterator[Pair]:
-    """The pairs of a folder; its JSON is in memory."""
+    """The pairs of a folder. Its JSON is in memory."""
     content = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
     said: dict[int, list[Caption]] = {}
     for one in content["annotations"]:

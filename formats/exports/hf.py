@@ -1,7 +1,7 @@
 """A folder for Hugging Face datasets: Parquet with decoded pictures and splits, and a card whose YAML says so.
 
 `load_dataset(FOLDER)` opens it, streaming too, and `push_to_hub` or an upload of the folder makes a data set of the hub
-with a viewer. Columns: image, captions (texts), langs, kinds, key, url, licence, source, width, height, tags; with
+with a viewer. Columns: image, captions (texts), langs, kinds, key, url, licence, source, width, height, tags. With
 features also boxes [n, 4] in pixels, classes (names), scores [n] and features [n, d].
 """
 
@@ -63,7 +63,7 @@ def entry(pair: Pair, settings: Settings) -> Entry:
 
 
 class Writer:
-    """FOLDER/00000.parquet …; a file ends with the pair that fills it, or with its shard."""
+    """FOLDER/00000.parquet …. A file ends with the pair that fills it, or with its shard."""
 
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, settings

@@ -1,7 +1,7 @@
 """A Lance data set: FOLDER/NAME.lance, which lance.dataset opens, and LanceDB as a table of the database FOLDER.
 
 Columns: image (large_binary, null without a picture), format, captions, langs, kinds, key, url, licence, source, width,
-height, tags; with features also boxes, classes, scores, and features in the type that the shards have. Lance names its
+height, tags. With features also boxes, classes, scores, and features in the type that the shards have. Lance names its
 files at random, so that two exports differ in names, not in rows.
 """
 
@@ -59,7 +59,7 @@ def entry(pair: Pair, settings: Settings) -> pa.RecordBatch:
 
 
 class Writer:
-    """FOLDER/NAME.lance, a fragment for so many bytes or a shard; it is a data set once all are written."""
+    """FOLDER/NAME.lance, a fragment for so many bytes or a shard. It is a data set once all are written."""
 
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
         self._path, self._most = folder / f"{settings.name}.lance", settings.shard_bytes

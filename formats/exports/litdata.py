@@ -1,7 +1,7 @@
 """Lightning's litdata: FOLDER/chunk-0-00000.bin … and index.json, which litdata.StreamingDataset opens.
 
 A sample is a dictionary of image (the stored file, decoded as `jpeg`, which takes PNG, too), caption (the first), facts
-(JSON text: captions, langs, kinds, tags, key, url, licence, source), width, height; with features also boxes [n, 4] in
+(JSON text: captions, langs, kinds, tags, key, url, licence, source), width, height. With features also boxes [n, 4] in
 pixels and features [n, d] (numpy), and classes and scores among the facts. All samples must have as many leaves, so
 that lists of any length are JSON text. A file holds the number of samples, their places (uint32), and the samples: the
 size of each leaf (uint32), then the leaves (litdata 0.2, streaming/writer.py).

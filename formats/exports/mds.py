@@ -2,7 +2,7 @@
 
 Columns, which lie in the order of their names: image (the stored file, decoded as `jpeg`: Pillow opens any format),
 captions, langs, kinds, tags (JSON), key, url, licence, source (text, empty where unknown), width,
-height (int32); with features also boxes [n, 4] in pixels, features [n, d] (ndarray) and classes, scores (JSON).
+height (int32). With features also boxes [n, 4] in pixels, features [n, d] (ndarray) and classes, scores (JSON).
 A file holds the number of samples, their places (uint32), its columns as JSON, and the samples
 (streaming 0.7 to 0.13, base/format/mds/writer.py).
 """

@@ -13,7 +13,7 @@ from formats.features.writing import put
 
 
 def picture(folder: Path, pair: Pair) -> str:
-    """Write the pair's picture below FOLDER/images; returns its path in FOLDER, empty without a picture."""
+    """Write the pair's picture below FOLDER/images. Returns its path in FOLDER, empty without a picture."""
     if not pair.image:
         return ""
     put(folder / "images", pair.file_name, pair.image)

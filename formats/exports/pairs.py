@@ -21,7 +21,7 @@ ENDINGS = {"jpeg": "jpg"}  # of a format's file, where it is not the format's na
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption, its language and its kind (original, alt, synthetic …); None where these are unknown."""
+    """A caption, its language and its kind (original, alt, synthetic …). None where these are unknown."""
 
     text: str
     lang: str | None = None
@@ -30,7 +30,7 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A picture as stored, its captions, and its regions; image is empty for a pair without a picture."""
+    """A picture as stored, its captions, and its regions. Image is empty for a pair without a picture."""
 
     key: str
     image: bytes
@@ -58,7 +58,7 @@ def parts(path: Path, pattern: str) -> list[Path]:
 
 
 def vectors_of(pair: Pair, classes: Sequence[str]) -> dict[str, Any]:
-    """Boxes in pixels, classes by name, scores and features of a pair's regions; what is unknown is empty."""
+    """Boxes in pixels, classes by name, scores and features of a pair's regions. What is unknown is empty."""
     found = pair.regions
     if found is None:
         none = np.zeros((0, 0), np.float32)
@@ -90,5 +90,5 @@ def pairs_of(table: pa.Table, keys: Sequence[str]) -> Iterator[Pair]:
             split=row["split"],
             tags=[tag["text"] for tag in row["tags"]],
             extra=as_dict(row["extra"]),
-            regions=record,
+            regions=record if len(record.boxes) else None,  # shards may be made without (`shards.regions: false`)
         )

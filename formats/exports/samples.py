@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 
 NUMBER = 4  # bytes of a uint32
-MOST = 1 << 31  # bytes; places are uint32, and the sample that fills a file may be as large again
+MOST = 1 << 31  # bytes. Places are uint32, and the sample that fills a file may be as large again
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Written:
 
 
 class SampleFiles:
-    """FOLDER/NAME of such files; one ends with the sample that fills it, or with its shard.
+    """FOLDER/NAME of such files. One ends with the sample that fills it, or with its shard.
 
     form: of the names, such as shard.{:05d}.mds. head: bytes between the places and the samples.
     """

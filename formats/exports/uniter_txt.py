@@ -1,7 +1,7 @@
-"""UNITER's text database, to go with `uniter-lmdb`; formats/features/uniter_texts.py says what it holds.
+"""UNITER's text database, to go with `uniter-lmdb`, which holds what formats/features/uniter_texts.py says.
 
 A text's id is KEY#N, the number of the caption of its picture from 0 on. BERT's pieces are cut word by word, as UNITER
-does it; a vocabulary without capital letters is one of lower-cased text.
+does it. A vocabulary without capital letters is one of lower-cased text.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 KEY.txt is the first caption, KEY.json has all of them with what else is known, under img2dataset's names where it has
 such. With features also KEY.features.npy [n, d] and KEY.boxes.npy <f4 [n, 4] in pixels. A key ends at its first dot, so
-that one with a dot or a slash is written with _ for it; KEY.json has the true one. Energon reads a folder that
+that one with a dot or a slash is written with _ for it. KEY.json has the true one. Energon reads a folder that
 has .nv-meta: which tar is of which split, how many samples each has, and where they begin (KEY.tar.idx).
 """
 
@@ -37,7 +37,7 @@ def entry(pair: Pair, settings: Settings) -> tuple[str, list[tuple[str, bytes]]]
 
 
 class Writer:
-    """FOLDER/00000.tar …; a tar ends with the pair that fills it."""
+    """FOLDER/00000.tar …. A tar ends with the pair that fills it."""
 
     def __init__(self, folder: Path, settings: Settings, state: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, settings

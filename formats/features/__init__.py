@@ -19,7 +19,7 @@ ENDINGS = ("_tsv", "_npz", "_lmdb", "_lmdb_compressed", "_h5", "_npy", "_instanc
 
 
 class Writer(Protocol):
-    """Entries go in one by one; what `flush` has returned is what another writer needs to go on from there."""
+    """Entries go in one by one. What `flush` has returned is what another writer needs to go on from there."""
 
     def add(self, entry: Any) -> None: ...
 
@@ -27,7 +27,7 @@ class Writer(Protocol):
         """All so far is on disk."""
 
     def close(self) -> None:
-        """Write what belongs at the end; it may be done again. Hidden files are removed by others."""
+        """Write what belongs at the end. It may be done again. Hidden files are removed by others."""
 
 
 class Opens(Protocol):
@@ -45,7 +45,7 @@ class Layout(Protocol):
         """The pictures in the order of the file, one in memory at a time; floats: a type in place of the usual one."""
 
     def entry(self, record: Record, words: Vocabularies, /) -> Any:
-        """A picture as its writer takes it, mostly bytes; this is most of the work, and any process may do it."""
+        """A picture as its writer takes it, mostly bytes. This is most of the work, and any process may do it."""
 
     @property
     def Writer(self) -> Opens: ...  # noqa: N802  # a module's class

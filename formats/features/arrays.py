@@ -73,7 +73,7 @@ def _storage(data: bytes) -> Any:
 
 
 def _tensor(flat: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> Array:
-    """An array of these numbers; strides in numbers, as torch has them."""
+    """An array of these numbers. Strides count numbers, as torch's do."""
     last = offset + sum((side - 1) * step for side, step in zip(shape, strides, strict=True))
     if 0 in shape:
         return np.zeros(shape, flat.dtype)
@@ -95,9 +95,9 @@ def read_pickle(data: bytes, known: Mapping[tuple[str, str], Any]) -> Any:
 
 
 def read_pth(path: Path, known: Mapping[tuple[str, str], Any] | None = None) -> Any:
-    """What torch.save wrote: tensors as arrays, in dictionaries and lists; no code of the file is run.
+    """What torch.save wrote: tensors as arrays, in dictionaries and lists. No code of the file is run.
 
-    known: what stands for other classes of it, (module, name); their attributes are made plain as well.
+    known: what stands for other classes of it, (module, name). Their attributes are made plain as well.
     """
     import torch
 
@@ -105,7 +105,7 @@ def read_pth(path: Path, known: Mapping[tuple[str, str], Any] | None = None) -> 
     safe = [(kind, name) for name, kind in standing.items()]
     try:
         with torch.serialization.safe_globals(safe):  # type: ignore[arg-type]  # pairs of class and name
-            mapped = zipfile.is_zipfile(path)  # then only what is looked at is read; files of torch before 1.6 are none
+            mapped = zipfile.is_zipfile(path)  # then only what is looked at is read. Files of torch before 1.6 are none
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             return _plain(content, tuple(standing.values()))
     except pickle.UnpicklingError:
@@ -128,7 +128,7 @@ def _plain(value: Any, known: tuple[type, ...] = ()) -> Any:
 
 
 def npz_bytes(arrays: Mapping[str, Any], compressed: bool = False) -> bytes:
-    """A .npz file of these arrays; what is no array of numbers is pickled, as numpy does."""
+    """A .npz file of these arrays. What is no array of numbers is pickled, as numpy does."""
     file = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(file, **arrays)
     return file.getvalue()

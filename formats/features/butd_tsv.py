@@ -1,7 +1,7 @@
 """Bottom-up attention's TSV (peteanderson80/bottom-up-attention, tools/generate_tsv.py): 10 to 100 regions, or 36.
 
 A picture a line, tab-separated, arrays in base64: image_id, image_w, image_h, num_boxes, boxes <f4 [n, 4] in pixels of
-the picture, features <f4 [n, d]. It holds no classes; jiasenlu's fork for ViLBERT adds a column cls_prob
+the picture, features <f4 [n, d]. It holds no classes. The fork jiasenlu/vilbert_beta for ViLBERT adds a column cls_prob
 <f4 [n, c + 1], background first. Rows are in the order of the proposals where no limit on their number struck, else by
 score.
 """
@@ -61,7 +61,7 @@ def entry(record: Record, words: Vocabularies) -> tuple[bytes, ...]:
 
 
 class Writer:
-    """FOLDER/features.tsv; with the seventh column where probabilities are known."""
+    """FOLDER/features.tsv, with the seventh column where probabilities are known."""
 
     def __init__(self, folder: Path, words: Vocabularies, state: Mapping[str, Any]) -> None:
         self._file = LineFile(folder / "features.tsv", dict(state))

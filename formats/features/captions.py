@@ -10,7 +10,7 @@ from typing import Any
 
 from formats import datasets
 from formats.datasets.opened import Data
-from formats.features.keys import Keys
+from formats.features.keys import Keys, forms
 from formats.lists.bad import Bad
 from formats.lists.captions import Columns, read_captions
 from formats.locators import parse
@@ -23,23 +23,32 @@ SOURCE = "captions"  # what the places of pictures begin with while captions are
 
 @dataclass
 class Captions:
-    """Texts by key; which of them were asked for is remembered."""
+    """Texts by key. Which of them were asked for is remembered."""
 
     ids: list[str]  # of each caption
     texts: list[str]
     langs: list[str | None]
     sizes: Mapping[str, Size] = field(default_factory=dict)  # id -> (width, height) of its picture, where it is said
+    numbers: Mapping[str, str] = field(default_factory=dict)  # a number of a picture -> its id, where they differ
 
     def __post_init__(self) -> None:
         self._keys, self._asked = Keys(self.ids), bytearray(len(self.ids))
 
     def of(self, key: str) -> tuple[list[tuple[str, str | None]], Size | None]:
         """([(text, language)] of this picture, its size if that is known)."""
-        rows = self._keys.rows(key).tolist()
+        rows = self._rows(key)
         for row in rows:
             self._asked[row] = 1
         found = [(self.texts[row], self.langs[row]) for row in rows if self.texts[row]]
         return found, self.sizes.get(self.ids[rows[0]]) if rows else None
+
+    def _rows(self, key: str) -> list[int]:
+        """By the name, else by a number that the file gives the picture, else by the number at the end of the name."""
+        found = self._keys.rows(key, range(2))
+        if not len(found) and key in self.numbers:
+            found = self._keys.rows(self.numbers[key], range(1))
+        rows: list[int] = (found if len(found) else self._keys.rows(key, range(2, 3))).tolist()
+        return rows
 
     def unasked(self) -> Iterator[str]:
         """The ids that nothing asked for, each once."""
@@ -67,7 +76,7 @@ def read(path: Path, columns: Columns | None = None) -> Captions:
 
 
 def of_dataset(path: Path, name: str) -> Captions:
-    """The captions of a data set (a file of it, or its folder) in a format of formats/datasets; no picture is needed.
+    """The captions of a data set (a file of it, or its folder) in a format of formats/datasets. No picture is needed.
 
     A picture's key is its path there. Raises InputError for the first row that can't be read.
     """
@@ -85,7 +94,7 @@ def of_dataset(path: Path, name: str) -> Captions:
 
 
 def _json_object(path: Path) -> dict[str, Any] | None:
-    """The object that a file holds; None where it begins with a list, as a list of captions does."""
+    """The object that a file holds. None where it begins with a list, as a list of captions does."""
     with path.open("rb") as file:
         if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
             return None
@@ -97,10 +106,17 @@ def _json_object(path: Path) -> dict[str, Any] | None:
 
 
 def _coco(content: Mapping[str, Any]) -> Captions:
-    found = [(str(one["image_id"]), str(one["caption"])) for one in content["annotations"]]
-    sized = (one for one in content.get("images", ()) if "width" in one and "height" in one)
-    sizes = {str(one["id"]): (int(one["width"]), int(one["height"])) for one in sized}
-    return Captions([key for key, _ in found], [text for _, text in found], [None] * len(found), sizes)
+    """By the image's id, as COCO names its files. Where a file has other names for them, by these or its id."""
+    images = content.get("images", ())
+    names = {str(one["id"]): str(one["file_name"]) for one in images if one.get("file_name")}
+    if all(forms(name)[2] == number for number, name in names.items()):
+        names = {}
+    found = [
+        (names.get(str(one["image_id"]), str(one["image_id"])), str(one["caption"])) for one in content["annotations"]
+    ]
+    sized = ((str(one["id"]), one) for one in images if "width" in one and "height" in one)
+    sizes = {names.get(number, number): (int(one["width"]), int(one["height"])) for number, one in sized}
+    return Captions([key for key, _ in found], [text for _, text in found], [None] * len(found), sizes, names)
 
 
 def _karpathy(content: Mapping[str, Any]) -> Captions:

@@ -11,11 +11,11 @@ import lmdb
 from formats.features.lines import LineFile, lines, text
 from pairloom.errors import InputError
 
-MAP_SIZE = 1 << 40  # bytes that a database may grow to; the file takes what is used
+MAP_SIZE = 1 << 40  # bytes that a database may grow to. The file takes what is used
 
 
 def entries(path: Path, besides: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """(key, value) of a database but for the list of its keys, in their order; a value is valid until the next."""
+    """(key, value) of a database but for the list of its keys, in their order. A value is valid until the next."""
     with opened(path) as environment, environment.begin(buffers=True) as transaction:
         for key, value in transaction.cursor():
             if bytes(key) != besides:
@@ -56,9 +56,9 @@ def found(path: Path) -> list[Path]:
 
 
 class Database:
-    """One in the making; beside it a list of its keys with a note each, from which `notes` makes its end.
+    """One in the making. Beside it a list of its keys with a note each, from which `notes` makes its end.
 
-    A killed run loses what came after the last `flush`; a key that is put again replaces its value.
+    A killed run loses what came after the last `flush`. A key that is put again replaces its value.
     """
 
     def __init__(self, path: Path, state: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """detectron2's Instances, as its users save them: KEY.pth by torch.save or KEY.pkl by pickle, a picture a file.
 
 A file holds an Instances whose field features (roi_features, box_features) are the regions', or (instances, features),
-or a dictionary of `instances` and one of these names; airsplay's py-bottom-up-attention gives the second. Fields:
+or a dictionary of `instances` and one of these names. Airsplay's py-bottom-up-attention gives the second. Fields:
 pred_boxes in pixels of the picture, scores, pred_classes, and attr_classes, attr_scores where there are attributes. Ids
 count without background. image_size is height, width. Neither is detectron2 needed, nor is code of the file run.
 """

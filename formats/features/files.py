@@ -25,7 +25,7 @@ def found(path: Path, *suffixes: str) -> list[Path]:
 
 
 def below(path: Path, *suffixes: str) -> Iterator[Path]:
-    """Every file with one of these endings below a folder, in the order of names; in memory are one folder's names."""
+    """Every file with one of these endings below a folder, in the order of names. In memory are one folder's names."""
     waiting = deque[Path]()
     for file in _below(path, suffixes):
         _fetch(file)

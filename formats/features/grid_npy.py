@@ -1,7 +1,7 @@
 """Grid features (facebookresearch/grid-feats-vqa, extract_grid_feature.py): a map of the whole picture a file.
 
 KEY.pth, or KEY.npy: [1, d, h, w] or [d, h, w]. Each cell becomes a region, row by row from the top left, whose box is
-its share of the picture; nothing says the picture's size, nor what is in a cell.
+its share of the picture. Nothing says the picture's size, nor what is in a cell.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def _hash(text: str) -> int:
 
 
 class Keys:
-    """Finds the rows of a list by a picture's key; 24 bytes of memory a row, and nothing of the texts."""
+    """Finds the rows of a list by a picture's key. 24 bytes of memory a row, and nothing of the texts."""
 
     def __init__(self, listed: Iterable[str]) -> None:
         hashed = np.array([[_hash(form) for form in forms(key)] for key in listed], np.uint64).reshape(-1, len(FORMS))
@@ -42,10 +42,14 @@ class Keys:
     def __len__(self) -> int:
         return len(self._exact)
 
-    def rows(self, key: str) -> npt.NDArray[np.int64]:
-        """The rows of this picture in their order; none where there are none, or those of several pictures."""
-        for form, text in zip(FORMS, forms(key), strict=True):
-            wanted = np.uint64(_hash(text))
+    def rows(self, key: str, tried: Sequence[int] = range(3)) -> npt.NDArray[np.int64]:
+        """The rows of this picture in their order. None where there are none, or those of several pictures.
+
+        tried: forms of the key, as `forms` numbers them.
+        """
+        texts = forms(key)
+        for form in tried:
+            wanted = np.uint64(_hash(texts[form]))
             start, stop = (int(np.searchsorted(self._sorted[form], wanted, side)) for side in ("left", "right"))
             found: npt.NDArray[np.int64] = self._orders[form][start:stop]
             if len(found) and len(np.unique(self._exact[found])) == 1:

@@ -23,7 +23,7 @@ FLOATS = {"float16": "<f2", "float32": "<f4", "float64": "<f8"}
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a file; whole is False for a last line without a line end, which may be cut off."""
+    """One line of a file. `whole` is False for a last line without a line end, which may be cut off."""
 
     number: int  # from 1
     start: int  # byte in the file
@@ -34,7 +34,7 @@ class Line:
 
     @property
     def key(self) -> str:
-        """The first cell; Python's csv module puts quotes around one that holds a quote."""
+        """The first cell. Python's csv module puts quotes around one that holds a quote."""
         return text(self.cells[0])
 
     def cut_off(self, error: Exception) -> Bad:
@@ -98,7 +98,7 @@ def _cells(raw: bytes, end: int) -> list[Cell]:
 
 
 def decoded(cell: Cell, name: str) -> bytes:
-    """The bytes of a base64 cell; b'…', which Python 3 made of scripts for Python 2, is taken for what is meant."""
+    """The bytes of a base64 cell. B'…', which Python 3 made of scripts for Python 2, is taken for what is meant."""
     if len(cell) > 2 and cell[0] == LETTER_B and cell[1] in QUOTES:
         cell = cell[2:-1]
     try:
@@ -151,7 +151,7 @@ def encoded(values: Array, dtype: str) -> bytes:
 
 
 class LineFile:
-    """A file of lines in the making; with `index`, the byte at which each line starts goes into a second file."""
+    """A file of lines in the making. With `index`, the byte at which each line starts goes into a second file."""
 
     def __init__(self, path: Path, state: dict[str, int], index: Path | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

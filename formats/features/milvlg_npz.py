@@ -1,7 +1,7 @@
 """MILVLG's npz (MILVLG/bottom-up-attention.pytorch, extract_features.py): a file a picture.
 
 x [n, d], bbox [n, 4] in pixels, num_bbox, image_h, image_w, and `info`, a pickled dictionary. In mode `caffe` that has
-objects_id, objects_conf, attrs_id, attrs_conf [n]; in mode `detectron2` objects and cls_prob, and under the name
+objects_id, objects_conf, attrs_id, attrs_conf [n]. In mode `detectron2` objects and cls_prob, and under the name
 attrs_id the probabilities of all attributes [n, a], as tensors of torch. Ids count without background. With
 probabilities the class is theirs: some releases number `objects` wrongly.
 """

@@ -85,7 +85,7 @@ def seen(objects: Objects) -> dict[str, Any]:
 
 
 def _best_attribute(each: Mapping[str, Any]) -> tuple[str, float]:
-    """(name, confidence) of an object's surest attribute; no name where it has none."""
+    """(name, confidence) of an object's surest attribute. No name where it has none."""
     names, scores = each.get("attr") or [], each.get("attr_conf") or []
     if isinstance(names, str):
         names = [names]
@@ -128,7 +128,7 @@ def written(record: Record, words: Vocabularies) -> list[dict[str, Any]]:
 
 
 def names(ids: Array | None, words: Sequence[str], given: Sequence[str] | None) -> Sequence[str] | None:
-    """The name of each region's class; None where it has neither a number with a name nor a name."""
+    """The name of each region's class. None where it has neither a number with a name nor a name."""
     if given is not None:
         return given
     return [words[number] for number in ids.tolist()] if ids is not None and len(words) else None

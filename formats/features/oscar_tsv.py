@@ -1,8 +1,8 @@
 """Oscar's and Oscar+'s features (microsoft/Oscar, oscar/datasets/oscar_tsv.py): two files with a line a picture.
 
-features.tsv: key, number of regions, base64 of <f4 [n, d]; for captioning key and {"num_boxes", "features": base64}.
+features.tsv: key, number of regions, base64 of <f4 [n, d]. For captioning key and {"num_boxes", "features": base64}.
 predictions.tsv (predictions_gt.tsv, labels.tsv, label.tsv): key and {"objects": [{"class", "rect", "conf"}],
-"image_h", "image_w"}, or the list alone. Each has a .lineidx; imageid2idx.json has the line of each key.
+"image_h", "image_w"}, or the list alone. Each has a .lineidx. The file imageid2idx.json has the line of each key.
 Six numbers end each feature, which has 2,054 then: x1/W y1/H x2/W y2/H w/W h/H. No code of the authors writes them:
 this is the order that others found. They are taken off, and are the boxes of a picture without labels.
 For VQA, GQA and Flickr it has …_img_frcnn_feats.pt in their place: tensors [n, d + 6] by the keys of pictures.
@@ -32,7 +32,7 @@ WIDTH = 2054  # of the published files
 
 
 def read(path: Path, floats: str = "<f4") -> Iterator[Record | Bad]:
-    """The pictures of a features.tsv, or of all below a folder, with the labels that lie beside it; or of a .pt."""
+    """The pictures of a features.tsv, or of all below a folder, with the labels that lie beside it, or of a .pt."""
     if path.suffix == ".pt":
         yield from _of_tensors(path)
         return
@@ -91,7 +91,7 @@ class Labels:
         self._places: dict[str, int] | None = None
 
     def of(self, key: str) -> Any:
-        """The JSON of this picture; None where there is no file. Raises BrokenError where the file lacks the key."""
+        """The JSON of this picture. None where there is no file. Raises BrokenError where the file lacks the key."""
         if self._path is None:
             return None
         line = next(self._next, None) if self._places is None else None

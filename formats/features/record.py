@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One picture's regions in the order of its file; what a layout does not hold is None.
+    """One picture's regions in the order of its file. What a layout does not hold is None.
 
     boxes: x1 y1 x2 y2 in pixels of the picture, or in shares of its sides (0 to 1) where `width` is None.
     features: as stored, float16, float32 or float64. Ids count from 0 without background. probs: background first.
@@ -34,7 +34,7 @@ class Record:
     attribute_scores: Array | None = None  # (N,)
     probs: Array | None = None  # (N, C + 1)
     class_names: Sequence[str] | None = None  # N, where the file names classes instead of numbering them
-    attribute_names: Sequence[str] | None = None  # N; an empty one is none
+    attribute_names: Sequence[str] | None = None  # N. An empty one is none
     captions: Sequence[str] = ()
 
 
@@ -49,7 +49,7 @@ class Bad:
 
 
 class BrokenError(ValueError):
-    """An entry is not as its layout says; `reason` is the word for the quarantine."""
+    """An entry is not as its layout says. `reason` is the word for the quarantine."""
 
     def __init__(self, detail: str, reason: str = "bad-features") -> None:
         super().__init__(detail)
@@ -82,7 +82,7 @@ def matrix(values: Any, rows: int, columns: int | None, name: str) -> Array:
 
 
 def vector(values: Any, rows: int, name: str) -> Array:
-    """values as (rows,); a column of one number a row is taken, too. Raises BrokenError for another shape."""
+    """values as (rows,). A column of one number a row is taken, too. Raises BrokenError for another shape."""
     array = np.asarray(values)
     if array.shape not in ((rows,), (rows, 1)):
         raise BrokenError(f"{name} has the shape {array.shape}, not ({rows},)")

@@ -33,7 +33,7 @@ READ = (
 
 @dataclass(frozen=True)
 class Form:
-    """What all records of a table have in common; the first good one says it."""
+    """What all records of a table have in common. The first good one says it."""
 
     feature_width: int
     feature_dtype: str  # <f2 or <f4
@@ -101,7 +101,7 @@ def _check_words(what: str, ids: Array | None, given: Sequence[str] | None, word
 
 
 def table_of(records: Sequence[Record], ids: Sequence[bytes], form: Form, layout: str) -> pa.Table:
-    """Rows of `regions`; `check` has found nothing in these records."""
+    """Rows of `regions`. `check` has found nothing in these records."""
     columns: dict[str, list[Any]] = {column.name: [] for column in REGIONS.columns}
     for record, image_id in zip(records, ids, strict=True):
         for name, value in _row(record, form).items():
@@ -184,14 +184,17 @@ def records_of(table: pa.Table, keys: Sequence[str]) -> Iterator[Record]:
 def _features(table: pa.Table, row: int, numbers: Array, count: int, notes: Mapping[str, str]) -> Array:
     scales = table["feature_scales"][row].as_py() if "feature_scales" in table.column_names else None
     return (
-        vectors.unpack(numbers.tobytes(), scales, count, notes[FEATURE_DTYPE]) if scales else numbers.reshape(count, -1)
+        vectors.unpack(numbers.tobytes(), scales, count, notes[FEATURE_DTYPE])
+        if scales
+        else numbers.reshape(count, numbers.size // max(count, 1))
     )
 
 
 def _spread(own: Mapping[str, Array], count: int, classes: int) -> Array:
-    """(N, C + 1) of the stored probabilities, background first; what is not stored shares the rest evenly."""
-    ids = own["prob_ids"].reshape(count, -1).astype(np.int64)
-    values = own["prob_values"].reshape(count, -1).astype(np.float32)
+    """(N, C + 1) of the stored probabilities, background first. What is not stored shares the rest evenly."""
+    width = own["prob_ids"].size // max(count, 1)
+    ids = own["prob_ids"].reshape(count, width).astype(np.int64)
+    values = own["prob_values"].reshape(count, width).astype(np.float32)
     background = own["prob_background"] if own["prob_background"].size else np.zeros(count, np.float32)
     rest = np.maximum(1 - background - values.sum(axis=1), 0) / max(classes - ids.shape[1], 1)
     probs = np.repeat(rest[:, None], classes + 1, axis=1).astype(np.float32)

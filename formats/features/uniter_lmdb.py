@@ -1,7 +1,7 @@
 """UNITER's LMDB (ChenRocks/UNITER, scripts/convert_imgdir.py and data/data.py): an entry a picture, KEY.npz.
 
-Values are msgpack with msgpack-numpy's arrays, or npz files in a database whose folder ends in `_compressed`;
-formats/features/uniter.py says what they hold. `__keys__` is a JSON list of all keys. Beside the database
+Values are msgpack with msgpack-numpy's arrays, or npz files in a database whose folder ends in `_compressed`.
+The module formats/features/uniter.py says what they hold. `__keys__` is a JSON list of all keys. Beside the database
 `feat_th0.2_max100_min10` lies `nbb_th0.2_max100_min10.json`: how many regions its reader takes of each picture.
 """
 
@@ -39,7 +39,7 @@ def read(path: Path, floats: str = "") -> Iterator[Record | Bad]:
 
 
 def _arrays(value: memoryview) -> Mapping[str, Any]:
-    """The arrays of an entry; an npz is a zip file, which begins with PK."""
+    """The arrays of an entry. An npz is a zip file, which begins with PK."""
     if bytes(value[:2]) == b"PK":
         return arrays.read_npz(io.BytesIO(value))
     content: Mapping[str, Any] = packed.loads(value)
@@ -64,7 +64,7 @@ def entry(record: Record, words: Vocabularies, compressed: bool = False) -> tupl
 
 
 class Writer:
-    """FOLDER/feat_th0.2_max100_min10 and FOLDER/nbb_….json. All regions are stored; UNITER reads the first nbb."""
+    """FOLDER/feat_th0.2_max100_min10 and FOLDER/nbb_….json. All regions are stored. UNITER reads the first nbb."""
 
     COMPRESSED = False
 

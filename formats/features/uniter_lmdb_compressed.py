@@ -1,4 +1,4 @@
-"""UNITER's LMDB of compressed npz files; all else as formats/features/uniter_lmdb.py says."""
+"""UNITER's LMDB of compressed npz files. All else as formats/features/uniter_lmdb.py says."""
 
 from __future__ import annotations
 

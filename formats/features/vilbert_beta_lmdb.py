@@ -1,4 +1,4 @@
-"""The LMDB of jiasenlu/vilbert_beta, whose reader wants base64; all else as formats/features/vilbert_lmdb.py says."""
+"""The LMDB of jiasenlu/vilbert_beta, whose reader wants base64. All else as formats/features/vilbert_lmdb.py says."""
 
 from __future__ import annotations
 

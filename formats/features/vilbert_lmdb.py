@@ -1,9 +1,9 @@
 """ViLBERT's LMDB (facebookresearch/vilbert-multi-task, script/convert_to_lmdb.py), also VOLTA's: an entry a picture.
 
-The value is a pickle of a dictionary: image_id, image_h, image_w, num_boxes, boxes, features; VOLTA's has img_id,
+The value is a pickle of a dictionary: image_id, image_h, image_w, num_boxes, boxes, features. VOLTA's has img_id,
 img_h, img_w, classes and attributes. Arrays are arrays, or base64 of <f4 in vilbert_beta's and VOLTA's own:
 nothing in the file says which, so each value is looked at. `keys` is a pickled list of all keys.
-num_boxes may be less than the rows that are stored; readers count the rows, and so do we.
+num_boxes may be less than the rows that are stored. Readers count the rows, and so do we.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def record_of(item: Any, key: str, floats: str) -> Record:
 
 
 def _array(value: Any, name: str, floats: str, rows: int | None, columns: int | None = None) -> Array:
-    """(rows, columns) of an array or of base64; boxes, whose rows are counted, have four numbers each."""
+    """(rows, columns) of an array or of base64. Boxes, whose rows are counted, have four numbers each."""
     if not isinstance(value, str | bytes):
         return matrix(value, len(value) if rows is None else rows, columns, name)
     cell = value.encode() if isinstance(value, str) else value

@@ -50,7 +50,7 @@ def _groups(group: Any, above: str) -> Iterator[tuple[str, Any]]:
     """(key, group) of all that hold arrays."""
     for name in group:
         inside = group[name]
-        first = next(iter(inside), None)  # groups hold arrays or groups; to open all of them takes most of the time
+        first = next(iter(inside), None)  # groups hold arrays or groups. To open all of them takes most of the time
         if first is not None and isinstance(inside[first], h5py.Group):
             yield from _groups(inside, f"{above}{name}/")
         else:
@@ -101,7 +101,7 @@ class Writer:
 
 
 def _merge(source: Any, target: Any) -> None:
-    """Copy what is in a group; a folder of keys may be in several parts."""
+    """Copy what is in a group. A folder of keys may be in several parts."""
     for name in source:
         if name in target:
             _merge(source[name], target[name])

@@ -18,7 +18,7 @@ FOREIGN_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 class Bad:
     """A row that is left out: its text as it stands in the file, and what is wrong with it.
 
-    Bytes that are not UTF-8 are in `text` as Python's `surrogateescape` has them; `shown` has them as \\xe9.
+    Bytes that are not UTF-8 are in `text` as Python's `surrogateescape` has them. `shown` has them as \\xe9.
     """
 
     text: str

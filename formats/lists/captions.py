@@ -14,7 +14,7 @@ from pairloom.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What the columns are called; lang may be missing."""
+    """What the columns are called. `lang` may be missing."""
 
     image_id: str = "image_id"
     caption: str = "caption"

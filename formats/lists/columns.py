@@ -12,13 +12,13 @@ class ListColumns:
     """Names of a list's columns. One beyond url and caption may be missing, unless it was renamed here."""
 
     url_column: str = "url"  # address of the image
-    # one caption, or a list of them (in text: a JSON list); several columns: the captions of all; null: no captions
+    # one caption, or a list of them (in text: a JSON list). Several columns: the captions of all, null: none
     caption_column: str | tuple[str, ...] | None = "caption"
     # what the captions of each of these columns are: original, alt, synthetic, region, translation, question, …
     kinds: tuple[str, ...] = ()
     lang_column: str = "lang"  # one BCP 47 code for all captions of a row, or a list of one each
     licence_column: str = "licence"  # carried along
-    source_column: str = "source"  # where the pair is from; carried along
+    source_column: str = "source"  # where the pair is from, carried along
     checksum_column: str = "checksum"  # md5:… or sha256:…, or the bare hex digits
     columns: tuple[str, ...] = ()  # names of the columns of csv and tsv files that have no header line
     quotes: bool = True  # false: a quotation mark in csv or tsv is a letter like any other, as in Conceptual Captions

@@ -106,7 +106,7 @@ def encoding_of(file: str) -> str:
 
 
 def sha256(name: str) -> str:
-    """The digest of the file as stored; for a folder, that of its lists' digests in order. Hexadecimal digits."""
+    """The digest of the file as stored. For a folder, that of its lists' digests in order. Hexadecimal digits."""
     digests = [_sha256(file) for file in files(name)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 

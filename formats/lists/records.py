@@ -1,4 +1,4 @@
-"""Rows of a csv, tsv, txt, json, jsonl or parquet file, one dict each; what is text stays as written."""
+"""Rows of a csv, tsv, txt, json, jsonl or parquet file, one dict each. What is text stays as written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 4096  # rows of a parquet file in memory
 
 @dataclass(frozen=True)
 class Numbered:
-    """A row with the number of its line; of a json or parquet file, its own number. Counted from 1."""
+    """A row with the number of its line. Of a json or parquet file, its own number. Counted from 1."""
 
     number: int
     row: Record | Bad
@@ -137,7 +137,7 @@ def _parquet_rows(file: str) -> Iterator[Numbered]:
 
 
 def columns_of_bytes(file: str) -> list[str]:
-    """The columns of a parquet file that hold bytes, also within lists and structures; none of another format.
+    """The columns of a parquet file that hold bytes, also within lists and structures. None of another format.
 
     Raises InputError if it cannot be read.
     """
@@ -157,7 +157,7 @@ def _has_bytes(kind: pa.DataType) -> bool:
 
 
 def json_list(value: str) -> str | list[Any]:
-    """The list that the text is in JSON, if it is one of texts or of objects with a text; else the text itself."""
+    """The list that the text is in JSON, if it is one of texts or of objects with a text. Else the text itself."""
     try:
         items = json.loads(value)
     except (ValueError, RecursionError):
@@ -169,5 +169,5 @@ def json_list(value: str) -> str | list[Any]:
 
 
 def as_json(value: Any) -> str:
-    """A value that is not text, as JSON; what JSON does not know (dates) in Python's words."""
+    """A value that is not text, as JSON. What JSON does not know (dates) in Python's words."""
     return json.dumps(value, ensure_ascii=False, default=str)

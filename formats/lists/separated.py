@@ -1,4 +1,4 @@
-"""Rows of csv and tsv, with Python's csv module; a line that is no row costs no other line."""
+"""Rows of csv and tsv, with Python's csv module. A line that is no row costs no other line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(stream: TextIO, delimiter: str, columns: Sequence[str], quotes: bool) -
     Where a quotation mark swallows the lines after it, the first of these lines is the bad one: the others are read
     again by themselves.
     """
-    csv.field_size_limit(sys.maxsize >> 33)  # the default refuses a field over 128 KiB; this is a C long everywhere
+    csv.field_size_limit(sys.maxsize >> 33)  # the default refuses a field over 128 KiB. This is a C long everywhere
     lines = _Lines(stream)
     rows = _reader(lines, delimiter, quotes)
     header = _header(rows, delimiter, columns)
@@ -98,7 +98,7 @@ class _Lines:
         self.taken.clear()
 
     def reject_first(self) -> str:
-        """The first line taken, without its end; the others will be read again."""
+        """The first line taken, without its end. The others will be read again."""
         line, *others = self.taken
         self._again.extendleft(reversed(others))
         self.first += 1

@@ -11,7 +11,7 @@ from schemas.urls import URLS
 
 
 class ListStream:
-    """The parts of a list, cut anew; it holds one part and what was put back."""
+    """The parts of a list, cut anew. It holds one part and what was put back."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self._parts = iter(parts)

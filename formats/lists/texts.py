@@ -1,4 +1,4 @@
-"""Read lists of texts without images, with the columns text and perhaps lang; a txt file has one text a line."""
+"""Read lists of texts without images, with the columns text and perhaps lang. A txt file has one text a line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Text = tuple[str, str | None]  # with its language, None where the list does not
 def read_texts(name: str) -> Iterator[Text]:
     """The texts of a list, or of all lists of a folder by name, in their order, a few in memory at a time.
 
-    White space around a text is taken off; one that is missing is empty.
+    White space around a text is taken off. One that is missing is empty.
     Raises InputError, with the row and a cure, if a file cannot be read or a value is not text.
     """
     for file in files(name):

@@ -66,7 +66,7 @@ def _moved(part: Part, rows: int) -> Part:
 
 
 def later_rows(hashes: Array) -> tuple[Array, Array]:
-    """The rows whose hash stands in an earlier row, ascending, and for each the first such row; both int64."""
+    """The rows whose hash stands in an earlier row, ascending, and for each the first such row, both int64."""
     several = _rows_of_several(hashes)  # mostly few: what follows takes a multiple of their memory
     order = np.argsort(hashes[several], kind="stable")
     in_order = hashes[several[order]]
@@ -94,7 +94,7 @@ def _rows_of_several(hashes: Array) -> Array:
 
 
 def _spill(parts: Iterable[Part], file: Path, bad: list[BadRow]) -> Array:
-    """Write the rows to a file; the hash of each URL (uint64). Bad rows are added to `bad`."""
+    """Write the rows to a file. Returns the hash of each URL (uint64). Bad rows are added to `bad`."""
     numbers = file.with_suffix(".hashes")  # a file, because a growing array would be in memory twice
     with pa.ipc.new_stream(file, URLS.empty().schema) as sink, numbers.open("wb") as hashes:
         for part in parts:
@@ -147,7 +147,7 @@ class _MovedRows:
                 sink.close()
 
     def of(self, start: int, stop: int) -> Moved:
-        """The later rows of the first rows start … stop − 1; asked for in ascending order."""
+        """The later rows of the first rows start … stop − 1, asked for in ascending order."""
         while self._next < len(self._ends) and (not self._next or self._ends[self._next - 1] + 1 < stop):
             for _, rows in _batches(self._file(self._next)):
                 for row in rows.to_pylist():

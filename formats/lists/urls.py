@@ -46,7 +46,7 @@ class BadRow:
 
     after: int  # good rows of the list before it
     file: str  # the file's name, without its folder
-    number: int  # of its line, or of the row in json and parquet; counted from 1
+    number: int  # of its line, or of the row in json and parquet, counted from 1
     said: str  # what is wrong with it
     text: str  # as it stands there
 
@@ -181,7 +181,7 @@ def _checked_pair(record: records.Record, url_column: str, needed: list[str], co
 
 
 def _captions(record: records.Record, config: ListColumns) -> list[dict[str, str | None]]:
-    """The row's captions with their languages; an empty one is no caption."""
+    """The row's captions with their languages. An empty one is no caption."""
     listed = [(item, config.kind_of(name)) for name in config.captions for item in _items(record.get(name))]
     spoken = _items(record.get(config.lang_column))
     langs = spoken * len(listed) if len(spoken) == 1 else spoken or [None] * len(listed)

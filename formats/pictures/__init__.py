@@ -23,7 +23,7 @@ OPEN = 4  # containers that a process holds open
 MOST_KNOWN = 10_000  # names of containers in memory
 AT_ONCE = 16  # requests at a time to a remote source
 T = TypeVar("T")
-Found = bytes | Exception  # what a place gave; a SourceError, or what nobody expected
+Found = bytes | Exception  # what a place gave: a SourceError, or what nobody expected
 
 
 class Container(Protocol):
@@ -68,7 +68,7 @@ class Sources:
                 yield from self._files(source, asked)
 
     def size(self, locator: Locator) -> int | SourceError | None:
-        """Bytes of a picture without reading it; None if only reading tells, or what is wrong with the place."""
+        """Bytes of a picture without reading it. None if only reading tells, or what is wrong with the place."""
         try:
             path, inner = self._split(locator)
             if inner:
@@ -180,7 +180,7 @@ def _position(place: Any) -> Any:
 
 
 def ordered(read: Callable[[T], bytes], asked: Iterable[tuple[int, T]], at_once: int) -> Iterator[tuple[int, Found]]:
-    """What `read` gives for each, in order; an error is a result. at_once: how many are read ahead, in threads."""
+    """What `read` gives for each, in order. An error is a result. at_once: how many are read ahead, in threads."""
 
     def one(place: T) -> Found:
         try:

@@ -15,11 +15,11 @@ from formats.pictures.errors import SourceError, explained
 from formats.pictures.roots import File, Stream
 
 AT_ONCE = 32  # rows of a Parquet file
-FILE_MAGIC = b"ARROW1\0\0"  # of Arrow's file format; without it a stream starts at once
+FILE_MAGIC = b"ARROW1\0\0"  # of Arrow's file format. Without it a stream starts at once
 MESSAGE = struct.Struct("<Ii")  # continuation, bytes of metadata
 CONTINUATION = 0xFFFFFFFF
 RECORD_BATCH = 3  # of MessageHeader in Arrow's Message.fbs
-BUFFER_BYTES = 1 << 20  # of a column that are read at once; else all of a row group would be
+BUFFER_BYTES = 1 << 20  # of a column that are read at once. Else all of a row group would be
 AHEAD = 1 << 16  # bytes that are read at once while a file's messages are looked up
 
 
@@ -109,7 +109,7 @@ class Parquet:
 
 
 class Arrow:
-    """A run is a record batch, of a file or a stream; where each begins is read off the messages' heads."""
+    """A run is a record batch, of a file or a stream. Where each begins is read off the messages' heads."""
 
     def __init__(self, file: File) -> None:
         self._file = file
@@ -166,7 +166,7 @@ def _message(metadata: bytes) -> tuple[int, int, int]:
 
 
 def _place(buffer: bytes, table: int, number: int) -> int:
-    """Where a field of a flatbuffer's table lies; 0 if it has its default."""
+    """Where a field of a flatbuffer's table lies. 0 if it has its default."""
     vtable = table - struct.unpack_from("<i", buffer, table)[0]
     size = struct.unpack_from("<H", buffer, vtable)[0]
     slot = 4 + 2 * number

@@ -73,7 +73,7 @@ def _the_same(found: bytes | Exception, table: pa.Table, row: int) -> bytes | So
 
 
 def missing(table: pa.Table, folder: Path, kept: Path | None) -> Iterator[tuple[int, SourceError]]:
-    """(row, what is wrong) of each linked picture that is not there, or has another length; none of them is read.
+    """(row, what is wrong) of each linked picture that is not there, or has another length. None of them is read.
 
     table: pairs, without their column `image`.
     """

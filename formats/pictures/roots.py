@@ -1,4 +1,4 @@
-"""What a source's name stands for: a folder of this machine, or an address of fsspec; nothing outside it is opened."""
+"""What a source's name stands for: a folder of this machine, or an address of fsspec. Nothing outside it is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pairloom.filesystems import file_system
 
 
 class File(Protocol):
-    """An open file; `read` may be called from any thread."""
+    """An open file. `read` may be called from any thread."""
 
     size: int
     version: str  # changes when the file does
@@ -32,7 +32,7 @@ class File(Protocol):
 
 
 class Root(Protocol):
-    """A folder or bucket; paths are relative to it, with `/`, and checked."""
+    """A folder or bucket. Paths are relative to it, with `/`, and checked."""
 
     remote: bool  # whether each request takes a while, so that several are made at once
 
@@ -140,7 +140,7 @@ def _refuse(error: OSError) -> None:
 
 
 class RemoteFile:
-    """An object of a bucket, or a file behind another address; each `read` is a request for a run of its bytes."""
+    """An object of a bucket, or a file behind another address. Each `read` is a request for a run of its bytes."""
 
     def __init__(self, files: Any, path: str, name: str) -> None:
         self._files, self._path, self.name = files, path, name
@@ -197,7 +197,7 @@ class Remote:
 
 
 class Stream:
-    """A File as a Python file object, for tarfile and Arrow; reads `ahead` bytes at a time where that is given."""
+    """A File as a Python file object, for tarfile and Arrow. Reads `ahead` bytes at a time where that is given."""
 
     def __init__(self, file: File, ahead: int = 0) -> None:
         self.file, self.ahead, self.place = file, ahead, 0

@@ -1,4 +1,4 @@
-"""Members of a tar, read by their position; the index of a tar is made once and kept beside the tables."""
+"""Members of a tar, read by their position. The index of a tar is made once and kept beside the tables."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Member:
 
 
 def members(stream: Stream) -> Iterator[Member]:
-    """The files of a tar, in its order; links and names that would lead out of it are refused by name.
+    """The files of a tar, in its order. Links and names that would lead out of it are refused by name.
 
-    Raises SourceError unreadable where the tar is none, is packed, or ends early; the members before that came.
+    Raises SourceError unreadable where the tar is none, is packed, or ends early. The members before that came.
     """
     file, options = stream.file, {"encoding": "utf-8", "errors": "surrogateescape"}
     refuse_packed(file)
@@ -82,7 +82,7 @@ def refuse_packed(file: File) -> None:
 
 
 class Index:
-    """Where the members of one tar lie, found by name; a file of Arrow that is mapped into memory."""
+    """Where the members of one tar lie, found by name, in a file of Arrow that is mapped into memory."""
 
     def __init__(self, path: Path) -> None:
         with pa.memory_map(str(path)) as source:
@@ -111,7 +111,7 @@ class Index:
 
 
 def scanned(name: str, file: File, remote: bool, kept: Path | None) -> Iterator[tuple[Member, Stream]]:
-    """The members of a tar with the stream to read them from; its index, if there is none, is written at the end.
+    """The members of a tar with the stream to read them from. Its index, if there is none, is written at the end.
 
     Raises SourceError as `members` does.
     """
@@ -130,7 +130,7 @@ def scanned(name: str, file: File, remote: bool, kept: Path | None) -> Iterator[
 
 
 def index_of(name: str, file: File, remote: bool, kept: Path | None) -> Index:
-    """The index of a tar; made if there is none in the folder `kept`, or the tar has changed since.
+    """The index of a tar. Made if there is none in the folder `kept`, or the tar has changed since.
 
     name: source and path, which the index is kept under. kept: None for one that nobody comes back to.
     """
@@ -159,7 +159,7 @@ def _is_of(path: Path, file: File) -> bool:
 
 @dataclass
 class _Rows:
-    """Members on their way into an index; those that may not be read are left out."""
+    """Members on their way into an index. Those that may not be read are left out."""
 
     pieces: list[pa.Table] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Pictures in TFRecord files of `tf.train.Example`, as img2dataset writes them; read without TensorFlow.
+"""Pictures in TFRecord files of `tf.train.Example`, as img2dataset writes them, read without TensorFlow.
 
 A record is its length (8 bytes), the length's checksum (4), the content, and its checksum (4): CRC-32C, rotated and
 shifted (tensorflow, core/lib/io/record_writer.h). The content is an Example: Features {1: map of name to Feature}, and
@@ -92,7 +92,7 @@ def _records(file: File) -> Iterator[tuple[int, bytes]]:
 
 
 def first_names(file: File) -> list[str]:
-    """What the first record has bytes of; none where the file is empty or damaged."""
+    """What the first record has bytes of. None where the file is empty or damaged."""
     with suppress(ValueError, StopIteration):
         _, content = next(_records(file))
         return [name.decode("utf-8", "replace") for name in features(content)]
@@ -100,7 +100,7 @@ def first_names(file: File) -> list[str]:
 
 
 def features(example: bytes) -> dict[bytes, list[bytes]]:
-    """The bytes of an Example by name; numbers are left out. Raises ValueError where it is none."""
+    """The bytes of an Example by name. Numbers are left out. Raises ValueError where it is none."""
     found: dict[bytes, list[bytes]] = {}
     for outer in _blocks(example, 1):
         for entry in _blocks(outer, 1):

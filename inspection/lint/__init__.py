@@ -1,4 +1,4 @@
-"""Find everything that is wrong with a table or a dataset; changes nothing."""
+"""Find everything that is wrong with a table or a dataset. Changes nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from inspection.lint.sampling import share_of
 from inspection.lint.shard import Shard
 from inspection.lint.told import check_limits
 from inspection.lint.values import check_values
+from inspection.starter import starter_notes
 from pairloom.store.folder import Folder
 
 __all__ = ["Problem", "examine", "lint", "lint_text"]
@@ -47,6 +48,8 @@ def examine(path: Path | str, flow: Flow) -> Findings:
     if found.is_root:
         _check_between(found, sound, findings)
     check_leaks(found, sound, findings)
+    for note in starter_notes(found.tables.values(), sound):
+        findings.note(note)
     places = {name: number for number, name in enumerate(found.tables)}
     findings.problems.sort(key=lambda problem: places.get(_stage(problem, found.root), -1))
     return findings

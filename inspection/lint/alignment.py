@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from inspection.columns import ids
+from inspection.columns import Array, ids
 from inspection.dataset import Dataset
+from inspection.lint.near import places_in
 from inspection.lint.problem import Findings
+from inspection.lint.sampling import among, share_of
 from inspection.tables import column_names
 from pairloom.store import cures
 from pairloom.store.folder import Entry, Folder, rebuild
 from schemas.quarantine import OF_A_PART
+
+HEX = re.compile(r"[0-9a-f]{32}")  # a key of quarantine that is an image's id
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def _check_rows(step: Step, entry: Entry, before: Entry, findings: Findings) -> 
 
 
 def _rejected(step: Step, name: str) -> list[str] | None:
-    """Keys of the rows that were left out of this shard; None if they can't be read."""
+    """Keys of the rows that were left out of this shard. None if they can't be read."""
     if step.rejects is None or not any(entry.name == name and entry.rows for entry in step.rejects.shards):
         return []
     return rejected_keys(step.rejects, name) if step.rejects.file(name) in step.sound else None
@@ -112,44 +117,64 @@ def check_all_images(found: Dataset, step: Step, findings: Findings) -> None:
     files = {folder.file(entry.name) for folder in folders for entry in folder.shards if entry.rows}
     if not step.made.complete or not files <= step.sound:
         return
-    wanted = {key for entry in step.source.shards for key in keys(step.source, entry.name, "image_id")}
-    made: set[str] = set()
+    share = share_of(step.source, findings, f"whether its images came into {step.made.header.stage} was checked")
+    wanted = np.unique(_ids_among(step.source, "image_id", share))
+    seen = np.zeros(len(wanted), np.bool_)
     source, stage = step.source.header.stage, step.made.header.stage
     for entry in step.made.shards:
-        file, here = step.made.file(entry.name), keys(step.made, entry.name, "image_id")
-        strange = [(row, f"image_id {key} is not in {source}") for row, key in enumerate(here) if key not in wanted]
-        findings.named("reference", file, strange)
-        made.update(here)
-    rejects = [(folder, entry.name) for folder in found.rejects.values() for entry in folder.shards if entry.rows]
-    left_out = {key for folder, name in rejects for key in rejected_keys(folder, name)}
-    if lost := sorted(wanted - made - left_out):
-        what = f"{len(lost):,} images of {source} are neither in the {stage} nor in quarantine, such as {lost[0]}"
+        here = ids(step.made.read(entry.name, ["image_id"])["image_id"])
+        places = places_in(wanted, here)
+        strange = np.flatnonzero((places < 0) & among(here, share)).tolist()
+        named = [(row, f"image_id {_hex(here[row])} is not in {source}") for row in strange]
+        findings.named("reference", step.made.file(entry.name), named)
+        seen[places[places >= 0]] = True
+    rejects = [(each, entry.name) for each in found.rejects.values() for entry in each.shards if entry.rows]
+    for folder, name in rejects:
+        keys_there = [bytes.fromhex(key) for key in rejected_keys(folder, name) if HEX.fullmatch(key)]
+        places = places_in(wanted, np.array(keys_there, "S16"))
+        seen[places[places >= 0]] = True
+    if len(lost := wanted[~seen]):
+        what = f"{len(lost):,} images of {source} are neither in the {stage} nor in quarantine, such as {_hex(lost[0])}"
         findings.file("lost", step.made.path, what, cures.redo(step.made.path, step.made.maker))
 
 
+def _ids_among(folder: Folder, column: str, share: float) -> Array:
+    """Those of the share, S16."""
+    parts = (ids(folder.read(name, [column])[column]) for name in folder.shards.column("name"))
+    return np.concatenate([np.zeros(0, "S16"), *(part[among(part, share)] for part in parts)])
+
+
+def _hex(image: bytes) -> str:
+    return bytes(image).ljust(16, b"\0").hex()  # numpy drops a value's last zero bytes
+
+
 def check_distinct(folder: Folder, sound: set[Path], findings: Findings) -> None:
-    """No image comes twice in a table after curate, which merges duplicates; so none is in both train and val.
+    """No image comes twice in a table after curate, which merges duplicates. So none is in both train and val.
 
     `pairloom extract` keeps each file of a folder, so in table regions an image may come once from each source.
     """
     names = [entry.name for entry in folder.shards if folder.file(entry.name) in sound]
     columns = ["image_id", "source"] if folder.table == "regions" else ["image_id"]
-    tables = [folder.read(name, columns) for name in names]
-    keys = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
-    groups = np.zeros(len(keys), np.int32)
-    if "source" in columns and tables:
-        sources = pa.concat_tables(table.select(["source"]).replace_schema_metadata() for table in tables)["source"]
-        codes = sources.combine_chunks().dictionary_encode().indices
+    share = share_of(folder, findings, "whether an image comes twice was looked at")
+    parts = [_places(folder.read(name, columns), number, share) for number, name in enumerate(names)]
+    whole = pa.concat_tables(parts) if parts else pa.table({"image_id": pa.array([], pa.binary(16))})
+    keys, groups = ids(whole["image_id"]), np.zeros(len(whole), np.int32)
+    if "source" in whole.column_names:
+        codes = whole["source"].combine_chunks().dictionary_encode().indices
         groups = codes.fill_null(-1).to_numpy(zero_copy_only=False)
     order = np.lexsort((groups, keys))  # stable: of equal rows the first of the table comes first
     again = 1 + np.flatnonzero((keys[order][1:] == keys[order][:-1]) & (groups[order][1:] == groups[order][:-1]))
-    earlier = dict(zip(order[again].tolist(), order[again - 1].tolist(), strict=True))
-    starts = np.cumsum([0, *(table.num_rows for table in tables)])
     found: dict[str, list[tuple[int, str]]] = {name: [] for name in names}
-    for row in sorted(earlier):
-        here, before = np.searchsorted(starts, [row, earlier[row]], side="right") - 1
-        image_id = bytes(keys[row]).ljust(16, b"\0").hex()  # numpy drops a value's last zero bytes
-        what = f"image_id {image_id} is in the table twice, before in shard {names[before]}"
-        found[names[here]].append((row - int(starts[here]), what))
+    for row, earlier in sorted(zip(order[again].tolist(), order[again - 1].tolist(), strict=True)):
+        here, before = (names[whole["shard"][each].as_py()] for each in (row, earlier))
+        what = f"image_id {_hex(keys[row])} is in the table twice, before in shard {before}"
+        found[here].append((whole["row"][row].as_py(), what))
     for name, twice in found.items():
         findings.named("duplicate", folder.file(name), twice)
+
+
+def _places(table: pa.Table, shard: int, share: float) -> pa.Table:
+    """The rows of the share, with the number of their shard and their row there."""
+    rows = np.flatnonzero(among(ids(table["image_id"]), share))
+    taken = table.take(pa.array(rows)).replace_schema_metadata(None)
+    return taken.append_column("shard", pa.array(np.full(len(rows), shard))).append_column("row", pa.array(rows))

@@ -15,7 +15,7 @@ from inspection.lint.problem import Findings
 from inspection.tables import names, table_of
 from pairloom.errors import SchemaError, StoreError
 from pairloom.store import counts, cures, index
-from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MADE_OF, MANIFEST, Entry, Folder, placed, rebuild
+from pairloom.store.folder import ASIDE, COMPANIONS, JOURNAL, MADE_OF, MANIFEST, ORIGIN, Entry, Folder, placed, rebuild
 from pairloom.store.manifest import file_of
 
 # What a shard and the manifest both say of its making.
@@ -23,7 +23,7 @@ PROVENANCE = ("table", "table_version", "stage", "stage_version", "config", "res
 
 
 def check_files(folder: Folder, findings: Findings) -> set[str]:
-    """Record what is wrong with the folder's files; the names of the shards that may be read."""
+    """Record what is wrong with the folder's files. Returns the names of the shards that may be read."""
     if not folder.complete:
         findings.file(
             "unfinished",
@@ -39,7 +39,7 @@ def check_files(folder: Folder, findings: Findings) -> set[str]:
 
 def _check_leftovers(folder: Folder, findings: Findings) -> None:
     shards = [entry.name for entry in folder.shards if entry.rows or entry.bytes]
-    aside = {folder.path / MANIFEST, folder.path / JOURNAL}
+    aside = {folder.path / MANIFEST, folder.path / JOURNAL, folder.path / ORIGIN}
     if folder.complete and (listing := file_of(placed(folder.path, MANIFEST))) is not None:
         aside.add(folder.path / ASIDE / listing)
     if folder.table in names() and table_of(folder.table).indexed:
@@ -78,7 +78,7 @@ def _check_header(folder: Folder, findings: Findings) -> bool:
 
 def _check_shard(folder: Folder, entry: Entry, findings: Findings) -> bool:
     """Is the file there, unchanged, and a shard of this table?"""
-    file = folder.file(entry.name)
+    file = folder.here(entry.name)
     if not entry.rows and not entry.bytes:
         return False  # a quarantine shard with nothing in it has no file
     if not file.is_file():
@@ -118,7 +118,7 @@ def _check_schema(folder: Folder, entry: Entry, file: Path, findings: Findings) 
 
 
 def _check_provenance(folder: Folder, file: Path, metadata: dict[str, str], findings: Findings) -> None:
-    """What the file says of its making must be what the manifest says; old and new are never mixed."""
+    """What the file says of its making must be what the manifest says. Old and new are never mixed."""
     made_by = json.loads(metadata.get("pairloom", "{}"))
     own = {key: getattr(folder.header, key) for key in PROVENANCE}
     makers = list(_makers(json.loads(json.dumps(own))))

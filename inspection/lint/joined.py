@@ -20,7 +20,7 @@ from pairloom.table import Blob
 
 @dataclass(frozen=True)
 class Hashes:
-    """XXH3 of an image's value in a column, 0 for none; images sorted by id."""
+    """XXH3 of an image's value in a column, 0 for none. Images sorted by id."""
 
     images: Array
     values: Array

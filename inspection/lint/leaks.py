@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,35 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from inspection.columns import Array, Numbers, ids
 from inspection.dataset import Dataset
+from inspection.lint.near import NOTHING, Bands, Rows, joined, places_in, read
 from inspection.lint.problem import Findings
+from inspection.lint.sampling import MOST, among
 from inspection.tables import column_names
 from pairloom.phash import phash
 from pairloom.pictures import DAMAGE, Colours, colours
 from pairloom.store.folder import Folder, rebuild
 
-BITS = 64
 DISTANCE, COLOUR_DISTANCE = 4, 40.0  # of near duplicates, as curate has them where its settings say nothing
-HASHED = 20_000  # pictures of a split that are hashed where no table has their hashes; 2 ms each
+HASHED = 20_000  # pictures of a split that are hashed where no table has their hashes, 2 ms each
 NAMED = 50  # images that a cure names
-AT_ONCE = 1 << 20  # pairs that are compared at a time
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Images of one split: their ids, perceptual hashes, and where they lie."""
-
-    images: Array
-    hashes: Array  # uint64
-    shards: Numbers  # in the folder's order
-    rows: Numbers
-
-    def __getitem__(self, chosen: Any) -> Rows:
-        return Rows(self.images[chosen], self.hashes[chosen], self.shards[chosen], self.rows[chosen])
-
-
-NOTHING = Rows(np.zeros(0, "S16"), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+SOUGHT = 200_000  # pictures of val, where a table has more than MOST rows
 
 
 def check_leaks(found: Dataset, sound: set[Path], findings: Findings) -> None:
@@ -55,33 +37,26 @@ def check_leaks(found: Dataset, sound: set[Path], findings: Findings) -> None:
     source = next((each for each in hashed if found.flow.distinct(each.header.stage)), None)
     if source is not None and not all(source.file(entry.name) in sound for entry in source.shards):
         return
-    known = NOTHING if source is None else _read(source, ["phash"])
     for folder in found.tables.values():
         whole = all(folder.file(entry.name) in sound for entry in folder.shards)
         if whole and folder.shards and {"split", "image"} <= set(column_names(folder.table)):
-            _check_folder(folder, source, known, findings)
+            _check_folder(folder, source, findings)
 
 
-def _read(folder: Folder, columns: list[str]) -> Rows:
-    """Rows by image; hashes are zeros without the column, and a pair without a picture, which has none, is left out."""
-    tables = [table for _, table in folder.tables(["image_id", *columns])]
-    tables = [table.filter(table["phash"].is_valid()) for table in tables] if columns else tables
-    images = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
-    hashes = [table["phash"].to_numpy() if columns else np.zeros(len(table), np.uint64) for table in tables]
-    shards = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(table)) for table in tables)])
-    order = np.argsort(images, kind="stable")
-    return Rows(images, np.concatenate([np.zeros(0, np.uint64), *hashes]), shards, rows)[order]
-
-
-def _check_folder(folder: Folder, source: Folder | None, known: Rows, findings: Findings) -> None:
-    there = _hashed(folder, known, findings)
+def _check_folder(folder: Folder, source: Folder | None, findings: Findings) -> None:
+    config = {} if source is None else source.header.config
+    distance = DISTANCE if config.get("max_distance") is None else int(config["max_distance"])
+    if max(folder.rows, 0 if source is None else source.rows) <= MOST:
+        known = NOTHING if source is None else read(source, ["phash"])
+        there = _hashed(folder, read(folder, []), known, findings)
+    elif source is None:
+        there = _hashed(folder, _lowest(folder), NOTHING, findings)
+    else:
+        there = _suspects(folder, source, distance, findings)
     held_out = _held_out(folder, there)
     val, train = there[held_out], there[~held_out]
-    config = {} if source is None else source.header.config
-    distance = config.get("max_distance")
     twins: dict[int, int] = {}  # a row of val: of train
-    for one, other in near_pairs(val.hashes, train.hashes, DISTANCE if distance is None else int(distance)):
+    for one, other in _pairs(val, train, distance):
         if one in twins or val.images[one] == train.images[other]:
             continue  # the same image is a duplicate, which another check names
         if _same_colours(folder, val[one], train[other], config):
@@ -96,29 +71,67 @@ def _check_folder(folder: Folder, source: Folder | None, known: Rows, findings: 
         findings.rows("leak", folder.file(folder.shards[shard].name), val.rows[here].tolist(), told.__getitem__, cure)
 
 
+def _pairs(val: Rows, train: Rows, distance: int) -> Iterator[tuple[int, int]]:
+    for some, others in Bands(train.hashes, distance).pairs(val.hashes):
+        yield from zip(some.tolist(), others.tolist(), strict=True)
+
+
+def _lowest(folder: Folder) -> Rows:
+    """The rows of the lowest ids of each split, some more than are hashed."""
+    rows = {
+        split: sum(entry.rows for entry in folder.shards if _of_val(entry.name) == split) for split in (True, False)
+    }
+    shares = {split: min(1.0, 2 * HASHED / max(number, 1)) for split, number in rows.items()}
+    return read(folder, [], lambda shard, images, hashes: among(images, shares[_of_val(shard)]))
+
+
+def _suspects(folder: Folder, source: Folder, distance: int, findings: Findings) -> Rows:
+    """Of a large table: rows of val of the lowest ids, and all of train whose hash is near to one of theirs.
+
+    The tables are read one shard at a time, and only these rows stay in memory.
+    """
+    held_out = sum(entry.rows for entry in folder.shards if _of_val(entry.name))
+    share = min(1.0, SOUGHT / max(held_out, 1))
+    if share < 1:
+        rule = f"the {SOUGHT:,} of val with the lowest ids, about, of {held_out:,}"
+        findings.note(f"{folder.path}: pictures of train that look like one of val were sought for {rule}")
+    val = read(folder, [], lambda shard, images, hashes: among(images, share) & _of_val(shard))
+    own = read(source, ["phash"], lambda shard, images, hashes: places_in(val.images, images) >= 0)
+    bands = Bands(own.hashes, distance)
+    others = read(
+        source, ["phash"], lambda shard, images, hashes: (places_in(own.images, images) < 0) & bands.near(hashes)
+    )
+    train = read(
+        folder, [], lambda shard, images, hashes: (places_in(others.images, images) >= 0) & (not _of_val(shard))
+    )
+    return joined(_with_known(val, own), _with_known(train, others))
+
+
+def _with_known(rows: Rows, known: Rows) -> Rows:
+    """The rows whose hash is known, with it."""
+    place = places_in(known.images, rows.images)
+    there = place >= 0
+    return Rows(rows.images[there], known.hashes[place[there]], rows.shards[there], rows.rows[there])
+
+
+def _of_val(shard: str) -> bool:
+    return shard.startswith("val-")
+
+
 def _held_out(folder: Folder, rows: Rows) -> npt.NDArray[np.bool_]:
-    return np.array([entry.name.startswith("val-") for entry in folder.shards], bool)[rows.shards]
+    return np.array([_of_val(name) for name in folder.shards.column("name")], bool)[rows.shards]
 
 
-def _hashed(folder: Folder, known: Rows, findings: Findings) -> Rows:
-    """The folder's rows with the hashes that are known of their images; others are hashed, at most HASHED a split."""
-    there = _read(folder, [])
-    place = np.minimum(np.searchsorted(known.images, there.images), max(len(known.images) - 1, 0))
-    listed = np.zeros(len(there.images), bool)
-    if len(known.images):
-        listed = known.images[place] == there.images
-    found = Rows(there.images, known.hashes[place] if len(known.images) else there.hashes, there.shards, there.rows)
-    rest = there[~listed]
+def _hashed(folder: Folder, there: Rows, known: Rows, findings: Findings) -> Rows:
+    """The rows with the hashes that are known of their images. Others are hashed, at most HASHED a split."""
+    rest = there[places_in(known.images, there.images) < 0]
     held_out = _held_out(folder, rest)
     asked = np.concatenate([np.flatnonzero(each)[:HASHED] for each in (held_out, ~held_out)])  # the lowest ids
-    if len(asked) < len(rest.images):
-        rule = f"of each split the {HASHED:,} with the lowest ids, {len(asked):,} of {len(rest.images):,}"
+    unknown = folder.rows - len(there.images) + len(rest.images)
+    if len(asked) < unknown:
+        rule = f"of each split the {HASHED:,} with the lowest ids, {len(asked):,} of {unknown:,}"
         findings.note(f"{folder.path}: pictures of val that look like one of train were sought among {rule}")
-    return _joined(found[listed], _with_hashes(folder, rest[asked]))
-
-
-def _joined(*parts: Rows) -> Rows:
-    return Rows(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Rows)))
+    return joined(_with_known(there, known), _with_hashes(folder, rest[asked]))
 
 
 def _with_hashes(folder: Folder, rows: Rows) -> Rows:
@@ -160,38 +173,8 @@ def _cure(folder: Folder, source: Folder | None, val: Rows) -> str:
     )
 
 
-def near_pairs(some: Array, others: Array, distance: int) -> Iterator[tuple[int, int]]:
-    """(place in some, place in others) of all hashes that differ in at most so many bits, some of them twice.
-
-    Hashes that do agree in one of distance + 1 bands entirely, so that only those are compared.
-    """
-    edges = [BITS * band // (distance + 1) for band in range(distance + 2)]
-    for low, high in itertools.pairwise(edges):
-        mask = np.uint64((1 << high) - (1 << low))
-        keys, order = others & mask, np.argsort(others & mask, kind="stable")
-        starts, stops = (np.searchsorted(keys[order], some & mask, side=side) for side in ("left", "right"))
-        for first, last in _runs(stops - starts):
-            counts = (stops - starts)[first:last]
-            one = np.repeat(np.arange(first, last), counts)
-            other = order[
-                np.arange(counts.sum()) + np.repeat(starts[first:last] - (np.cumsum(counts) - counts), counts)
-            ]
-            close = np.bitwise_count(some[one] ^ others[other]) <= distance
-            yield from zip(one[close].tolist(), other[close].tolist(), strict=True)
-
-
-def _runs(counts: Array) -> Iterator[tuple[int, int]]:
-    """Spans of at most AT_ONCE together, or of one."""
-    ends, start = np.cumsum(counts), 0
-    while start < len(counts):
-        before = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, before + AT_ONCE, side="right")), start + 1)
-        yield start, stop
-        start = stop
-
-
 def _same_colours(folder: Folder, one: Rows, other: Rows, config: Any) -> bool:
-    """As curate compares them: in no cell do Cb and Cr differ by more; True where the colours of one are not known."""
+    """As curate compares them: in no cell do Cb and Cr differ by more. True where the colours of one are not known."""
     most = config.get("max_colour_distance", COLOUR_DISTANCE)
     if most is None:
         return True

@@ -1,4 +1,4 @@
-"""What lint finds: one problem with its file, row, value and cure; many of a kind are shown as a few and a count."""
+"""What lint finds: one problem with its file, row, value and cure. Many of a kind are shown as a few and a count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pairloom.store.folder import rebuild
 
-SHOWN = 5  # rows named for each kind of problem in a file; the last one counts the others
+SHOWN = 5  # rows named for each kind of problem in a file. The last one counts the others
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ BESIDE: tuple[tuple[Callable[[Shard], None], tuple[str, ...], tuple[str, ...]], 
 class Captions:
     """Captions of a corpus: image_ids sorted, and for each where its captions start in `texts`, and how many.
 
-    share: of the images, those of the lowest ids; no others are known.
+    share: of the images, those of the lowest ids. No others are known.
     """
 
     image_ids: np.ndarray[tuple[int], np.dtype[np.bytes_]]
@@ -46,7 +46,7 @@ class Captions:
 
     @classmethod
     def read(cls, folder: Folder, share: float = 1.0) -> Captions:
-        """Only the columns image_id and captions are read; memory is that of the texts."""
+        """Only the columns image_id and captions are read. Memory is that of the texts."""
         every = (table for _, table in folder.tables(["image_id", "captions"]))
         tables = [table.filter(pa.array(among(ids(table["image_id"]), share))) for table in every]
         keys = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
@@ -157,7 +157,7 @@ def _joined(
 
 
 def _beside(table: pa.Table, other: pa.Table) -> pa.Table | None:
-    """`table` with the other columns of the same image; None where one is missing, which alignment reports."""
+    """`table` with the other columns of the same image. None where one is missing, which alignment reports."""
     place = {key: row for row, key in enumerate(other["image_id"].to_pylist())}
     rows = [place.get(key) for key in table["image_id"].to_pylist()]
     if None in rows:

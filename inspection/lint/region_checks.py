@@ -59,7 +59,7 @@ def _check_probabilities(shard: Shard, values_RP: Array, rows: Numbers) -> None:
 
 
 def _check_class(shard: Shard, ids_RP: Array, values_RP: Array, rows: Numbers) -> None:
-    """No region's class score is above the probability of its class; a selection by best class keeps the best one.
+    """No region's class score is above the probability of its class. A selection by best class keeps the best one.
 
     Other selections may keep a region under a class that is not its best, in which it was not suppressed.
     """

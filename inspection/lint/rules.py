@@ -21,7 +21,7 @@ from pairloom.pictures import jpeg_damage
 from schemas.quarantine import REASONS
 
 KEPT = ".index/kept"  # where a dataset keeps the indexes of tars
-DECODED = 20_000  # pictures of a table, of which JPEGs are decoded to their end; 1 ms each
+DECODED = 20_000  # pictures of a table, of which JPEGs are decoded to their end, 1 ms each
 # The last bytes of a picture: the marker EOI, the chunk IEND. Download stores none without.
 ENDS = {"jpeg": b"\xff\xd9", "png": b"\0\0\0\0IEND\xaeB`\x82"}
 
@@ -60,7 +60,7 @@ def chosen(image_id: bytes, every: int) -> bool:
 
 
 def _header(data: memoryview) -> tuple[str, int, int] | None:
-    """(format, width, height) as the picture's header says; None if it is none."""
+    """(format, width, height) as the picture's header says. None if it is none."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             return (image.format or "").lower(), image.width, image.height
@@ -98,7 +98,7 @@ def check_texts(shard: Shard) -> None:
 
 
 def check_questions(shard: Shard) -> None:
-    """No empty question; answers with a text and a score above 0 to 1, best first."""
+    """No empty question. Answers with a text and a score above 0 to 1, best first."""
     column = shard.table["qa"].combine_chunks()
     if column.null_count:
         return  # the table was not joined

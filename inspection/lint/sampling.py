@@ -1,6 +1,6 @@
 """Which images of a large table the checks between tables look at: those with the lowest ids, in every table the same.
 
-An image's id is a hash of its bytes, so that they are drawn as by chance; and memory does not grow with the data.
+An image's id is a hash of its bytes, so that they are drawn as by chance, and memory does not grow with the data.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ MOST = 2_000_000  # images of a table, about
 STEPS = 1 << 16  # shares are told apart by an id's first two bytes
 
 
-def share_of(folder: Folder, findings: Findings) -> float:
-    """The share of a table's images that is looked at; less than all is noted."""
+def share_of(
+    folder: Folder, findings: Findings, what: str = "what other tables say of its images was checked"
+) -> float:
+    """The share of a table's images that is looked at. Less than all is noted. what: is looked at."""
     share = min(1.0, MOST / max(folder.rows, 1))
     if share < 1:
-        findings.note(
-            f"{folder.path}: what other tables say of its images was checked for those with the lowest ids, "
-            f"about {MOST:,} of {folder.rows:,}"
-        )
+        findings.note(f"{folder.path}: {what} for those with the lowest ids, about {MOST:,} of {folder.rows:,}")
     return share
 
 

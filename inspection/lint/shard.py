@@ -29,7 +29,7 @@ class Shard:
 
     @property
     def made_by(self) -> Mapping[str, Any]:
-        """What the file says of its making: table, stage, config …; empty if it says nothing."""
+        """What the file says of its making (table, stage, config …). Empty if it says nothing."""
         found = json.loads(self.metadata.get("pairloom", "{}"))
         return found if isinstance(found, dict) else {}
 

@@ -86,7 +86,7 @@ def _words(pair: int, classes: list[str], attributes: list[str]) -> str:
 
 
 def _of_two_texts(shard: Shard, texts: pa.Array, pairs: Array) -> Array:
-    """Whether a tag's class and attribute have several texts here; all may be wrong where no other words were given."""
+    """Whether a tag's class and attribute have several texts here. All may be wrong where no other words were given."""
     if shard.made_by.get("table") == "tags" and not shard.made_by.get("config", {}).get("mapping"):
         return np.ones(len(pairs), bool)
     codes = texts.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)

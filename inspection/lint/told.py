@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from inspection.columns import Array, Numbers, flat_list, ids, struct_field
+from inspection.columns import Array, Numbers, flat_blob, flat_list, ids, struct_field
 from inspection.lint.shard import Shard
 
 
@@ -32,6 +32,30 @@ def check_similar(shard: Shard) -> None:
         _check_told(shard, "similar", most=np.inf)
         if shard.made_by.get("table") == "similar":
             check_limits(shard, "similar", shard.made_by.get("config", {}))
+
+
+def check_neighbours(shard: Shard) -> None:
+    """Images like the row's, where they are joined: most similar first, none the image itself, none twice.
+
+    Their regions are as many as the row says, and boxes are shares of a picture.
+    """
+    column = shard.table["neighbours"]
+    if column.null_count:
+        return
+    others, rows = flat_list(column)
+    similarity, theirs = struct_field(others, "similarity"), ids(pc.struct_field(others, "image_id"))
+    shard.in_range("neighbours.similarity", similarity, rows, -1, 1 + 1e-3)
+    shard.descending("neighbours.similarity", similarity, rows, rows)
+    own = np.flatnonzero(theirs == ids(shard.table["image_id"])[rows])
+    shard.bad("reference", rows[own], lambda _: "one of neighbours is the image itself")
+    again = _again(rows, theirs, np.zeros(len(rows), np.uint64))
+    shard.bad("doubled", rows[again], lambda _: "an image is one of neighbours twice")
+    counted = np.bincount(rows, struct_field(others, "num_regions"), len(column)).astype(np.int64)
+    said = shard.table["neighbour_regions"].to_numpy()
+    wrong = np.flatnonzero(counted != said)
+    shard.bad("length", wrong, lambda i: f"neighbours have {counted[wrong[i]]} regions, the row says {said[wrong[i]]}")
+    boxes = flat_blob(shard.table["neighbour_boxes"], "<f4")
+    shard.in_range("neighbour_boxes", boxes, np.repeat(np.arange(len(said)), 4 * said), -0.01, 1.01)
 
 
 def check_limits(shard: Shard, name: str, config: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from inspection.lint.problem import Findings
 from inspection.lint.shard import Shard, repeat_rows
 from inspection.tables import table_of
 from pairloom.errors import StoreError
+from pairloom.layout import left_out_columns
 from pairloom.store.folder import Folder, rebuild
 from pairloom.table import Blob, Column, metadata
 
@@ -31,6 +32,7 @@ RULES: tuple[tuple[Callable[[Shard], None], tuple[str, ...]], ...] = (
     (tags.check_tag_regions, ("tags", "num_regions", "class_ids", "attribute_ids")),
     (told.check_negatives, ("negatives", "short")),
     (told.check_similar, ("similar",)),
+    (told.check_neighbours, ("neighbours", "neighbour_regions", "neighbour_boxes")),
     (rules.check_questions, ("qa",)),
     (crops.check_patches_inside, ("image", "patch_boxes")),
     (crops.check_pyramids_inside, ("image", "pyramid_boxes")),
@@ -41,7 +43,7 @@ RULES: tuple[tuple[Callable[[Shard], None], tuple[str, ...]], ...] = (
 
 
 def check_values(folder: Folder, name: str, findings: Findings) -> bool:
-    """Record every wrong value of a shard whose file is as its manifest says; False if it can't be unpacked."""
+    """Record every wrong value of a shard whose file is as its manifest says. False if it can't be unpacked."""
     schema = table_of(folder.table)
     light = [column.name for column in schema.columns if column.name not in HEAVY]
     try:
@@ -57,7 +59,7 @@ def check_values(folder: Folder, name: str, findings: Findings) -> bool:
     except StoreError as error:  # the file is as it was written, but it was written wrong
         findings.file("page", folder.file(name), error.args[0], error.args[2])
         return False
-    there = {column.name for column in schema.columns}
+    there = {column.name for column in schema.columns} - left_out_columns(shard.metadata)
     for check, needed in RULES if sound else ():
         if there.issuperset(needed):
             check(shard)
@@ -74,7 +76,7 @@ def _decoded(folder: Folder, findings: Findings) -> int:
 
 
 def _check_column(shard: Shard, column: Column, values: pa.ChunkedArray) -> bool:
-    """Nulls, lengths of blobs, and NaN; False where the column can't be unpacked."""
+    """Nulls, lengths of blobs, and NaN. False where the column can't be unpacked."""
     if not column.nullable and values.null_count:
         bad = pc.indices_nonzero(values.is_null()).to_numpy()
         shard.bad("null", bad, lambda _: f"{column.name} is null")
@@ -95,7 +97,7 @@ def _check_column(shard: Shard, column: Column, values: pa.ChunkedArray) -> bool
 
 
 def _is_scalar(column: Column) -> bool:
-    """Whether a row may lack it though others have it, as a licence; a table is joined to all rows or to none."""
+    """Whether a row may lack it though others have it, as a licence. A table is joined to all rows or to none."""
     return not isinstance(column.type, Blob) and not pa.types.is_nested(column.type)
 
 

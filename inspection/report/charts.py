@@ -1,8 +1,9 @@
-"""Charts as inline SVG: a histogram, bars, and lines; colours come from the page's style sheet."""
+"""Charts as inline SVG: a histogram, bars, and lines. Colours come from the page's style sheet."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ Point = tuple[float, float]
 
 
 def histogram(counts: Sequence[int], edges: Sequence[float], label: str, colour: int = 0) -> Markup:
-    """Bars of `counts`; bar i spans edges[i] to edges[i + 1]. label: what the numbers along the bottom are."""
+    """Bars of `counts`. Bar i spans edges[i] to edges[i + 1]. label: what the numbers along the bottom are."""
     frame = Frame(edges[0], edges[-1], 0, nice_ceiling(max(counts, default=0), CLOSE))
     shape = Markup(
         '<rect class="c{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="1.5"><title>{}</title></rect>'
@@ -54,10 +55,16 @@ def bars(items: Sequence[tuple[str, float]], label: str, colour: int = 0) -> Mar
     return _svg(parts, f"Bars of {label}: {len(items)} items", max(len(items), 1) * row)
 
 
-def lines(series: Mapping[str, Sequence[Point]], label: str, limits: tuple[Point, Point] | None = None) -> Markup:
+def lines(
+    series: Mapping[str, Sequence[Point]],
+    label: str,
+    limits: tuple[Point, Point] | None = None,
+    styles: Mapping[str, str] | None = None,
+) -> Markup:
     """One line a series of (x, y) points; label says what x is. A y that is NaN or infinite is left out.
 
     limits: the lower left and the upper right corner of the frame; without them it holds all points and y = 0.
+    styles: the class of each series in the style sheet; without them each has a colour of its own.
     """
     series = {name: thin([point for point in line if math.isfinite(point[1])]) for name, line in series.items()}
     points = [point for line in series.values() for point in line]
@@ -66,11 +73,49 @@ def lines(series: Mapping[str, Sequence[Point]], label: str, limits: tuple[Point
     (x0, y0), (x1, y1) = limits or _around(points)
     frame = Frame(x0, x1, y0, y1)
     parts = [_axes(frame, label, whole=False)]
-    shape = Markup('<polyline class="l{}" points="{}"><title>{}</title></polyline>')
+    shape = Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>')
     for i, (name, line) in enumerate(series.items()):
         drawn = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line)
-        parts.append(shape.format(i % COLOURS, drawn, name))
+        parts.append(shape.format(styles[name] if styles else f"l{i % COLOURS}", drawn, name))
     return _svg(parts, f"Lines over {label}: {', '.join(series)}", HEIGHT)
+
+
+def outlines(
+    shares: Mapping[str, Sequence[float]], edges: Sequence[float], label: str, styles: Mapping[str, str]
+) -> Markup:
+    """One outline a series over the same bins, as percent. Bin i spans edges[i] to edges[i + 1]."""
+    top = nice_ceiling(max((share for each in shares.values() for share in each), default=0), CLOSE)
+    frame = Frame(edges[0], edges[-1], 0, top)
+    shape = Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>')
+    parts = [_axes(frame, label, whole=True)]
+    for name, each in shares.items():
+        corners = [(edge, share) for i, share in enumerate(each) for edge in edges[i : i + 2]]
+        around = [(edges[0], 0.0), *corners, (edges[-1], 0.0)]
+        drawn = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in around)
+        parts.append(shape.format(styles[name], drawn, name))
+    return _svg(parts, f"Percent by {label}: {', '.join(shares)}", HEIGHT)
+
+
+def grouped(items: Sequence[tuple[str, Mapping[str, float]]], label: str, styles: Mapping[str, str]) -> Markup:
+    """For each item one horizontal bar a series, one below the other, with its percent behind it."""
+    thick, names, values = 11, 112, 52
+    top = max((share for _, each in items for share in each.values()), default=0) or 1
+    name_shape = Markup('<title>{}</title><text class="name" x="{}" y="{}" text-anchor="end">{}</text>')
+    bar_shape = Markup('<rect class="{}" x="{}" y="{}" width="{:.1f}" height="{}"/><text x="{:.1f}" y="{}">{}</text>')
+    parts, y = [], 0
+    for name, each in items:
+        shown = name if len(name) <= 17 else name[:16] + "…"
+        title = f"{name}: " + ", ".join(f"{side} {number(share)} %" for side, share in each.items())
+        drawn = [name_shape.format(title, names - 8, y + 4 + thick, shown)]
+        for i, (side, share) in enumerate(each.items()):
+            length, at = (WIDTH - names - values) * share / top, y + 2 + i * thick
+            text = f"{number(share)} %"
+            drawn.append(
+                bar_shape.format(styles[side], names, at, length, thick - 1, names + length + 6, at + thick - 2, text)
+            )
+        parts.append(Markup("<g>{}</g>").format(Markup("").join(drawn)))
+        y += thick * max(len(each), 1) + 8
+    return _svg(parts, f"Percent by {label}: {len(items)} items", max(y, 1))
 
 
 def thin(line: Sequence[Point], most: int = 240) -> list[Point]:
@@ -81,8 +126,8 @@ def thin(line: Sequence[Point], most: int = 240) -> list[Point]:
 
 
 def nice_ceiling(value: float, steps: Sequence[float] = ROUND) -> float:
-    """The smallest of `steps` × 10ⁿ that is at least `value`; 1 for nothing."""
-    if value <= 0 or not math.isfinite(value):
+    """The smallest of `steps` × 10ⁿ that is at least `value`. 1 for nothing, or for what is too small to divide by."""
+    if not sys.float_info.min <= value < math.inf:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return float(next(step * power for step in (*steps, 10) if step * power >= value * (1 - 1e-9)))

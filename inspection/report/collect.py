@@ -10,6 +10,7 @@ from inspection.info import table_info
 from pairloom.store.folder import Folder
 from schemas.quarantine import REASONS
 
+SOURCES = 3  # named in the title
 EXAMPLES = 3  # of each reason of a stage
 SHARDS_READ = 50  # quarantine shards that are looked into for them
 
@@ -22,6 +23,30 @@ def flow(found: Dataset) -> list[dict[str, Any]]:
         table["kept_share"] = table["rows"] / widest
         table["left_out_share"] = table["left_out"] / widest
     return tables
+
+
+def name(found: Dataset) -> str:
+    """What the dataset is called: its list's sources, since the report is the same wherever the data lie."""
+    folder = next((found.tables[stage] for stage in ("curate", "shards", "download") if stage in found.tables), None)
+    first = next((entry.name for entry in folder.shards if entry.rows), None) if folder else None
+    if folder is None or first is None:
+        return "this dataset"
+    sources = sorted(set(filter(None, folder.read(first, ["source"])["source"].to_pylist())))
+    return ", ".join(sources[:SOURCES]) + (" and more" if len(sources) > SOURCES else "") or "this dataset"
+
+
+def about(found: Dataset) -> list[tuple[str, str]]:
+    """What made it, from the manifests: rows of the list, detector, the program's version. No clock is asked."""
+    facts = []
+    if "urls" in found.tables:
+        facts.append(("list", f"{found.tables['urls'].rows:,} rows"))
+    regions = found.tables.get("regions") or found.tables.get("shards")
+    first = next((entry.name for entry in regions.shards if entry.rows), None) if regions else None
+    metadata = regions.metadata(first) if regions and first else {}
+    if "detector" in metadata:
+        facts.append(("detector", f"{metadata['detector']} {metadata.get('checkpoint', '')[:8]}"))
+    versions = sorted({folder.header.pairloom for folder in found.tables.values() if folder.header.pairloom})
+    return [*facts, *([("pairloom", ", ".join(versions))] if versions else [])]
 
 
 def captions_lost(tables: list[dict[str, Any]]) -> int:

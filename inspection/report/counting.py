@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from inspection.columns import flat_list, struct_field
 from inspection.dataset import Dataset
+from inspection.spread import spread
 
 STEP = 0.025  # width of a bin of similarities
-READ = 1000  # shards of a table, at most
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,29 @@ class Counts:
     shares: dict[str, float] = field(default_factory=dict)  # of each stage's rows, which were counted
 
 
-def count(found: Dataset) -> Counts:
-    """Read the columns it takes, and no others."""
+def count(found: Dataset, most: int | None = None) -> Counts:
+    """Read the columns it takes, and no others; of no more shards of a table than `most`, by default spread.READ."""
     counts = Counts()
-    for table in _tables(found, counts, "curate", ["width", "height", "captions", "source"]):
+    for table in _tables(found, counts, "curate", ["width", "height", "captions", "source"], most):
         _add_pairs(counts, table)
-    for table in _tables(found, counts, "regions", ["num_regions"]):
+    for table in _tables(found, counts, "regions", ["num_regions"], most):
         add(counts.regions, table["num_regions"].to_numpy())
-    for table in _tables(found, counts, "tags", ["tags"]):
+    for table in _tables(found, counts, "tags", ["tags"], most):
         counts.tags.update(pc.struct_field(flat_list(table["tags"])[0], "text").to_pylist())
-    for table in _tables(found, counts, "negatives", ["negatives", "short"]):
+    for table in _tables(found, counts, "negatives", ["negatives", "short"], most):
         similarities = struct_field(flat_list(table["negatives"])[0], "similarity")
         add(counts.similarities, np.floor(similarities / STEP).astype(np.int64))
         add(counts.short, flat_list(table["short"])[0].to_numpy(zero_copy_only=False))
     return counts
 
 
-def _tables(found: Dataset, counts: Counts, stage: str, columns: list[str]) -> Iterator[pa.Table]:
-    """Shards of the stage's table, or of `shards`, which has the same columns: all, or READ spread evenly over them."""
+def _tables(found: Dataset, counts: Counts, stage: str, columns: list[str], most: int | None) -> Iterator[pa.Table]:
+    """Shards of the stage's table, or of `shards`, which has the same columns: all, or some spread evenly over them."""
     folder = found.tables.get(stage) or found.tables.get("shards")
     if folder:
-        number = len(folder.shards)
-        places = range(number) if number <= READ else [place * number // READ for place in range(READ)]
-        entries = [folder.shards[place] for place in places]
-        counts.shares[stage] = sum(entry.rows for entry in entries) / max(folder.rows, 1) if number > READ else 1.0
+        entries = spread(folder.shards, most)
+        part = sum(entry.rows for entry in entries) / max(folder.rows, 1)
+        counts.shares[stage] = part if len(entries) < len(folder.shards) else 1.0
         for entry in entries:
             yield folder.read(entry.name, columns)
 

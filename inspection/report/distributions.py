@@ -23,6 +23,7 @@ class Chart:
     title: str
     note: str
     drawing: Markup
+    legend: tuple[tuple[str, str], ...] = ()  # (class of the style sheet, what has it)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def totals(counts: Counts) -> list[Total]:
 
 
 def counted_in_part(counts: Counts) -> str:
-    """What the page says of tables that were too large to be counted whole; empty if none was."""
+    """What the page says of tables that were too large to be counted whole. Empty if none was."""
     parts = [f"{stage} ({share:.1%} of its rows)" for stage, share in counts.shares.items() if share < 1]
     return (
         f"Counted in shards spread evenly over {', '.join(parts)}; numbers of all are in proportion." if parts else ""

@@ -35,7 +35,7 @@ class Card:
 
 
 def gallery(found: Dataset, seed: int) -> list[Card]:
-    """Up to PICTURES cards; the same for the same data and seed."""
+    """Up to PICTURES cards. The same for the same data and seed."""
     folder = next((table for table in found.best() if "image" in column_names(table.table)), None)
     if folder is None:
         return []

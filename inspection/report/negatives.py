@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from inspection.facts import facts_of
 from inspection.report import charts
 from inspection.report.distributions import Chart
 from pairloom.errors import InputError
@@ -14,7 +15,7 @@ LETTERS = 40  # of a caption
 
 def most_frequent(metrics: Path | None) -> list[Chart]:
     """One chart, or none where the stage left no metrics. Raises InputError if they cannot be read."""
-    file = metrics / "negatives.json" if metrics else None
+    file = facts_of(metrics, "negatives") if metrics else None
     if file is None or not file.is_file():
         return []
     try:

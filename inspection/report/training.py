@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from inspection.facts import facts_of
 from inspection.report import charts
 from pairloom.errors import InputError
 
@@ -36,8 +37,8 @@ def recipes(metrics: Path | None, plots: Path | None) -> list[TrainedRecipe]:
 
 
 def _recipe(file: Path, plot: Path | None) -> TrainedRecipe:
-    found = _read(file)
-    curve = _curve(plot) if plot and plot.is_file() else {}
+    found = _read(facts_of(file.parent, file.stem))
+    curve = read_curve(plot) if plot and plot.is_file() else {}
     retrieval = found.get("retrieval") or {}
     return TrainedRecipe(
         name=file.stem.removeprefix("train-"),
@@ -59,8 +60,8 @@ def _read(file: Path) -> dict[str, Any]:
     return found
 
 
-def _curve(file: Path) -> dict[str, list[tuple[float, float]]]:
-    """Every column beside `step` as a line; what is no number is left out."""
+def read_curve(file: Path) -> dict[str, list[tuple[float, float]]]:
+    """Every column beside `step` of a file that training wrote, as a line. What is no number is left out."""
     series: dict[str, list[tuple[float, float]]] = {}
     with file.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):

@@ -41,7 +41,7 @@ class Comparison:
     matches: list[Match]
 
     def at(self, threshold: float) -> dict[str, float]:
-        """Precision and recall of the regions with at least this score; 0 of nothing is 0."""
+        """Precision and recall of the regions with at least this score. 0 of nothing is 0."""
         kept = [match for match in self.matches if match.score >= threshold]
         right, placed = sum(match.right for match in kept), sum(match.placed for match in kept)
         return {
@@ -62,7 +62,7 @@ class Comparison:
 
 
 def compare(found: Dataset, truth: Path) -> Comparison | None:
-    """The regions of every scene of the truth table that has any; None without regions or truth."""
+    """The regions of every scene of the truth table that has any. None without regions or truth."""
     if not truth.is_file() or not {"curate", "regions"} <= set(found.tables):
         return None
     scenes = {row["url"]: row for row in pq.read_table(truth).slice(0, SCENES).to_pylist()}
@@ -88,7 +88,7 @@ def _wanted(scene: dict[str, Any], scale: float) -> list[tuple[str, Box, float]]
 
 
 def match(regions: Sequence[Region], wanted: Sequence[tuple[str, Box, float]]) -> list[Match]:
-    """Give each region, best first, the free thing of its name that it overlaps most; each thing goes once."""
+    """Give each region, best first, the free thing of its name that it overlaps most. Each thing goes once."""
     if not wanted:
         return [Match(region.score, right=False, placed=False) for region in regions]
     if not regions:

@@ -46,7 +46,7 @@ class Asked:
     captions_from: str = ""
     floats: str = "<f4"  # type of the files' numbers, where a layout does not say it
     prob_width: int | None = None  # most probable classes kept; None: all
-    words: Vocabularies = field(default_factory=Vocabularies)  # given by the user; what is empty is looked for
+    words: Vocabularies = field(default_factory=Vocabularies)  # given by the user. What is empty is looked for
     rows_per_shard: int = 256
     redo: bool = False
     quiet: bool = False
@@ -83,7 +83,7 @@ class Taken:
 
 @dataclass
 class _Tables:
-    """The tables in the making; a shard that is there from a run that was interrupted is not written again."""
+    """The tables in the making. A shard that is there from a run that was interrupted is not written again."""
 
     regions: Writer
     pairs: Writer | None
@@ -99,7 +99,7 @@ class _Tables:
         if is_table(target) and not asked.redo:
             refuse_mixture(open_folder(target).header, header, target)
         of_pairs = replace(header, table=PAIRS.name, table_version=PAIRS.version)
-        # beside the first of the tables, as any stage's; so what goes into `regions` is all that is in `pairs`
+        # beside the first of the tables, as any stage's. So what goes into `regions` is all that is in `pairs`
         folder = asked.out / "quarantine" / ("download" if asked.captions is not None else "regions")
         pairs = Writer.open(asked.out / "download", of_pairs) if asked.captions is not None else None
         found = cls(Writer.open(target, header), pairs, Writer.open(folder, of_quarantine(header)))
@@ -197,7 +197,7 @@ def form_of(first: Record, asked: Asked) -> Form:
 
 
 def _joined(found: Iterator[Record | Bad], asked: Asked, form: Form) -> Iterator[Row | Bad]:
-    """Each picture with its id and captions; what can't be one is Bad."""
+    """Each picture with its id and captions. What can't be one is Bad."""
     seen = Seen()
     for one in found:
         if isinstance(one, Bad):

@@ -63,7 +63,7 @@ class Places:
         return cls(folder, starts, names)
 
     def rows(self, key: str) -> list[tuple[int, int]]:
-        """All places of the picture; none where no picture, or several, have this name."""
+        """All places of the picture. None where no picture, or several, have this name."""
         found = next((rows for keys in self.keys if len(rows := keys.rows(key))), np.zeros(0, np.int64))
         shards = np.searchsorted(self.starts, found, side="right") - 1
         return [(shard, row - self.starts[shard]) for shard, row in zip(shards.tolist(), found.tolist(), strict=True)]
@@ -111,7 +111,7 @@ def take(asked: Asked) -> Taken:
 def _put_aside(
     found: Iterable[Record | Bad], asked: Asked, form: Form, pairs: Folder, header: Header, advance: Any
 ) -> Counter[str]:
-    """Each entry to the others of its shard; what has no picture, or is broken, to quarantine/import."""
+    """Each entry to the others of its shard. What has no picture, or is broken, to quarantine/import."""
     places, seen, counts = Places.of(pairs), Seen(), Counter[str]()
     writer = Writer.open(asked.out / "quarantine" / NAME, of_quarantine(header))
     writer.begin([])
@@ -134,7 +134,7 @@ def _put_aside(
 
 
 def _note(writer: Writer, bad: list[Bad], counts: Counter[str]) -> None:
-    """A shard of what was left out; the list is empty afterwards."""
+    """A shard of what was left out. The list is empty afterwards."""
     if not bad:
         return
     counts.update(one.reason for one in bad)

@@ -47,7 +47,7 @@ class Kind(Protocol):
         """The writer of a folder."""
 
     def parts(self, place: Path, /) -> list[Path]:
-        """What of a folder is read one by one, by any process; perhaps the folder alone."""
+        """What of a folder is read one by one, by any process. Perhaps the folder alone."""
 
     def read(self, part: Path, /) -> Iterator[Any]: ...
 
@@ -168,7 +168,7 @@ def kind_of(name: str, folder: Folder, notes: Mapping[str, str], settings: Setti
     if hasattr(exports.load(name), "check"):
         exports.load(name).check(settings)
     columns = [*READ, *(column for column in COLUMNS if column not in READ)]
-    return PairKind(name, replace(settings, classes=words.classes), columns)
+    return PairKind(name, replace(settings, classes=words.classes, attributes=words.attributes), columns)
 
 
 def _any_picture(table: pa.Table) -> bool:

@@ -14,10 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from formats import features
 from formats.exports.settings import Settings
 from formats.features.record import Vocabularies
 from formats.features.tables import UNKNOWN, unknown_in, words_of
 from pairloom.errors import ConfigError, RunError, StoreError
+from pairloom.layout import left_out_columns
+from pairloom.store import derived
 from pairloom.store.folder import Entry, Folder, open_folder, sha256_of
 from pairloom.store.hashed import sha256_file
 from pairloom.store.writing import only_writer, replace_text
@@ -30,7 +33,7 @@ from pipeline.features.sums import Seen
 from pipeline.progress import Progress
 
 LIST = "export.sha256"
-WORTH_PROCESSES = 512 << 20  # bytes of shards; so many take some seconds, and processes start in two
+WORTH_PROCESSES = 512 << 20  # bytes of shards. So many take some seconds, and processes start in two
 SAYS = {  # how it is said that shards lack a field of Record
     "class_ids": "classes",
     "class_scores": "scores",
@@ -64,7 +67,7 @@ class Asked:
 
     def facts(self, folder: Folder) -> dict[str, Any]:
         """What decides the files."""
-        settings = asdict(self.settings) | {"classes": []}
+        settings = asdict(self.settings) | {"classes": [], "attributes": []}
         return {"layout": self.layout, "shards": sha256_of(folder.shards), "key": self.key, "settings": settings}
 
 
@@ -88,6 +91,7 @@ def export(asked: Asked) -> Exported:
         _sweep(asked.out)
         checked, left_out = _check(job, asked.out) if asked.check else (0, 0)
     _list(asked.out)
+    derived.note(folder, f"export {asked.layout}", asked.out)
     (asked.out / STATE).unlink()
     return Exported({str(asked.out / place): count for place, count in written.items()}, checked, left_out, resumed)
 
@@ -102,6 +106,9 @@ def _open(source: Path) -> Folder:
 
 def refuse_lacking(layout: str, needs: Sequence[str], notes: Mapping[str, str], source: Path) -> None:
     """Raise ConfigError where the layout has no place for a picture without something that these lack."""
+    if layout in features.names() and "features" in left_out_columns(notes):
+        fix = "take a layout of pairs, such as webdataset, hf or coco; or make the shards with shards.regions: true"
+        raise ConfigError(f"{layout} holds region features, and these shards were made without", str(source), fix)
     if lacks := [SAYS[name] for name in needs if name in unknown_in(notes)]:
         origin = f", which came from {notes.get('detector')}" if UNKNOWN in notes else ""
         raise ConfigError(

@@ -44,7 +44,7 @@ class Made:
 def pieces(folder: Folder, shards: Iterable[Entry], keys: Mapping[str, Sequence[str]]) -> Iterator[Piece]:
     """Those of these shards; keys: of the pictures of each shard."""
     for shard in shards:
-        file, start = folder.file(shard.name), 0
+        file, start = folder.here(shard.name), 0
         sizes = group_sizes(file)
         for group, rows in enumerate(sizes):
             own = keys[shard.name][start : start + rows]
@@ -95,7 +95,7 @@ class Processes:
             self._pool.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """One result a task; a few are made ahead. Raises RunError where a process dies."""
+        """One result a task. A few are made ahead. Raises RunError where a process dies."""
         if self._pool is None:
             yield from map(function, tasks)
             return

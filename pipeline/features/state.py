@@ -14,7 +14,7 @@ STATE = ".export.json"
 
 
 class State:
-    """Which shards are in the files already, and how far each writer was then; beside the files till they are whole."""
+    """Which shards are in the files already, and how far each writer was then. Beside the files till they are whole."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         self._path, self._settings = path, dict(settings)

@@ -41,7 +41,7 @@ class Sums:
         return len(self._wanted)
 
     def of(self, record: Record) -> tuple[str, Wanted]:
-        """(key, what is wanted of it); any process may make it."""
+        """(key, what is wanted of it). Any process may make it."""
         return record.key, (len(record.boxes), self._bits(record), *self._corners(record))
 
     def add(self, key: str, wanted: Wanted) -> None:
@@ -59,13 +59,13 @@ class Sums:
         return weights @ boxes, weights @ (boxes / ([record.width, record.height] * 2))
 
     def seen(self, found: Record | Bad) -> Seen:
-        """Of a picture that was read back; any process may make it."""
+        """Of a picture that was read back. Any process may make it."""
         if isinstance(found, Bad):
             return Seen(found.key, problem=f"{found.key or found.place} can't be read back: {found.detail}")
         return Seen(*self.of(found), sized=found.width is not None)
 
     def differs(self, found: Seen) -> str | None:
-        """What is wrong with a picture that was read back; None where it is the same."""
+        """What is wrong with a picture that was read back. None where it is the same."""
         if found.problem:
             return found.problem
         if found.key not in self._wanted or found.key in self._found:
@@ -102,7 +102,7 @@ class PairSums:
         return len(self._wanted)
 
     def of(self, pair: Pair) -> tuple[str, bytes]:
-        """(key, what is wanted of it); any process may make it."""
+        """(key, what is wanted of it). Any process may make it."""
         return pair.key, self._sum(pair)
 
     def add(self, key: str, wanted: bytes) -> None:
@@ -114,11 +114,11 @@ class PairSums:
         return xxhash.xxh3_128_digest(picture + words.encode("utf-8", "surrogatepass"))
 
     def seen(self, found: Pair) -> Seen:
-        """Of a pair that was read back; any process may make it."""
+        """Of a pair that was read back. Any process may make it."""
         return Seen(*self.of(found))
 
     def differs(self, found: Seen) -> str | None:
-        """What is wrong with a pair that was read back; None where it is the same."""
+        """What is wrong with a pair that was read back. None where it is the same."""
         if found.key not in self._wanted or found.key in self._found:
             return f"{found.key} is there twice" if found.key in self._found else f"{found.key} was never written"
         self._found.add(found.key)

@@ -29,14 +29,14 @@ def _beside(path: Path, name: str) -> tuple[str, ...]:
 
 
 def _numbered(what: str, first: Record, place: int) -> tuple[str, ...]:
-    """ "class 17"; none where the features know no classes."""
+    """ "class 17". None where the features know no classes."""
     known = (first.class_ids, first.attribute_ids)[place] is not None
     probs = first.probs.shape[1] - 1 if first.probs is not None and not place else 0
     return tuple(f"{what} {number}" for number in range(probs or VISUAL_GENOME[place])) if known or probs else ()
 
 
 def read(path: Path) -> tuple[str, ...]:
-    """One name a line, in the order of the ids without background; or a JSON list. Raises InputError."""
+    """One name a line, in the order of the ids without background, or a JSON list. Raises InputError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = [str(name) for name in json.loads(text)] if path.suffix == ".json" else text.rstrip("\n").split("\n")

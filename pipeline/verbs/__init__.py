@@ -1,1 +1,1 @@
-"""The subcommands of `pairloom`, one module a group; each shows its verbs by a function `add`."""
+"""The subcommands of `pairloom`, one module a group. Each shows its verbs by a function `add`."""

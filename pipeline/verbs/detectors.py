@@ -12,7 +12,7 @@ from typing import Any
 
 from pairloom.errors import ConfigError, InputError
 from pairloom.typed import build
-from pipeline.verbs.common import Outcome, add_selection_options, add_verb, selection_options
+from pipeline.verbs.common import Outcome, add_selection_options, add_verb, local, selection_options
 
 AGREES = 0.98  # share of regions that must be found again and agree in each column
 
@@ -28,9 +28,9 @@ def add(verbs: Any) -> None:
         "pairloom detector add butd-r101 resnet101_faster_rcnn_final.caffemodel --objects objects_vocab.txt",
     )
     verb.add_argument("name", help="a detector of `pairloom detector list`, a .yaml file, or detectron2:CONFIG")
-    verb.add_argument("file", type=Path, help="the checkpoint as published")
-    verb.add_argument("--objects", type=Path, help="class names (default: the published file beside the checkpoint)")
-    verb.add_argument("--attributes", type=Path, help="attribute names (default: the same)")
+    verb.add_argument("file", type=local, help="the checkpoint as published")
+    verb.add_argument("--objects", type=local, help="class names (default: the published file beside the checkpoint)")
+    verb.add_argument("--attributes", type=local, help="attribute names (default: the same)")
     add_verb(kinds, "list", list_all, "list every detector, and which have weights here", "pairloom detector list")
     verb = add_verb(
         kinds, "show", show, "show one detector: files, addresses, rules", "pairloom detector show vinvl-x152c4"
@@ -44,8 +44,8 @@ def add(verbs: Any) -> None:
         "pairloom detector verify butd-r101 --golden features/ --pictures val2014/",
     )
     verb.add_argument("name")
-    verb.add_argument("--golden", type=Path, help="folder of .tsv (BUTD, LXMERT) or .npz (MILVLG) files")
-    verb.add_argument("--pictures", type=Path, help="folder of the pictures (default: that of --golden)")
+    verb.add_argument("--golden", type=local, help="folder of .tsv (BUTD, LXMERT) or .npz (MILVLG) files")
+    verb.add_argument("--pictures", type=local, help="folder of the pictures (default: that of --golden)")
     add_selection_options(verb)
     verb.add_argument("--limit", type=int, default=20, help="pictures to compare (default: 20)")
     verb.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
@@ -80,7 +80,7 @@ def list_all(arguments: argparse.Namespace) -> Outcome:
 
 
 def _row(name: str) -> dict[str, Any]:
-    """What the list says of a detector; one whose settings cannot be loaded is not ready, and says why."""
+    """What the list says of a detector. One whose settings cannot be loaded is not ready, and says why."""
     from stages.regions import catalogue
     from stages.regions.published import store
     from stages.regions.published.settings import FasterRCNN
@@ -110,7 +110,7 @@ def _own() -> list[str]:
 
 
 def _asked(path: Path) -> str:
-    """By which name the detector of a stored checkpoint is loaded; the file's own path where it is no checkpoint."""
+    """By which name the detector of a stored checkpoint is loaded. The file's own path where it is no checkpoint."""
     from stages.regions.published import store
 
     try:
@@ -179,7 +179,7 @@ def _verify_golden(arguments: argparse.Namespace, engine: Any) -> Outcome:
     lines = [f"{arguments.name}: {matched} of {regions} regions of {len(names)} pictures found again"]
     lines += [f"{'column':12} {'regions':>8} {'equal':>8} {'mean diff':>12} {'largest':>12}"]
     lines += [f"{c.name:12} {c.regions:8} {c.equal:8.1%} {c.mean:12.6g} {c.largest:12.6g}" for c in table]
-    lines += ["agrees" if good else "does not agree: check --selection, the published file, and docs/detectors.md"]
+    lines += ["agrees" if good else "does not agree: check --selection, the file, and docs/reference/detectors.md"]
     facts = {"pictures": names, "regions": regions, "matched": matched, "columns": [asdict(each) for each in table]}
     return Outcome(facts | {"agrees": good}, "\n".join(lines), exit_code=0 if good else 1)
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from formats import exports, features
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_verb, local, on_tables, place
 
 
 def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "export",
-        export,
+        on_tables(export, "shards"),
         "write shards in the layout that other training code reads",
         "pairloom export data/shards --as uniter-lmdb --out uniter",
     )
-    verb.add_argument("shards", type=Path, help="folder of training shards, or a table of regions")
+    verb.add_argument("shards", type=place, help="folder or address of training shards, or of a table of regions")
     verb.add_argument(
         "--as", dest="layout", required=True, choices=(*features.names(), *exports.names()), help="layout to write"
     )
-    verb.add_argument("--out", type=Path, required=True, help="new folder; the same command resumes there")
+    verb.add_argument("--out", type=local, required=True, help="new folder; the same command resumes there")
     verb.add_argument("--key", help="column of the list that names pictures (default: key, image_id or id of the list)")
     verb.add_argument("--name", default="pairloom", help="of the collection, in files and cards (default: pairloom)")
     verb.add_argument("--shard-bytes", type=int, default=256 << 20, help="of a tar or Parquet file (default: 256 MB)")

@@ -14,7 +14,16 @@ from pipeline.cards import one_thread_a_worker
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from pipeline.progress import Progress
-from pipeline.verbs.common import Outcome, add_selection_options, add_verb, selection_options
+from pipeline.verbs.common import (
+    Outcome,
+    add_selection_options,
+    add_verb,
+    local,
+    on_dataset,
+    place,
+    refuse_bucket,
+    selection_options,
+)
 from pipeline.verbs.dataset import describe, facts
 
 if TYPE_CHECKING:  # pyarrow's tables take a moment to import, and `--help` should not wait for it
@@ -28,13 +37,16 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "extract",
-        extract,
+        on_dataset(extract, "out"),
         "extract the regions of a folder of pictures",
         "pairloom extract photos --detector starter --out photo-regions --format lxmert-tsv",
     )
-    verb.add_argument("folder", type=Path, help="folder of pictures; all folders below it are read too")
+    verb.add_argument("folder", type=local, help="folder of pictures; all folders below it are read too")
     verb.add_argument(
-        "--out", type=Path, required=True, help="folder for the table regions; the same command resumes there"
+        "--out",
+        type=place,
+        required=True,
+        help="folder or address for the table regions; the same command resumes there",
     )
     verb.add_argument("--detector", default="starter", help="a name in stages/regions/detectors (default: starter)")
     verb.add_argument("--checkpoint", help="the detector's weights (default: those that were added for it)")
@@ -77,6 +89,8 @@ def extract(arguments: argparse.Namespace) -> Outcome:
     config = build(stage.Config, section, "the command line")
     run = build(RunConfig, {"cluster": arguments.cluster, "workers": arguments.workers}, "the command line")
     refuse_unwritable(arguments.out)
+    if arguments.format != "parquet":
+        refuse_bucket(arguments.out, f"--format {arguments.format}")
     stage.resources(config)  # before a large folder is read, what is missing is named
     found = find(arguments.folder, arguments.out)
     if arguments.format == "lxmert-tsv":
@@ -99,7 +113,7 @@ def extract(arguments: argparse.Namespace) -> Outcome:
 
 
 def refuse_unwritable(out: Path) -> None:
-    """Raise ConfigError for a folder whose name Arrow cannot open; pictures may lie in such a one, tables may not."""
+    """Raise ConfigError for a folder whose name Arrow cannot open. Pictures may lie in such a one, tables may not."""
     try:
         str(out.resolve()).encode()
     except UnicodeEncodeError as error:
@@ -116,11 +130,13 @@ def describe_ignored(ignored: Mapping[str, int]) -> list[str]:
 
 def write_files(found: Found, out: Path, quiet: bool) -> None:
     """Bring table `files` up to date: new pictures are appended, a changed one remakes its shard and those after."""
+    from pairloom.store.afar import refresh
     from pairloom.store.folder import is_table, open_folder
     from pipeline.listing import write_table
     from schemas.files import FILES
     from stages.folder.files import list_pictures
 
+    refresh(out / FILES.name)
     known: list[str] = []
     if is_table(out / FILES.name):
         tables = open_folder(out / FILES.name).tables(["source"])

@@ -8,7 +8,8 @@ from typing import Any
 
 from formats.features import names
 from pairloom.errors import ConfigError
-from pipeline.verbs.common import Outcome
+from pairloom.store import afar
+from pipeline.verbs.common import Outcome, local
 
 ROWS_PER_SHARD = 256  # a hundred regions of 2,048 float32 each are 200 MB
 SHARDS = ("curate", "tags", "negatives", "shards")  # the stages that are left once regions are there
@@ -17,11 +18,13 @@ SHARDS = ("curate", "tags", "negatives", "shards")  # the stages that are left o
 def add_options(verb: argparse.ArgumentParser) -> None:
     """Those of `pairloom import` that are of features alone."""
     group = verb.add_argument_group("features of regions, --as " + ", ".join(names()))
-    group.add_argument("--captions", type=Path, help="COCO's or Karpathy's JSON, or a list with image_id and caption")
+    group.add_argument("--captions", type=local, help="COCO's or Karpathy's JSON, or a list with image_id and caption")
     group.add_argument("--captions-as", metavar="FORMAT", help="flickr30k, vg, … where --captions are of a data set")
     group.add_argument("--image-col", default="image_id", help="the list's column of pictures' keys")
-    group.add_argument("--objects", type=Path, help="names of classes, a line each (default: objects_vocab.txt beside)")
-    group.add_argument("--attributes", type=Path, help="names of attributes (default: attributes_vocab.txt beside)")
+    group.add_argument(
+        "--objects", type=local, help="names of classes, a line each (default: objects_vocab.txt beside)"
+    )
+    group.add_argument("--attributes", type=local, help="names of attributes (default: attributes_vocab.txt beside)")
     group.add_argument("--floats", choices=("float16", "float32", "float64"), default="float32", help="of base64")
     group.add_argument("--class-probs", type=int, help="most probable classes kept of each region (default: all)")
     group.add_argument("--shards", action="store_true", help="go on to shards: curate, tags, negatives, shards")
@@ -31,6 +34,7 @@ def take(arguments: argparse.Namespace) -> Outcome:
     """The tables, and with --shards all that comes after them."""
     from pipeline.features import incoming, joining
 
+    afar.refresh_all(arguments.out)
     asked = asked_of(arguments)
     joined = joining.joins(arguments.out)
     if joined and arguments.captions:
@@ -79,7 +83,7 @@ def asked_of(arguments: argparse.Namespace) -> Any:
 
 
 def _captions(arguments: argparse.Namespace) -> Any:
-    """Those that are named; None where none are."""
+    """Those that are named. None where none are."""
     from formats.features import captions
     from formats.lists.captions import Columns
 
@@ -104,7 +108,7 @@ def describe(taken: Any) -> str:
 
 
 def go_on(arguments: argparse.Namespace) -> list[str]:
-    """The stages after the regions; what --params and --set do not say has its default."""
+    """The stages after the regions. What --params and --set do not say has its default."""
     from pipeline.cards import one_thread_a_worker
     from pipeline.config import RunConfig
     from pipeline.executor import Options, run_stage

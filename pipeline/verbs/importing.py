@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from formats.features import names as layouts
@@ -13,7 +12,7 @@ from pipeline.executor import run_stage
 from pipeline.origins import note
 from pipeline.params import Params
 from pipeline.verbs import features
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_verb, on_dataset, place
 from pipeline.verbs.pairs import (
     ROWS_PER_SHARD,
     add_caption_options,
@@ -29,18 +28,20 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "import",
-        bring,
+        on_dataset(bring, "out"),
         "bring in a data set that is on disk or in a bucket, by its format",
         "pairloom import /data/coco --out coco",
     )
     verb.add_argument("data", metavar="SOURCE", help="a folder, a file, or an address such as s3://bucket/folder")
-    verb.add_argument("--out", type=Path, required=True, help="folder of the dataset: urls, download, quarantine")
+    verb.add_argument(
+        "--out", type=place, required=True, help="folder or address of the dataset: urls, download, quarantine"
+    )
     verb.add_argument(
         "--as",
         dest="format",
         metavar="FORMAT",
-        help="coco, folder, hf, img2dataset, webdataset, … (docs/import.md), found by looking where it is left out; "
-        "or a layout of features (docs/formats.md)",
+        help="coco, folder, hf, img2dataset, webdataset, … (docs/how-to/import.md), found by looking where left out; "
+        "or a layout of features (docs/reference/formats.md)",
     )
     verb.add_argument("--name", help="what rows call the source of the pictures (default: the format)")
     verb.add_argument("--pictures", metavar="PLACE", help="where the pictures lie, if not in SOURCE")
@@ -75,7 +76,7 @@ def bring(arguments: argparse.Namespace) -> Outcome:
 
 
 def list_settings(arguments: argparse.Namespace, section: dict[str, Any]) -> dict[str, Any]:
-    """Section `sample` for this command line; the format is found by looking if nobody names it."""
+    """Section `sample` for this command line. The format is found by looking if nobody names it."""
     from stages import sample
 
     listed = {"rows_per_shard": ROWS_PER_SHARD, **section, "urls": arguments.data}

@@ -15,22 +15,28 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pairloom.errors import InputError, StoreError
-from pairloom.store.folder import open_folder
-from pairloom.store.names import by_number, shard_name
-from pairloom.store.writing import write_shard
+from pairloom.store import afar
+from pairloom.store.folder import open_folder, origin_of, read_shard
+from pairloom.store.kept import fetch
+from pairloom.store.names import shard_name
+from pairloom.store.scratch import remove
+from pairloom.store.writing import replace_text, write_shard
 from pairloom.typed import build
 from pipeline.progress import Progress
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_verb, on_folder, place
 
 if TYPE_CHECKING:
+    from stages.negatives.beside import Beside
     from stages.negatives.standalone import Mined
 
 # Readers of Parquet folders skip what begins with _.
 SUMMARY = "_summary.json"  # written last: a folder without it is unfinished
-SETTINGS = ("scorer", "against", "distinct", "veto", "top_k", "ceiling", "floor", "min_df", "max_df", "unspaced")
+SETTINGS = (
+    *("scorer", "against", "distinct", "veto", "veto_similarity", "max_lists", "top_k", "ceiling", "floor"),
+    *("min_df", "max_df", "unspaced"),
+)
 STARTED = "_started.json"  # written first, removed last: what a killed run was about
 
 
@@ -38,7 +44,7 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "negatives",
-        negatives,
+        on_folder(negatives, "out", "tags", "score"),
         "mine hard negatives for a list of captions",
         "pairloom negatives captions.csv --out mined --top-k 30 --ceiling 0.5",
     )
@@ -47,13 +53,24 @@ def add(verbs: Any) -> None:
         help="list with the columns image_id, caption and lang: csv, tsv, txt (a caption a line), json, jsonl or "
         "parquet, also .gz, .bz2, .xz or .zst; a folder of lists, or a path of fsspec such as s3://bucket/captions.csv",
     )
-    verb.add_argument("--out", type=Path, required=True, help="folder for the result; one row for each caption")
-    verb.add_argument("--scorer", help="tfidf (default) or bm25")
-    verb.add_argument("--against", help="image (default): the largest similarity to its captions, or caption")
+    verb.add_argument("--out", type=place, required=True, help="folder or address of the result; a row a caption")
+    verb.add_argument("--scorer", help="tfidf (default), bm25, or embedding, which needs --score")
+    verb.add_argument(
+        "--against", help="image (default): the largest similarity to its captions, caption, or interbert"
+    )
     verb.add_argument(
         "--distinct", action=argparse.BooleanOptionalAction, help="of equal texts a list has one (default), or all"
     )
-    verb.add_argument("--veto", help="none (default), or captions: leave out what the image's captions say, too")
+    verb.add_argument(
+        "--veto",
+        type=_names,
+        help="none (default), or leave out what the image's captions say, too (captions), what they and its tags say "
+        "(tags, needs --tags), or what a model finds in the picture (score, needs --score), or several (tags,score)",
+    )
+    verb.add_argument("--veto-similarity", type=float, help="of picture and caption, above which --veto score takes it")
+    verb.add_argument("--max-lists", type=int, help="in how many lists one caption may stand (default: any number)")
+    verb.add_argument("--tags", type=place, help="folder of a table tags; its image_id is the list's, in hex if bytes")
+    verb.add_argument("--score", type=place, help="folder of a table score with vectors, of the list's texts")
     verb.add_argument("--top-k", type=int, help="negatives for each caption (default: 30)")
     verb.add_argument("--ceiling", type=float, help="leave out similarities of this and above (default: 0.5)")
     verb.add_argument("--floor", type=float, help="leave out similarities of this and below (default: 0)")
@@ -81,6 +98,10 @@ def add(verbs: Any) -> None:
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
 
 
+def _names(text: str) -> str | list[str]:
+    return text.split(",") if "," in text else text
+
+
 def _number(text: str) -> int | float:
     return int(text) if text.isdigit() else float(text)
 
@@ -89,6 +110,7 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     """Mine a file of captions."""
     from formats.lists.captions import Columns, read_captions
     from formats.lists.files import sha256
+    from pipeline.verbs.negatives_beside import tables_beside
     from stages.negatives.rule import Config
     from stages.negatives.standalone import Mined
     from stages.negatives.summary import summarise
@@ -96,7 +118,7 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
     given = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     given |= {"ngram_range": arguments.ngrams} if arguments.ngrams else {}
     config = build(Config, given, "pairloom negatives")
-    start = time.monotonic()
+    start, threads = time.monotonic(), max(arguments.threads, 1)
     if arguments.images:
         from stages.negatives.hard_images import OF_SETS
 
@@ -104,23 +126,31 @@ def negatives(arguments: argparse.Namespace) -> Outcome:
         return _hard_images(arguments, build(Config, OF_SETS | given, "pairloom negatives"))
     columns = Columns(image_id=arguments.image_column, caption=arguments.caption_column, lang=arguments.lang_column)
     listed = read_captions(arguments.captions, columns)
-    _begin(arguments, {"captions": sha256(arguments.captions), **asdict(columns), **asdict(config)})
+    beside = tables_beside(arguments.tags, arguments.score, listed.ids, listed.texts)
+    tables = {name: _named(getattr(arguments, name)) for name in ("tags", "score") if getattr(arguments, name)}
+    _begin(arguments, {"captions": sha256(arguments.captions), **tables, **asdict(columns), **asdict(config)})
     with Progress("negatives", len(listed.ids), "captions", plain=arguments.quiet) as progress:
-        mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config)
-        written = _written(mined, max(arguments.threads, 1), arguments.out, progress)
-        facts = summarise(written, lambda: map(pq.read_table, _files(arguments.out)))
+        mined = Mined.of_columns(listed.ids, listed.texts, listed.langs, config, beside, threads)
+        written = _written(mined, threads, arguments.out, progress)
+        facts = summarise(written, lambda: map(read_shard, _files(arguments.out, mined)))
     facts = {"out": str(arguments.out), **facts, "seconds": round(time.monotonic() - start, 2)}
     content = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    (arguments.out / SUMMARY).write_text(content, encoding="utf-8")
-    (arguments.out / STARTED).unlink()
+    replace_text(arguments.out / SUMMARY, content)
+    remove(arguments.out / STARTED)
     text = f"{facts['captions']} captions, {facts['negatives']} negatives, {facts['short_share']:.1%} of captions short"
     told = Outcome(facts, f"{text}: {arguments.out}")
     told = _explained(mined, arguments, told) if arguments.explain is not None else told
-    return _audited(mined, arguments, told) if arguments.audit else told
+    return _audited(mined, arguments, told, beside) if arguments.audit else told
 
 
-def _files(out: Path) -> list[Path]:
-    return sorted(out.glob("*.parquet"), key=lambda file: by_number(file.stem))
+def _named(table: Path) -> str:
+    """As it was named: a folder may stand for an address."""
+    origin = origin_of(table)
+    return str(table) if origin is None else origin.where("")
+
+
+def _files(out: Path, mined: Mined) -> list[Path]:
+    return [out / f"{shard_name(number)}.parquet" for number, _ in enumerate(mined.cuts())]
 
 
 def _explained(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
@@ -136,7 +166,8 @@ def _explained(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Ou
     found = list(explain(mined, arguments.explain, dict(zip(rows.tolist(), lists, strict=True))))
     lines = [
         f"caption {one.caption_index}: {one.negative!r} is {one.similarity:.3f} to caption {one.nearest}, by "
-        + ", ".join(f"{word} {share:.3f}" for word, share in one.words)
+        + (", ".join(f"{word} {share:.3f}" for word, share in one.words) or "its vector")
+        + ("" if one.picture is None else f", and {one.picture:.3f} to the picture")
         for one in found
     ]
     facts = {**told.facts, "explained": [asdict(one) for one in found]}
@@ -148,19 +179,19 @@ def _lists_of(mined: Mined, out: Path, chosen: npt.NDArray[np.int64]) -> list[An
     lists: list[Any] = []
     for file, rows in enumerate(mined.cuts()):
         here = chosen[(chosen >= rows.start) & (chosen < rows.stop)] - rows.start
-        written = pq.read_table(out / f"{shard_name(file)}.parquet")["negatives"]
+        written = read_shard(out / f"{shard_name(file)}.parquet", ["negatives"])["negatives"]
         lists += written.take(pa.array(here)).to_pylist()
     return lists
 
 
-def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome) -> Outcome:
-    """The outcome with what brute force says of some captions; exit code 1 where it differs."""
+def _audited(mined: Mined, arguments: argparse.Namespace, told: Outcome, beside: Beside) -> Outcome:
+    """The outcome with what brute force says of some captions. Exit code 1 where it differs."""
     from stages.negatives.audit import audit
 
     number = len(mined.captions)
     chosen = np.sort(np.random.default_rng(0).permutation(number)[: arguments.audit])
     lists = _lists_of(mined, arguments.out, chosen)
-    differing = audit(mined.captions, mined.config, chosen.tolist(), lists)
+    differing = audit(mined.captions, mined.config, chosen.tolist(), lists, beside)
     facts = {**told.facts, "audited": len(chosen), "differing": [asdict(one) for one in differing]}
     lines = [f"image {one.image_id}, caption {one.caption_index}: {one.said}" for one in differing]
     agree = f"{len(chosen) - len(differing)} of {len(chosen)} lists are those of brute force"
@@ -181,16 +212,17 @@ def _hard_images(arguments: argparse.Namespace, config: Any) -> Outcome:
         "images": len(found),
         "short": pc.sum(pc.greater(found["short"], 0)).as_py() or 0,
     }
-    (arguments.out / SUMMARY).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    replace_text(arguments.out / SUMMARY, json.dumps(facts, indent=1) + "\n")
     return Outcome(facts, f"{facts['images']} images, {facts['short']} of them short: {arguments.out}")
 
 
 def _begin(arguments: argparse.Namespace, about: dict[str, Any]) -> None:
     """Note what the run is about, so that a killed one resumes with the same and with nothing else."""
     note, content = arguments.out / STARTED, json.dumps(about, indent=1) + "\n"
+    fetch(note)
     if arguments.redo or not note.exists():
         _clear(arguments.out, arguments.redo)
-        note.write_text(content, encoding="utf-8")
+        replace_text(note, content)
     elif note.read_text(encoding="utf-8") != content:
         raise StoreError(
             "a run with other captions or settings was not finished here",
@@ -202,18 +234,21 @@ def _begin(arguments: argparse.Namespace, about: dict[str, Any]) -> None:
 def _clear(out: Path, redo: bool) -> None:
     """An empty folder. Raises StoreError if there is something in it that must not be replaced."""
     out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()) and not redo:
+    there = afar.files(out)
+    if there and not redo:
         raise StoreError("the folder is not empty", str(out), "name another with --out, or add --redo to replace it")
-    for file in (out / SUMMARY, out / STARTED, *out.glob("*.parquet")):
-        file.unlink(missing_ok=True)
+    for name in there:
+        if name in (SUMMARY, STARTED) or name.endswith(".parquet"):
+            remove(out / name)
 
 
 def _written(mined: Mined, threads: int, out: Path, progress: Progress) -> Iterator[pa.Table]:
     """Each slice, from its file if a killed run wrote it, and otherwise after it has been written as a shard."""
+    there = set(afar.files(out))
     for number, rows in enumerate(mined.cuts()):
         file = out / f"{shard_name(number)}.parquet"
-        if file.exists():
-            table = pq.read_table(file)
+        if file.name in there:
+            table = read_shard(file)
         else:
             table = mined.slice(rows, threads)
             write_shard(out, file.stem, table)

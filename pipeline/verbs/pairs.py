@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError, StoreError
+from pairloom.store import afar
 from pairloom.store.folder import is_table
 from pipeline.cards import one_thread_a_worker
 from pipeline.config import RunConfig
@@ -16,7 +17,7 @@ from pipeline.origins import carry, note
 from pipeline.params import Params, check_sections, read_params, with_settings
 from pipeline.stage import load
 from pipeline.task import Places
-from pipeline.verbs.common import Outcome, add_params_options, add_verb
+from pipeline.verbs.common import Outcome, add_params_options, add_verb, on_dataset, place
 from pipeline.verbs.dataset import describe, facts
 
 ROWS_PER_SHARD = 1000
@@ -32,12 +33,14 @@ def _add_download(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "download",
-        download,
+        on_dataset(download, "out"),
         "fetch the pictures of a list of URLs",
         "pairloom download cc12m.tsv --columns url,caption --no-quotes --out cc12m --contact me@example.org",
     )
     verb.add_argument("list", metavar="LIST", help="csv, tsv, txt, json, jsonl or parquet, a folder, or an fsspec path")
-    verb.add_argument("--out", type=Path, required=True, help="folder of the dataset: urls, download, quarantine")
+    verb.add_argument(
+        "--out", type=place, required=True, help="folder or address of the dataset: urls, download, quarantine"
+    )
     verb.add_argument(
         "--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="this host may have a local address"
     )
@@ -61,7 +64,7 @@ def _add_download(verbs: Any) -> None:
     verb.add_argument(
         "--img2dataset-config",
         metavar="FILE",
-        help="fetch with img2dataset, by its own settings in this file; docs/download.md says what is lost",
+        help="fetch with img2dataset, by its own settings in this file; docs/how-to/from-img2dataset.md has the cost",
     )
     add_common(verb)
 
@@ -70,16 +73,16 @@ def _add_curate(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "curate",
-        curate,
+        on_dataset(curate, "out", "folder"),
         "clean captions and leave out pairs by the rules of a profile",
         "pairloom curate cc12m --out cc12m --profile align",
     )
-    verb.add_argument("folder", type=Path, help="the --out of `pairloom download`, or a table of pairs")
+    verb.add_argument("folder", type=place, help="the --out of `pairloom download`, or a table of pairs")
     verb.add_argument(
         "--out",
-        type=Path,
+        type=place,
         required=True,
-        help="folder of the dataset, which may be the same",
+        help="folder or address of the dataset, which may be the same",
     )
     verb.add_argument("--profile", help="rules by name: stages/curate/profiles (default: none)")
     add_common(verb)
@@ -148,6 +151,8 @@ def curate(arguments: argparse.Namespace) -> Outcome:
     params, options = settings_of(arguments)
     config = params.with_section("curate", **given(arguments, profile="profile")).of_stage("curate")
     places = (arguments.folder, arguments.folder / "download", arguments.folder / EARLIER)
+    for path in places:
+        afar.refresh(path)
     source = next((path for path in places if is_table(path)), None)
     if source is None:
         raise StoreError(
@@ -167,7 +172,7 @@ def downloaded(out: Path) -> Places:
 
 
 def settings_of(arguments: argparse.Namespace) -> tuple[Params, Options]:
-    """What --params and --set say; a params.yaml that only lies there is of another dataset."""
+    """What --params and --set say. A params.yaml that only lies there is of another dataset."""
     params = read_params(arguments.params, arguments.settings) if arguments.params else Params(file="the command line")
     params = params if arguments.params else with_settings(params, arguments.settings)
     check_sections(params)

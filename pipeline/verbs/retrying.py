@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError
+from pairloom.store import afar
 from pairloom.store.folder import open_folder
 from pipeline.cards import one_thread_a_worker
 from pipeline.executor import Options
@@ -16,7 +17,7 @@ from pipeline.origins import with_sources
 from pipeline.params import Params
 from pipeline.stage import load, optional, order
 from pipeline.task import Places
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_verb, on_dataset, place
 from pipeline.verbs.dataset import describe, facts
 from pipeline.verbs.pairs import add_common, downloaded, outcome_of, settings_of
 from schemas.quarantine import REASONS
@@ -29,12 +30,12 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "retry",
-        retry,
+        on_dataset(retry, "folder"),
         "try the rows again that failed for the given reasons",
         "pairloom retry cc12m --reason dns,timeout,5xx",
     )
     verb.add_argument(
-        "folder", type=Path, nargs="?", default=Path("data"), help="the --out of `pairloom download`, or data"
+        "folder", type=place, nargs="?", default=Path("data"), help="the --out of `pairloom download`, or data"
     )
     verb.add_argument(
         "--reason",
@@ -50,6 +51,9 @@ def retry(arguments: argparse.Namespace) -> Outcome:
     """Of a download only the rows of these reasons are fetched; of other stages their shards are made again."""
     one_thread_a_worker()
     params, options = settings_of(arguments)
+    for name in (*order(), *optional()):
+        for table in (name, f"quarantine/{name}"):
+            afar.refresh(arguments.folder / table)
     params = with_sources(params, arguments.folder)
     reasons = {SHORT.get(word, word) for word in arguments.reason.replace(" ", "").split(",") if word}
     if unknown := sorted(reasons - set(REASONS)):
@@ -102,7 +106,7 @@ def _remake(name: str, folder: Path, params: Params, reasons: Collection[str], o
 
 
 def _download(folder: Path, params: Params, reasons: Collection[str], options: Options) -> Outcome:
-    """Only rows of these reasons are fetched; their shards are written again, the others stay."""
+    """Only rows of these reasons are fetched. Their shards are written again, the others stay."""
     from pipeline.retry import retry as try_again
     from stages.download import OF_PIXELS, Config
 

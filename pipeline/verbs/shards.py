@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import StoreError
-from pairloom.store import cures
+from pairloom.store import afar, cures
 from pairloom.store import index as indices
 from pairloom.store.folder import Entry, Folder, open_folder
 from pairloom.store.verify import folders_of, verify
@@ -18,48 +18,80 @@ from pipeline import reshape
 from pipeline.card import write_card
 from pipeline.new_folder import Reshaped
 from pipeline.progress import Progress
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_verb, local, on_dataset, on_tables, place
 
 
 def add(verbs: Any) -> None:
     verb = add_verb(
-        verbs, "verify", check, "check every byte of the shards against the manifest", "pairloom verify data/shards"
+        verbs,
+        "verify",
+        on_tables(check, "folder"),
+        "check every byte of the shards against the manifest",
+        "pairloom verify data/shards",
     )
-    verb.add_argument("folder", type=Path, help="a table, or a dataset with all its tables")
+    verb.add_argument("folder", type=place, help="a table, or a dataset with all its tables")
     verb.add_argument("--workers", type=int, help="files read in parallel (default: one for each core)")
     verb.add_argument("--quiet", action="store_true", help="print progress as plain lines")
     shards = verbs.add_parser("shards", help="work on folders of training shards", description="work on shards folders")
     ways = shards.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    one = add_verb(ways, "index", index, "write the indices and the card again", "pairloom shards index data/shards")
-    one.add_argument("folder", type=Path)
-    merge = add_verb(
-        ways, "merge", merged, "merge several folders into one", "pairloom shards merge a/shards b/shards --out c"
+    one = add_verb(
+        ways,
+        "index",
+        on_dataset(index, "folder"),
+        "write the indices and the card again",
+        "pairloom shards index data/shards",
     )
-    merge.add_argument("folder", type=Path, nargs="+")
+    one.add_argument("folder", type=place)
+    for verb in (*_whole_shards(ways), *_chosen_rows(ways)):
+        verb.add_argument("--out", type=local, required=True, help="the new folder; it must be empty or not exist")
+
+
+def _whole_shards(ways: Any) -> list[argparse.ArgumentParser]:
+    """The verbs that put whole shards into other folders."""
+    merge = add_verb(
+        ways,
+        "merge",
+        on_tables(merged, "folder"),
+        "merge several folders into one",
+        "pairloom shards merge a/shards b/shards --out c",
+    )
+    merge.add_argument("folder", type=place, nargs="+")
     merge.add_argument(
         "--keep-first",
         action="store_true",
         help="keep the first row of an image in several folders; else it is refused",
     )
     split = add_verb(
-        ways, "split", cut, "split one folder into several", "pairloom shards split data/shards --parts 4 --out c"
+        ways,
+        "split",
+        on_tables(cut, "folder"),
+        "split one folder into several",
+        "pairloom shards split data/shards --parts 4 --out c",
     )
-    split.add_argument("folder", type=Path)
+    split.add_argument("folder", type=place)
     split.add_argument("--parts", type=int, required=True, help="folders to make: OUT/0, OUT/1, …; whole shards each")
+    return [merge, split]
+
+
+def _chosen_rows(ways: Any) -> list[argparse.ArgumentParser]:
+    """The verbs that write some of the rows into new shards."""
     chosen = add_verb(
-        ways, "filter", filtered, "keep the rows for which an SQL condition holds",
+        ways, "filter", on_tables(filtered, "folder"), "keep the rows for which an SQL condition holds",
         'pairloom shards filter data/shards --where "num_regions >= 10 AND licence = \'CC0-1.0\'" --out c',
     )  # fmt: skip
-    chosen.add_argument("folder", type=Path)
+    chosen.add_argument("folder", type=place)
     chosen.add_argument("--where", required=True, help="a condition on the columns, as DuckDB understands it")
     drawn = add_verb(
-        ways, "sample", sampled, "draw a share of the rows", "pairloom shards sample data/shards --share 0.01 --out c"
+        ways,
+        "sample",
+        on_tables(sampled, "folder"),
+        "draw a share of the rows",
+        "pairloom shards sample data/shards --share 0.01 --out c",
     )
-    drawn.add_argument("folder", type=Path)
+    drawn.add_argument("folder", type=place)
     drawn.add_argument("--share", type=float, required=True, help="of the images, 0 to 1")
     drawn.add_argument("--seed", type=int, default=0)
-    for verb in (merge, split, chosen, drawn):
-        verb.add_argument("--out", type=Path, required=True, help="the new folder; it must be empty or not exist")
+    return [chosen, drawn]
 
 
 def check(arguments: argparse.Namespace) -> Outcome:
@@ -76,7 +108,8 @@ def check(arguments: argparse.Namespace) -> Outcome:
 
 
 def index(arguments: argparse.Namespace) -> Outcome:
-    """Indices of all shards, and the card; what is there already and right is not written."""
+    """Indices of all shards, and the card. What is there already and right is not written."""
+    afar.refresh(arguments.folder)
     folder = open_folder(arguments.folder)
     if not folder.complete:
         raise StoreError("the folder is unfinished", str(folder.path), cures.resume(folder.path, folder.maker))
@@ -84,6 +117,7 @@ def index(arguments: argparse.Namespace) -> Outcome:
     try:
         with Progress("index", sum(entry.rows for entry in lacking)) as progress:
             for entry in lacking:
+                folder.here(entry.name)
                 write_index(folder.path, entry.name, entry.sha256)
                 progress.advance(entry.rows)
         write_counts(folder.path, folder.shards)

@@ -1,4 +1,4 @@
-"""`pairloom init`: a data project of one's own; `pairloom setup`: what pip cannot install by itself."""
+"""`pairloom init`: a data project of one's own. `pairloom setup`: what pip cannot install by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairloom.errors import ConfigError, RunError
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_verb, local
 
 
 def add(verbs: Any) -> None:
@@ -23,13 +23,17 @@ def add(verbs: Any) -> None:
         "write a data project: dvc.yaml and params.yaml for your own list, and set up DVC",
         "pairloom init my-data --urls my.csv",
     )
-    verb.add_argument("folder", type=Path, metavar="DIR")
+    verb.add_argument("folder", type=local, metavar="DIR")
     verb.add_argument(
         "--urls",
         help="csv, tsv, txt, json, jsonl or parquet list (default: urls.csv in DIR); or a data set, with --as",
     )
     verb.add_argument("--as", dest="format", metavar="FORMAT", help="what the data set is: coco, webdataset, … or auto")
-    verb.add_argument("--refresh", action="store_true", help="only write versions.yaml again, after an upgrade")
+    verb.add_argument(
+        "--refresh",
+        action="store_true",
+        help="after an upgrade: only write versions.yaml again, and add to .gitignore what it lacks",
+    )
     verb = add_verb(
         verbs,
         "repro",
@@ -53,11 +57,7 @@ def init(arguments: argparse.Namespace) -> Outcome:
 
     folder = arguments.folder
     if arguments.refresh:
-        changed = project.refresh(folder)
-        text = (
-            f"changed since: {', '.join(changed)}; `dvc repro` reruns what depends on them" if changed else "no change"
-        )
-        return Outcome({"changed": changed}, text)
+        return _refreshed(folder)
     if shutil.which("dvc") is None:
         raise ConfigError(
             "the program dvc is not on PATH", "PATH", "install pairloom[dvc], or activate its environment"
@@ -71,6 +71,16 @@ def init(arguments: argparse.Namespace) -> Outcome:
     _dvc_init(folder)
     text = "\n".join(["wrote " + ", ".join(file.name for file in files), f"next: cd {folder} && dvc repro"])
     return Outcome({"folder": str(folder), "files": [file.name for file in files]}, text)
+
+
+def _refreshed(folder: Path) -> Outcome:
+    """What an upgrade changes in a project."""
+    from pipeline import project
+
+    changed, ignored = project.refresh(folder), project.ignore(folder)
+    lines = [f"changed since: {', '.join(changed)}. `dvc repro` reruns what depends on them"] if changed else []
+    lines += [f"added to .gitignore: {', '.join(ignored)}"] if ignored else []
+    return Outcome({"changed": changed, "ignored": ignored}, "\n".join(lines) or "no change")
 
 
 def repro(arguments: argparse.Namespace) -> Outcome:

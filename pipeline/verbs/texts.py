@@ -6,7 +6,6 @@ import argparse
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 from formats.lists.files import files
@@ -15,7 +14,7 @@ from pairloom.errors import StoreError
 from pairloom.store.folder import Header, is_table
 from pairloom.store.names import shard_name
 from pairloom.store.writing import Writer, write_shard
-from pipeline.verbs.common import Outcome, add_verb
+from pipeline.verbs.common import Outcome, add_verb, on_folder, place
 from schemas.texts import TEXTS
 
 SHARD_TEXTS = 100_000
@@ -27,7 +26,7 @@ def add(verbs: Any) -> None:
     verb = add_verb(
         verbs,
         "texts",
-        texts,
+        on_folder(texts, "out"),
         "make a table of texts without images, for rows of text alone",
         "pairloom texts news.txt books.jsonl --out data/texts",
     )
@@ -37,7 +36,7 @@ def add(verbs: Any) -> None:
         help="lists with the columns text and lang: csv, tsv, txt (a text a line), json, jsonl or parquet, also "
         ".gz, .bz2, .xz or .zst; folders of lists, or paths of fsspec such as s3://bucket/texts.csv",
     )
-    verb.add_argument("--out", type=Path, required=True, help="folder of the table")
+    verb.add_argument("--out", type=place, required=True, help="folder or address of the table")
     verb.add_argument("--redo", action="store_true", help="replace the table that is there")
 
 

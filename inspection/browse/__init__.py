@@ -1,0 +1,1 @@
+"""`pairloom browse`: a local site over datasets, read in place. Needs the extra `browse`."""
