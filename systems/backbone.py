@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from pairloom.errors import ConfigError, InputError
 from pairloom.imagenet import weights_file
+from pairloom.typed import Range, check_ranges
 from pairloom.unpickle import DAMAGED
+from systems.kept import Kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +22,11 @@ class Backbone:
     """A network and where it is cut.
 
     network: torchvision's name (resnet50), or `efficientnet_lite0`, which has its ImageNet weights from a package, with
-    `layer` the last layer that is kept; or `cells`, one convolution of 2 by 2 pixels and stride 2 for each of
+    `layer` the last layer that is kept, or `cells`, one convolution of 2 by 2 pixels and stride 2 for each of
     `channels`, so that no pixel has a part in two cells (MLIM).
-    pool: a maximum over so many cells each way at the end. checkpoint: torchvision's state dict (.pth); else seeded.
-    frozen: names of layers that are not trained; their running means stay as they are too.
+    pool: a maximum over so many cells each way at the end. checkpoint: torchvision's state dict (.pth), else seeded.
+    frozen: names of layers that are not trained. Their running means stay as they are too. cached: so many pictures'
+    cells are kept in memory, for a network that is frozen as a whole and pictures that come again without augmentation.
     """
 
     network: str
@@ -32,6 +35,10 @@ class Backbone:
     pool: int = 1
     checkpoint: str | None = None
     frozen: tuple[str, ...] = ()
+    cached: Annotated[int, Range(0)] = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 class Grid(nn.Sequential):
@@ -44,7 +51,23 @@ class Grid(nn.Sequential):
             if name not in parts:
                 raise ConfigError(f"the backbone has no layer {name} to freeze", "the recipe", f"any of {list(parts)}")
             parts[name].requires_grad_(False)
+        if settings.cached and any(parameter.requires_grad for parameter in network.parameters()):
+            trained = [name for name in parts if name not in settings.frozen]
+            given = f"the backbone keeps cells of {settings.cached} pictures, and {', '.join(trained)} change"
+            raise ConfigError(given, "the recipe", "set frozen to all layers, or cached to 0")
+        self.kept = Kept(settings.cached)
         self.to(memory_format=torch.channels_last)  # a third to a half less time than the planes one after another
+
+    def forward(self, pixels_B3SS: Tensor) -> Tensor:
+        if self.kept.most == 0 or pixels_B3SS.device.type != "cpu":
+            return self.seen(pixels_B3SS)
+        return self.kept(pixels_B3SS, self)
+
+    def seen(self, pixels_B3SS: Tensor) -> Tensor:
+        """What the network makes of pictures that it has not met."""
+        for part in self:
+            pixels_B3SS = part(pixels_B3SS)
+        return pixels_B3SS
 
     def train(self, mode: bool = True) -> Grid:
         super().train(mode)
@@ -65,7 +88,7 @@ def build(settings: Backbone) -> tuple[nn.Module, int]:
             network = _torchvision(settings)
     grid = Grid(network, settings)
     with torch.no_grad():  # in evaluation, or the probe would leave its trace in running means
-        width = grid.eval()(torch.zeros(1, 3, 256, 256, device=next(grid.parameters()).device)).shape[1]
+        width = grid.eval().seen(torch.zeros(1, 3, 256, 256, device=next(grid.parameters()).device)).shape[1]
     return grid.train(), width
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 @dataclass(frozen=True, kw_only=True)
 class Dictionary:
     """entries: how many. decay: what stays of an entry at each step. floor: an entry that so few cells ask for (by the
-    moving count) is dead, and becomes a random cell of the batch; 0 leaves the dead alone, as SOHO's code does.
+    moving count) is dead, and becomes a random cell of the batch. 0 leaves the dead alone, as SOHO's code does.
     start: count of each entry before the first step; from SOHO's 0 an entry that nothing asks for falls to the origin,
     from where it is chosen again."""
 
@@ -23,7 +23,7 @@ class Dictionary:
 
 
 class VisualDictionary(nn.Module):
-    """Entries are moving means of the cells nearest to them; they have no gradient."""
+    """Entries are moving means of the cells nearest to them. They have no gradient."""
 
     entries_NH: Tensor
     sizes_N: Tensor
@@ -48,13 +48,13 @@ class VisualDictionary(nn.Module):
         cell at that place are hidden.
         """
         codes_BU = nearest(cells_BUH, self.entries_NH)
+        if self.training:  # first, as in the code: a cell is mixed with its entry as it is after the move
+            self.follow(cells_BUH.detach()[seen_BU].float(), codes_BU[seen_BU])
         entry_BUH = self.entries_NH[codes_BU]
         entry_BUH = cells_BUH + (entry_BUH - cells_BUH).detach()  # the gradient goes past the choice
         entry_BUH = self.quantised(entry_BUH)
         share_BU2 = self.gate(torch.cat([entry_BUH, cells_BUH], dim=-1)).softmax(dim=-1)
         mixed_BUH = share_BU2[..., :1] * entry_BUH + share_BU2[..., 1:] * cells_BUH
-        if self.training:
-            self.follow(cells_BUH.detach()[seen_BU].float(), codes_BU[seen_BU])
         if "hidden_place" not in targets:
             return mixed_BUH, codes_BU, None
         share_B = targets["hidden_place"]
@@ -66,7 +66,7 @@ class VisualDictionary(nn.Module):
 
     @torch.no_grad()
     def follow(self, cells_NH: Tensor, codes_N: Tensor) -> None:
-        """Move the entries towards the cells that chose them; counts and sums are those of all ranks."""
+        """Move the entries towards the cells that chose them. Counts and sums are those of all ranks."""
         decay, entries = self.settings.decay, self.settings.entries
         counts_N = torch.bincount(codes_N, minlength=entries).float()
         sums_NH = torch.zeros_like(self.sums_NH).index_add_(0, codes_N, cells_NH)

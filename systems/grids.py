@@ -58,7 +58,10 @@ def seen(cells: CellBatch) -> Tensor:
 
 
 def sine(cells: CellBatch, width: int) -> Tensor:
-    """(B, U, H) half for the row, half for the column, each scaled to 2π (DETR, arXiv:2005.12872; SOHO's code)."""
+    """(B, U, H) half for the row, half for the column, sines and cosines in turn, each scaled to 2π.
+
+    As DETR (arXiv:2005.12872) and SOHO's code have it.
+    """
     quarter = width // 4
     device = cells.shape_B2.device
     frequencies = 10000 ** (-torch.arange(quarter, device=device) / quarter)
@@ -67,5 +70,20 @@ def sine(cells: CellBatch, width: int) -> Tensor:
     places_2BU = torch.stack([place_U // across_B1, place_U % across_B1])
     angle = (places_2BU + 1) / cells.shape_B2.t()[..., None] * 2 * torch.pi
     angles_2BUQ = angle[..., None] * frequencies
-    rows_BUH, columns_BUH = torch.cat([angles_2BUQ.sin(), angles_2BUQ.cos()], dim=-1)
+    rows_BUH, columns_BUH = torch.stack([angles_2BUQ.sin(), angles_2BUQ.cos()], dim=-1).flatten(-2)
     return torch.cat([rows_BUH, columns_BUH], dim=-1)
+
+
+def normed_planes(cells: CellBatch) -> tuple[Tensor, Tensor]:
+    """((B, C, S, S), (B, S, S) bool): the grids as pictures of C channels, for a ViT in a network's place of pixels.
+
+    Each cell is normed, so that a network's numbers, of whatever size, weigh as much as a picture's. False is padding.
+    """
+    down, across = cells.shape_B2.amax(dim=0).tolist()
+    values_BUC = F.layer_norm(cells.values_BUC, cells.values_BUC.shape[-1:])
+    planes_BCSS = values_BUC.new_zeros(len(values_BUC), values_BUC.shape[-1], down, across)
+    mask_BSS = torch.zeros(len(values_BUC), down, across, dtype=torch.bool, device=values_BUC.device)
+    for row, (high, wide) in enumerate(cells.shape_B2.tolist()):
+        planes_BCSS[row, :, :high, :wide] = values_BUC[row, : high * wide].t().unflatten(1, (high, wide))
+        mask_BSS[row, :high, :wide] = True
+    return planes_BCSS, mask_BSS

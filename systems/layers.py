@@ -40,8 +40,8 @@ def init_std_positions(*embeddings: nn.Embedding) -> None:
     """Start vectors of positions and kinds of word at PLACE_STD, also where `init_std` is larger, as at size tiny.
 
     Small models need larger weights, but where positions weigh as much as words, matching hardly leaves chance
-    (measured: docs/systems.md). At the published 0.02 it is the same draw again. Not for crops, whose systems learn
-    less that way (patch_stream).
+    (measured: docs/lab/systems.md). At the published 0.02 it is the same draw again. Not for crops, whose
+    systems learn less that way (patch_stream).
     """
     for embedding in embeddings:
         nn.init.normal_(embedding.weight, std=PLACE_STD)
@@ -89,7 +89,7 @@ class Transformer:
 class BertSettings(Transformer):
     """With what is dropped in training, and the weights' deviation at the start.
 
-    attention_dropout: of attention's weights; null is the same as the others.
+    attention_dropout: of attention's weights. Null is the same as the others.
     """
 
     dropout: Share

@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 class Shelf:
     """Finds units, models and objectives by name: first in the user's folder, then among those that ship.
 
-    beside: the folder of the user's recipe; its modules are KIND/NAME.py or NAME.py there, and replace ours of the same
+    beside: the folder of the user's recipe. Its modules are KIND/NAME.py or NAME.py there, and replace ours of the same
     name. None: only ours.
     """
 

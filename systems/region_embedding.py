@@ -31,7 +31,7 @@ class RegionSettings:
 
 
 class RegionEmbedding(nn.Module):
-    """(B, R, H) of the regions of a batch; one more in front with `whole`."""
+    """(B, R, H) of the regions of a batch. One more in front with `whole`."""
 
     def __init__(self, settings: RegionSettings, width: int, hidden: int, dropout: float, std: float) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ class RegionEmbedding(nn.Module):
         return embedded
 
     def seen(self, regions: RegionBatch) -> Tensor:
-        """(B, R) bool, False is padding; one more in front with `whole`."""
+        """(B, R) bool, False is padding. One more in front with `whole`."""
         if not self.whole:
             return regions.mask_BR
         return torch.cat([regions.mask_BR.any(dim=1, keepdim=True), regions.mask_BR], dim=1)  # of no image, no whole
 
 
 def mean(values_BRD: Tensor, mask_BR: Tensor) -> Tensor:
-    """(B, D) mean over what is not padding; 0 if all is."""
+    """(B, D) mean over what is not padding. 0 if all is."""
     return (values_BRD * mask_BR[..., None]).sum(dim=1) / mask_BR.sum(dim=1, keepdim=True).clamp(min=1)

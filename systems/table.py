@@ -1,4 +1,4 @@
-"""The table of docs/systems.md: what each recipe learned, beside chance and the margin that it promises."""
+"""The table of docs/lab/systems.md: what each recipe learned, beside chance and the margin that it promises."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Line:
-    """One task of one recipe; margin None: nothing is promised but a falling loss."""
+    """One task of one recipe. `margin` None: nothing is promised but a falling loss."""
 
-    recipe: str
+    recipe: str  # with its variant, such as `vit pixels`
     task: str
-    losses: tuple[float, float] | None  # held out, before and after; None where the task has none
+    losses: tuple[float, float] | None  # held out, before and after. None where the task has none
     score: float | None
     chance: float | None
     margin: float | None
+    predictions: int = 0  # behind the score, 0 where it is not known
 
     @property
     def holds(self) -> bool:
@@ -38,13 +39,19 @@ class Line:
 
     def markdown(self) -> str:
         losses = "" if self.losses is None else f"{self.losses[0]:.3f} → {self.losses[1]:.3f}"
-        shares = (_percent(share) for share in (self.score, self.chance, self.margin))
+        shares = (f"{_percent(self.score)}{self._error()}", _percent(self.chance), _percent(self.margin))
         return f"| `{self.recipe}` | {self.task} | {losses} | {' | '.join(shares)} | {'yes' if self.holds else 'no'} |"
 
+    def _error(self) -> str:
+        """One standard error of the score, as of independent predictions, in points."""
+        if self.score is None or not self.predictions:
+            return ""
+        return f" ± {100 * (self.score * (1 - self.score) / self.predictions) ** 0.5:.1f}"
 
-def lines(metrics: Mapping[str, Any], expects: Mapping[str, float]) -> list[Line]:
+
+def lines(metrics: Mapping[str, Any], expects: Mapping[str, float], variant: str | None = None) -> list[Line]:
     """What the metrics of one training say: a line an objective, and one for retrieval, text to image."""
-    name, found = metrics["recipe"], metrics["retrieval"]
+    name, found = " ".join([metrics["recipe"], *([variant] if variant else [])]), metrics["retrieval"]
     trained = [
         Line(
             name,
@@ -53,6 +60,7 @@ def lines(metrics: Mapping[str, Any], expects: Mapping[str, float]) -> list[Line
             value["score"],
             value["chance"],
             expects.get(task),
+            value["predictions"],
         )
         for task, value in metrics["objectives"].items()
     ]
@@ -61,7 +69,8 @@ def lines(metrics: Mapping[str, Any], expects: Mapping[str, float]) -> list[Line
         for cut in (1, 10):
             margin = expects.get("retrieval") if cut == 10 else None
             recall, chance = figures[f"r_at_{cut}"], figures[f"chance_r_at_{cut}"]
-            trained.append(Line(name, f"R@{cut} of {found['images']} images", None, recall, chance, margin))
+            task = f"R@{cut} of {found['images']} images"
+            trained.append(Line(name, task, None, recall, chance, margin, found["captions"]))
     return trained
 
 
@@ -86,8 +95,8 @@ def put_into(document: str, trained: Sequence[Line], where: str) -> str:
 
 
 def _recipe(row: str) -> str | None:
-    """The recipe of a line of the table; None for its head."""
-    found = re.match(r"\| `(\w+)` \|", row)
+    """The recipe of a line of the table. None for its head."""
+    found = re.match(r"\| `([\w ]+)` \|", row)
     return found and found[1]
 
 

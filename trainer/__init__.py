@@ -1,4 +1,4 @@
-"""Trains any recipe on shards; what there is to train lies in systems/."""
+"""Trains any recipe on shards. What there is to train lies in systems/."""
 
 from pairloom import offline
 

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from devices.ranks import mean_of_all
 from pairloom.loader.batch import Batch
 from trainer.contract import Nudges
 from trainer.learner import Learner, Losses
 from trainer.precision import Arithmetic, as_float32
-from trainer.ranks import mean_of_all
 from trainer.recipe import Adversarial
 
 Norm = Literal["l2", "linf"]
@@ -19,7 +19,7 @@ FLOOR = 1e-8  # of a gradient's norm, as in the authors' code
 
 
 def backward(learner: Learner, batch: Batch, settings: Adversarial, arithmetic: Arithmetic) -> Losses:
-    """Gradients of one step, added over the passes; returns the losses of the first, unperturbed pass."""
+    """Gradients of one step, added over the passes. Returns the losses of the first, unperturbed pass."""
     both = settings.words and settings.regions and not settings.together
     kinds = [(True, False), (False, True)] if both else [(settings.words, settings.regions)]
     first: Losses | None = None
@@ -38,17 +38,26 @@ def _passes(
     share: float,
     arithmetic: Arithmetic,
 ) -> Losses:
-    first, kind = None, learner.kinds[batch.objective]
-    nudges = _nothing(learner, batch, *which)
-    for number in range(settings.steps):
+    """Each pass is compared with one clean pass, which has a dropout of its own, and a gradient: as in the code."""
+    first: Losses | None = None
+    clean: list[Tensor] = []
+    if settings.kl > 0:
         with arithmetic.autocast():
-            losses = learner.losses(kind, batch, nudges)
+            clean = logits_of(learner(batch))
+    met = [logits.detach().requires_grad_() for logits in clean]  # gradients are gathered here, to go back once
+    nudges = _nothing(learner, batch, *which)
+    for _ in range(settings.steps):
+        with arithmetic.autocast():
+            losses: Losses = learner(batch, nudges)
             loss = losses.loss
-            if number and settings.kl > 0:  # the clean pass has a dropout of its own, and a gradient: as in the code
-                loss = loss + settings.kl * symmetric_kl(logits_of(learner.losses(kind, batch)), logits_of(losses))
+            if met:
+                loss = loss + settings.kl * symmetric_kl(met, logits_of(losses))
         arithmetic.backward(loss * share / settings.steps)
         first = first or losses
         nudges = Nudges(*(None if nudge is None else ascended(nudge, settings) for nudge in _parts(nudges)))
+    gathered = [(logits, leaf.grad) for logits, leaf in zip(clean, met, strict=True) if leaf.grad is not None]
+    if gathered:
+        torch.autograd.backward([logits for logits, _ in gathered], [gradient for _, gradient in gathered])
     assert first is not None
     return first
 
@@ -75,12 +84,12 @@ def ascended(nudge: Tensor, settings: Adversarial) -> Tensor:
 
 
 def direction(gradient: Tensor, norm: Norm) -> Tensor:
-    """Each row's gradient, over all its tokens and dimensions, of length 1; 0 where there is none."""
+    """Each row's gradient, over all its tokens and dimensions, of length 1. 0 where there is none."""
     return gradient / _length(gradient, norm).clamp(min=FLOOR)
 
 
 def inside(nudge: Tensor, most: float | None, norm: Norm) -> Tensor:
-    """Rows longer than `most` shortened to it; linf cuts each number instead."""
+    """Rows longer than `most` shortened to it. `linf` cuts each number instead."""
     if most is None:
         return nudge
     if norm == "linf":
@@ -95,7 +104,7 @@ def _length(rows: Tensor, norm: Norm) -> Tensor:
 
 
 def logits_of(losses: Losses) -> list[Tensor]:
-    """The logits of the objectives that classify; a regression has no KL."""
+    """The logits of the objectives that classify. A regression has no KL."""
     return [scored.logits for scored in losses.parts.values() if scored.logits is not None]
 
 

@@ -14,7 +14,7 @@ class BertAdam(Optimizer):
     """The optimiser of several systems' published code.
 
     The moments start at zero and nothing makes up for that, so that the first steps are larger than AdamW's. Decay is
-    that of AdamW. largest: norm of each tensor's gradient beyond which it is scaled down; the code has 1.
+    that of AdamW. largest: norm of each tensor's gradient beyond which it is scaled down. The code has 1.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenize
 
 
 def save(out: Path, learner: Learner, tokenizer: Tokenizer, metrics: dict[str, Any]) -> None:
-    """Write the four files; the weights in float32."""
+    """Write the four files, the weights in float32."""
     out.mkdir(parents=True, exist_ok=True)
     recipe = learner.recipe
     save_file({name: value.detach().cpu().contiguous() for name, value in learner.state_dict().items()}, out / WEIGHTS)
@@ -75,7 +75,7 @@ def take_over(learner: Learner, out: Path) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether it is a folder that `save` wrote; other programs call a file config.json, too."""
+    """Whether it is a folder that `save` wrote. Other programs call a file config.json, too."""
     try:
         return "settings" in json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def is_ours(path: Path) -> bool:
 
 
 def load_published(learner: Learner, path: Path, partial: bool = False) -> Placed:
-    """Start from published weights; standard error tells which parts they fill, and what is left out on either side."""
+    """Start from published weights. Standard error tells which parts they fill, and what is left out on either side."""
     placed = learner.load_published(weight_files.read(path), partial)
     if not placed.tensors:
         raise InputError("none of its weights has a place here", str(path), "take weights of the recipe's model")

@@ -18,8 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, Example, Pixels, Regions
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples, RegionColumns
 from pairloom.loader.make import Make
 from pairloom.loader.pair import Pair
+from pairloom.loader.pictures import Picture
 from pairloom.loader.row import Row
 from trainer.precision import as_float32
 from trainer.published import Layout
@@ -27,7 +30,7 @@ from trainer.published import Layout
 
 @dataclass(frozen=True)
 class Shapes:
-    """The sizes that shards and tokenizer decide; None where the recipe's units have no such thing."""
+    """The sizes that shards and tokenizer decide. None where the recipe's units have no such thing."""
 
     vocab_size: int
     feature_width: int | None = None
@@ -43,7 +46,7 @@ class Scored:
 
     loss: Tensor  # scalar
     count: Tensor  # scalar, how many predictions it is the mean of
-    right: Tensor | None = None  # scalar, how many of them were right; None where right and wrong mean nothing
+    right: Tensor | None = None  # scalar, how many of them were right. None where right and wrong mean nothing
     answers: Tensor | None = None  # int64 [count], what was right: the best constant guess is what chance gives
     logits: Tensor | None = None  # [count, classes], where it classifies
     chance: float | None = None  # instead of answers: the share that guessing gets right
@@ -60,7 +63,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Words and units that have seen each other; U units (regions, patches or cells of a grid)."""
+    """Words and units that have seen each other. U units (regions, patches or cells of a grid)."""
 
     words_BTH: Tensor
     units_BUH: Tensor
@@ -94,7 +97,7 @@ class Nudges:
 
 
 class Fusion(Protocol):
-    """A model whose words and units see each other; what most objectives need of it."""
+    """A model whose words and units see each other. What most objectives need of it."""
 
     widths: Widths
     init_std: float  # of the weights at the start, for heads
@@ -156,10 +159,22 @@ class Unit(Protocol):
         """The shards' columns that `load` reads."""
 
     def shapes(self, settings: Any, metadata: Mapping[str, str]) -> dict[str, int]:
-        """The fields of Shapes that these units decide; metadata is that of a shard."""
+        """The fields of Shapes that these units decide. `metadata` is that of a shard."""
 
     def load(self, row: Row, settings: Any, rng: np.random.Generator | None) -> Regions | Pixels:
-        """One image; rng draws the augmentation, None means none."""
+        """One image. `rng` draws the augmentation, None means none."""
+
+
+class Resizable(Unit, Protocol):
+    """Units of pictures that the device may resize and augment (the loader's `resize: device`)."""
+
+    def load_unresized(self, row: Row, settings: Any, rng: np.random.Generator | None) -> Picture: ...
+
+
+class AllAtOnce(Unit, Protocol):
+    """Units that are loaded for all rows of a batch at once: regions, nothing of which is augmented."""
+
+    def load_all(self, rows: Sequence[Row], settings: Any) -> RegionColumns: ...
 
 
 @runtime_checkable
@@ -190,18 +205,30 @@ class Published(Protocol):
 
 
 class Objective(Protocol):
-    """systems/objectives/<name>.py: how rows are prepared for it, the parameters it adds, and its loss."""
+    """systems/objectives/<name>.py: the parameters it adds, and its loss."""
 
     Settings: type[Any]
 
     def head(self, settings: Any, model: Any, shapes: Shapes) -> nn.Module:
         """The parameters that only this objective uses."""
 
-    def prepare(self, example: Example, row: Row, make: Make, settings: Any, rng: np.random.Generator) -> Example:
-        """The example with what it is to predict: masks drawn. Objectives of one step do so one after the other."""
-
     def loss(self, model: Any, encoded: Any, head: Any, batch: Batch, settings: Any) -> Scored:
         """encoded: the model's answer to the batch, which all objectives of the step share."""
+
+
+class Preparing(Objective, Protocol):
+    """An objective that changes rows one by one: it hides what is to be predicted, or adds targets.
+
+    Objectives of one step do so one after the other.
+    """
+
+    def prepare(self, example: Example, row: Row, make: Make, settings: Any, rng: np.random.Generator) -> Example: ...
+
+
+class PreparingAll(Objective, Protocol):
+    """An objective that does so for all rows of a batch at once, which takes a fraction of the time."""
+
+    def prepare_all(self, examples: Examples, make: Make, settings: Any, draws: Draws) -> Examples: ...
 
 
 @runtime_checkable
@@ -243,7 +270,7 @@ class Pairing(Objective, Protocol):
 
 @runtime_checkable
 class Alone(Objective, Protocol):
-    """An objective that may show a text alone; its `prepare` asks `make.alone` for one that never had an image."""
+    """An objective that may show a text alone. Its `prepare` asks `make.alone` for one that never had an image."""
 
     def text_alone(self, settings: Any) -> bool: ...
 
@@ -254,3 +281,11 @@ class Matcher(Objective, Protocol):
 
     def similarity(self, model: Any, head: Any, settings: Any, images: Batch, texts: Batch) -> Tensor:
         """(images, texts) float, higher is better."""
+
+
+@runtime_checkable
+class VectorMatcher(Matcher, Protocol):
+    """A Matcher of a model with two towers, which compares vectors: each image and each text is read once."""
+
+    def of_vectors(self, images_IE: Tensor, texts_NE: Tensor) -> Tensor:
+        """(images, texts) float, as `similarity` of the images and texts with these vectors of length 1."""

@@ -6,13 +6,40 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from torch import nn
 
 from pairloom.errors import RunError
 
 POINTS = 40  # of a loss curve
 
 Point = dict[str, float | None]  # of a loss curve: `step`, and a loss by the name of each objective
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken."""
+
+    step: int  # how many are done now
+    objective: str  # the kind of step
+    losses: Mapping[str, float]  # of each of its objectives
+    rows: int  # of all ranks
+    lr: float
+    gradient: float | None  # its norm before it is clipped, None where it is not
+    history: History
+
+
+class Watch(Protocol):
+    """Who looks on: a log. Each rank has its own."""
+
+    def begin(self, learner: nn.Module, done: int) -> None:
+        """Before the first step, or the one after so many that a killed run had done."""
+
+    def step(self, taken: Taken) -> None: ...
+
+    def tested(self, step: int, figures: Mapping[str, float]) -> None:
+        """After a test on the val split (trainer.trials.figures)."""
 
 
 @dataclass
@@ -30,7 +57,7 @@ class History:
     rows: int = 0
 
     def add(self, step: int, losses: Mapping[str, float], rows: int, where: str) -> None:
-        """The losses of a step; raises RunError for one that is no number."""
+        """The losses of a step. Raises RunError for one that is no number."""
         for name, loss in losses.items():
             if not math.isfinite(loss):
                 raise RunError(f"the loss of {name} is {loss} at step {step}", where, "lower lr, or set clip")
@@ -54,8 +81,9 @@ class History:
         return first if before is None else before
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes, of plain values."""
-        return {"losses": dict(self.losses), "waiting_s": self.waiting_s, "seconds": self.seconds, "rows": self.rows}
+        """What `restore` takes, of plain values. A copy."""
+        losses = {name: list(losses) for name, losses in self.losses.items()}
+        return {"losses": losses, "waiting_s": self.waiting_s, "seconds": self.seconds, "rows": self.rows}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.losses = defaultdict(list, {name: list(losses) for name, losses in state["losses"].items()})

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from devices.ranks import mean_of_all
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Batch
 from pairloom.loader.tokenizer import Tokenizer
 from trainer.balance import adaptive
 from trainer.contract import Matcher, Perturbable, Published, Scored, Shapes
 from trainer.published import Layout, Placed, fitting, layout_of, place
-from trainer.ranks import of_all
 from trainer.recipe import Part, Recipe
 
 
@@ -45,16 +45,24 @@ class Learner(nn.Module):
             {name: part.objective.head(part.settings, self.model, shapes) for name, part in recipe.objectives.items()}
         )
 
-    def forward(self, batch: Batch) -> Losses:
-        """The losses of a batch by the objectives of its step, all on one pass of the model; DDP wants it here."""
-        return self.losses(self.kinds[batch.objective], batch)
+    def forward(self, batch: Batch, nudges: object = None) -> Losses:
+        """The losses of a batch by the objectives of its step, all on one pass of the model.
+
+        Training comes in here, because what DDP and FSDP2 do stands around it.
+        """
+        return self.losses(self.kinds[batch.objective], batch, nudges)
 
     def losses(self, kind: Mapping[str, Part], batch: Batch, nudges: object = None) -> Losses:
         """nudges: what adversarial training adds to the model's embeddings."""
-        encoded = self.model(batch) if nudges is None else self.model(batch, nudges)
-        parts: dict[str, Scored] = {}
-        for name, part in kind.items():
-            parts[name] = of_all(part.objective.loss(self.model, encoded, self.heads[name], batch, part.settings))
+        together, apart = ([name for name, part in kind.items() if part.apart is alone] for alone in (False, True))
+        passes = [(together, batch), *(([name], rows) for name, rows in zip(apart, batch.apart, strict=True))]
+        found: dict[str, Scored] = {}
+        for names, rows in passes:
+            encoded = self.model(rows) if nudges is None else self.model(rows, nudges)
+            for name in names:
+                part = kind[name]
+                found[name] = of_all(part.objective.loss(self.model, encoded, self.heads[name], rows, part.settings))
+        parts = {name: found[name] for name in kind}
         weights = {name: part.weight if batch.progress >= part.start else 0.0 for name, part in kind.items()}
         weighted_K = torch.stack([weights[name] * parts[name].loss for name in kind])
         if self.recipe.training.balance == "adaptive":
@@ -73,7 +81,7 @@ class Learner(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def load_published(self, state: Mapping[str, Tensor], partial: bool = False) -> Placed:
-        """Start from weights that somebody else's program wrote; returns what went where.
+        """Start from weights that somebody else's program wrote. Returns what went where.
 
         partial: a part may get only some of its tensors, and those of another shape are left out.
         Raises ConfigError if the model knows no such file, or, unless partial, if a part would get only some of its
@@ -87,8 +95,9 @@ class Learner(nn.Module):
         if layout is None:
             known = ", ".join(layout.title for layout in layouts)
             raise ConfigError(f"nobody's names: {', '.join(list(state)[:3])} …", given, f"take weights of {known}")
-        own = {name: value for name, value in self.state_dict(keep_vars=True).items() if _is_learned(name, value)}
+        own = {name: value for name, value in self.state_dict(keep_vars=True).items() if value.is_floating_point()}
         placed = fitting(place(state, layout, own), own) if partial else place(state, layout, own)
+        placed = replace(placed, missing=tuple(name for name in placed.missing if _is_learned(own[name])))
         if not partial:
             _refuse_partial(placed, layout, own, given)
         with torch.no_grad():
@@ -97,9 +106,19 @@ class Learner(nn.Module):
         return placed
 
 
-def _is_learned(name: str, value: Tensor) -> bool:
-    """What training changes, and with it running means. Not a constant, nor how many batches a norm has seen."""
-    return value.is_floating_point() and (value.requires_grad or not isinstance(value, nn.Parameter))
+def of_all(scored: Scored) -> Scored:
+    """What an objective says of the batches of all ranks together, where it has said it of this rank's.
+
+    A loss is a mean over predictions, of which ranks have unequally many (hidden words, say). So each rank's counts by
+    its share of them all, and what is minimised is the loss of the global batch, not the mean of the ranks' means.
+    The value is the same on every rank. The mean of the ranks' gradients is its gradient.
+    """
+    return replace(scored, loss=mean_of_all(scored.loss, scored.count if scored.over is None else scored.over))
+
+
+def _is_learned(value: Tensor) -> bool:
+    """What training changes, and running means. Not a constant, nor what is frozen: a file need not have these."""
+    return value.requires_grad or not isinstance(value, nn.Parameter)
 
 
 def _refuse_partial(placed: Placed, layout: Layout, own: Mapping[str, Tensor], given: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 
+from devices import memory, norms, parallel, ranks
+from devices.parallel import Shared
 from pairloom.errors import ConfigError
 from pairloom.loader import Loader, Options
 from pairloom.loader import tokenizer as tokenizers
@@ -20,56 +22,54 @@ from pairloom.loader.make import Make
 from pairloom.loader.rows import Rows, open_rows
 from pairloom.loader.texts import Texts, open_texts
 from pairloom.store.folder import sha256_of
-from pairloom.typed import Positive, Range, check_ranges
-from trainer import checkpoint, optimise, ranks, state
-from trainer.evaluate import Held, held_out_losses, retrieval
-from trainer.history import History, Point
+from trainer import checkpoint, optimise, state
+from trainer.average import Average, current
+from trainer.config import Config
+from trainer.evaluate import Exam, Held, Tested
+from trainer.history import History, Point, Watch
 from trainer.learner import Learner, shapes_of
-from trainer.optimise import Report
-from trainer.precision import Arithmetic, Precision
+from trainer.optimise import Around, Report
+from trainer.precision import Arithmetic
 from trainer.published import Placed
 from trainer.recipe import Recipe
 from trainer.state import Keeper
+from trainer.trials import Trials
 
-HELD_OUT_ROWS = 512
+__all__ = ["METRICS", "Config", "TrainResult", "pick_device", "save", "train"]
+
 METRICS = "metrics.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Section `train.<recipe>` of params.yaml; null means what the recipe says."""
+@dataclass(frozen=True)
+class Told:
+    """What the metrics of any test of this training say beside the test."""
 
-    size: str = "tiny"  # of the model: base, or one of the sizes that the recipe lists
-    variant: str | None = None  # of the recipe: one that it lists, such as no-questions
-    steps: Positive | None = None  # of training
-    batch_size: Positive | None = None  # rows, over all ranks
-    lr: Annotated[float, Range(above=0)] | None = None  # learning rate at its height
-    seed: int = 0  # of all that is random in training
-    languages: tuple[str, ...] | None = None  # of the captions, as BCP 47 codes; empty means all
-    texts: str | None = None  # table of texts without images (`pairloom texts`), for rows of text alone
-    vocabulary: str | None = None  # a tokenizer.json or vocab.txt; null trains one on the captions
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    precision: Precision = "float32"  # of the arithmetic; weights stay float32
-    init: str | None = None  # weights to start from: a folder that training wrote, or published ones (docs/weights.md)
-    init_partial: bool = False  # whether published weights may give a part of the model only some of its tensors
-    workers: Annotated[int, Range(0)] = 0  # processes that prepare batches
-    threads: Positive | None = None  # of torch on a CPU; another number gives other rounding
-    save_every_s: Annotated[float, Range(0)] = 600.0  # a killed run loses at most so many seconds
+    config: Config
+    tokenizer: tokenizers.Tokenizer
+    rows: dict[str, int]  # of each split
+    untrained: dict[str, Held]
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    def overrides(self) -> dict[str, Any]:
-        """What of this replaces settings of the recipe."""
-        given = {key: getattr(self, key) for key in ("steps", "batch_size", "lr")}
-        training = {key: value for key, value in given.items() if value is not None}
-        text = {} if self.languages is None else {"languages": list(self.languages)}
-        return {"training": training, "text": text}
+    def metrics(self, learner: Learner, tested: Tested, losses: Point) -> dict[str, Any]:
+        """losses: the last point of the curve."""
+        recipe, (held, found) = learner.recipe, tested
+        return {
+            "recipe": recipe.name,
+            "size": recipe.size,
+            "steps": recipe.training.steps,
+            "batch_size": recipe.training.batch_size,
+            "seed": self.config.seed,
+            "parameters": learner.parameter_count(),
+            "rows": self.rows,
+            "objectives": {
+                name: _compared(self.untrained[name], trained, losses.get(name)) for name, trained in held.items()
+            },
+            "retrieval": found,
+        }
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came out; the curve is that of optimise.History."""
+    """What came out. The curve is that of optimise.History."""
 
     learner: Learner
     tokenizer: tokenizers.Tokenizer
@@ -78,7 +78,12 @@ class TrainResult:
 
 
 def train(
-    recipe: Recipe, shards: Path, config: Config, report: Report | None = None, out: Path | None = None
+    recipe: Recipe,
+    shards: Path | str,
+    config: Config,
+    report: Report | None = None,
+    out: Path | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train a recipe, loaded with config.overrides(), on the train shards and test it on the val shards.
 
@@ -88,38 +93,44 @@ def train(
     """
     world = ranks.launched()
     world.check(recipe.training.batch_size)
+    _refuse(recipe, config)
     rows = open_rows(shards, "train", recipe.columns(), recipe.text.languages, draw=recipe.text.draw)
     val = open_rows(shards, "val", recipe.columns(), recipe.text.languages, draw=recipe.text.draw)
     texts = None if config.texts is None else open_texts(Path(config.texts), recipe)
-    with closing(_loader(recipe, rows, texts, config)) as loader, _seeded(config):
+    with ExitStack() as stack:
+        loader = stack.enter_context(closing(_loader(recipe, rows, texts, config)))
+        stack.enter_context(_seeded(config))
         loader.pool()  # its processes start while the model is made and tested
-        tokenizer = loader.tokenizer
-        learner = _untrained(recipe, rows, tokenizer, config)
-        make = Make(tokenizer, recipe.units, augment=False, second=recipe.text.second)
-        untrained = _held_out(learner, val, make, config)
-        keeper = Keeper(state.beside(out), _settings(recipe, rows, texts, config), config.save_every_s) if out else None
+        learner = _untrained(recipe, rows, loader.tokenizer, config)
+        exam = Exam(val, Make(loader.tokenizer, recipe.units, augment=False, second=recipe.text.second), config.seed)
+        told = Told(config, loader.tokenizer, {"train": len(rows), "val": len(val)}, exam.losses(learner))
+        keeper = None
+        if out is not None:
+            settings = _settings(recipe, rows, texts, config)
+            keeper = Keeper(out, settings, config.save_every_s, config.keep_states, config.resume)
+            stack.callback(keeper.close)
+        trials = _trials(config, exam, told, out)
         arithmetic = Arithmetic(config.precision, next(learner.parameters()).device.type)
         with world.joined():
-            history = optimise.run(learner, loader, config.seed, arithmetic, report, keeper)
+            shared = _prepared(learner, config)
+            average = None if config.ema is None else Average(learner, config.ema)
+            around = Around(shared=shared, average=average, trials=trials, watch=watch)
+            history = optimise.run(learner, loader, config.seed, arithmetic, report, keeper, around)
+            learner = current(learner, shared, average)
         loader.close()
-        trained = _held_out(learner, val, make, config)
-        found = None if recipe.retrieval is None else retrieval(learner, val, make, seed=config.seed)
+        tested = exam(learner)
     curve = history.curve(recipe.training.steps)
-    metrics = _metrics(learner, config, {"train": len(rows), "val": len(val)}) | {
-        "objectives": {name: _compared(untrained[name], trained[name], curve[-1][name]) for name in trained},
-        "retrieval": found,
-        "time": _time(history) | {"loader": loader.stats()},
-    }
-    return TrainResult(learner, tokenizer, metrics, curve)
+    metrics = told.metrics(learner, tested, curve[-1]) | ({} if trials is None else {"tests": trials.found})
+    return TrainResult(learner, told.tokenizer, metrics | {"time": _time(history) | {"loader": loader.stats()}}, curve)
 
 
-def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | None) -> None:
-    """Write the checkpoint folder with metrics.json; the same metrics and the loss curve (CSV) for DVC where named."""
+def save(result: TrainResult, out: Path, curve: Path | None) -> None:
+    """Write the checkpoint folder, whose metrics.json has no times, and the loss curve (CSV) where that is named."""
     checkpoint.save(out, result.learner, result.tokenizer, result.metrics)
-    for path in (out / METRICS, *([metrics] if metrics else [])):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result.metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    state.beside(out).unlink(missing_ok=True)
+    untimed = {name: value for name, value in result.metrics.items() if name != "time"}
+    (out / METRICS).write_text(json.dumps(untimed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for path in state.beside(out):
+        path.unlink()
     if curve is None:
         return
     curve.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +141,10 @@ def save(result: TrainResult, out: Path, metrics: Path | None, curve: Path | Non
 
 
 def _settings(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> dict[str, Any]:
-    """What a saved state must have been made with, beside what the recipe holds; workers and device may be others."""
+    """What a saved state must have been made with, beside what the recipe holds. Workers and device may be others."""
     chosen = {key: getattr(config, key) for key in ("seed", "vocabulary", "precision", "init", "threads")}
+    later = {key: getattr(config, key) for key in ("ema", "sync_batch_norm")}  # which states of before lack
+    chosen |= {key: value for key, value in later.items() if value}
     chosen["texts"] = texts and texts.sha256
     return {"recipe": recipe.source, "size": recipe.size, "shards": sha256_of(rows.shards), **chosen}
 
@@ -164,7 +177,12 @@ def _loader(recipe: Recipe, rows: Rows, texts: Texts | None, config: Config) -> 
         rank=world.rank,
         world_size=world.size,
         workers=config.workers,
-        options=Options(max_tokens=training.max_tokens, texts=texts, pin=pick_device(config.device).type == "cuda"),
+        options=Options(
+            max_tokens=training.max_tokens,
+            texts=texts,
+            pin=pick_device(config.device).type == "cuda",
+            resize=config.resize,
+        ),
     )
 
 
@@ -190,7 +208,7 @@ def _refuse_other_words(learner: Learner, placed: Placed, setting: str) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of this name; `auto` is the best there is, and a rank takes the CUDA device of its number."""
+    """The device of this name. `auto` is the best there is, and a rank takes the CUDA device of its number."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -200,6 +218,44 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise ConfigError(f"device {name} cannot be used: {error}", "train.device", "set auto or cpu") from error
     return torch.device(name)
+
+
+def _refuse(recipe: Recipe, config: Config) -> None:
+    """Raises ConfigError for settings that the recipe does not go with."""
+    where = f"train.{recipe.name}"
+    if config.parallel == "ddp" and recipe.training.adversarial is not None:
+        given = "training.adversarial reads a batch several times a step, and ddp expects one backward pass"
+        raise ConfigError(given, f"{where}.parallel", "set average or fsdp")
+    if config.parallel == "fsdp" and recipe.training.sgd_of:
+        given = "training.sgd_of has an optimiser of its own, which was not tested on pieces of tensors"
+        raise ConfigError(given, f"{where}.parallel", "set average or ddp")
+    if config.best_by == "retrieval" and recipe.retrieval is None:
+        raise ConfigError("best_by is retrieval, and the recipe has none", f"{where}.best_by", "set loss")
+
+
+def _prepared(learner: Learner, config: Config) -> Shared:
+    """With what saves memory or time, and shared among the ranks."""
+    if config.sync_batch_norm:
+        norms.of_all_ranks(learner)
+    if config.recompute:
+        memory.recompute(learner.model)
+    if config.accumulate > 1:
+        memory.read_in_parts(learner.model, config.accumulate)
+    if config.compile:
+        memory.compile_layers(learner.model)
+    return parallel.shared(learner, config.parallel, memory.layers_of(learner.model))
+
+
+def _trials(config: Config, exam: Exam, told: Told, out: Path | None) -> Trials | None:
+    """The tests in between. The first rank alone keeps the best weights."""
+    if config.eval_every is None:
+        return None
+
+    def save(folder: Path, learner: Learner, tested: Tested, step: int) -> None:
+        checkpoint.save(folder, learner, told.tokenizer, told.metrics(learner, tested, {}) | {"best_step": step})
+
+    best = None if out is None or ranks.launched().rank else out.with_name(f"{out.name}-best")
+    return Trials(config.eval_every, config.best_by, exam, save, best)
 
 
 @contextmanager
@@ -215,17 +271,9 @@ def _seeded(config: Config) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _held_out(learner: Learner, val: Rows, make: Make, config: Config) -> dict[str, Held]:
-    size = min(learner.recipe.training.batch_size, 256)
-    found: dict[str, Held] = {}
-    for kind in learner.kinds.values():
-        found |= held_out_losses(learner, val, make, kind, seed=config.seed, batch_size=size, most_rows=HELD_OUT_ROWS)
-    return found
-
-
 def _compared(untrained: Held, trained: Held, train_loss: float | None) -> dict[str, float | int | None]:
     return {
-        "train_loss": train_loss,  # over the last point of the curve; null if its turn never came
+        "train_loss": train_loss,  # over the last point of the curve. Null if its turn never came
         "held_out_loss": trained.loss,
         "untrained_loss": untrained.loss,  # held out, before the first step
         "score": trained.score,  # share of right predictions
@@ -233,19 +281,6 @@ def _compared(untrained: Held, trained: Held, train_loss: float | None) -> dict[
         "untrained_score": untrained.score,
         "predictions": trained.predictions,
         "rows": trained.rows,
-    }
-
-
-def _metrics(learner: Learner, config: Config, rows: dict[str, int]) -> dict[str, Any]:
-    recipe = learner.recipe
-    return {
-        "recipe": recipe.name,
-        "size": recipe.size,
-        "steps": recipe.training.steps,
-        "batch_size": recipe.training.batch_size,
-        "seed": config.seed,
-        "parameters": learner.parameter_count(),
-        "rows": rows,
     }
 
 

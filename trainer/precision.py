@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from devices.parallel import in_pieces
+
 Precision = Literal["float32", "bfloat16", "float16"]
 SHORT = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,6 +34,7 @@ class Arithmetic:
         self.autocast: Callable[[], AbstractContextManager[Any]] = partial(
             torch.autocast, device, dtype=SHORT.get(precision), enabled=precision in SHORT
         )
+        self.norm: Tensor | None = None  # of the last gradient, before it was clipped
         # torch begins at 65,536, at which gradients above 1 overflow and the first steps are lost.
         self.scaler = torch.amp.GradScaler(device, init_scale=1024.0, enabled=precision == "float16")
 
@@ -42,7 +45,8 @@ class Arithmetic:
         """One step of both, unless gradients overflowed. clip: largest norm of the gradient."""
         self.scaler.unscale_(optimiser)
         if clip is not None:
-            nn.utils.clip_grad_norm_(weights.parameters(), clip)
+            norm = nn.utils.clip_grad_norm_(weights.parameters(), clip)
+            self.norm = norm.full_tensor() if in_pieces(norm) else norm
         before = self.scaler.get_scale()
         self.scaler.step(optimiser)
         self.scaler.update()

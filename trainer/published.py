@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 Change = Callable[[Tensor], Tensor]
+Back = Callable[[Sequence[Tensor]], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,15 @@ class Rule:
 
     name: a regular expression of the whole name. places: our names, in which \1 is the expression's first group; those
     that the learner lacks are passed over. No places at all: the tensor is known, and there is no use for it.
-    change: what turns the published tensor into ours, where they are not the same.
+    change: what turns the published tensor into ours, where they are not the same. back: what makes it of ours again,
+    those of all rules of its name in their order. written: whether a file that we write has it.
     """
 
     name: str
     places: tuple[str, ...]
     change: Change | None = None
+    back: Back | None = None
+    written: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def place(state: Mapping[str, Tensor], layout: Layout, own: Mapping[str, Tensor]
 
 
 def fitting(placed: Placed, own: Mapping[str, Tensor]) -> Placed:
-    """What is of the learner's shapes; the rest counts as missing."""
+    """What is of the learner's shapes. The rest counts as missing."""
     kept = {name: value for name, value in placed.tensors.items() if own[name].shape == value.shape}
     other = tuple(name for name in placed.tensors if name not in kept)
     return replace(placed, tensors=kept, missing=(*placed.missing, *other))

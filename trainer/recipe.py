@@ -1,4 +1,4 @@
-"""A recipe: what is trained, and how, as frozen dataclasses; a wrong key or value stops before any work."""
+"""A recipe: what is trained, and how, as frozen dataclasses. A wrong key or value stops before any work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainer.contract import Alone, Matcher, Model, Numbering, Objective, Readin
 class Adversarial:
     """Section `training.adversarial`: arXiv:2006.06195, section 3, with the passes and norms of its code.
 
-    steps: passes, the first with no perturbation; their gradients are added. lr: length of each step of the
+    steps: passes, the first with no perturbation. Their gradients are added. lr: length of each step of the
     perturbation. most: its largest norm. kl: weight of KL(clean ‖ perturbed) + KL(perturbed ‖ clean) of what is
     predicted. together: words and regions are perturbed in the same passes, else in passes of their own, averaged.
     """
@@ -46,6 +46,18 @@ class Adversarial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sgd:
+    """An entry of `training.sgd_of`: stochastic gradient descent for some parameters, on the schedule of the others."""
+
+    lr: Annotated[float, Range(above=0)]
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Range(0)] = 0.0  # not on biases, norms and scales
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """Section `training`: the optimiser's settings."""
 
@@ -61,6 +73,7 @@ class Training:
     drops: tuple[Share, ...] = ()  # shares of the steps
     optimiser: Literal["adamw", "bert_adam"] = "adamw"  # see trainer/bert_adam.py
     lr_of: Mapping[str, float] = field(default_factory=dict)  # another lr for parameters whose names begin so
+    sgd_of: Mapping[str, Sgd] = field(default_factory=dict)  # another optimiser for parameters whose names begin so
     adversarial: Adversarial | None = None  # embeddings perturbed against the learner: trainer/adversarial.py
     balance: Literal["fixed", "adaptive"] = "fixed"  # of the losses of one step: trainer/balance.py
     max_tokens: Positive | None = None  # words and regions of a batch, instead of a number of rows
@@ -84,10 +97,10 @@ class Retrieval:
 
 
 class Parts(Protocol):
-    """Where the modules are that recipes name; systems.parts.Shelf is one. Small and frozen: it is pickled."""
+    """Where the modules are that recipes name, such as systems.parts.Shelf. Small and frozen: it is pickled."""
 
     def home(self, kind: str, name: str) -> str | None:
-        """Of a module of this kind (units, models, objectives): its dotted name or its file; None if there is none."""
+        """Of a module of this kind (units, models, objectives): its dotted name or its file. None if there is none."""
 
     def names(self, kind: str) -> list[str]:
         """The modules of this kind."""
@@ -99,7 +112,8 @@ class Part:
 
     home: where it is, a dotted name or a file. For objectives alone: ratio, how often it is drawn; step, the name of
     the step that it shares with others, and weight, of its loss there, which counts from the share `start` of the
-    training on. A step is one batch and one pass of the model, drawn as often as all its objectives.
+    training on. A step is one batch and one pass of the model, drawn as often as all its objectives. One that is
+    `apart` has a pass to itself on the same rows, made ready for it alone.
     """
 
     home: str
@@ -108,6 +122,7 @@ class Part:
     step: str = ""
     weight: Annotated[float, Range(above=0)] = 1
     start: Annotated[float, Range(0, below=1)] = 0
+    apart: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -149,7 +164,8 @@ class Part:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Settings of a user's own module can be unpickled only where that module has been imported from its file.
-        return _unpickled, (self.home, pickle.dumps(self.settings), self.ratio, self.step, self.weight, self.start)
+        shared = (self.ratio, self.step, self.weight, self.start, self.apart)
+        return _unpickled, (self.home, pickle.dumps(self.settings), *shared)
 
     @property
     def name(self) -> str:
@@ -241,6 +257,7 @@ def parse(document: Mapping[str, Any], name: str, size: str, where: str, parts: 
         given = f"objective {read.retrieval.objective} does not say how well image and text match"
         raise ConfigError(given, f"{where}, retrieval", "name one that has a `similarity`, or set retrieval to null")
     _refuse_unread_texts(read.text, objectives, where)
+    _refuse_passes(objectives, read.training, where)
     expects = dict(read.expects or {})
     if unknown := expects.keys() - objectives.keys() - {"retrieval"}:
         given = f"expects names {', '.join(sorted(unknown))}"
@@ -269,6 +286,19 @@ def _refuse_unread_texts(text: Text, objectives: Mapping[str, Part], where: str)
         raise ConfigError(given, where, "draw one text, or name an objective that has SEVERAL_TEXTS")
 
 
+def _refuse_passes(objectives: Mapping[str, Part], training: Training, where: str) -> None:
+    """Raises ConfigError where a step has no first pass, or several that adversarial training would perturb."""
+    apart = [name for name, part in objectives.items() if part.apart]
+    shared = {part.step for part in objectives.values() if part.step and not part.apart}
+    for name in apart:
+        if objectives[name].step not in shared:
+            given = f"objective {name} is apart, but no other objective of its step has a first pass"
+            raise ConfigError(given, where, "give both one `step`, and leave `apart` out of one of them")
+    if apart and training.adversarial is not None:
+        given = f"objective {apart[0]} is apart, and training is adversarial"
+        raise ConfigError(given, where, "leave out `apart` or training.adversarial: it perturbs one pass a step")
+
+
 def _only(kind: str, section: Mapping[str, Any], where: str, parts: Parts) -> Part:
     if len(section) != 1:
         raise ConfigError(f"{kind} are {list(section)}", where, "name exactly one")
@@ -276,11 +306,11 @@ def _only(kind: str, section: Mapping[str, Any], where: str, parts: Parts) -> Pa
     return _part(kind, name, value, where, parts)
 
 
-SHARED = ("ratio", "step", "weight", "start")  # settings that every objective has, beside those of its module
+SHARED = ("ratio", "step", "weight", "start", "apart")  # settings that every objective has, beside those of its module
 
 
 def _part(kind: str, key: str, value: Mapping[str, Any] | None, where: str, parts: Parts) -> Part:
-    """The module of this name with its settings; or that of the setting `module`, to have one twice."""
+    """The module of this name with its settings, or that of the setting `module`, to have one twice."""
     settings = dict(value or {})
     name = settings.pop("module", key)
     home = parts.home(kind, name)

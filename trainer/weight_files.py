@@ -19,7 +19,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from pairloom.errors import InputError
 from pairloom.unpickle import DAMAGED
 
-# In the order in which transformers looks; the indices name the files that a large model is split into.
+# In the order in which transformers looks. The indices name the files that a large model is split into.
 IN_A_FOLDER = (
     "model.safetensors",
     "model.safetensors.index.json",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, equal, nn
 
 from trainer.published import Layout, Rule
 
@@ -39,6 +39,12 @@ def bert(heads: Mapping[str, nn.Module]) -> Layout:
     return Layout("BERT", r"(?:bert\.)?embeddings\.word_embeddings\.weight", rules, ("model.bert.",))
 
 
+def _one_type(values: Sequence[Tensor]) -> Tensor | None:
+    """RoBERTa has one type of word. None where both of ours have gone apart."""
+    types = values[0]
+    return types[:1] if equal(types[:1], types[1:]) else None
+
+
 def roberta(heads: Mapping[str, nn.Module]) -> Layout:
     """RobertaModel and RobertaForMaskedLM. Its positions start at 2, and all words are of its one type."""
     embeddings = "model.bert.embeddings."
@@ -46,9 +52,10 @@ def roberta(heads: Mapping[str, nn.Module]) -> Layout:
         Rule(r"roberta\.(embeddings\.(?:word_embeddings\.weight|LayerNorm\..+)|encoder\..+|pooler\..+)",
              (r"model.bert.\1",)),
         Rule(r"roberta\.embeddings\.position_embeddings\.weight",
-             (f"{embeddings}position_embeddings.weight",), lambda value: value.roll(-2, 0)),
+             (f"{embeddings}position_embeddings.weight",), lambda value: value.roll(-2, 0),
+             lambda values: values[0].roll(2, 0)),
         Rule(r"roberta\.embeddings\.token_type_embeddings\.weight",
-             (f"{embeddings}token_type_embeddings.weight",), lambda value: value[:1].repeat(2, 1)),
+             (f"{embeddings}token_type_embeddings.weight",), lambda value: value[:1].repeat(2, 1), _one_type),
         *hidden_words(r"lm_head\.", heads, "layer_norm"),
     )  # fmt: skip
     return Layout("RoBERTa", r"roberta\.embeddings\.word_embeddings\.weight", rules, ("model.bert.",))
@@ -71,6 +78,6 @@ def layers_of_words(first: int, heads: Mapping[str, nn.Module], layers: tuple[st
 
 
 def numbered(theirs: str, first: int, below: str, above: str) -> tuple[Rule, ...]:
-    """Layers 0 to first − 1 to the list `below`, those after it to `above`, counted anew; at most 48 of them."""
+    """Layers 0 to first − 1 to the list `below`, those after it to `above`, counted anew. At most 48 of them."""
     ours = [f"{below}.{number}" if number < first else f"{above}.{number - first}" for number in range(48)]
     return tuple(Rule(rf"{theirs}\.{number}\.(.+)", (rf"{name}.\1",)) for number, name in enumerate(ours))

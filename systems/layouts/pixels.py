@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from systems.layouts.bert import hidden_words
@@ -28,9 +29,12 @@ NPZ: Names = {
 }  # fmt: skip
 
 
-def _blocks(theirs: str, names: Names, ours: str, own: Names) -> tuple[Rule, ...]:
+def _blocks(theirs: str, names: Names, ours: str, own: Names, written: bool = True) -> tuple[Rule, ...]:
     """theirs, ours: what stands before a part's name, with the block's number as the first group."""
-    return tuple(Rule(rf"{theirs}{name}\.(weight|bias)", (rf"{ours}{own[part]}.\2",)) for part, name in names.items())
+    return tuple(
+        Rule(rf"{theirs}{name}\.(weight|bias)", (rf"{ours}{own[part]}.\2",), written=written)
+        for part, name in names.items()
+    )
 
 
 def _third(number: int) -> Change:
@@ -38,9 +42,17 @@ def _third(number: int) -> Change:
     return lambda value: value.chunk(3)[number]
 
 
+def _under_each_other(thirds: Sequence[Tensor]) -> Tensor:
+    return torch.cat(tuple(thirds))
+
+
+def _turned(values: Sequence[Tensor]) -> Tensor:
+    return values[0].t()
+
+
 def _one_for_three(theirs: str, ours: str, own: Names) -> tuple[Rule, ...]:
     return tuple(
-        Rule(rf"{theirs}\.(weight|bias)", (rf"{ours}{own[part]}.\2",), _third(number))
+        Rule(rf"{theirs}\.(weight|bias)", (rf"{ours}{own[part]}.\2",), _third(number), _under_each_other)
         for number, part in enumerate(("query", "key", "value"))
     )
 
@@ -61,7 +73,7 @@ def _hugging_face(to: str, blocks: str, own: Names, due: tuple[str, ...]) -> Lay
     rules = (
         Rule(rf"(?:vit\.)?({outside}|layernorm\..+|pooler\..+)", (rf"{to}\1",)),
         *_blocks(r"(?:vit\.)?encoder\.layer\.(\d+)\.", IN_FILES, blocks, own),
-        *_blocks(r"(?:vit\.)?layers\.(\d+)\.", IN_MEMORY, blocks, own),
+        *_blocks(r"(?:vit\.)?layers\.(\d+)\.", IN_MEMORY, blocks, own, written=False),
         Rule(r"classifier\..+", ()),
     )
     return Layout("ViT (transformers)", r"(?:vit\.)?embeddings\.patch_embeddings\.projection\.weight", rules, due)
@@ -158,13 +170,13 @@ def clip(heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
         Rule(r"token_embedding\.weight", (f"{text}embeddings.token_embedding.weight",)),
         Rule("positional_embedding", (f"{text}embeddings.position_embedding.weight",)),
         Rule(r"ln_final\.(.+)", (rf"{text}final_layer_norm.\1",)),
-        Rule("text_projection", ("model.clip.text_projection.weight",), Tensor.t),
+        Rule("text_projection", ("model.clip.text_projection.weight",), Tensor.t, _turned),
         Rule(r"visual\.class_embedding", (f"{vision}embeddings.class_embedding",)),
         Rule(r"visual\.positional_embedding", (f"{vision}embeddings.position_embedding.weight",)),
         Rule(r"visual\.conv1\.weight", (f"{vision}embeddings.patch_embedding.weight",)),
         Rule(r"visual\.ln_pre\.(.+)", (rf"{vision}pre_layrnorm.\1",)),
         Rule(r"visual\.ln_post\.(.+)", (rf"{vision}post_layernorm.\1",)),
-        Rule(r"visual\.proj", ("model.clip.visual_projection.weight",), Tensor.t),
+        Rule(r"visual\.proj", ("model.clip.visual_projection.weight",), Tensor.t, _turned),
         Rule("input_resolution|context_length|vocab_size", ()),
         *_residual_blocks(r"transformer\.resblocks\.(\d+)\.", rf"{text}encoder.layers.\1."),
         *_residual_blocks(r"visual\.transformer\.resblocks\.(\d+)\.", rf"{vision}encoder.layers.\1."),
@@ -183,7 +195,9 @@ def _residual_blocks(theirs: str, ours: str) -> tuple[Rule, ...]:
     return (
         *(Rule(rf"{theirs}{name}\.(weight|bias)", (rf"{ours}{place}.\2",)) for name, place in names.items()),
         *(
-            Rule(rf"{theirs}attn\.in_proj_(weight|bias)", (rf"{ours}{own[part]}.\2",), _third(number))
+            Rule(
+                rf"{theirs}attn\.in_proj_(weight|bias)", (rf"{ours}{own[part]}.\2",), _third(number), _under_each_other
+            )
             for number, part in enumerate(("query", "key", "value"))
         ),
     )

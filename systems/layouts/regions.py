@@ -1,13 +1,14 @@
-"""The files that systems of regions published: UNITER, VILLA, Oscar, VinVL, ViLBERT, 12-in-1, InterBERT and LXMERT.
+"""The files that systems of regions published: UNITER, VILLA, Oscar, VinVL, UNIMO, ViLBERT, 12-in-1, InterBERT, LXMERT.
 
 The names were read in the authors' code. No file of theirs was at hand to try them on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from systems.layouts.bert import EMBEDDINGS, hidden_words, numbered
@@ -22,7 +23,12 @@ def uniter(heads: Mapping[str, nn.Module]) -> Layout:
     rules = (
         Rule(rf"uniter\.(embeddings\.(?:{EMBEDDINGS})|encoder\..+|pooler\..+)", (r"model.bert.\1",)),
         *(Rule(rf"{image}{theirs}\.(.+)", (rf"model.regions.{ours}.\1",)) for theirs, ours in parts.items()),
-        Rule(rf"{image}mask_embedding\.weight", ("model.regions.hidden_D",), lambda value: value[1]),
+        Rule(
+            rf"{image}mask_embedding\.weight",
+            ("model.regions.hidden_D",),
+            lambda value: value[1],
+            lambda values: torch.stack([torch.zeros_like(values[0]), values[0]]),
+        ),
         Rule(r"feat_regress\.net\.([02])\.(.+)", (r"heads.mrfr.transform.\1.\2",)),
         Rule(r"feat_regress\.bias", ("heads.mrfr.bias_D",)),
         Rule(r"feat_regress\.weight", ()),  # that of img_linear
@@ -40,15 +46,54 @@ def oscar(model: Any, heads: Mapping[str, nn.Module]) -> Layout:
     image = r"bert\.img_embedding\."
     rules = (
         Rule(rf"bert\.(embeddings\.(?:{EMBEDDINGS})|encoder\..+|pooler\..+)", (r"model.bert.\1",)),
-        Rule(rf"{image}weight", ("model.regions.feature.weight",), lambda value: value[:, :width]),
+        Rule(
+            rf"{image}weight",
+            ("model.regions.feature.weight",),
+            lambda value: value[:, :width],
+            lambda values: torch.cat(tuple(values), dim=1),
+        ),
         Rule(rf"{image}weight", ("model.regions.place.weight",), lambda value: value[:, width:]),
-        Rule(rf"{image}bias", ("model.regions.feature.bias",)),
         Rule(rf"{image}bias", ("model.regions.place.bias",), lambda value: value.new_zeros(value.shape)),
+        Rule(rf"{image}bias", ("model.regions.feature.bias",), None, lambda values: values[0] + values[1]),
         Rule(r"bert\.LayerNorm\.(.+)", (r"model.regions.norm.\1",)),
         Rule(r"cls\.seq_relationship\.(.+)", (r"heads.polluted.\1",)),
         *hidden_words(r"cls\.predictions\.", heads),
     )
     return Layout("Oscar", r"bert\.img_embedding\.weight", rules, ("model.bert.", "model.regions."))
+
+
+def unimo() -> Layout:
+    """UNIMO's parameters by Paddle's names, as numpy saves them. A layer's weight has its inputs first.
+
+    Its code adds no type of word, so both of ours are zero. It is that of fine-tuning: of heads no name is known.
+    """
+    layer, ours = r"encoder_layer_(\d+)_", r"model.bert.encoder.layer.\1."
+    layers = {f"multi_head_att_{part}_fc": f"attention.self.{part}" for part in ("query", "key", "value")}
+    layers |= {"multi_head_att_output_fc": "attention.output.dense"}
+    layers |= {"ffn_fc_0": "intermediate.dense", "ffn_fc_1": "output.dense"}
+    norms = {f"{layer}post_att": f"{ours}attention.output.LayerNorm", f"{layer}post_ffn": f"{ours}output.LayerNorm"}
+    norms |= {"pre_encoder": "model.bert.embeddings.LayerNorm", "v_pre_encoder": "model.regions.norm"}
+    words, places = "model.bert.embeddings.word_embeddings.weight", "model.bert.embeddings.position_embeddings.weight"
+    read = {"image_emb": "model.regions.feature", "image_loc": "model.regions.place"}
+    rules = [
+        Rule("word_embedding", ("model.bert.embeddings.token_type_embeddings.weight",),
+             lambda value: value.new_zeros(2, value.shape[1]), written=False),
+        Rule("word_embedding", (words,)),
+        Rule("pos_embedding", (places,), lambda value: value.roll(-2, 0), lambda values: values[0].roll(2, 0)),
+        *(Rule(rf"{layer}{theirs}\.b_0", (f"{ours}{name}.bias",)) for theirs, name in layers.items()),
+        *(Rule(rf"{layer}{theirs}\.w_0", (f"{ours}{name}.weight",), Tensor.t, _turned)
+          for theirs, name in layers.items()),
+        *(Rule(rf"{theirs}_layer_norm_scale", (f"{name}.weight",)) for theirs, name in norms.items()),
+        *(Rule(rf"{theirs}_layer_norm_bias", (f"{name}.bias",)) for theirs, name in norms.items()),
+        *(Rule(rf"{theirs}\.b_0", (f"{name}.bias",)) for theirs, name in read.items()),
+        *(Rule(rf"{theirs}\.w_0", (f"{name}.weight",), Tensor.t, _turned) for theirs, name in read.items()),
+    ]  # fmt: skip
+    parts = ("bert.embeddings.", "bert.encoder.", "regions.")
+    return Layout("UNIMO", r"v_pre_encoder_layer_norm_scale", tuple(rules), tuple(f"model.{part}" for part in parts))
+
+
+def _turned(values: Sequence[Tensor]) -> Tensor:
+    return values[0].t()
 
 
 def vilbert(heads: Mapping[str, nn.Module]) -> Layout:
@@ -100,7 +145,7 @@ def _two_streams(heads: Mapping[str, nn.Module]) -> tuple[Rule, ...]:
         Rule(rf"{image}LayerNorm\.(.+)", (rf"{regions}norm.\1",)),
         Rule(r"bert\.t_pooler\.dense\.(.+)", (r"model.word_pooler.\1",)),
         Rule(r"bert\.v_pooler\.dense\.(.+)", (r"model.region_pooler.\1",)),
-        Rule(r"cls\.bi_seq_relationship\.(.+)", (r"heads.itm.\1",), _flipped),
+        Rule(r"cls\.bi_seq_relationship\.(.+)", (r"heads.itm.\1",), _flipped, lambda values: _flipped(values[0])),
         Rule(r"cls\.imagePredictions\.transform\.dense\.(.+)", (r"heads.mrc.0.0.\1",)),
         Rule(r"cls\.imagePredictions\.transform\.LayerNorm\.(.+)", (r"heads.mrc.0.2.\1",)),
         Rule(r"cls\.imagePredictions\.decoder\.(.+)", (r"heads.mrc.1.\1",)),

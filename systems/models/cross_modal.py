@@ -31,7 +31,7 @@ class Settings:
 
 
 class CrossModal(nn.Module):
-    """LXMERT without its heads, which belong to the objectives. A box is its four corners; a hidden feature is zero."""
+    """LXMERT without its heads, which belong to the objectives. A box is its four corners. A hidden feature is zero."""
 
     def __init__(self, settings: Settings, shapes: Shapes) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from pairloom.loader.batch import Batch
 from systems import backbone
 from systems.backbone import Backbone
 from systems.layers import Transformer
+from systems.layouts.grids import parts
 from systems.layouts.pixels import clip
 from trainer.contract import Embedded, Shapes
 from trainer.published import Layout
@@ -21,12 +22,12 @@ from trainer.published import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Two transformers and the width of the space where they meet; a backbone takes the place of the one that sees."""
+    """Two transformers and the width of the space where they meet. A backbone takes the place of the one that sees."""
 
     embedding: int
     patch: int  # pixels of a side
     max_tokens: int  # longest text that has a position
-    dropout: float  # on attention weights; CLIP has none
+    dropout: float  # on attention weights, CLIP has none
     vision: Transformer
     text: Transformer
     backbone: Backbone | None = None
@@ -40,7 +41,7 @@ class DualEncoder(nn.Module):
         text = _tower(settings.text, settings.dropout) | {
             "vocab_size": shapes.vocab_size,
             "max_position_embeddings": settings.max_tokens,
-            "bos_token_id": None,  # forward finds the end by the length; the numbers of CLIP's own vocabulary mislead
+            "bos_token_id": None,  # forward finds the end by the length. The numbers of CLIP's own vocabulary mislead
             "eos_token_id": shapes.vocab_size - 1,  # None would break a pooling that we do not use
             "pad_token_id": None,
         }
@@ -75,7 +76,7 @@ class DualEncoder(nn.Module):
 
 
 def _vision(settings: Settings, image_size: int | None) -> dict[str, float]:
-    """The transformer that sees; one without layers where a backbone takes its place."""
+    """The transformer that sees. One without layers where a backbone takes its place."""
     if settings.backbone is not None:
         empty = Transformer(hidden=64, layers=0, heads=1, feed_forward=64)
         return _tower(empty, settings.dropout) | {"image_size": settings.patch, "patch_size": settings.patch}
@@ -99,8 +100,8 @@ def _tower(tower: Transformer, dropout: float) -> dict[str, float]:
 
 
 def published(model: DualEncoder, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
-    """CLIP of transformers, of OpenAI and of open_clip."""
-    return clip(heads)
+    """CLIP of transformers, of OpenAI and of open_clip; with a network in its ViT's place, the model by its parts."""
+    return *clip(heads), parts(model, heads)
 
 
 def build(settings: Settings, shapes: Shapes) -> DualEncoder:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch
 from systems.layers import BertSettings, init_std_positions
+from systems.layouts.grids import parts
 from systems.layouts.pixels import align
 from trainer.contract import Embedded, Shapes
 from trainer.published import Layout
@@ -33,7 +34,7 @@ class Tower(BertSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """embedding: width of the common space. null: the EfficientNet's own; only texts are projected (paper)."""
+    """embedding: width of the common space. null: the EfficientNet's own. Only texts are projected (paper)."""
 
     embedding: int | None
     max_tokens: int
@@ -84,8 +85,8 @@ class EfficientDual(nn.Module):
 
 
 def published(model: EfficientDual, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
-    """transformers' AlignModel."""
-    return (align(heads),)
+    """transformers' AlignModel; with a layer over pictures, which it has not, the model by its parts."""
+    return align(heads), parts(model, heads)
 
 
 def build(settings: Settings, shapes: Shapes) -> EfficientDual:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,9 @@ from pairloom.loader.batch import Batch
 from systems import backbone, grids
 from systems.backbone import Backbone
 from systems.layers import init_std_positions, initialised
+from systems.layouts.grids import parts
 from trainer.contract import Encoded, Shapes, Widths
+from trainer.published import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class Read(Encoded):
 
 
 class EncoderDecoder(nn.Module):
-    """torch's Transformer; the input is cells, then words. What is read first also stands for both (pooled)."""
+    """torch's Transformer. The input is cells, then words. What is read first also stands for both (pooled)."""
 
     def __init__(self, settings: Settings, shapes: Shapes) -> None:
         super().__init__()
@@ -73,7 +76,7 @@ class EncoderDecoder(nn.Module):
         return embedded
 
     def forward(self, batch: Batch) -> Read:
-        """Of the words those before target `prefix` are read, or all; no cell where target `pictured` is false."""
+        """Of the words those before target `prefix` are read, or all. No cell where target `pictured` is false."""
         cells = grids.cells_of(batch, self.backbone)
         cells_BUH = self.project(cells.values_BUC)
         cells_BUH = cells_BUH + grids.sine(cells, self.hidden).to(cells_BUH)
@@ -111,6 +114,11 @@ class EncoderDecoder(nn.Module):
     def logits(self, hidden_BTH: Tensor) -> Tensor:
         """(..., V) by the word embeddings read backwards."""
         return F.linear(hidden_BTH, self.words.weight)
+
+
+def published(model: EncoderDecoder, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
+    """The model by its parts, since nobody has published one: torch's Transformer and a network."""
+    return (parts(model, heads),)
 
 
 def build(settings: Settings, shapes: Shapes) -> EncoderDecoder:

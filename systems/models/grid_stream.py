@@ -16,6 +16,7 @@ from systems.backbone import Backbone
 from systems.dictionary import Dictionary, VisualDictionary
 from systems.layers import PLACE_STD, BertSettings, attention_bias, bert_model, init_std_positions, initialised
 from systems.layouts.bert import bert
+from systems.layouts.grids import parts, soho
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.published import Layout
 
@@ -64,7 +65,7 @@ class GridStream(nn.Module):
         init_std_positions(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
         if self.place is not None:
             init_std_positions(self.place)
-        self.norm = nn.LayerNorm(settings.hidden, eps=1e-12) if settings.norm else nn.Identity()
+        self.norm = nn.LayerNorm(settings.hidden) if settings.norm else nn.Identity()
         self.dictionary = VisualDictionary(settings.dictionary, settings.hidden) if settings.dictionary else None
 
     @property
@@ -105,8 +106,12 @@ class GridStream(nn.Module):
 
 
 def published(model: GridStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
-    """A BERT for the encoder and the head of hidden words. The backbone has a checkpoint of its own (Backbone)."""
-    return (bert(heads),)
+    """SOHO's own file, the model by its parts, and a BERT for the encoder and the head of hidden words.
+
+    The backbone alone has a checkpoint of its own (Backbone).
+    """
+    own = (soho(heads),) if model.dictionary is not None else ()
+    return *own, parts(model, heads), bert(heads)
 
 
 def build(settings: Settings, shapes: Shapes) -> GridStream:

@@ -30,7 +30,7 @@ from trainer.published import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Alone:
-    """The layers of words or of regions alone. attention_dropout: of attention's weights; null is the same."""
+    """The layers of words or of regions alone. attention_dropout: of attention's weights. Null is the same."""
 
     layers: int
     heads: int

@@ -14,6 +14,7 @@ from pairloom.loader.batch import Batch, RegionBatch
 from pairloom.typed import Positive, Share, check_ranges
 from systems.layers import BertSettings, attention_bias, bert_model, initialised, region_width, shown_features
 from systems.layouts.bert import bert
+from systems.layouts.grids import parts
 from systems.models.single_stream import embedded_words
 from trainer.contract import Encoded, Shapes, Widths
 from trainer.published import Layout
@@ -25,7 +26,7 @@ LOCATION = [0, 2, 1, 3, 6]  # x1 x2 y1 y2 w·h of boxes_R7, in Kaleido-BERT's or
 class Settings(BertSettings):
     """BERT's widths, and how crops enter.
 
-    levels: how many crops are of each level, in their order; each level has a layer of its own that reads its features.
+    levels: how many crops are of each level, in their order. Each level has a layer of its own that reads its features.
     place: `learned`, a vector for each crop, or `location`, a layer over its box. Features that are hidden are zero.
     norm: one for all crops, or one for those of each level. feature_dropout: of the features before they are read.
     """
@@ -43,7 +44,7 @@ class Settings(BertSettings):
 
 
 class PatchEmbedding(nn.Module):
-    """(B, R, H) of the crops: feature, level and place, added and normed; no layer has a bias (both systems' code)."""
+    """(B, R, H) of the crops: feature, level and place, added and normed. No layer has a bias (both systems' code)."""
 
     def __init__(self, settings: Settings, width: int) -> None:
         super().__init__()
@@ -99,8 +100,8 @@ class PatchStream(nn.Module):
 
 
 def published(model: PatchStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
-    """A BERT for the encoder and the head of hidden words."""
-    return (bert(heads),)
+    """The model by its parts, and a BERT for the encoder and the head of hidden words."""
+    return parts(model, heads), bert(heads)
 
 
 def build(settings: Settings, shapes: Shapes) -> PatchStream:

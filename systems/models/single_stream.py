@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pairloom.loader.batch import Batch, WordBatch
 from systems.layers import BertSettings, attention_bias, bert_model, causal_bias, init_std_positions, region_width
 from systems.layouts.bert import bert, roberta
-from systems.layouts.regions import oscar, uniter
+from systems.layouts.grids import parts
+from systems.layouts.regions import oscar, unimo, uniter
 from systems.region_embedding import RegionEmbedding, RegionSettings
 from trainer.contract import Encoded, Nudges, Shapes, Widths
 from trainer.published import Layout
@@ -85,8 +86,11 @@ def embedded_words(embeddings: BertEmbeddings, words: WordBatch, nudge_BTH: Tens
 
 
 def published(model: SingleStream, heads: Mapping[str, nn.Module]) -> tuple[Layout, ...]:
-    """UNITER's own file, Oscar's and VinVL's, and a BERT or RoBERTa for the encoder and the head of hidden words."""
-    return uniter(heads), oscar(model, heads), roberta(heads), bert(heads)
+    """UNITER's own file, Oscar's and VinVL's, UNIMO's, and a BERT or RoBERTa for the encoder and hidden words.
+
+    UNIMO's has no head, so the model by its parts is the one that has everything.
+    """
+    return uniter(heads), oscar(model, heads), unimo(), parts(model, heads), roberta(heads), bert(heads)
 
 
 def build(settings: Settings, shapes: Shapes) -> SingleStream:

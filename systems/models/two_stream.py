@@ -51,7 +51,7 @@ class Settings:
 
 
 class CoAttention(nn.Module):
-    """One direction: a stream asks, the other answers; then the asking stream's feed-forward layer."""
+    """One direction: a stream asks, the other answers. Then the asking stream's feed-forward layer."""
 
     def __init__(self, asks: Transformer, answers: Transformer, settings: Settings) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Model `vit`: a transformer over raw patches and no words (ViT, arXiv:2010.11929)."""
+"""Model `vit`: a transformer over raw patches, or a network's cells, and no words (ViT, arXiv:2010.11929)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pairloom.loader.batch import HIDDEN, Batch
+from systems import backbone
+from systems.backbone import Backbone
+from systems.grids import cells_of, normed_planes
 from systems.layers import BertSettings, attention_dropout
 from systems.layouts.pixels import IN_MEMORY, vits
 from trainer.contract import Encoded, Shapes, Widths
@@ -17,18 +20,27 @@ from trainer.published import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(BertSettings):
-    """Widths and depths. image_size: of the positions; pictures of another size have them interpolated."""
+    """Widths and depths. image_size: of the positions. Pictures of another size have them interpolated.
+
+    backbone: a network whose cells are read instead of pixels, the hybrid of section 3.1. patch and image_size then
+    count cells.
+    """
 
     patch: int
     image_size: int
+    backbone: Backbone | None = None
 
 
 class Vit(nn.Module):
-    """transformers' ViTModel; its pooler is the hidden layer of the paper's pre-training head."""
+    """transformers' ViTModel. Its pooler is the hidden layer of the paper's pre-training head."""
 
     def __init__(self, settings: Settings, shapes: Shapes) -> None:
         super().__init__()
         self.init_std, self.widths = settings.init_std, Widths(*[settings.hidden] * 3)
+        self.backbone: nn.Module | None = None
+        channels = 3
+        if settings.backbone is not None:
+            self.backbone, channels = backbone.build(settings.backbone)
         from transformers import ViTConfig, ViTModel  # slow to import, and the loader's workers need no model
 
         config = ViTConfig(
@@ -40,15 +52,19 @@ class Vit(nn.Module):
             attention_probs_dropout_prob=attention_dropout(settings),
             patch_size=settings.patch,
             image_size=settings.image_size,
+            num_channels=channels,
             initializer_range=settings.init_std,
         )
         self.vit = ViTModel(config, use_mask_token=True)
 
     def forward(self, batch: Batch) -> Encoded:
         """No words. Patches are shown as the target `shown_U` says, if an objective drew one (see batch.ITSELF)."""
-        assert batch.pixels_B3SS is not None
-        embeddings, shape = self.vit.embeddings, batch.pixels_B3SS.shape[2:]
-        patches_BUH = embeddings.patch_embeddings(batch.pixels_B3SS)
+        embeddings, planes_BCSS = self.vit.embeddings, batch.pixels_B3SS
+        if self.backbone is not None:
+            planes_BCSS = normed_planes(cells_of(batch, self.backbone))[0]
+        assert planes_BCSS is not None
+        shape = planes_BCSS.shape[2:]
+        patches_BUH = embeddings.patch_embeddings(planes_BCSS)
         if "shown_U" in batch.targets:
             assert embeddings.mask_token is not None
             patches_BUH = shown(patches_BUH, batch.targets["shown_U"], embeddings.mask_token)

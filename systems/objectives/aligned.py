@@ -1,6 +1,6 @@
 """Objective `aligned`: words hidden that name what a crop shows, unless that is hidden itself (Kaleido-BERT, 3.3, 3.4).
 
-The authors' pairs of words and crops come from a captioner's attention; the aligner was never released, and how it
+The authors' pairs of words and crops come from a captioner's attention. The aligner was never released, and how it
 chose is not published. Here a pair is a word of a tag that the text has too, with the crop of each level that its tag's
 region overlaps most. As published, of each chosen pair either the word or the crop is hidden, never both, and what
 pairs do not fill is random. Name it before the objectives that draw crops: they take its wishes (`placing.preferred`).
@@ -96,7 +96,7 @@ def occurrences(words: Words) -> dict[tuple[int, ...], list[int]]:
 
 
 def _pieces(name: str, row: Row, make: Make) -> tuple[int, ...]:
-    """The tokens of a tag's word; a row group has few tags, each many times."""
+    """The tokens of a tag's word. A row group has few tags, each many times."""
 
     def pieces() -> tuple[int, ...]:
         words = make.tokenizer.words(name)

@@ -12,8 +12,8 @@ from trainer.precision import as_float32
 def alignment_distance(words_BTH: Tensor, regions_BRH: Tensor, words_BT: Tensor, regions_BR: Tensor) -> Tensor:
     """(B,) optimal transport distance of words and regions, 0 to 2, at the cost 1 − cosine (UNITER, section 3.2).
 
-    words_BT, regions_BR: bool, False is padding; a row without one of both has distance 0. The plan is found without
-    gradient, in float32, as in the authors' code (β = 0.5, 50 iterations); the gradient goes through the cost.
+    words_BT, regions_BR: bool, False is padding. A row without one of both has distance 0. The plan is found without
+    gradient, in float32, as in the authors' code (β = 0.5, 50 iterations). The gradient goes through the cost.
     """
     with torch.autocast(words_BTH.device.type, enabled=False):
         words_BTH, regions_BRH = (F.normalize(as_float32(vectors), dim=-1) for vectors in (words_BTH, regions_BRH))
@@ -31,7 +31,7 @@ def transport_plan(
     """(B, T, R) the cheapest way to carry equal weights on the words to equal weights on the regions.
 
     Inexact proximal point method, IPOT (arXiv:1802.04307, algorithm 1, one inner step). The plan's rows sum to 1/words
-    and its columns to 1/regions, up to what the iterations leave; it is 0 at padding.
+    and its columns to 1/regions, up to what the iterations leave. It is 0 at padding.
     """
     both_B1 = words_BT.any(dim=1, keepdim=True) & regions_BR.any(dim=1, keepdim=True)  # else there is nothing to carry
     words, regions = (words_BT & both_B1).to(cost_BTR.dtype), (regions_BR & both_B1).to(cost_BTR.dtype)
@@ -41,11 +41,12 @@ def transport_plan(
     # Padding is carried nothing: its sums are 0, and divided by 1 instead.
     word_padding_BT1, region_padding_BR1 = (1 - words).unsqueeze(2), (1 - regions).unsqueeze(2)
     kernel_BTR = torch.exp(-cost_BTR / beta) * pairs_BTR
-    plan_BTR, scale_BR1 = pairs_BTR, region_weight_BR1
+    # Regions first, as in UNITER's and ViLT's code: fifty iterations leave a difference of up to 1e-3 to the other way.
+    plan_BTR, scale_BT1 = pairs_BTR, word_weight_BT1
     for _ in range(iterations):  # fifty times a handful of small steps: what counts is how few they are
         step_BTR = kernel_BTR * plan_BTR
-        scale_BT1 = word_weight_BT1 / torch.baddbmm(word_padding_BT1, step_BTR, scale_BR1)
         scale_BR1 = region_weight_BR1 / torch.baddbmm(region_padding_BR1, step_BTR.mT, scale_BT1)
+        scale_BT1 = word_weight_BT1 / torch.baddbmm(word_padding_BT1, step_BTR, scale_BR1)
         plan_BTR = step_BTR.mul_(scale_BT1).mul_(scale_BR1.mT)
     return plan_BTR
 
@@ -53,6 +54,6 @@ def transport_plan(
 def word_region_alignment(distance_B: Tensor, match_B: Tensor) -> Tensor:
     """Mean over the batch of the distance of matching pairs less that of mismatched ones. Returns a scalar.
 
-    The paper minimises the distance of matching pairs; the term of mismatched pairs is the authors' code's, and ours.
+    The paper minimises the distance of matching pairs. The term of mismatched pairs is the authors' code's, and ours.
     """
     return torch.where(match_B, distance_B, -distance_B).mean()

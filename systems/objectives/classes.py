@@ -18,7 +18,7 @@ from trainer.contract import Encoded, Fusion, Scored, Shapes
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """label: `tag` is the class of the image's best tag, among the detector's; else a key of the column `extra`.
+    """label: `tag` is the class of the image's best tag, among the detector's, else a key of the column `extra`.
 
     names: what stands under that key, in the order of the classes. zeroed: the head begins at 0 (fine-tuning of ViT).
     """
@@ -45,7 +45,7 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """The label; an image without one takes no part."""
+    """The label. An image without one takes no part."""
     if settings.label == "tag":
         tags = row.value("tags")
         label = tags[0]["class_id"] if tags else IGNORE

@@ -1,8 +1,8 @@
 """Objective `cmcl`: an image tells true texts from rewritten and mined ones (UNIMO, arXiv:2012.15409, section 3.2).
 
 Beside the pairs, texts like the caption that other images have, encoded without an image, are positives of the image
-encoded without a text. K texts of a row that are seen with its image, its caption first; N of those that are not, and
-S the scores of these that are there.
+encoded without a text, and images like the row's are positives of its caption alone (retrieved.py). K texts of a row
+that are seen with its image, its caption first. N of those that are not, and S the scores of these that are there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Range, check_ranges
 from systems.layers import initialised
+from systems.objectives import retrieved
 from systems.objectives.itm import every_pair, negative_text
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.precision import as_float32
@@ -34,10 +35,12 @@ from trainer.precision import as_float32
 class Settings:
     """How many texts each image is compared with, beside its own caption.
 
-    positives: other captions of the same image, where the paper translates there and back; an image with one caption
-    repeats it. mined: most similar captions of other images. rewritten: its own with one object, attribute or relation
-    replaced by another; where there is none, a mined or random one. retrieved: texts of other images that are like the
-    caption (column `similar`), drawn without repetition, seen alone; where it has fewer, these are all, perhaps none.
+    positives: captions of the image of the kind `paraphrases`, as the paper's translations there and back. An image
+    without any takes its other captions, and one with one caption repeats it. mined: most similar captions of other
+    images. rewritten: its own with one object, attribute or relation replaced by another; where there is none, a mined
+    or random one. retrieved: texts of other images that are like the caption (column `similar`), drawn without
+    repetition, seen alone; where it has fewer, these are all, perhaps none. retrieved_images: the same of images that
+    are like the row's (column `neighbours`).
     product: how the image alone and such a text make a score. The paper says product, but not of what length, and
     nothing holds a dot product down, for no text that is seen alone is a negative: with it the loss can fall by all
     texts and images growing alike.
@@ -48,6 +51,8 @@ class Settings:
     rewritten: Annotated[int, Range(0)]
     temperature: float
     retrieved: Annotated[int, Range(0)] = 0
+    retrieved_images: Annotated[int, Range(0)] = 0
+    paraphrases: str = "paraphrase"
     product: Literal["cosine", "dot"] = "cosine"
 
     def __post_init__(self) -> None:
@@ -65,37 +70,41 @@ RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind", "
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
-    return ("negatives", "similar") if settings.retrieved else ("negatives",)
+    similar = ("similar",) if settings.retrieved else ()
+    return ("negatives", *similar, *(retrieved.COLUMNS if settings.retrieved_images else ()))
 
 
 def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
-    if settings.retrieved and shapes.image_size is not None:
-        raise ConfigError(
-            "cmcl.retrieved shows texts without an image, which models of pixels can't", "the recipe", "set it to 0"
-        )
+    asked = [name for name in ("retrieved", "retrieved_images") if getattr(settings, name)]
+    if asked and shapes.image_size is not None:
+        what = f"cmcl.{asked[0]} shows texts without an image, which models of pixels can't"
+        raise ConfigError(what, "the recipe", "set it to 0")
     return initialised(nn.Linear(model.widths.pooled, 1), model.init_std)
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """The example with the texts that its image is compared with: positives first."""
-    own = [text for text in row.siblings() if text != row.text] or [row.text]
+    rewordings = row.of_kind(settings.paraphrases) or row.siblings()
+    own = [text for text in rewordings if text != row.text] or [row.text]
     texts = [own[i] for i in rng.integers(0, len(own), settings.positives)]
     words = vocabularies(row.group.metadata["classes"], row.group.metadata["attributes"])
     for number in range(settings.mined + settings.rewritten):
         text = rewritten(row.text, words, rng) if number >= settings.mined else None
         text = text or negative_text(row, 1.0, rng)
         texts.append("" if text is None else text)  # alone in its shard: nothing is said
-    if settings.retrieved:  # drawn last, so that all else is the same without
-        alone = retrieved(row, settings.retrieved, rng)
-        # the empty text is for the image alone; filled up so that rows are alike, which `retrieved` tells apart
+    if settings.retrieved or settings.retrieved_images:  # drawn last, so that all else is the same without
+        alone = texts_like(row, settings.retrieved, rng)
+        # the empty text is for the image alone. Filled up so that rows are alike, which `retrieved` tells apart
         texts += ["", *alone, *[""] * (settings.retrieved - len(alone))]
         example = example.with_targets(retrieved=np.array(len(alone)))
+    if settings.retrieved_images:
+        example = retrieved.with_images(example, row, settings.retrieved_images, rng)
     return replace(example, others=tuple(make.tokenizer.words(text) for text in texts))
 
 
-def retrieved(row: Row, most: int, rng: np.random.Generator) -> list[str]:
-    """Texts of other images that are like the row's caption, so many at most, none twice; all alike likely."""
-    similar = list(dict.fromkeys(row.similar()))  # several images may have the same text
+def texts_like(row: Row, most: int, rng: np.random.Generator) -> list[str]:
+    """Texts of other images that are like the row's caption, so many at most, none twice. All alike likely."""
+    similar = list(dict.fromkeys(row.similar())) if most else []  # several images may have the same text
     return [similar[place] for place in rng.choice(len(similar), min(most, len(similar)), replace=False)]
 
 
@@ -106,7 +115,7 @@ def vocabularies(classes: str, attributes: str) -> tuple[tuple[str, ...], ...]:
 
 
 def rewritten(text: str, words: Sequence[tuple[str, ...]], rng: np.random.Generator) -> str | None:
-    """The text with one object, attribute or relation replaced by another of its kind; None if it names none.
+    """The text with one object, attribute or relation replaced by another of its kind. None if it names none.
 
     words: the vocabularies, one a kind. Longer names are found before shorter ones, in any case of letters.
     """
@@ -127,7 +136,7 @@ def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:
-    """One more pass of the model over every other text with the row's image; and one each over texts and images alone.
+    """One more pass of the model over every other text with the row's image, and one each over texts and images alone.
 
     Right is a row whose own caption, or another of its image, has the highest score of those seen with the image.
     """
@@ -138,10 +147,13 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, setting
     scores_BK = torch.cat([head(encoded.pooled_BH), others_B], dim=1)
     positive = 1 + settings.positives
     right = (scores_BK.argmax(dim=1) < positive).sum()
-    if settings.retrieved:
-        alone_BN = alone_scores(model, batch, settings)
-        scores_BK = torch.cat([scores_BK[:, :positive], alone_BN, scores_BK[:, positive:]], dim=1)
-    value = contrast(scores_BK, positive + settings.retrieved, settings.temperature)
+    alone = [alone_scores(model, batch, settings)] if settings.retrieved else []
+    if settings.retrieved_images:
+        nothing = map_tensors(batch.others, lambda tensor: tensor[:, settings.together])
+        alone.append(retrieved.image_scores(model, batch, nothing, partial(product, settings=settings)))
+    scores_BK = torch.cat([scores_BK[:, :positive], *alone, scores_BK[:, positive:]], dim=1)
+    positives = positive + settings.retrieved + settings.retrieved_images
+    value = contrast(scores_BK, positives, settings.temperature)
     return Scored(value, torch.tensor(len(batch)), right, chance=positive / (1 + settings.together))
 
 
@@ -155,7 +167,8 @@ def alone_scores(model: Fusion, batch: Batch, settings: Settings) -> Tensor:
     nowhere_BN = torch.full((len(batch), settings.retrieved), -torch.inf, device=counts_B.device)
     if not len(rows_S):
         return nowhere_BN
-    texts = map_tensors(batch.others, lambda tensor: tensor[:, settings.together :])  # the empty one first
+    rest = slice(settings.together, settings.together + 1 + settings.retrieved)
+    texts = map_tensors(batch.others, lambda tensor: tensor[:, rest])  # the empty one first
     pictured, number_S = rows_S.unique(return_inverse=True)
     nothing = map_tensors(texts, lambda tensor: tensor[pictured, 0])
     images_IH = model(replace(batch.take(pictured), words=nothing)).pooled_BH
@@ -181,7 +194,7 @@ def contrast(scores_BK: Tensor, positive: int, temperature: float) -> Tensor:
 
 
 def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
-    """(I, N): the score of every pair; each costs a pass through the model."""
+    """(I, N): the score of every pair. Each costs a pass through the model."""
 
     def score(pairs: Batch) -> Tensor:
         scored: Tensor = head(model(pairs).pooled_BH)[:, 0]

@@ -17,6 +17,8 @@ from systems.layers import initialised
 from systems.models.vit import Vit
 from trainer.contract import Encoded, Scored, Shapes
 
+READS_PIXELS = True  # in `prepare`
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

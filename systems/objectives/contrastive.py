@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 
-from pairloom.loader.batch import Batch, Example, WordBatch, map_tensors
-from pairloom.loader.make import Make
-from pairloom.loader.row import Row
+from devices.ranks import several
+from pairloom.loader.batch import Batch, WordBatch, map_tensors
 from pairloom.typed import Share, check_ranges
 from trainer.contract import Embedded, Scored, Shapes, Towers
-from trainer.ranks import several
 
 SEVERAL_TEXTS = True
 LOWEST_TEMPERATURE = 1e-3  # ALIGN's own ends near 1/64
@@ -27,7 +25,7 @@ LOWEST_TEMPERATURE = 1e-3  # ALIGN's own ends near 1/64
 class Settings:
     """same_image: what another caption of the same image is, should it be in the batch: a negative, or left out.
 
-    learned: `log_scale` is CLIP's factor, kept from 1 to max_scale; `temperature` is ALIGN's divisor, which is kept
+    learned: `log_scale` is CLIP's factor, kept from 1 to max_scale. `temperature` is ALIGN's divisor, which is kept
     from 1 / max_scale on.
     reduction: of the two directions. smoothing: share of each label that is spread over the batch.
     """
@@ -67,13 +65,8 @@ def head(settings: Settings, model: Towers, shapes: Shapes) -> Head:
     return Head(settings)
 
 
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """The row as it is: the rest of the batch are its negatives."""
-    return example
-
-
 def loss(model: Towers, encoded: Embedded, head: Head, batch: Batch, settings: Settings) -> Scored:
-    """The mean over the texts of each row, where the recipe draws several; predictions are those of the first."""
+    """The mean over the texts of each row, where the recipe draws several. Predictions are those of the first."""
     own = between(encoded.images_BE, encoded.texts_BE, head, batch, settings)
     losses = [own.loss]
     for words in () if batch.others is None else unstacked(batch.others):
@@ -89,7 +82,7 @@ def unstacked(others: WordBatch) -> Iterator[WordBatch]:
 
 
 def between(images_BE: Tensor, texts_BE: Tensor, head: Head, batch: Batch, settings: Settings) -> Scored:
-    """The loss over the rows of all ranks; each rank has equally many. DDP's mean of the gradients is then its own."""
+    """The loss over the rows of all ranks. Each rank has equally many. DDP's mean of the gradients is then its own."""
     keys_B = image_keys(batch.image_ids).to(texts_BE.device)
     images_GE, texts_GE, keys_G = gathered(images_BE), gathered(texts_BE), gathered(keys_B)
     logits_GG = head() * images_GE @ texts_GE.t()
@@ -106,7 +99,7 @@ def image_keys(image_ids: Sequence[bytes]) -> Tensor:
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows of all ranks, in their order; gradients find their way back to the rank that a row came from."""
+    """The rows of all ranks, in their order. Gradients find their way back to the rank that a row came from."""
     if not several():
         return rows
     if rows.requires_grad:
@@ -127,8 +120,8 @@ def info_nce(
 ) -> Tensor:
     """Mean of the cross-entropies along rows and columns, the diagonal being right (CLIP, arXiv:2103.00020, figure 3).
 
-    logits: scaled similarities, images down and texts across. ignored: bool, pairs that are neither right nor wrong;
-    never on the diagonal. reduction: `sum` of the two directions, not their mean, is ALIGN's (arXiv:2102.05918,
+    logits: scaled similarities, images down and texts across. ignored: bool, pairs that are neither right nor wrong.
+    Never on the diagonal. reduction: `sum` of the two directions, not their mean, is ALIGN's (arXiv:2102.05918,
     section 4.2). smoothing spreads over the pairs that are not ignored. Returns a scalar, 0 for a batch of one.
     """
     logits_BB = logits_BB if logits_BB.dtype == torch.float64 else logits_BB.float()
@@ -147,4 +140,9 @@ def _smoothed(logits_BB: Tensor, ignored_BB: Tensor, smoothing: float) -> Tensor
 
 def similarity(model: Towers, head: Head, settings: Settings, images: Batch, texts: Batch) -> Tensor:
     """(I, N): cosine of every image with every text."""
-    return model.images(images) @ model.texts(texts).t()
+    return of_vectors(model.images(images), model.texts(texts))
+
+
+def of_vectors(images_IE: Tensor, texts_NE: Tensor) -> Tensor:
+    """(I, N): cosine of vectors of length 1."""
+    return images_IE @ texts_NE.t()

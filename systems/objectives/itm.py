@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import Batch, Example, WordBatch
-from pairloom.loader.make import Make
+from pairloom.loader.batch import Batch, WordBatch
 from pairloom.loader.pair import Pair
 from pairloom.loader.questions import another
 from pairloom.loader.row import Row
@@ -32,9 +31,9 @@ class Settings:
     """Which rows become negatives, and of what kind.
 
     replace: what a negative has from elsewhere, the text or the image. hard_share: share of the negatives that take
-    one of the caption's mined hard negatives; the others take a random caption or image of the same row group.
+    one of the caption's mined hard negatives. The others take a random caption or image of the same row group.
     alignment: weight of word-region alignment beside the matching loss. aligned: all tokens, or those of words alone.
-    reads: `pooled` is the model's vector for both, through a layer with a bias; `first` the first token as it is,
+    reads: `pooled` is the model's vector for both, through a layer with a bias. `first` the first token as it is,
     through one without (SOHO).
     """
 
@@ -86,11 +85,6 @@ def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
     return pair if text is None else replace(pair, text=text, mismatch=1)
 
 
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """Nothing is hidden."""
-    return example
-
-
 def negative_text(row: Row, hard_share: float, rng: np.random.Generator) -> str | None:
     """A text that does not describe the row's image: mined for this caption, or any of another image of the row group.
 
@@ -122,7 +116,7 @@ def image_text_matching(logits_B2: Tensor, match_B: Tensor) -> Tensor:
 
 
 def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch, texts: Batch) -> Tensor:
-    """(I, N): logit of match less logit of mismatch for every pair; each costs a pass through the model.
+    """(I, N): logit of match less logit of mismatch for every pair. Each costs a pass through the model.
 
     Where the recipe trains word-region alignment, its weighted distance is taken off.
     """
@@ -137,7 +131,7 @@ def similarity(model: Fusion, head: nn.Linear, settings: Settings, images: Batch
 
 
 def every_pair(model: Fusion, images: Batch, texts: Batch, score: Callable[[Batch], Tensor]) -> Tensor:
-    """(I, N) the score of each image with each text; a second text, such as tags, comes with the image.
+    """(I, N) the score of each image with each text. A second text, such as tags, comes with the image.
 
     A model's `backbone` sees each image once, not once a text.
     """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Regions, Words
+from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Words
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples, RegionColumns, spans
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.table import Array
 from pairloom.typed import Share, check_ranges
@@ -18,7 +21,7 @@ from pairloom.typed import Share, check_ranges
 # token: each alone (BERT). word: all tokens of a word (BERT's whole-word masking).
 # anchors: words, and 0 to 2 words after each (InterBERT's paper). span: one stretch of random start and length
 # (InterBERT's code). geometric: spans of words of geometric length, 10 at most, until the share is reached (SpanBERT).
-# The last two always hide a word. Of the others, whether one is hidden where none was drawn differs between systems.
+# The last always hides a word. Of the others, whether one is hidden where none was drawn differs between systems.
 By = Literal["token", "word", "anchors", "span", "geometric"]
 
 
@@ -26,7 +29,7 @@ By = Literal["token", "word", "anchors", "span", "geometric"]
 class RegionMasking:
     """How regions are hidden that are to be predicted.
 
-    hidden and replaced: shares of those drawn that are not seen, and that show another region's feature; the rest stays
+    hidden and replaced: shares of those drawn that are not seen, and that show another region's feature. The rest stays
     as it is. overlap: regions that share at least this much of their union with one drawn are hidden too, or their
     features would give it away; predict_overlapping: and predicted.
     """
@@ -61,7 +64,7 @@ def draw_places(eligible_N: Array, probability: float, rng: np.random.Generator,
 
 
 def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
-    """(T,) bool, tokens to be predicted; never one that is part of no word. some: at least one if there is any."""
+    """(T,) bool, tokens to be predicted. Never one that is part of no word. some: at least one if there is any."""
     eligible = word_ids_T >= 0
     if by == "token" or not eligible.any():
         return draw_places(eligible, probability, rng, some)
@@ -74,8 +77,7 @@ def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Ge
 def draw_words(count: int, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
     """(count,) bool: which words of a text are hidden."""
     if by == "span":
-        start, length = int(rng.integers(count)), int(rng.integers(1, count + 1))
-        return _stretch(count, start, length)
+        return _span(count, rng, some)
     if by == "geometric":
         return _geometric(count, math.ceil(probability * count), rng)
     chosen = draw_places(np.ones(count, bool), probability, rng, some)
@@ -83,6 +85,16 @@ def draw_words(count: int, by: By, probability: float, rng: np.random.Generator,
         for anchor in np.flatnonzero(chosen):
             chosen |= _stretch(count, int(anchor), 1 + int(rng.integers(3)))
     return chosen
+
+
+def _span(count: int, rng: np.random.Generator, some: bool) -> Array:
+    """One stretch of random start and length. Not `some`: in InterBERT's code it may start after the last word, and a
+    caption of up to three words stays whole.
+    """
+    if not some and int(0.3 * count) == 0:
+        return np.zeros(count, bool)
+    start, length = int(rng.integers(count if some else count + 1)), int(rng.integers(1, count + 1))
+    return _stretch(count, start, length)
 
 
 def _stretch(count: int, start: int, length: int) -> Array:
@@ -100,7 +112,7 @@ def span_length(rng: np.random.Generator) -> int:
 
 
 def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
-    """Spans at random starts until `wanted` words are hidden; the last may be cut."""
+    """Spans at random starts until `wanted` words are hidden. The last may be cut."""
     chosen = np.zeros(count, bool)
     while chosen.sum() < wanted:
         length = min(span_length(rng), wanted - int(chosen.sum()))
@@ -108,53 +120,94 @@ def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
     return chosen
 
 
-def mask_words(
+def mask_all_words(
     words: Words,
+    counts: Sequence[int],
     tokenizer: Tokenizer,
     probability: float,
-    rng: np.random.Generator,
+    rngs: Sequence[np.random.Generator],
     by: By = "token",
     some: bool = True,
 ) -> Words:
     """Hide tokens to be predicted: 80 % become the mask, 10 % a random token, 10 % stay (BERT, arXiv:1810.04805, A.1).
 
-    Only tokens that are part of a word are drawn: never start, end or padding. A random token is an ordinary one,
-    never a special one, and may be the token itself. An empty caption stays without labels. some: see `draw_tokens`.
+    words: many texts of so many tokens each, one after the other, each drawn with its own generator. Only tokens that
+    are part of a word are drawn: never start, end or padding. A random token is an ordinary one, never a special one,
+    and may be the token itself. An empty caption stays without labels. some: see `draw_tokens`.
     """
-    return hide_words(words, tokenizer, draw_tokens(words.word_ids_T, by, probability, rng, some), rng)
+    chosen, fates, substitutes = [], [], []
+    for (start, end), rng in zip(spans(counts), rngs, strict=True):
+        chosen.append(draw_tokens(words.word_ids_T[start:end], by, probability, rng, some))
+        fates.append(rng.random(end - start))
+        substitutes.append(_substitutes(tokenizer, end - start, rng))
+    return _hidden(words, tokenizer, *map(np.concatenate, (chosen, fates, substitutes)))
 
 
 def hide_words(
     words: Words, tokenizer: Tokenizer, chosen: Array, rng: np.random.Generator, mask_all: bool = False
 ) -> Words:
     """The same of these tokens (bool), drawn before. mask_all: each becomes the mask."""
-    assert tokenizer.mask is not None, "the recipe was refused before"
     fate = np.zeros(len(chosen)) if mask_all else rng.random(len(chosen))
-    substitute = rng.choice(tokenizer.ordinary, len(chosen))
+    return _hidden(words, tokenizer, chosen, fate, _substitutes(tokenizer, len(chosen), rng))
+
+
+def _substitutes(tokenizer: Tokenizer, count: int, rng: np.random.Generator) -> Array:
+    """Ordinary tokens: what rng.choice draws, in half of its time."""
+    found: Array = tokenizer.ordinary[rng.integers(0, len(tokenizer.ordinary), count)]
+    return found
+
+
+def _hidden(words: Words, tokenizer: Tokenizer, chosen: Array, fate: Array, substitute: Array) -> Words:
+    assert tokenizer.mask is not None, "the recipe was refused before"
     shown = np.where(fate < 0.8, tokenizer.mask, np.where(fate < 0.9, substitute, words.ids_T))
-    return replace(words, ids_T=np.where(chosen, shown, words.ids_T), labels_T=np.where(chosen, words.ids_T, IGNORE))
+    ids, labels = np.where(chosen, shown, words.ids_T), np.where(chosen, words.ids_T, IGNORE)
+    return Words(ids, words.word_ids_T, labels, words.segments_T)
 
 
-def mask_regions(regions: Regions, masking: RegionMasking, rng: np.random.Generator) -> Regions:
-    """Draw regions to be predicted, and what is seen of each."""
-    count = len(regions.boxes_R7)
-    drawn = draw_places(np.ones(count, bool), masking.probability, rng, masking.at_least_one)
-    fate = rng.random(count)
-    shown = np.where(fate < masking.hidden, HIDDEN, np.where(fate < masking.hidden + masking.replaced, 0, ITSELF))
-    shown = np.where(shown == 0, rng.integers(0, 1 << 31, count), shown)
+def mask_regions(regions: RegionColumns, masking: RegionMasking, rngs: Sequence[np.random.Generator]) -> RegionColumns:
+    """Draw regions to be predicted, and what is seen of each. Each image is drawn with its own generator."""
+    draws = [_draw_regions(count, masking, rng) for count, rng in zip(regions.counts, rngs, strict=True)]
+    drawn, fate, other = (np.concatenate(parts) for parts in zip(*draws, strict=True))
+    shown = np.where(fate < masking.hidden, HIDDEN, np.where(fate < masking.hidden + masking.replaced, other, ITSELF))
     shown = np.where(drawn, shown, ITSELF)
     masked = drawn
     if masking.overlap is not None:
-        near = (overlaps(regions.boxes_R7[drawn], regions.boxes_R7) >= masking.overlap).any(axis=0) & ~drawn
+        near = _near(regions, drawn, masking.overlap) & ~drawn
         shown = np.where(near, HIDDEN, shown)
         masked = drawn | near if masking.predict_overlapping else drawn
-    return replace(regions, masked_R=masked, shown_R=shown.astype(np.int64))
+    columns = {**regions.columns, "masked_R": masked, "shown_R": shown.astype(np.int64)}
+    return RegionColumns(regions.counts, regions.features, columns)
 
 
-def without_regions(regions: Regions) -> Regions:
+def _draw_regions(count: int, masking: RegionMasking, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Of each region of an image: whether it is drawn, its fate from 0 to 1, and another region of the batch."""
+    drawn = draw_places(np.ones(count, bool), masking.probability, rng, masking.at_least_one)
+    return drawn, rng.random(count), rng.integers(0, 1 << 31, count)
+
+
+def _near(regions: RegionColumns, drawn_N: Array, least: float) -> Array:
+    """(N,) bool, regions that share so much of their union with one that is drawn of the same image."""
+    found = []
+    for start, end in spans(regions.counts):
+        boxes_R7, drawn_R = regions.columns["boxes_R7"][start:end], drawn_N[start:end]
+        found.append((overlaps(boxes_R7[drawn_R], boxes_R7) >= least).any(axis=0))
+    near: Array = np.concatenate(found)
+    return near
+
+
+def hide_regions(examples: Examples, masking: RegionMasking | None, draws: Draws) -> Examples:
+    """The examples with some of their regions hidden, or as they are."""
+    return (
+        examples if masking is None else replace(examples, units=mask_regions(examples.regions(), masking, draws.rngs))
+    )
+
+
+def without_regions(examples: Examples) -> Examples:
     """None of the regions: what a text alone comes with."""
-    parts: dict[str, Any] = {field.name: getattr(regions, field.name) for field in fields(Regions)}
-    return replace(regions, **{name: part[:0] for name, part in parts.items() if part is not None})
+    regions = examples.regions()
+    columns = {name: values[:0] for name, values in regions.columns.items()}
+    nothing = RegionColumns([0] * len(examples), [features[:0] for features in regions.features], columns)
+    return replace(examples, units=nothing)
 
 
 def overlaps(some_N7: Array, boxes_R7: Array) -> Array:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import IGNORE, Batch, Example, Regions
+from pairloom.loader.batch import IGNORE, Batch
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples
 from pairloom.loader.make import Make
-from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
 from systems.layers import transform
-from systems.objectives.masking import By, mask_words, without_regions
+from systems.objectives.masking import By, mask_all_words, without_regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 
 
@@ -26,7 +26,7 @@ class Settings:
 
     at_least_one: a caption of which no word was drawn gets one. Otherwise a short caption often stays whole: at 0.15,
     44 % of those with 5 words and 27 % of those with 8.
-    head: `table` is the word embeddings read backwards and nothing else (SOHO); `transform` has BERT's layer before and
+    head: `table` is the word embeddings read backwards and nothing else (SOHO). `transform` has BERT's layer before and
     a bias.
     """
 
@@ -68,15 +68,17 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> Head | Table:
     return Table() if settings.head == "table" else Head(model, shapes.vocab_size)
 
 
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+def prepare_all(examples: Examples, make: Make, settings: Settings, draws: Draws) -> Examples:
     """Some of the words hidden. Alone in its step, the regions are all shown: UNITER's conditional masking."""
     if make.tokenizer.mask is None:
         raise ConfigError("the vocabulary has no mask token", "objective mlm", "name one that has [MASK] or <mask>")
     if not settings.image:
-        assert isinstance(example.units, Regions)
-        example = make.alone(replace(example, units=without_regions(example.units)), rng)
-    probability, some = settings.probability, settings.at_least_one
-    return replace(example, words=mask_words(example.words, make.tokenizer, probability, rng, settings.by, some))
+        examples = make.all_alone(without_regions(examples), draws)
+    words = mask_all_words(
+        examples.words, examples.word_counts, make.tokenizer, settings.probability, draws.rngs, settings.by,
+        settings.at_least_one,
+    )  # fmt: skip
+    return replace(examples, words=words)
 
 
 def loss(model: Fusion, encoded: Encoded, head: Head | Table, batch: Batch, settings: Settings) -> Scored:

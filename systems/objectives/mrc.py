@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import Batch, Example, RegionBatch
+from pairloom.loader.batch import Batch, RegionBatch
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples
 from pairloom.loader.make import Make
-from pairloom.loader.row import Row
 from systems.layers import initialised, transform
-from systems.objectives.masking import RegionMasking
-from systems.objectives.mrfr import Over, counted, divisor, hide_regions, mean_over
+from systems.objectives.masking import RegionMasking, hide_regions
+from systems.objectives.mrfr import Over, counted, divisor, mean_over
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.precision import as_float32
 
@@ -62,11 +62,11 @@ def resizes(settings: Settings) -> bool:
     return not settings.text
 
 
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+def prepare_all(examples: Examples, make: Make, settings: Settings, draws: Draws) -> Examples:
     """Some of the regions hidden. Alone in its step, the words are all shown."""
     if not settings.text:
-        example = replace(example, words=make.tokenizer.words(""))
-    return hide_regions(example, settings.masking, rng)
+        examples = make.without_words(examples)
+    return hide_regions(examples, settings.masking, draws)
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, settings: Settings) -> Scored:
@@ -97,8 +97,8 @@ def _column(regions: RegionBatch, settings: Settings, kind: str) -> Tensor:
 def region_kl(logits_BRC: Tensor, ids_BRK: Tensor, values_BRK: Tensor) -> Tensor:
     """(B, R) KL(detector ‖ prediction) in nats (MRC-kl of UNITER).
 
-    The detector's distribution is given by its K most probable classes; what they leave of 1 is spread evenly over the
-    other C − K. The paper sums over the classes, and so do we; the authors' code takes the mean, 1/C of it.
+    The detector's distribution is given by its K most probable classes. What they leave of 1 is spread evenly over the
+    other C − K. The paper sums over the classes, and so do we. The authors' code takes the mean, 1/C of it.
     """
     log_BRC = as_float32(logits_BRC).log_softmax(dim=-1)
     others = log_BRC.shape[-1] - ids_BRK.shape[-1]

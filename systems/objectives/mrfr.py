@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pairloom.loader.batch import Batch, Example, RegionBatch, Regions
+from pairloom.loader.batch import Batch, RegionBatch
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples
 from pairloom.loader.make import Make
-from pairloom.loader.row import Row
 from systems.layers import initialised, transform
-from systems.objectives.masking import RegionMasking, mask_regions
+from systems.objectives.masking import RegionMasking, hide_regions
 from trainer.contract import Encoded, Fusion, Regional, Scored, Shapes
 from trainer.precision import as_float32
 
@@ -62,16 +62,11 @@ def resizes(settings: Settings) -> bool:
     return not settings.text
 
 
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+def prepare_all(examples: Examples, make: Make, settings: Settings, draws: Draws) -> Examples:
     """Some of the regions hidden. Alone in its step, the words are all shown."""
     if not settings.text:
-        example = replace(example, words=make.tokenizer.words(""))
-    return hide_regions(example, settings.masking, rng)
-
-
-def hide_regions(example: Example, masking: RegionMasking | None, rng: np.random.Generator) -> Example:
-    assert isinstance(example.units, Regions)
-    return example if masking is None else replace(example, units=mask_regions(example.units, masking, rng))
+        examples = make.without_words(examples)
+    return hide_regions(examples, settings.masking, draws)
 
 
 def loss(model: Regional, encoded: Encoded, head: Head, batch: Batch, settings: Settings) -> Scored:
@@ -82,7 +77,7 @@ def loss(model: Regional, encoded: Encoded, head: Head, batch: Batch, settings: 
     counted_BR = counted(batch, settings.matched_only)
     value = mean_over(error_BR, counted_BR, regions, settings.over)
     scored = Scored(value, counted_BR.sum(), over=divisor(counted_BR, regions, settings.over))
-    if encoded.words_BTH.requires_grad:  # training; the score is only looked at in evaluation
+    if encoded.words_BTH.requires_grad:  # training. The score is only looked at in evaluation
         return scored
     found, answers = nearest_own(predicted_BRD[counted_BR], regions.features_BRD[counted_BR])
     return replace(scored, right=found, answers=answers)

@@ -18,7 +18,7 @@ from trainer.contract import Scored, Shapes
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """probability: that a row has cells hidden. scale: of the cosines before the softmax; the code has 1."""
+    """probability: that a row has cells hidden. scale: of the cosines before the softmax. The code has 1."""
 
     probability: Share
     scale: float = 1.0
@@ -35,7 +35,7 @@ def head(settings: Settings, model: GridStream, shapes: Shapes) -> nn.Module:
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """A place of the picture, whose code is hidden wherever it stands; −1 for none.
 
-    The code draws one place a batch and then rows; here each row has its own place, as rows are prepared apart.
+    The code draws one place a batch and then rows. Here each row has its own place, as rows are prepared apart.
     """
     place = np.float32(rng.random() if rng.random() < settings.probability else -1)
     return example.with_targets(hidden_place=np.array(place))

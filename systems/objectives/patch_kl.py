@@ -85,7 +85,7 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, setting
     predicted_MD = head(hidden_BKH.flatten(0, 1))
     target_MD = batch.targets[f"{settings.shown}_features"].flatten(0, 1)
     value, count = feature_kl(predicted_MD, target_MD).mean(), torch.tensor(len(target_MD))
-    if encoded.words_BTH.requires_grad:  # training; the score is only looked at in evaluation
+    if encoded.words_BTH.requires_grad:  # training. The score is only looked at in evaluation
         return Scored(value, count)
     answers_M = torch.arange(len(target_MD), device=target_MD.device)
     found_M = divergences(predicted_MD, target_MD).argmin(dim=1)

@@ -10,11 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import Batch, Example
-from pairloom.loader.make import Make
+from pairloom.loader.batch import Batch
 from pairloom.loader.pair import Pair, Question
 from pairloom.loader.questions import another, ask
-from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
 from systems.layers import initialised
 from systems.objectives.itm import every_pair
@@ -30,7 +28,7 @@ class Settings:
     """Shares of the rows whose second text (tags, answer) or first (caption, question) is another image's.
 
     second_from: the other image's second text, or in half of the cases its caption (Oscar's code; the paper: tags).
-    questions: share of the rows that are a question and its answer, where their image has one; what is wrong with them
+    questions: share of the rows that are a question and its answer, where their image has one. What is wrong with them
     is another image's answer or question. answer: the best one, or all of them, joined by spaces.
     """
 
@@ -79,7 +77,7 @@ def answer(question: Question, settings: Settings) -> str:
 
 
 def _another(pair: Pair, settings: Settings, rng: np.random.Generator, *, second: bool, unlike: str) -> str | None:
-    """Another image's text of the same kind: caption or tags, question or answer; None where all say the same."""
+    """Another image's text of the same kind: caption or tags, question or answer. None where all say the same."""
     for _ in range(TRIES):
         if pair.question is None:
             other = pair.row.other(rng)
@@ -90,11 +88,6 @@ def _another(pair: Pair, settings: Settings, rng: np.random.Generator, *, second
         if text is not None and text != unlike:
             return text
     return None
-
-
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """Nothing is hidden."""
-    return example
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:

@@ -18,7 +18,7 @@ from trainer.contract import Scored, Shapes
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """longest: of the prefix, as a share of the text's tokens; each row's own, from 0 up equally likely.
+    """longest: of the prefix, as a share of the text's tokens. Each row's own, from 0 up equally likely.
 
     text_only: share of the rows that are text alone: one of the loader's texts, or the caption where it has none.
     """
@@ -40,7 +40,7 @@ def head(settings: Settings, model: EncoderDecoder, shapes: Shapes) -> nn.Module
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """Where the prefix ends, at least one token before the text does; whether the picture is shown."""
+    """Where the prefix ends, at least one token before the text does, and whether the picture is shown."""
     prefix, pictured = _prefix(example, settings, rng), rng.random() >= settings.text_only
     if not pictured and make.texts is not None:
         example = make.alone(example, rng)
@@ -63,7 +63,7 @@ def loss(model: EncoderDecoder, encoded: Read, head: nn.Module, batch: Batch, se
 
 
 def rest(ids_BT: Tensor, seen_BT: Tensor, prefix_B: Tensor) -> Tensor:
-    """(B, T − 1) at each place the token that follows, if it lies behind the prefix; else IGNORE."""
+    """(B, T − 1) at each place the token that follows, if it lies behind the prefix, else IGNORE."""
     place_T = torch.arange(1, ids_BT.shape[1], device=ids_BT.device)
     behind_BT = seen_BT[:, 1:] & (place_T >= prefix_B[:, None])
     return torch.where(behind_BT, ids_BT[:, 1:], IGNORE)

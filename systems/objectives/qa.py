@@ -55,7 +55,7 @@ def pair(pair: Pair, settings: Settings, rng: np.random.Generator) -> Pair:
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """The answers that are told apart, and their shares, which sum to 1; IGNORE and 0 where there is none."""
+    """The answers that are told apart, and their shares, which sum to 1. IGNORE and 0 where there is none."""
     scored: list[tuple[int, float]] = []
     if example.question is not None and not example.mismatch:
         known = questions.numbers(row.group.metadata["answers"])
@@ -79,7 +79,7 @@ def loss(model: Fusion, encoded: Encoded, head: nn.Sequential, batch: Batch, set
 def question_answering(logits_BA: Tensor, ids_BK: Tensor, shares_BK: Tensor) -> Tensor:
     """Cross-entropy of the answers' shares, mean over the rows that have any. Returns a scalar, 0 if none has.
 
-    ids, shares: (B, K), the answers of each row and what each counts, summing to 1; IGNORE and 0 where a row has fewer.
+    ids, shares: (B, K), the answers of each row and what each counts, summing to 1. IGNORE and 0 where a row has fewer.
     """
     log_BA = as_float32(logits_BA).log_softmax(dim=-1)
     error_B = -(shares_BK * log_BA.gather(1, ids_BK.clamp(min=0))).sum(dim=-1)

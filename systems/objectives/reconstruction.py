@@ -17,6 +17,8 @@ from pairloom.typed import Positive, Share, check_ranges
 from systems.objectives.masking import draw_tokens, hide_words
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 
+READS_PIXELS = True  # in `prepare`
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -89,6 +91,6 @@ def loss(model: Fusion, encoded: Encoded, head: Head, batch: Batch, settings: Se
 
 
 def pixel_error(painted_B3SS: Tensor, pixels_B3SS: Tensor, counted_BSS: Tensor) -> Tensor:
-    """Squared error of a pixel, summed over its channels, mean over the pixels that count; 0 if none does."""
+    """Squared error of a pixel, summed over its channels, mean over the pixels that count. 0 if none does."""
     error_BSS = (painted_B3SS.float() - pixels_B3SS).square().sum(dim=1)
     return torch.where(counted_BSS, error_BSS, 0).sum() / counted_BSS.sum().clamp(min=1)

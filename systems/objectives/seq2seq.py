@@ -47,7 +47,7 @@ def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.
 
 
 def taken_apart(words: Words, share: float, start: int, end: int, rng: np.random.Generator) -> Words:
-    """start, what is left, end, fragments, end; the label of a place is the token after it, from the first end on.
+    """start, what is left, end, fragments, end. The label of a place is the token after it, from the first end on.
 
     A text without words has no labels.
     """

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from devices.ranks import several
 from pairloom.loader.batch import IGNORE, Batch, Example, WordBatch
 from pairloom.loader.make import Make
 from pairloom.loader.row import Row
@@ -17,19 +18,19 @@ __all__ = ["Settings", "head", "loss", "prepare", "similarity"]
 
 
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
-    """A caption of the same image in another language, all equally likely; the caption itself where there is none."""
+    """A caption of the same image in another language, all equally likely. The caption itself where there is none."""
     texts = row.translations()
     words = make.tokenizer.words(texts[rng.integers(len(texts))]) if texts else example.words
     return example.with_targets(translation_ids=words.ids_T, translated=np.array(bool(texts)))
 
 
 def loss(model: Towers, encoded: Embedded, head: Head, batch: Batch, settings: Settings) -> Scored:
-    """InfoNCE of captions and translations; rows without a translation take no part.
+    """InfoNCE of captions and translations. Rows without a translation take no part.
 
     On several ranks a row without one is its own translation instead, so that all ranks gather equally many rows.
     """
     texts_BE = model.texts(replace(batch, words=word_batch(batch.targets["translation_ids"])))
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if several():
         return between(encoded.texts_BE, texts_BE, head, batch, settings)
     rows = batch.targets["translated"].nonzero().squeeze(1)
     if not len(rows):

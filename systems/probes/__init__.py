@@ -1,7 +1,7 @@
 """What the text side of a model knows: the probes of the study of lexical grounding (arXiv:2109.10246), on given files.
 
 The model is frozen and sees no image. Small probes on top of it are trained and tested by cross-validation, so that
-their figures are of rows that they were not fitted to; the study reports the best score on the validation set itself.
+their figures are of rows that they were not fitted to. The study reports the best score on the validation set itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,21 @@ from pairloom.loader.batch import Batch, Example, Regions
 from pairloom.loader.collate import collate
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.table import Array
+from systems.probes.nouns import Noun, by_noun, read_table
 from trainer.learner import Learner
+
+__all__ = [
+    "CHOICES",
+    "NOUNS",
+    "Choice",
+    "Noun",
+    "adjectives",
+    "choose",
+    "encoded",
+    "noun_vectors",
+    "read",
+    "read_nouns",
+]
 
 HERE = Path(__file__).parent
 CHOICES, NOUNS = HERE / "choices.jsonl", HERE / "nouns.jsonl"  # a few lines of our own, to try the probes with
@@ -29,22 +43,12 @@ AT_ONCE, FOLDS, SEEDS = 64, 5, 5
 
 @dataclass(frozen=True)
 class Choice:
-    """A goal and two ways to reach it, in PIQA's format; right is 0 or 1."""
+    """A goal and two ways to reach it, in PIQA's format. Right is 0 or 1."""
 
     goal: str
     sol1: str
     sol2: str
     label: int
-
-
-@dataclass(frozen=True)
-class Noun:
-    """A noun at characters start to stop of a text, and the adjective that is true of it."""
-
-    text: str
-    start: int
-    stop: int
-    adjective: str
 
 
 def read(path: Path, kind: type[Any], labels: Path | None = None) -> list[Any]:
@@ -63,6 +67,11 @@ def read(path: Path, kind: type[Any], labels: Path | None = None) -> list[Any]:
     return found
 
 
+def read_nouns(path: Path) -> list[Noun]:
+    """A CSV file as the study's code writes it (nouns.py), or one JSON object a line."""
+    return read_table(path) if path.suffix == ".csv" else read(path, Noun)
+
+
 @torch.no_grad()
 def encoded(
     learner: Learner, tokenizer: Tokenizer, texts: Sequence[tuple[str, str | None]]
@@ -77,21 +86,22 @@ def encoded(
 
 
 def choose(learner: Learner, tokenizer: Tokenizer, choices: Sequence[Choice], seed: int = 0) -> dict[str, float]:
-    """Share of choices that a linear probe on the first token of "goal, solution" gets right; chance is a half.
+    """Share of choices that a linear probe on the first token of "goal, solution" gets right. Chance is a half.
 
     The probe scores both solutions with the same weights: a logistic regression on the difference of their vectors. The
-    study probes the pooled output; the first token is what every model has.
+    study probes the pooled output. The first token is what every model has.
     """
     texts = [(one.goal, way) for one in choices for way in (one.sol1, one.sol2)]
     first = np.concatenate([hidden[:, 0] for _, hidden in encoded(learner, tokenizer, texts)])
     return {"accuracy": _cross_validated(first[1::2] - first[::2], [one.label for one in choices], seed), "chance": 0.5}
 
 
-def adjectives(learner: Learner, tokenizer: Tokenizer, nouns: Sequence[Noun], seed: int = 0) -> dict[str, float]:
+def adjectives(learner: Learner, tokenizer: Tokenizer, nouns: Sequence[Noun], seed: int = 0) -> dict[str, Any]:
     """How well noun vectors tell the adjective that stands by them.
 
     A noun's vector is the mean of the last layer over its tokens. k-means with as many clusters as there are
-    adjectives, mean of five seeds: homogeneity, completeness, V. Then a linear probe; chance: the commonest one.
+    adjectives, mean of five seeds: homogeneity, completeness, V. by_noun: the same within each noun, as the study has
+    it (nouns.by_noun). Then a linear probe. chance: the commonest one.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import homogeneity_completeness_v_measure
@@ -107,7 +117,8 @@ def adjectives(learner: Learner, tokenizer: Tokenizer, nouns: Sequence[Noun], se
     homogeneity, completeness, v = np.mean(measures, axis=0).tolist()
     accuracy = _cross_validated(vectors, labels, seed)
     chance = max(np.bincount(labels)) / len(labels)
-    return {"homogeneity": homogeneity, "completeness": completeness, "v": v, "accuracy": accuracy, "chance": chance}
+    whole = {"homogeneity": homogeneity, "completeness": completeness, "v": v, "accuracy": accuracy, "chance": chance}
+    return {**whole, "by_noun": by_noun(vectors, kept, seed)}
 
 
 def noun_vectors(learner: Learner, tokenizer: Tokenizer, nouns: Sequence[Noun]) -> tuple[Array, list[Noun]]:

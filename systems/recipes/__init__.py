@@ -94,12 +94,17 @@ def document_of(recipe: str | Path, above: tuple[Path, ...] = ()) -> dict[str, A
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`; mappings are merged, all else is replaced."""
+    """`base` with the values of `over`. Mappings are merged, all else is replaced."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def variants(recipe: str | Path) -> list[str]:
+    """The names of its variants."""
+    return list(document_of(recipe).get("variants", {}))
 
 
 def in_brief(recipe: str | Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def most(settings: Settings) -> int:
 
 
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
-    """All crops of the row's image, nothing corrupted yet; nothing is augmented."""
+    """All crops of the row's image, nothing corrupted yet. Nothing is augmented."""
     boxes_R4 = row.numbers(f"{settings.of}_boxes")
     crops = {
         "features_RD": row.numbers(f"{settings.of}_features"),

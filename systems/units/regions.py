@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
 from pairloom.loader.batch import Regions
+from pairloom.loader.examples import RegionColumns
 from pairloom.loader.group import OpenGroup
 from pairloom.loader.row import Row
 from pairloom.table import Array
@@ -45,7 +46,7 @@ def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Taken:
-    """The regions of all images of a row group, worked out at once; an image's are a slice of each column."""
+    """The regions of all images of a row group, worked out at once. An image's are a slice of each column."""
 
     starts: list[int]  # of each image's regions
     counts: list[int]  # how many of them are taken
@@ -53,11 +54,22 @@ class Taken:
 
 
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
-    """The best regions of the row's image; nothing is augmented."""
-    taken = _taken(row.group, settings)
-    start, count = taken.starts[row.row], taken.counts[row.row]
-    columns = {name: values[start : start + count] for name, values in taken.columns.items()}
-    return Regions(features_RD=row.stored("features", count), masked_R=np.zeros(count, bool), **columns)
+    """The best regions of the row's image. Nothing is augmented."""
+    return load_all([row], settings).split()[0]
+
+
+def load_all(rows: Sequence[Row], settings: Settings) -> RegionColumns:
+    """The best regions of each row's image."""
+    counts, features, parts = [], [], []
+    for row in rows:
+        taken, place = _taken(row.group, settings), row.row
+        start, count = taken.starts[place], taken.counts[place]
+        counts.append(count)
+        features.append(row.group.stored("features", place, count))
+        parts.append((taken.columns, slice(start, start + count)))
+    columns = {name: np.concatenate([values[name][part] for values, part in parts]) for name in parts[0][0]}
+    columns["masked_R"] = np.zeros(sum(counts), bool)
+    return RegionColumns(counts, [*features], columns)
 
 
 def length(row: Row, settings: Settings) -> int:
@@ -75,7 +87,7 @@ def _taken(group: OpenGroup, settings: Settings) -> Taken:
 
 
 def take(group: OpenGroup, settings: Settings) -> Taken:
-    """What `load` gives of each of the group's images; features stay in the shard."""
+    """What `load` gives of each of the group's images. Features stay in the shard."""
     sizes, widths, heights = (group.table[name].to_numpy().astype(int) for name in ("num_regions", "width", "height"))
     counts = how_many(group.all_numbers("class_scores"), sizes, settings)
     boxes_R7 = seven(group.all_numbers("boxes"), np.repeat(widths, sizes), np.repeat(heights, sizes))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import count
 
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor, distributed, nn
 from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
 from pairloom.errors import ConfigError, RunError
-from trainer.contract import Scored
 
+ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 TIMES = count()  # that this process has joined others, as they have it
 
 
@@ -28,13 +29,14 @@ class World:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Losses and gradients are those of all ranks within; what a rank tests before or after, it tests alone."""
+        """Losses and gradients are those of all ranks within. What a rank tests before or after, it tests alone."""
         if self.size == 1:
             yield
             return
         store, _, _ = next(rendezvous("env://"))
         # Under a name of its own: where a process trains twice, the store still has the addresses of the first time.
-        store = PrefixStore(f"training {next(TIMES)}", store)
+        # The same where torchrun has started it anew after a death.
+        store = PrefixStore(f"training {os.environ.get('TORCHELASTIC_RESTART_COUNT')}.{next(TIMES)}", store)
         distributed.init_process_group(store=store, rank=self.rank, world_size=self.size)  # gloo on CPUs, nccl on GPUs
         try:
             yield
@@ -52,25 +54,40 @@ class World:
 
 
 def launched() -> World:
-    """What torchrun says, which it does in the environment alone; one rank if it did not start this process."""
+    """What torchrun says, which it does in the environment alone. One rank if it did not start this process."""
     if not distributed.is_available() or not distributed.is_torchelastic_launched():
         return World()
     return World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
 
 
 def several() -> bool:
-    """Whether there are other ranks now."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    """Whether there are other ranks now, and what is computed is computed with them."""
+    joined = distributed.is_available() and distributed.is_initialized()
+    return joined and distributed.get_world_size() > 1 and not ALONE.get()
 
 
-def of_all(scored: Scored) -> Scored:
-    """What an objective says of the batches of all ranks together, where it has said it of this rank's.
+def number() -> int:
+    """This process's, from 0."""
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
-    A loss is a mean over predictions, of which ranks have unequally many (hidden words, say). So each rank's counts by
-    its share of them all, and what is minimised is the loss of the global batch, not the mean of the ranks' means.
-    The value is the same on every rank; the mean of the ranks' gradients is its gradient.
-    """
-    return replace(scored, loss=mean_of_all(scored.loss, scored.count if scored.over is None else scored.over))
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within, this rank computes as if there were no others: a test in the middle of a training."""
+    before = ALONE.set(True)
+    try:
+        yield
+    finally:
+        ALONE.reset(before)
+
+
+def of_first(answer: bool, device: torch.device) -> bool:
+    """The first rank's answer, on every rank."""
+    if not several():
+        return answer
+    told = torch.tensor(int(answer), device=device)
+    distributed.broadcast(told, 0)
+    return bool(told)
 
 
 def mean_of_all(mean: Tensor, over: Tensor) -> Tensor:
@@ -86,7 +103,7 @@ def mean_of_all(mean: Tensor, over: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """The mean over ranks of every gradient; none where no rank has one.
+    """The mean over ranks of every gradient. None where no rank has one.
 
     Here rather than by DistributedDataParallel, which wants one forward a backward: adversarial training has several,
     and which parameters a step uses differs from step to step.
