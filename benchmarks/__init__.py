@@ -1,1 +1,1 @@
-"""One script a claim; each prints a ratio against a named peer, measured in the same run."""
+"""One script a claim. Each prints a ratio against a named peer, measured in the same run."""

@@ -2,7 +2,7 @@
 
 python -m benchmarks.allocator [--pictures 32] [--rounds 3]
 
-Each line is the median of processes that take turns; the same photographs and seeded scenes through the starter.
+Each line is the median of processes that take turns. The same photographs and seeded scenes through the starter.
 """
 
 from __future__ import annotations

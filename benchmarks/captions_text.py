@@ -32,7 +32,7 @@ def made_up(number: int, seed: int = 0, stop_words: bool = True) -> list[str]:
 
 
 def glosses() -> list[str]:
-    """WordNet's definitions and examples, one a line of its data files; empty where it is not installed."""
+    """WordNet's definitions and examples, one a line of its data files. Empty where it is not installed."""
     found: list[str] = []
     for name in ("noun", "verb", "adj", "adv"):
         file = WORDNET / f"data.{name}"

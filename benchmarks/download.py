@@ -7,7 +7,7 @@
 
 Same list, same size (the longer side 256), same quality (92), all guards of ours on, half of the hosts with TLS.
 img2dataset needs nothing to fetch from loopback (it has no guard) and writes files. CPU seconds are those of the
-command and its children, from start to end; the web's are not counted. OpenCV decodes, shrinks by area and encodes the
+command and its children, from start to end. The web's are not counted. OpenCV decodes, shrinks by area and encodes the
 same pictures in this process, one after another. --alone leaves the other two out.
 """
 

@@ -1,7 +1,7 @@
 """The peers of benchmarks/loader.py: how each stores the same rows and gives them back, the way its users would.
 
 A record is one image: JPEG bytes, features (R, 2048) float16, boxes (R, 4) float32, five captions. `rows` yields
-(features, boxes, caption) of this worker's share from row `start` on; formats with random access in random order.
+(features, boxes, caption) of this worker's share from row `start` on. Formats with random access in random order.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ python -m benchmarks.growth [--captions 200000] [--shards 100]
 The stage `negatives` as `dvc repro` runs it, in one process: all shards at once, and then one shard more. Made-up
 captions with stop words, five an image, seed 0. The peer is the same stage mining everything again; both write the same
 lists (their bytes are compared by tests/stages/negatives/test_growth.py). All shards are written anew, because a
-quarter of all lists get a new member; docs/negatives.md says what that costs.
+quarter of all lists get a new member; docs/explanation/negatives.md says what that costs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ A_PICTURE = 5  # captions
 
 
 def pairs(texts: list[str], first: int) -> pa.Table:
-    """Images with five of these captions each; the pictures themselves are empty."""
+    """Images with five of these captions each. The pictures themselves are empty."""
     images = len(texts) // A_PICTURE
     captions = [
         [{"text": text, "original": text, "lang": "en"} for text in texts[at * A_PICTURE : (at + 1) * A_PICTURE]]

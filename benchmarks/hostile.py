@@ -1,6 +1,6 @@
-"""What misbehaving servers and pictures cost `download`: outcome, time and memory, as the table of docs/download.md.
+"""What bad servers and pictures cost `download` in outcome, time and memory: the table of docs/lab/fetching.md.
 
-    python -m benchmarks.hostile            # about a minute; prints Markdown
+    python -m benchmarks.hostile            # about a minute. Prints Markdown
 
 Each case is one row of its own, fetched by a fresh engine from the hostile server of the tests, with its two deadlines
 at 2 s and at most 4 MiB a body. Time: from the first byte asked for to the row's outcome. Memory: by how much this

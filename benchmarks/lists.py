@@ -1,6 +1,6 @@
 """Memory and time of cutting a long list: `python -m benchmarks.lists [--rows N]`, beside pandas reading the same file.
 
-The list is a csv of N rows (10 million by default, about 900 MB) in a temporary folder; each way runs in a process of
+The list is a csv of N rows (10 million by default, about 900 MB) in a temporary folder. Each way runs in a process of
 its own, whose largest resident memory is printed.
 """
 

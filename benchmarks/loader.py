@@ -1,12 +1,12 @@
 """From disk to padded training batches: pairloom's loader against what people use, in one run on the same rows.
 
-`python -m benchmarks.loader [--rows 1600] [--workers 0 1]`; `--rows 26000` writes 8 GB a format. Seeded rows of 55
-regions × 2048 float16, a JPEG of about 85 KB and five captions; batches of 64 rows: features, boxes, mask, byte tokens.
+`python -m benchmarks.loader [--rows 1600] [--workers 0 1]`. `--rows 26000` writes 8 GB a format. Seeded rows of 55
+regions × 2048 float16, a JPEG of about 85 KB and five captions. Batches of 64 rows: features, boxes, mask, byte tokens.
 Each format is read in a process of its own. CPU seconds are those of all its processes after the first batches, when
 imports are over. The cache is warm. `--streaming PYTHON` compares mosaicml-streaming too, whose pins fit no environment
 of ours: PYTHON is that of one which has it and sees ours behind it (a `.pth` file with our site-packages).
-`--resume 1000000` times going on in the middle of many rows; `--pixels` compares the loader on pictures with the bare
-decoder; `--shuffle` shows how well windows mix.
+`--resume 1000000` times going on in the middle of many rows. `--pixels` compares the loader on pictures with the bare
+decoder. `--shuffle` shows how well windows mix.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import multiprocessing
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
@@ -48,7 +48,6 @@ from trainer.recipe import parse
 
 REGIONS, BATCH, SEED = 55, 64, 0
 OURS = "pairloom"
-NOTHING, IGNORED = np.zeros(1000, np.int64), np.full(1000, IGNORE, np.int64)
 
 
 class Letters:
@@ -56,9 +55,14 @@ class Letters:
 
     pad, mask = 0, None
 
-    def words(self, text: str, second: str | None = None) -> Words:
-        ids = np.frombuffer(text.encode(), np.uint8).astype(np.int64)
-        return Words(ids, NOTHING[: len(ids)], IGNORED[: len(ids)], NOTHING[: len(ids)])
+    def words(self, text: str) -> Words:
+        return self.many([text], [None])[0]
+
+    def many(self, texts: Sequence[str], seconds: Sequence[str | None]) -> tuple[Words, list[int]]:
+        bytes_of = [text.encode() for text in texts]
+        ids = np.frombuffer(b"".join(bytes_of), np.uint8).astype(np.int64)
+        nothing = np.zeros(len(ids), np.int64)
+        return Words(ids, nothing, np.full(len(ids), IGNORE, np.int64), nothing.copy()), list(map(len, bytes_of))
 
 
 def make_records(count: int) -> list[Record]:
@@ -302,7 +306,7 @@ def pixels(folder: Path, rows: int) -> None:
 
 
 def resume(folder: Path, rows: int, rows_a_shard: int = 10_000, rows_a_group: int = 360) -> None:
-    """Seconds from nothing to the first batch after half an epoch; what grows with rows is the index, not the rows.
+    """Seconds from nothing to the first batch after half an epoch. What grows with rows is the index, not the rows.
 
     One shard of tiny rows under many names, with as many rows in a row group as real shards have.
     """

@@ -1,7 +1,7 @@
 """What bounds the loader on regions: a copy in memory, a bare read, a read with its checksums, and the loader itself.
 
-`python -m benchmarks.loader_floor [--rows 1600] [--batches 200]`; rows and batches as in benchmarks/loader.py, no
-workers, warm cache. All four take turns, batch by batch, and each batch has random rows. CPU seconds; the quickest
+`python -m benchmarks.loader_floor [--rows 1600] [--batches 200]`. Rows and batches as in benchmarks/loader.py, no
+workers, warm cache. All four take turns, batch by batch, and each batch has random rows. CPU seconds. The quickest
 tenth of the batches counts, since other work on the machine can only make one slower.
 """
 

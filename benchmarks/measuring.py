@@ -18,7 +18,7 @@ EVERY_S = 1.0  # looking costs the machine some milliseconds
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took; memory is the sum of what its processes have to themselves."""
+    """What a command took. Memory is the sum of what its processes have to themselves."""
 
     wall_s: float
     cpu_s: float

@@ -42,8 +42,8 @@ from stages.negatives.standalone import Mined
 
 Array = npt.NDArray[Any]
 
-TOP, CUT = 64, 200_000  # asked of the peers; columns of a block of sparse_dot_topn
-MOST = {"scikit-learn": 50_000, "rank-bm25": 10_000}  # captions; these take minutes beyond
+TOP, CUT = 64, 200_000  # asked of the peers. Columns of a block of sparse_dot_topn
+MOST = {"scikit-learn": 50_000, "rank-bm25": 10_000}  # captions. These take minutes beyond
 PEERS = ("pairloom", "accumulate", "sparse_dot_topn", "sparse_dot_topn 200k", "scikit-learn")
 BM25 = ("pairloom bm25", "bm25s", "rank-bm25")
 
@@ -64,7 +64,7 @@ def matrix(index: Index) -> csr_matrix:
 
 @numba.njit(cache=True, nogil=True)
 def accumulate(queries: tuple[Array, ...], postings: tuple[Array, ...], documents: int, block: int) -> float:
-    """All products of the queries (CSR) with all documents (by term), block by block; returns a checksum."""
+    """All products of the queries (CSR) with all documents (by term), block by block. Returns a checksum."""
     starts, terms, weights = queries
     ends, places, values = postings
     cursors = ends[:-1][terms]

@@ -5,8 +5,10 @@ python -m benchmarks.negatives_ab [--shards data/shards] [--shares 0 0.2] [--see
 For each share of mined negatives (`itm.hard_share`; the others are random, 0.2 is the paper's) and each seed the recipe
 trains at size tiny, with the same steps, batches and weights at the start. Then each held-out image has its caption
 among ten hard candidates, those of the caption's mined negatives that are most similar, and among ten random captions
-of other images. `first`: the right one has the highest score, by chance 9.1 %, ties count against it. `won`: share of
-the ten that it beats, by chance 50 %. Candidates come from all splits, so most of them were trained on.
+of other images. --asked names the shards whose held-out rows these are, so that trainings on several folders, such as
+negatives with and without a veto, have the same questions. `first`: the right one has the highest score, by chance
+9.1 %, ties count against it. `won`: share of the ten that it beats, by chance 50 %. Candidates come from all splits, so
+most of them were trained on.
 """
 
 from __future__ import annotations
@@ -18,13 +20,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pairloom.loader import Loader
 from pairloom.loader import tokenizer as tokenizers
 from pairloom.loader.batch import Batch
-from pairloom.loader.collate import collate
 from pairloom.loader.make import Make
 from pairloom.loader.order import row_rng
 from pairloom.loader.row import Row
@@ -66,9 +66,8 @@ def questions(val: Rows, others: Sequence[str], make: Make) -> Iterator[Question
 
 def asked(row: Row, texts: Sequence[str], make: Make) -> Batch:
     """The image of the row with its own text and with these."""
-    rng = np.random.default_rng(0)  # nothing is augmented
     pairs = [replace(make.pair(row), text=text) for text in (row.text, *texts)]
-    return collate([make(pair, rng) for pair in pairs], make.tokenizer.pad)
+    return make.collate(make(pairs))
 
 
 def trained(recipe: Recipe, rows: Rows, tokenizer: Tokenizer, seed: int) -> Learner:
@@ -93,15 +92,15 @@ def found(learner: Learner, asked: Sequence[Question]) -> tuple[float, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, default=Path("data/shards"))
+    parser.add_argument("--asked", type=Path, help="folder of the held-out rows (default: that of --shards)")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.0, 0.2])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     options = parser.parse_args()
     torch.set_num_threads(1)
     recipe = variant(0.2, options.steps)
-    rows, val = (
-        open_rows(options.shards, split, recipe.columns(), recipe.text.languages) for split in ("train", "val")
-    )
+    places = {"train": options.shards, "val": options.asked or options.shards}
+    rows, val = (open_rows(place, split, recipe.columns(), recipe.text.languages) for split, place in places.items())
     tokenizer = tokenizers.train(rows.texts(), recipe.text)
     others = sorted({*rows.texts(), *val.texts()})
     every = list(questions(val, others, Make(tokenizer, recipe.units, augment=False)))

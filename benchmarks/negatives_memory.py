@@ -22,6 +22,7 @@ import pyarrow as pa
 from benchmarks.captions_text import made_up
 from stages.negatives import Config, growth, setup
 from stages.negatives.captions import table_of
+from stages.negatives.inverted import finish, read, save
 from stages.negatives.mining import mine_captions
 from stages.negatives.table import negatives_at
 
@@ -35,7 +36,9 @@ def build(folder: Path, count: int) -> None:
     ids = pa.array([number.to_bytes(16, "big") for number in range(count)], pa.binary(16))
     captions = table_of(ids, np.zeros(count, np.int64), made_up(count), pa.nulls(count, pa.string()))
     made, began = peak(), time.perf_counter()
-    growth.write(captions, {}, Config(), folder)
+    ready = read(captions, Config(), count)
+    save(folder / "0", ready.statistics, finish(ready, Config()), [])
+    growth.note(folder, [None], {}, {})
     print(f"builds the index in {time.perf_counter() - began:.0f} s, peak {peak():,} MB, {made:,} before", flush=True)
 
 

@@ -3,7 +3,7 @@
 `python -m benchmarks.regions [--pictures 6] [--proposals 300] [--depth 101] [--device cpu] [--threads N]`
 
 The network is bottom-up attention's in size and shape: ResNet-101-C4, RoIPool 14 × 14, a dilated res5 on 300 proposals,
-1,600 classes, 600 × 1000 pixels; seeded weights, since the published ones cannot be had. Each line is a process of its
+1,600 classes, 600 × 1000 pixels. Seeded weights, since the published ones cannot be had. Each line is a process of its
 own: decode, resize, detect, select, from encoded pictures to stored features. detectron2's line is what its
 DefaultPredictor does: one picture a call, float32, and on a GPU also with the convolutions in tf32, as torch has them
 unless told otherwise. Pictures: photographs that scikit-image installs, and seeded scenes.

@@ -104,7 +104,7 @@ def setup(config: Config, folder: Path) -> folder_regions.Tools:
 
 
 class Parts:
-    """CPU seconds of the parts, each in the thread that it ran in; no part lies inside of another."""
+    """CPU seconds of the parts, each in the thread that it ran in. No part lies inside of another."""
 
     def __init__(self) -> None:
         self.seconds = defaultdict[str, float](float)

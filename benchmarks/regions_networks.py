@@ -67,7 +67,7 @@ def config(options: argparse.Namespace, folder: Path) -> Any:
 
 
 def detectron2(options: argparse.Namespace, folder: Path) -> nn.Module:
-    """detectron2's model with seeded weights; the norms are such that sums stay small through 33 blocks."""
+    """detectron2's model with seeded weights. The norms are such that sums stay small through 33 blocks."""
     from detectron2.modeling import build_model
 
     torch.manual_seed(options.seed)

@@ -25,14 +25,28 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.scale_tables import ROWS, MadeUp, entry_of, joined, linked, name_again, pairs, read_bytes, sized
+from benchmarks.scale_tables import (
+    ROWS,
+    Apart,
+    MadeUp,
+    entry_of,
+    joined,
+    linked,
+    mined,
+    name_again,
+    pairs,
+    read_bytes,
+    sized,
+    written,
+)
 from pairloom.store.folder import Header, open_folder, read_shard
 from pairloom.store.writing import Writer
+from pipeline.corpus import CorpusOnDisk, Desk
 from schemas.pairs import PAIRS
 
 FAR = (4 * 10**8, 5 * 10**9)  # rows
 OF_SHARDS = ("manifest", "nothing-due")  # parts whose sizes are shards
-Work: TypeAlias = Callable[[], dict[str, float] | None]  # what is timed; it may tell more
+Work: TypeAlias = Callable[[], dict[str, float] | None]  # what is timed. It may tell more
 JOINED = ("curate", "regions", "tags", "negatives")
 
 
@@ -56,9 +70,10 @@ def report(part: str, sizes: list[int]) -> None:
         command = [sys.executable, "-m", "benchmarks.scale", "--one", part, "--sizes", str(size)]
         ran = subprocess.run(command, check=True, capture_output=True, text=True)
         found.append(json.loads(ran.stdout.splitlines()[-1]))
-        more = "".join(f"  {key} {value:.2f}" for key, value in found[-1].items() if key not in ("seconds", "mb"))
-        print(f"  {size:>13,}  {found[-1]['seconds']:9.2f} s  {found[-1]['mb']:8.0f} MB{more}", flush=True)
-    for key, unit in (("seconds", "s"), ("mb", "MB")):
+        of, known = found[-1], ("seconds", "cpu", "mb")
+        more = "".join(f"  {key} {value:.2f}" for key, value in of.items() if key not in known)
+        print(f"  {size:>13,}  {of['seconds']:9.2f} s  {of['cpu']:9.2f} s of CPU  {of['mb']:8.0f} MB{more}", flush=True)
+    for key, unit in (("cpu", "s"), ("mb", "MB")):  # time alone says little on a machine that others use, too
         values = [max(each[key], 1e-3) for each in found]
         power = exponent(sizes, values)
         sized = [(rows, rows // (ROWS if part in OF_SHARDS else 1)) for rows in FAR]
@@ -74,7 +89,7 @@ def exponent(sizes: list[int], values: list[float]) -> float:
 
 
 def measured(part: str, size: int) -> dict[str, float]:
-    """Seconds, and how far this process's own memory rose; pages of files, which the system can drop, do not count."""
+    """Seconds, those of CPU, and how far this process's own memory rose, without pages of files, which can go."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCALE_DIR")) as folder:
         work = PARTS[part](size, Path(folder))
         gc.collect()
@@ -87,12 +102,12 @@ def measured(part: str, size: int) -> dict[str, float]:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         more = work() or {}
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         stop.set()
         watcher.join()
-        return more | {"seconds": seconds, "mb": max(max(seen) - before, 0.0)}
+        return more | {"seconds": seconds, "cpu": cpu, "mb": max(max(seen) - before, 0.0)}
 
 
 def anonymous_mb() -> float:
@@ -102,7 +117,6 @@ def anonymous_mb() -> float:
 
 def plan(rows: int, folder: Path) -> Work:
     """the plan of stage `shards`, with what is read of every input shard"""
-    from pipeline.planning import CorpusOnDisk
     from stages.shards import Config
     from stages.shards import plan as of_shards
 
@@ -181,35 +195,87 @@ def nothing_due(shards: int, folder: Path) -> Work:
     return again
 
 
+def facts(rows: int, folder: Path) -> Work:
+    """what a worker of stage `curate` finds in its shards, by its default settings"""
+    from stages.curate import Config
+    from stages.curate.facts import Asked, facts_of
+
+    tables = [MadeUp(1, folder).table(0)] * (rows // ROWS)
+    facts_of(tables[0], argument=Asked(Config(), None))
+
+    def work() -> None:
+        for table in tables:
+            facts_of(table, argument=Asked(Config(), None))
+
+    return work
+
+
 def curate(rows: int, folder: Path) -> Work:
-    """what stage `curate` decides over the whole corpus, by its default settings"""
-    return deciding(rows, folder, {"max_colour_distance": None})
+    """what is put together of that in one process, by the default settings but for colours"""
+    return deciding(rows, folder, {})
 
 
 def repeats(rows: int, folder: Path) -> Work:
     """the same with captions of many images and images with many captions left out"""
-    return deciding(rows, folder, {"max_colour_distance": None, "max_repeats": 10, "max_image_captions": 10})
-
-
-def negatives(rows: int, folder: Path) -> Work:
-    """the index of stage `negatives`, a caption an image; parts of a hundred thousand captions"""
-    from stages.negatives import Config, _captions
-    from stages.negatives.growth import write
-
-    config, corpus = Config(near_distance=None), MadeUp(rows // ROWS, again=0)
-    (folder / "warm").mkdir()
-    write(_captions(MadeUp(2, again=0), config), {}, config, folder / "warm")  # compiles
-    return lambda: write(_captions(corpus, config), corpus.hashes("curate"), config, folder, 100_000)
+    return deciding(rows, folder, {"max_repeats": 10, "max_image_captions": 10})
 
 
 def deciding(rows: int, folder: Path, settings: dict[str, Any]) -> Work:
-
     from stages.curate import Config
-    from stages.curate import index as decide
-    from stages.curate.duplicates import near_kept
+    from stages.curate.deciding import decide
+    from stages.curate.duplicates import near_kept, near_ones
+    from stages.curate.facts import facts_of
 
-    near_kept(np.arange(100_000, dtype=np.uint64), 4)  # compiles
-    return lambda: decide(MadeUp(rows // ROWS), Config(**settings), folder)
+    near_ones(np.arange(1000, dtype=np.uint64), 4, folder)  # compiles
+    near_kept(np.arange(100_000, dtype=np.uint64), 4)
+    corpus = MadeUp(rows // ROWS, folder)
+    corpus.gathered({}, facts_of, None)
+    return lambda: decide(corpus, Config(max_colour_distance=None, **settings), folder)
+
+
+def looks(rows: int, folder: Path) -> Work:
+    """which images look alike, for stage `negatives`"""
+    from stages.curate.duplicates import near_kept, near_ones
+    from stages.negatives import Config
+    from stages.negatives.near import hashes_of, looks_like
+
+    near_ones(np.arange(1000, dtype=np.uint64), 4, folder)  # compiles
+    near_kept(np.arange(100_000, dtype=np.uint64), 4)
+    corpus = MadeUp(rows // ROWS, folder, again=0)
+    corpus.gathered({}, hashes_of, None)
+    return lambda: print(len(looks_like(corpus, Config(near_colour_distance=None), folder)))
+
+
+def negatives(rows: int, folder: Path) -> Work:
+    """the index of stage `negatives`, a caption an image, in parts of a hundred thousand captions; workers: seconds"""
+    from stages.negatives import Config
+    from stages.negatives.growth import write
+
+    pool = Apart()
+    desk = Desk("negatives", lambda: pool, folder / "gathered", folder / "room", "", plain=True)
+    corpus, index = written(folder, rows // ROWS, desk), folder / "index"
+    index.mkdir()
+
+    def work() -> dict[str, float]:
+        write(corpus, Config(near_distance=None), index, 100_000)
+        return {"workers": pool.seconds}
+
+    return work
+
+
+def summary(rows: int, folder: Path) -> Work:
+    """the metrics of stage `negatives`, 30 negatives a caption; workers: seconds"""
+    from stages import negatives as stage
+
+    pool = Apart()
+    desk = Desk("negatives", lambda: pool, folder / "gathered", folder / "room", "", plain=True)
+    corpus = CorpusOnDisk({"negatives": linked(folder / "negatives", mined(), rows // ROWS)}, desk)
+
+    def work() -> dict[str, float]:
+        stage.summary(corpus)
+        return {"workers": pool.seconds}
+
+    return work
 
 
 PARTS: dict[str, Callable[[int, Path], Work]] = {
@@ -217,9 +283,12 @@ PARTS: dict[str, Callable[[int, Path], Work]] = {
     "shards": shards,
     "manifest": manifest,
     "nothing-due": nothing_due,
+    "facts": facts,
     "curate": curate,
     "repeats": repeats,
+    "looks": looks,
     "negatives": negatives,
+    "summary": summary,
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Per-class NMS over 1,600 classes: our one pass against 1,600 calls of torchvision's nms, on one core.
 
-`python -m benchmarks.selection`: 300 seeded boxes; class probabilities are the softmax of normal logits, whose spread
+`python -m benchmarks.selection`: 300 seeded boxes. Class probabilities are the softmax of normal logits, whose spread
 says how sure the detector is. Flat scores are the worst there is, and no trained detector's.
 """
 

@@ -3,6 +3,7 @@
 `python -m benchmarks.shards [--rows 800]`: seeded features of 36 regions × 2048 float16 a row, one process, warm cache.
 Every reader ends with the same thing in hand: one float array of shape (36, 2048) a row.
 `--write`: writing whole rows (as in benchmarks/loader.py) instead, against its peers and a plain write, and `verify`.
+`--parts`: what writing a shard is made of, in turn: the encoder into nothing, SHA-256, a plain write, and the shard.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import base64
 import csv
 import hashlib
+import io
 import os
 import sys
 import tempfile
@@ -29,7 +31,7 @@ from benchmarks.loader import make_records, shard
 from benchmarks.loader import write_ours as write_rows
 from pairloom.store.folder import open_folder, read_shard
 from pairloom.store.verify import verify
-from pairloom.store.writing import write_shard
+from pairloom.store.writing import ROW_GROUP_BYTES, _write_parquet, write_shard
 from pairloom.table import Column, Table, blob
 
 REGIONS, WIDTH = 36, 2048
@@ -41,7 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=800)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--parts", action="store_true")
     arguments = parser.parse_args()
+    if arguments.parts:
+        parts(arguments.rows)
+        return
     if arguments.write:
         writing(arguments.rows)
         return
@@ -104,6 +110,41 @@ def writing(rows: int) -> None:
         print(f"verify: {size / taken / 1e6:.0f} MB/s in all threads, SHA-256 in one: {size / hashed / 1e6:.0f}")
 
 
+class Nothing(io.RawIOBase):
+    """A file that keeps nothing."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        return len(content)
+
+
+def parts(rows: int, rounds: int = 9) -> None:
+    """MB/s, and CPU seconds of all threads a GB, of the quickest and the cheapest of some rounds."""
+    records = make_records(rows)
+    blobs = [record["features"].tobytes() + record["jpg"] for record in records]
+    table, size = shard(records, 0), sum(map(len, blobs))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ways: dict[str, Callable[[], object]] = {
+            "encoder into nothing": lambda: _write_parquet(table, Nothing(), ROW_GROUP_BYTES),
+            "SHA-256": lambda: [hashlib.sha256(blob) for blob in blobs],
+            "plain write, synced": lambda: write_plain(folder / "plain", blobs),
+            "shard": lambda: write_shard(folder, "shard", table),
+        }
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, work in ways.items():
+                cpu = time.process_time()
+                taken[name].append((seconds(work), time.process_time() - cpu))
+                for file in folder.iterdir():
+                    file.unlink()
+    for name, found in taken.items():
+        wall, cpu = np.min(found, axis=0)
+        print(f"{name:24}{size / wall / 1e6:8.0f} MB/s{1e9 * cpu / size:8.2f} CPU s a GB")
+
+
 def write_plain(path: Path, blobs: list[bytes]) -> None:
     with path.open("wb") as file:
         file.writelines(blobs)
@@ -112,7 +153,7 @@ def write_plain(path: Path, blobs: list[bytes]) -> None:
 
 
 def check(found: Iterator[Features], wanted: list[Features]) -> None:
-    """Take every row; the last must be right, so that no reader gets away with doing nothing."""
+    """Take every row. The last must be right, so that no reader gets away with doing nothing."""
     last = None
     for last in found:  # noqa: B007  # we want what is left after the loop
         pass

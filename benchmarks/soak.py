@@ -72,7 +72,7 @@ class Soak:
             return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def run(self, out: Path) -> float:
-        """Download to the end, and watch memory; how many seconds it took."""
+        """Download to the end, and watch memory. Returns how many seconds it took."""
         start, process = time.monotonic(), self.start(out)
         self.memory_mb = []
         while process.poll() is None:
@@ -176,7 +176,7 @@ def thirds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def soaked(soak: Soak, seed: int) -> list[str]:
-    """Download twice and print what came of it; what is wrong."""
+    """Download twice and print what came of it. Returns what is wrong."""
     soak.write_list()
     chance, results = random.Random(seed), {}
     with web(soak.folder / "counts.json"):

@@ -21,7 +21,7 @@ from stages.regions.suppression import Array
 
 
 def rebuilt(probs_KC: Array, width: int) -> Array:
-    """The distribution (K, C + 1) that a reader of float16 top-`width` values makes; the last is background."""
+    """The distribution (K, C + 1) that a reader of float16 top-`width` values makes. The last is background."""
     background_K1 = (1 - probs_KC.sum(axis=1, keepdims=True)).clip(min=0).astype("<f4").astype("f8")
     order = np.argsort(-probs_KC, axis=1, kind="stable")[:, :width]
     kept_KP = np.take_along_axis(probs_KC, order, axis=1).astype("<f2").astype("f8")

@@ -80,7 +80,11 @@ def main() -> None:
     options = parser.parse_args()
     with (
         LocalCluster(
-            n_workers=options.workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
+            n_workers=options.workers,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            memory_limit=0,
         ) as cluster,
         Client(cluster) as client,
     ):

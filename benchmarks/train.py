@@ -40,7 +40,7 @@ ROUNDS, WARM, STARTING_S = 3, 5, 8.0
 
 def fed(learner: Learner, loader: Loader[Batch], arithmetic: Arithmetic) -> tuple[float, float]:
     """(seconds of the recipe's steps from the loader, those of them that are the model's)."""
-    step, models = optimise._step, list[float]()
+    step, models = optimise.take_step, list[float]()
 
     def timed(*arguments: Any) -> dict[str, float]:
         began = time.perf_counter()
@@ -48,7 +48,7 @@ def fed(learner: Learner, loader: Loader[Batch], arithmetic: Arithmetic) -> tupl
         models.append(time.perf_counter() - began)
         return losses
 
-    with mock.patch.object(optimise, "_step", timed):
+    with mock.patch.object(optimise, "take_step", timed):
         seconds = optimise.run(learner, loader, 0, arithmetic).seconds
     return seconds, sum(models)
 
@@ -58,7 +58,7 @@ def bare(learner: Learner, batches: list[Batch], arithmetic: Arithmetic) -> floa
     optimiser, schedule = optimise.updates(learner)
     began = time.perf_counter()
     for batch in batches:
-        optimise._step(learner.train(), batch, optimiser, schedule, arithmetic)
+        optimise.take_step(learner.train(), batch, optimiser, schedule, arithmetic)
     return time.perf_counter() - began
 
 

@@ -2,7 +2,7 @@
 
 Without --loss: the relative RMS error on seeded vectors. With it, the same made-up rows are written in each type, and
 UNITER (tiny; mlm and mrfr) is trained on each from the same weights with the same masks: rows of 20 regions, each one
-of 30 classes, whose caption names three of them; a feature is its class's seeded vector with noise. --seeds says what
+of 30 classes, whose caption names three of them. A feature is its class's seeded vector with noise. --seeds says what
 another seed changes, to hold it against.
 """
 

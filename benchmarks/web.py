@@ -1,7 +1,7 @@
 """The project's own web for benchmarks: pictures made by seed on many loopback hosts, some slow, silent or dead.
 
 `python -m benchmarks.web PORT '{"drip": 10}'` serves until its standard input ends, plainly at PORT and with TLS at
-PORT + 1, from as many processes as `Profile.processes` says. Every host 127.1.y.z is its own; a hash of its name says
+PORT + 1, from as many processes as `Profile.processes` says. Every host 127.1.y.z is its own. A hash of its name says
 what it is like. Path /N.jpg answers picture N of the pool after 5 to 80 ms, by N. Who is not on this machine is not
 answered.
 """
@@ -30,7 +30,7 @@ SMALL = ((64, 48), (80, 60), (96, 64))
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What the web is like; shares in percent of its hosts."""
+    """What the web is like. Shares in percent of its hosts."""
 
     drip: int = 0  # a byte a second
     hang: int = 0  # no answer

@@ -10,19 +10,18 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from demo.things import Pixels
-from pairloom.errors import ConfigError
 
 
 def _package(name: str) -> Path:
-    """Where a package lies; importing scikit-learn for that would take seconds."""
+    """Where a package lies. Importing scikit-learn for that would take seconds."""
     found = find_spec(name)
     if found is None or found.origin is None:
-        raise ConfigError(f"package {name} is not installed", "demo/backdrops.py", "run `pairloom doctor`")
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)  # as an import would: its extra is the cure
     return Path(found.origin).parent
 
 
 PACKAGES = {"skimage": _package("skimage") / "data", "sklearn": _package("sklearn") / "datasets/images"}
-LONGEST = 640  # pixels; larger photographs are shrunk once, when they are loaded
+LONGEST = 640  # pixels. Larger photographs are shrunk once, when they are loaded
 
 # Photographs that show none of our classes, in two lists without a common member: what the starter detector has seen
 # behind things is never behind them in the sample. All are CC0, public domain or without known copyright restrictions.

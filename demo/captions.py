@@ -21,7 +21,7 @@ OPENINGS = (
     "in the picture: {}",
     "a scene of {}",
 )
-# Each says the same as its key; all are read from the subject to the object.
+# Each says the same as its key. All are read from the subject to the object.
 WORDINGS = {
     "left of": ("left of", "to the left of", "on the left side of"),
     "right of": ("right of", "to the right of", "on the right side of"),
@@ -69,7 +69,7 @@ def one_thing(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def relation(scene: Scene, rng: np.random.Generator) -> str:
-    """How two things lie: "a red bus to the left of a tree"; where there are none, what there is."""
+    """How two things lie: "a red bus to the left of a tree". Where there are none, what there is."""
     if not scene.relations:
         return place(scene, rng)
     held = scene.relations[rng.integers(len(scene.relations))]
@@ -125,7 +125,7 @@ def related(scene: Scene, held: Relation, rng: np.random.Generator) -> tuple[str
 
 
 def phrase(thing: SceneThing, rng: np.random.Generator, share: float = 0.6) -> str:
-    """A noun phrase that is true of the thing; each of its words is said in `share` of the cases.
+    """A noun phrase that is true of the thing. Each of its words is said in `share` of the cases.
 
     Always with an indefinite article: it claims that there is such a thing, not that there is only one.
     """

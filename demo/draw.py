@@ -33,7 +33,7 @@ COLLECTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 @dataclass(frozen=True, kw_only=True)
 class Photograph:
-    """An installed photograph; captions by language."""
+    """An installed photograph, with captions by language."""
 
     file: str
     licence: str
@@ -44,17 +44,18 @@ class Photograph:
 @dataclass(frozen=True, kw_only=True)
 class Scenes:
     count: int
-    sizes: list[list[int]]  # width, height; taken in turn
+    sizes: list[list[int]]  # width, height, taken in turn
     captions: int
     languages: list[str]
     translated_every: int
     questions: int = 0  # of each
+    labelled: bool = False  # whether the list names each picture's largest thing, in column `largest`
     things: Collection[str] = CLASSES  # names of those that may be drawn, at least seven
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A row that something is wrong with; `answer` is a rule of the server."""
+    """A row that something is wrong with. `answer` is a rule of the server."""
 
     name: str
     captions: dict[str, list[str]]
@@ -86,11 +87,12 @@ class Item:
     scene: Scene | None = None
     asked: list[questions.Asked] = field(default_factory=list)
     rule: dict[str, Any] | None = None
+    largest: str | None = None
     file: str = field(default="")  # where the body goes if not under its own name
 
 
 def draw(path: Path, folder: Path) -> pa.Table:
-    """Write the demo's pictures and files (the names above) into the folder; return its list as table `urls`.
+    """Write the demo's pictures and files (the names above) into the folder. Return its list as table `urls`.
 
     Photographs, scenes and failures are spread evenly over the list. What an earlier demo left there is removed.
     """
@@ -193,7 +195,8 @@ def _scenes(demo: Demo) -> Iterator[Item]:
             f"scene-{number:04d}.{ending}", captions, "scene", body, SCENE_LICENCE, "pairloom scenes", scene=scene
         )
         apart = np.random.Generator(np.random.PCG64(np.random.SeedSequence([demo.seed, number, 1])))
-        yield replace(item, asked=questions.english(scene, apart, demo.scenes.questions))
+        largest = _largest(scene) if demo.scenes.labelled else None
+        yield replace(item, asked=questions.english(scene, apart, demo.scenes.questions), largest=largest)
 
 
 def _caption(text: str, lang: str, kind: str) -> dict[str, str]:
@@ -236,8 +239,14 @@ def _list(rows: Iterable[tuple[str, Item]]) -> pa.Table:
         licence=[item.licence for _, item in rows],
         source=[item.source for _, item in rows],
         checksum=[item.checksum for _, item in rows],
-        extra=[as_extra({"kind": item.kind}) for _, item in rows],
+        extra=[as_extra({"kind": item.kind} | ({"largest": item.largest} if item.largest else {})) for _, item in rows],
     )
+
+
+def _largest(scene: Scene) -> str:
+    """The name of the thing that shows the most pixels."""
+    pixels = np.bincount(scene.owner.ravel(), minlength=len(scene.things) + 1)[1:]
+    return scene.things[int(pixels.argmax())].name
 
 
 def truth_table(scenes: list[tuple[str, Scene]]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Draws glyphs/*.png from Noto Color Emoji; only needed to change them: `python -m demo.draw_glyphs FONT`."""
+"""Draws glyphs/*.png from Noto Color Emoji. It is only needed to change them: `python -m demo.draw_glyphs FONT`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A demo: the description that ships, and the files of its folder, emptied for a list of one's own; draws nothing."""
+"""A demo: the description that ships, and the files of its folder, emptied for a list of one's own. Draws nothing."""
 
 from __future__ import annotations
 

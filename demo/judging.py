@@ -69,7 +69,7 @@ def _numbers(found: re.Match[str], scene: Scene) -> bool:
 
 
 def _listed(text: str, scene: Scene) -> bool:
-    """Whether each of "a red bus, two dogs and a tree" is there; numbers are exact."""
+    """Whether each of "a red bus, two dogs and a tree" is there. Numbers are exact."""
     return all(_one_or_group(part, scene) for part in re.split(", | and ", text))
 
 

@@ -14,7 +14,7 @@ HTML = b"<!DOCTYPE html>\n<html><head><title>Moved</title></head><body><p>This p
 
 
 def jpeg(picture: Image.Image, quality: int = 92, progressive: bool = False) -> bytes:
-    """Grey pictures stay grey; colour is kept at half resolution, as cameras do."""
+    """Grey pictures stay grey. Colour is kept at half resolution, as cameras do."""
     flat = picture if picture.mode in ("L", "CMYK") else picture.convert("RGB")
     return _saved(flat, "JPEG", quality=quality, progressive=progressive)
 

@@ -21,7 +21,7 @@ Asked = tuple[str, str]  # question and answer
 
 
 def english(scene: Scene, rng: np.random.Generator, count: int) -> list[Asked]:
-    """So many different questions, of all kinds in turn; fewer where the scene does not answer so many."""
+    """So many different questions, of all kinds in turn. Fewer where the scene does not answer so many."""
     kinds: tuple[Callable[[Scene, np.random.Generator], Asked | None], ...]
     kinds = (colour, size, number, presence, relation, whereabouts)
     order = rng.permutation(len(kinds))
@@ -42,7 +42,7 @@ def size(scene: Scene, rng: np.random.Generator) -> Asked | None:
 
 
 def number(scene: Scene, rng: np.random.Generator) -> Asked:
-    """How many of a name there are; one time in six of a name that is not there."""
+    """How many of a name there are. One time in six of a name that is not there."""
     counts = Counter(thing.name for thing in scene.things)
     name = _absent(scene, rng) if rng.random() < 1 / 6 else pick(tuple(counts), rng)
     question = pick(("how many {} are there?", "how many {} do you see?", "what is the number of {}?"), rng)

@@ -40,7 +40,7 @@ class SceneThing:
 
     name: str
     attributes: tuple[str, ...]  # words of ATTRIBUTES: at most one colour, then at most one size
-    box: tuple[float, float, float, float]  # x1 y1 x2 y2 of the visible pixels; whole numbers, x2 and y2 exclusive
+    box: tuple[float, float, float, float]  # x1 y1 x2 y2 of the visible pixels. Whole numbers, x2 and y2 exclusive
     visible: float  # visible share of its own pixels, those outside of the picture included
 
 
@@ -55,7 +55,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the whole truth about it; things are listed back to front."""
+    """A picture and the whole truth about it. Things are listed back to front."""
 
     image: Pixels  # RGB [h, w, 3]
     owner: Pixels  # [h, w]: 0 is background, i + 1 the visible pixels of things[i]
@@ -80,10 +80,10 @@ def compose(
 
 
 def arrange(rng: np.random.Generator, glyphs: Sequence[Glyph], size: tuple[int, int]) -> tuple[list[Layer], Pixels]:
-    """Things with their places, back to front, and which of them owns each pixel; each shows at least MIN_VISIBLE."""
+    """Things with their places, back to front, and which of them owns each pixel. Each shows at least MIN_VISIBLE."""
     layers: list[Layer] = []
     owner = np.zeros(size[::-1], np.uint8)
-    own, seen = [0], [owner.size]  # pixels of each thing, all and visible; entry 0 is the background
+    own, seen = [0], [owner.size]  # pixels of each thing, all and visible. Entry 0 is the background
     for _ in range(rng.integers(1, MAX_THINGS + 1)):
         glyph, colour, pixels = _drawn(rng, glyphs, layers, size)
         for _ in range(4):  # a crowded scene stays smaller
@@ -98,7 +98,7 @@ def arrange(rng: np.random.Generator, glyphs: Sequence[Glyph], size: tuple[int, 
 def _drawn(
     rng: np.random.Generator, glyphs: Sequence[Glyph], layers: list[Layer], size: tuple[int, int]
 ) -> tuple[Glyph, str | None, Pixels]:
-    """A glyph recoloured in half of the cases, scaled, mirrored and turned; a sixth repeat the thing before."""
+    """A glyph recoloured in half of the cases, scaled, mirrored and turned. A sixth repeat the thing before."""
     again = bool(layers) and rng.random() < 1 / 6
     glyph = layers[-1].glyph if again else glyphs[int(rng.integers(len(glyphs)))]
     colour = glyph.thing.colour

@@ -104,5 +104,5 @@ def _ramp(colour: str) -> Pixels:
 
 
 def tint(drawing: Glyph, colour: str) -> Pixels:
-    """The drawing in shades of one colour of `COLOURS`, RGBA [h, w, 4]; its form and transparency stay."""
+    """The drawing in shades of one colour of `COLOURS`, RGBA [h, w, 4]. Its form and transparency stay."""
     return np.dstack([_ramp(colour)[drawing.light], drawing.pixels[..., 3]])

@@ -15,7 +15,7 @@ from demo.scenes import ATTRIBUTES, Scene, SceneThing
 
 @dataclass(frozen=True)
 class Language:
-    """The words and patterns of one language; {0}, {1} are things, {list} several, {count} a number."""
+    """The words and patterns of one language. {0}, {1} are things, {list} several, {count} a number."""
 
     separator: str
     times: str  # a name and how often
@@ -23,11 +23,11 @@ class Language:
     number: tuple[str, ...]
     described: str  # a thing and its words
     words: dict[str, str]  # attribute -> label
-    relations: dict[str, str]  # predicate -> pattern; the reversed ones are said the other way round
+    relations: dict[str, str]  # predicate -> pattern. The reversed ones are said the other way round
 
 
 def _words(labels: str) -> dict[str, str]:
-    """Labels of ATTRIBUTES in their order; those of the sizes may be missing, and are then not said."""
+    """Labels of ATTRIBUTES in their order. Those of the sizes may be missing, and are then not said."""
     return dict(zip(ATTRIBUTES, labels.split(), strict=False))
 
 
@@ -95,7 +95,7 @@ def translated(scene: Scene, language: str, rng: np.random.Generator) -> str:
 
 @cache
 def name_in(language: str, name: str) -> str:
-    """The class's name in a language that the emoji package knows; German nouns begin with a capital letter."""
+    """The class's name in a language that the emoji package knows. German nouns begin with a capital letter."""
     thing = BY_NAME[name]
     word = thing.words.get(language) or emoji.demojize(thing.emoji, language=language, delimiters=("", ""))
     word = word.replace("_", " ")

@@ -1,1 +1,1 @@
-"""Steps of the installation that pip cannot do by itself; the Makefile runs them."""
+"""Steps of the installation that pip cannot do by itself. The Makefile runs them."""

@@ -51,7 +51,7 @@ class InstallError(PairloomError):
 
 
 def main() -> int:
-    """Install detectron2 unless a working one is there; the exit code."""
+    """Install detectron2 unless a working one is there. Returns the exit code."""
     try:
         print(f"detectron2: {ensure_installed()}")
     except InstallError as error:
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def ensure_installed() -> str:
-    """Leave a working detectron2 in this environment; returns what was done, in words."""
+    """Leave a working detectron2 in this environment. Returns what was done, in words."""
     present = installed_version()
     if present == VERSION:
         return f"{VERSION} is installed"
@@ -98,7 +98,7 @@ def installed_version() -> str | None:
 
 
 def import_complaint() -> str | None:
-    """The last line of what Python says when a fresh process imports detectron2; None if all is well."""
+    """The last line of what Python says when a fresh process imports detectron2. None if all is well."""
     script = "from stages.regions import compat; compat.apply(); import detectron2.modeling"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     if ran.returncode == 0:
@@ -116,7 +116,7 @@ def fetch_archive(folder: Path) -> Path:
 
 
 def pip(*arguments: str) -> None:
-    """Run pip of this environment; its own words are shown only when it fails."""
+    """Run pip of this environment. Its own words are shown only when it fails."""
     command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode != 0:
@@ -128,7 +128,7 @@ def pip(*arguments: str) -> None:
 
 
 def build_wheel(archive: bytes, folder: Path) -> Path:
-    """Pack the `detectron2/` tree of the source archive into a wheel in `folder`; always to the same bytes.
+    """Pack the `detectron2/` tree of the source archive into a wheel in `folder`, always to the same bytes.
 
     Raises InstallError unless `archive` is exactly the one whose SHA-256 we know.
     """

@@ -1,4 +1,4 @@
-"""A reader of training shards that knows nothing of pairloom, written from docs/shards.md alone."""
+"""A reader of training shards that knows nothing of pairloom, written from docs/reference/shards.md alone."""
 
 import json
 from collections.abc import Iterator

@@ -25,7 +25,7 @@ def write_table(
     group_rows: int | None = None,
     indexed: bool = False,
 ) -> Path:
-    """A finished table with these shards, by name; returns the folder.
+    """A finished table with these shards, by name. Returns the folder.
 
     stage: what made it, if its name is not the table's; group_rows: about so many rows in each row group.
     """
@@ -68,6 +68,6 @@ def negative(text: str) -> Row:
 
 
 def training_shard(rows: Sequence[Row], split: str, metadata: Mapping[str, str]) -> pa.Table:
-    """Rows as a shard of a split; all have the columns of the first."""
+    """Rows as a shard of a split. All have the columns of the first."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     return SHARDS.table(metadata=metadata, split=[split] * len(rows), **columns)

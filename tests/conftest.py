@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """As many processes as this one may use cores, as far as memory goes; xdist itself counts those of the machine."""
+    """As many processes as this one may use cores, as far as memory goes. Xdist itself counts those of the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory: int = psutil.virtual_memory().total
     return max(1, min(cores, memory // (GIB_A_PROCESS << 30)))

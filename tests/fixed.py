@@ -81,7 +81,7 @@ def regions(image: int) -> dict[str, Any]:
 
 
 def build(data: Path) -> dict[str, dict[str, str]]:
-    """Make the dataset; stage -> the fingerprint of each of its files' bytes, and of its content."""
+    """Make the dataset. Stage -> the fingerprint of each of its files' bytes, and of its content."""
     listed = URLS.table(
         url=[pair(image)["url"] for image in range(IMAGES)],
         captions=[[{"text": text, "lang": "en"} for text in captions(image)] for image in range(IMAGES)],
@@ -114,7 +114,7 @@ def _write(data: Path, stage: str, schema: Any, rows: list[dict[str, Any]], meta
 
 
 def _plain(value: Any) -> Any:
-    """As JSON takes it; floats to four digits, which another processor's last bit does not change."""
+    """As JSON takes it. Floats to four digits, which another processor's last bit does not change."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, bytes):

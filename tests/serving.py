@@ -24,7 +24,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def pictures(folder: Path, count: int, asked: list[str] | None = None) -> Iterator[str]:
-    """host:port of a server with `0.jpg`, `1.jpg` …, each other noise; `asked` gets the path of each request."""
+    """host:port of a server with `0.jpg`, `1.jpg` …, each other noise. `asked` gets the path of each request."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         noise = np.random.default_rng(number).normal(128, 30 + number, (280, 300 + 7 * number)).clip(0, 255)

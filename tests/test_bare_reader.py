@@ -1,4 +1,4 @@
-"""docs/shards.md is enough to read shards: a reader of its own agrees with what was written, in every version."""
+"""docs/reference/shards.md is enough to read shards: a reader of its own agrees with what was written."""
 
 from __future__ import annotations
 

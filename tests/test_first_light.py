@@ -31,7 +31,8 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).resolve().parents[1]
 ROOMS = (
-    *("pairloom", "schemas", "formats", "demo", "stages", "trainer", "systems", "inspection", "pipeline"),
+    *("pairloom", "schemas", "formats", "demo", "stages", "devices", "trainer", "systems", "evaluation"),
+    *("inspection", "pipeline"),
     "install",
 )
 ROWS = 24
@@ -40,7 +41,7 @@ STAGES = ("download", "curate", "regions", "tags", "negatives", "shards")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A web server on loopback with enough scenes for the list and ten more; yields host:port."""
+    """A web server on loopback with enough scenes for the list and ten more. Yields host:port."""
     folder = tmp_path_factory.mktemp("www")
     cutouts, backdrops = things.glyphs(), backgrounds(SAMPLE)
     for number in range(ROWS + 10):
@@ -145,14 +146,15 @@ def test_dvc_shows_metrics_and_plots(finished: Checkout) -> None:
 
 
 def test_another_number_of_negatives_leaves_the_regions_alone(finished: Checkout) -> None:
-    before = finished.stamps("regions")
+    before = {table: finished.stamps(table) for table in ("regions", "tags")}
     finished.change("negatives", top_k=7)
     assert finished.ran(finished.repro("shards")) == {"negatives", "shards"}
-    assert finished.stamps("regions") == before
+    assert {table: finished.stamps(table) for table in ("regions", "tags")} == before
     table = open_folder(finished.folder / "data/negatives").read("00000")
     assert max(len(found) for row in table["negatives"].to_pylist() for found in row) == 7
 
 
+@pytest.mark.long
 def test_ten_lines_more_cost_only_their_own_shards(finished: Checkout) -> None:
     before = {stage: finished.stamps(stage) for stage in ("urls", "download", "curate", "regions", "tags")}
     finished.write_list(ROWS + 10)
@@ -176,7 +178,8 @@ def kill_worker(process: subprocess.Popen[str], checkout: Checkout) -> None:
 
 @pytest.mark.crash
 @pytest.mark.parametrize(
-    ("kill", "cluster", "last"), [(kill_group, "inline", "shards"), (kill_worker, "local", "tags")]
+    ("kill", "cluster", "last"),
+    [(kill_group, "inline", "shards"), pytest.param(kill_worker, "local", "tags", marks=pytest.mark.long)],
 )
 def test_killed_in_the_middle_of_regions_dvc_repro_finishes_with_equal_bytes(
     kill: Callable[[subprocess.Popen[str], Checkout], None],

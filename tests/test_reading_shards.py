@@ -1,4 +1,4 @@
-"""docs/reading-shards.md line by line: each of its programs reads a folder of shards that the stage's writer made."""
+"""docs/how-to/read-shards.md line by line: each of its programs reads a folder of shards from the stage's writer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pairloom.store.folder import open_folder
 from pipeline.card import write_card
 from tests.pairloom.loader.loading import write_folder
 
-PAGE = Path(__file__).resolve().parents[1] / "docs/reading-shards.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs/how-to/read-shards.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 TRAIN, VAL = 17, 17  # rows
-# How many rows each finds; DuckDB's asks for five.
+# How many rows each finds. DuckDB's asks for five.
 ROWS = {"pyarrow.parquet": 9, "pyarrow.dataset": TRAIN + VAL, "pandas": TRAIN + VAL, "duckdb": 5}
 ROWS |= {"polars": TRAIN + VAL, "datasets": TRAIN, "daft": TRAIN + VAL}
 

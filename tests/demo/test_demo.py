@@ -172,6 +172,24 @@ def test_another_seed_gives_other_scenes(tmp_path: Path) -> None:
     assert scenes[0] != scenes[1]
 
 
+def test_a_labelled_scene_names_its_largest_thing_and_no_other_scene_does(tmp_path: Path) -> None:
+    scenes = {**SCENES, "count": 30, "sizes": [[96, 96]], "labelled": True}
+    rows = draw(small(tmp_path / "a.yaml", scenes=scenes, photographs=[], failures=[]), tmp_path / "a").to_pylist()
+    truth = {row["url"]: row["things"] for row in pq.read_table(tmp_path / "a" / "truth.parquet").to_pylist()}
+    labels = {row["url"]: as_dict(row["extra"])["largest"] for row in rows}
+    assert all(labels[url] in [thing["name"] for thing in things] for url, things in truth.items())
+    for url, things in truth.items():
+        areas = [_area(thing["box"]) for thing in things]  # at most so many pixels show each
+        named = [area for thing, area in zip(things, areas, strict=True) if thing["name"] == labels[url]]
+        assert max(named) >= max(areas) / 4, (url, named, areas)
+    plain = draw(small(tmp_path / "b.yaml", photographs=[], failures=[]), tmp_path / "b").to_pylist()
+    assert not any("largest" in as_dict(row["extra"]) for row in plain)
+
+
+def _area(box: list[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
 def test_only_the_things_that_are_named_are_drawn_captioned_and_asked_for(tmp_path: Path) -> None:
     wanted = ["bus", "cat", "dog", "key", "owl", "pizza", "sheep"]
     scenes = SCENES | {"count": 40, "things": wanted}
@@ -197,7 +215,7 @@ def test_a_users_list_leaves_nothing_of_the_demo_to_serve(tmp_path: Path) -> Non
 
 def test_spread_keeps_each_lists_order_and_mixes_them() -> None:
     few, many = ([Item(f"{kind}{i}", [], kind) for i in range(count)] for kind, count in (("a", 2), ("b", 6)))
-    # a at 3/12 and 9/12; b at 1, 3, 5, 7, 9 and 11 twelfths
+    # a at 3/12 and 9/12. B at 1, 3, 5, 7, 9 and 11 twelfths
     assert [item.name for item in spread(few, many)] == ["b0", "a0", "b1", "b2", "b3", "a1", "b4", "b5"]
 
 

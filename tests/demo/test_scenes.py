@@ -179,4 +179,4 @@ def test_a_scene_takes_milliseconds() -> None:
     began = time.process_time()
     for seed in range(40):
         compose(seed, glyphs(), photographs, (320, 320))
-    assert (time.process_time() - began) / 40 < 0.03  # about 0.007 on one quiet core; four times that on a busy one
+    assert (time.process_time() - began) / 40 < 0.03  # about 0.007 on one quiet core. Four times that on a busy one

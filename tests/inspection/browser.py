@@ -35,7 +35,7 @@ TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Opened:
-    """A page after its scripts ran; console holds every line that it logged, errors among them."""
+    """A page after its scripts ran. Console holds every line that it logged, errors among them."""
 
     dom: str
     console: list[str]
@@ -52,7 +52,7 @@ def open_page(browser: str, page: Path, profile: Path) -> Opened:
 
 
 def screenshot(browser: str, page: Path, profile: Path, out: Path, size: tuple[int, int]) -> Path:
-    """The upper left corner of the page as PNG; a window is at least 500 pixels wide."""
+    """The upper left corner of the page as PNG. A window is at least 500 pixels wide."""
     _run(browser, profile, [f"--screenshot={out}", f"--window-size={size[0]},{size[1]}"], page)
     return out
 

@@ -12,7 +12,7 @@ from tests.inspection.synthetic import make_dataset
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset without any problem; not to be changed."""
+    """A dataset without any problem. Not to be changed."""
     return make_dataset(tmp_path_factory.mktemp("good") / "data")
 
 

@@ -38,6 +38,7 @@ METADATA = {
 }
 SETTINGS = {"ceiling": 0.5, "top_k": 3, "max_colour_distance": None}  # of stages that have such
 FLOW = flow()
+SCORED = {"score_model": "made-up", "score_checkpoint": "0" * 64, "score_precision": "float32", "score_width": "4"}
 TABLE_OF = {"download": "pairs", "curate": "pairs"}  # the others have the name of their stage
 Row = dict[str, Any]
 
@@ -57,6 +58,7 @@ def make_dataset(root: Path, images: Sequence[Image.Image] = ()) -> Path:
         name: [Reject(part[3]["url"], "not-found", "status 404", part[3], attempts=2)] for name, part in urls.items()
     }
     _write(root, "download", shards, gone)
+    _write(root, "score", {name: [_score(row) for row in part] for name, part in shards.items()}, {}, SCORED)
     short = {
         name: [Reject(part[-1]["image_id"].hex(), "caption-length", "the longest has 1 word", part[-1])]
         for name, part in shards.items()
@@ -75,6 +77,8 @@ def make_dataset(root: Path, images: Sequence[Image.Image] = ()) -> Path:
     corpus = [row for part in kept.values() for row in part]
     _write(root, "negatives", {name: [_negatives(row, corpus) for row in part] for name, part in kept.items()}, {})
     _write_asked_for(root, kept, corpus)
+    near = {name: [_neighbours(row, corpus) for row in part] for name, part in seen.items()}
+    _write(root, "neighbours", near, {}, {"neighbour_top_k": "1", "neighbour_width": str(WIDTH)})
     _write_shards(root, corpus, seen, tags)
     _write_truth(root, rows[len(images) :])
     return root
@@ -226,6 +230,13 @@ def _write_asked_for(root: Path, kept: dict[str, list[Row]], corpus: list[Row]) 
     _write(root, "similar", similar, {}, {"similar_top_k": "8"})
 
 
+def _score(row: Row) -> Row:
+    texts = [caption["text"] for caption in row["captions"]] + [""]  # one that cleaning emptied
+    similarity = [0.5] * (len(texts) - 1) + [None]
+    heads = [{"name": "aesthetic", "value": 5.0}]
+    return row | {"num_texts": len(texts), "texts": texts, "similarity": similarity, "heads": heads}
+
+
 def _patches(row: Row) -> Row:
     box = np.asarray([0, 0, row["width"], row["height"]], "<f4")
     features = np.full(WIDTH, 0.5, "<f2")
@@ -240,6 +251,15 @@ def _questions(row: Row) -> Row:
 
 def _similar(row: Row, corpus: list[Row]) -> Row:
     return {"image_id": row["image_id"], "similar": _negatives(row, corpus)["negatives"]}
+
+
+def _neighbours(row: Row, corpus: list[Row]) -> Row:
+    """Another image with one region."""
+    other = next(each["image_id"] for each in corpus if each["image_id"] != row["image_id"])
+    near = [{"image_id": other, "similarity": 0.5, "num_regions": 1}]
+    box, features = np.asarray([0, 0, 1, 1], "<f4"), np.full(WIDTH, 0.5, "<f2")
+    own = {"neighbour_boxes": box.tobytes(), "neighbour_features": features.tobytes()}
+    return {"image_id": row["image_id"], "neighbours": near, "neighbour_regions": 1} | own
 
 
 def _write_shards(root: Path, corpus: list[Row], seen: dict[str, list[Row]], tags: dict[str, list[Row]]) -> None:

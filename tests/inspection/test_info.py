@@ -31,10 +31,12 @@ def test_a_dataset_is_summed_up_stage_by_stage(good: Path) -> None:
         "tags": (17, 17, 0),
         "negatives": (18, 18, 0),
         **dict.fromkeys(("patches", "qa", "similar"), (18, 18, 0)),
+        "neighbours": (17, 17, 0),
         "shards": (17, 17, 0),
+        "score": (20, 20, 0),
     }
     text = info_text(facts)
-    assert [line.split()[0] for line in text.splitlines()[3:13]] == list(rows)  # in the order of the data
+    assert [line.split()[0] for line in text.splitlines()[3:15]] == list(rows)  # in the order of the data
     assert "download: not-found 2" in text
     for table in facts["tables"]:
         assert table["bytes"] == sum(file.stat().st_size for file in Path(table["path"]).glob("*.parquet"))

@@ -1,4 +1,4 @@
-"""A good dataset has no problem; spoilt in one way, it has just the problems of that way, with file, row and cure."""
+"""A good dataset has no problem. Spoilt in one way, it has just the problems of that way, with file, row and cure."""
 
 from __future__ import annotations
 
@@ -356,7 +356,7 @@ def test_a_problem_is_printed_with_file_row_value_and_cure(data: Path) -> None:
 
 
 def test_similar_captions_are_held_to_their_own_rules() -> None:
-    """As many lists as captions, none of the image itself, best first; above 1 is no fault, for BM25 may be."""
+    """As many lists as captions, none of the image itself, best first. Above 1 is no fault, for BM25 may be."""
     mine, other = b"m" * 16, b"o" * 16
 
     def found(lists: list[list[tuple[bytes, float]]], captions: int) -> list[str]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from inspection.lint import leaks, lint, told
 from inspection.lint.languages import TWO_LETTERS, is_language
-from inspection.lint.leaks import near_pairs
+from inspection.lint.near import Bands, Rows
 from inspection.lint.region_checks import BY_BEST_CLASS
 from pairloom.store import index
 from pairloom.store.folder import MANIFEST, open_folder
@@ -82,7 +82,7 @@ def cut(image: bytes) -> bytes:
 
 
 def broken(image: bytes) -> bytes:
-    """In the middle of its data; its header and its end are whole."""
+    """In the middle of its data. Its header and its end are whole."""
     middle = len(image) // 2
     return image[:middle] + bytes(60) + image[middle + 60 :]
 
@@ -263,7 +263,7 @@ def test_colours_are_compared_as_curate_compares_them(good: Path) -> None:
     folder = open_folder(good / "shards")
     images = folder.read("val-00000")["image"].to_pylist()
     wanted = [np.asarray(colours(image), np.float64).reshape(-1, 2) for image in images]
-    rows = [leaks.Rows(np.array([b""]), np.zeros(1), np.array([1]), np.array([row]))[0] for row in range(len(images))]
+    rows = [Rows(np.array([b""]), np.zeros(1), np.array([1]), np.array([row]))[0] for row in range(len(images))]
     for i, one in enumerate(wanted):
         for j, other in enumerate(wanted):
             farthest = float(np.sqrt(np.square(one - other).sum(axis=1).max()))
@@ -280,7 +280,8 @@ WORDS = st.integers(0, 2**64 - 1)
 def test_near_hashes_are_those_of_brute_force(some: list[int], bits: list[list[int]], distance: int) -> None:
     flips = [sum(1 << bit for bit in set(each)) for each in bits]
     others = [value ^ flip for value, flip in zip(some, flips, strict=False)] + flips
-    found = set(near_pairs(np.array(some, np.uint64), np.array(others, np.uint64), distance))
+    parts = Bands(np.array(others, np.uint64), distance).pairs(np.array(some, np.uint64))
+    found = {pair for one, other in parts for pair in zip(one.tolist(), other.tolist(), strict=True)}
     assert found == {
         (i, j) for i, a in enumerate(some) for j, b in enumerate(others) if (a ^ b).bit_count() <= distance
     }

@@ -1,4 +1,4 @@
-"""Features at another row are found by the classes that they fit, in shards alone; sound shards have none."""
+"""Features at another row are found by the classes that they fit, in shards alone. Sound shards have none."""
 
 from __future__ import annotations
 

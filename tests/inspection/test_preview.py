@@ -63,7 +63,7 @@ def test_an_unknown_row_is_an_error_with_a_cure(good: Path) -> None:
 
 def test_an_ambiguous_beginning_is_an_error(data: Path) -> None:
     ids = sorted(first_id(data, "curate", "00000", row) for row in range(9))
-    for name in ids:  # four digits are the least that name an image; make two images share them
+    for name in ids:  # four digits are the least that name an image, make two images share them
         if sum(other.startswith(name[:4]) for other in ids) > 1:
             with pytest.raises(InputError, match="2 rows begin"):
                 preview(data, name[:4], FLOW)

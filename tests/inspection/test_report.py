@@ -45,7 +45,7 @@ def test_the_page_holds_counts_reasons_pictures_and_settings(good: Path, tmp_pat
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert summary["rows"] == {
         "sample": 22, "download": 20, "curate": 18, "regions": 17, "tags": 17, "negatives": 18, "shards": 17,
-        "patches": 18, "qa": 18, "similar": 18,
+        "patches": 18, "qa": 18, "similar": 18, "neighbours": 17, "score": 20,
     }  # fmt: skip
     assert (summary["images"], summary["captions"], summary["regions"], summary["left_out"]) == (17, 72, 34, 5)
     assert summary["quarantined"] == 8  # three of them two captions and a question of images that stay

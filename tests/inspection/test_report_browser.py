@@ -10,8 +10,9 @@ from PIL import Image
 from skimage import data as photographs
 
 from inspection.report import write_report
+from pairloom.store.folder import open_folder
 from tests.inspection.browser import find_browser, open_page, screenshot
-from tests.inspection.synthetic import FLOW, make_dataset
+from tests.inspection.synthetic import FLOW, edit, make_dataset, rewrite
 
 BROWSER = find_browser() or ""
 pytestmark = [
@@ -24,10 +25,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report about a dataset with photographs among its scenes."""
+    """A report about a dataset with photographs among its scenes, beside one without, and with duplicates left out."""
     folder = tmp_path_factory.mktemp("report")
     pictures = [Image.open(Path(photographs.__file__).parent / f"{name}.png") for name in ("chelsea", "coffee")]
-    write_report(make_dataset(folder / "data", pictures), folder / "report.html", FLOW)
+    data, other = make_dataset(folder / "data", pictures), make_dataset(folder / "other" / "data")
+    stayed = open_folder(data / "curate").read("00001", ["image_id"])["image_id"][0].as_py().hex()
+    rewrite(data / "quarantine" / "curate", "00000", edit("reason", 0, lambda _: "near-duplicate"))
+    rewrite(data / "quarantine" / "curate", "00000", edit("detail", 0, lambda _: f"of {stayed}, 3 bits apart"))
+    for place, losses in ((data, "10,4\n20,3\n"), (other, "10,4\n20,2\n")):
+        (place / "plots").mkdir()
+        (place / "plots" / "train-uniter.csv").write_text(f"step,mlm\n{losses}")
+    write_report(data, folder / "report.html", FLOW, None, data / "plots", other, "other/data")
     return folder / "report.html"
 
 
@@ -68,7 +76,7 @@ def test_a_tag_lights_up_its_box(report: Path, tmp_path: Path) -> None:
     assert "<title>during 1 after .</title>" in opened.dom
 
 
-@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("width", [360, 390, 1200, 2560])
 def test_nothing_is_wider_than_the_screen(report: Path, tmp_path: Path, width: int) -> None:
     changed(
         report,
@@ -93,3 +101,25 @@ def test_the_report_is_drawn(report: Path, tmp_path: Path) -> None:
         assert image.size == (1200, 1600)
         colours = image.convert("RGB").getcolors(1200 * 1600)
     assert len(colours or []) > 10_000  # photographs are there, not only boxes and text
+
+
+def test_the_report_can_be_read_by_everybody(report: Path, tmp_path: Path) -> None:
+    """By axe-core without a finding, in light and dark; boxes are no stops of the Tab key; the search finds."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.goto(report.resolve().as_uri())
+            assert [found["id"] for found in axe.Axe().run(page).response["violations"]] == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.locator(".duplicate img").count() == 2
+        assert page.locator("#beside .chart").count() >= 6
+        assert page.locator(".box[tabindex]").count() == 0
+        page.get_by_label("search in these pictures").fill("Nummer 13")
+        shown = page.locator(".picture-card:visible").all_inner_texts()
+        assert len(shown) == 1
+        assert page.locator("#searched").inner_text() == "1 found"
+        browser.close()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspection.lint import examine, lint_text, sampling
+from inspection import spread
+from inspection.info import info, info_text
+from inspection.lint import examine, leaks, lint_text, sampling
 from inspection.lint.sampling import STEPS, among
-from inspection.report import counting, write_report
+from inspection.report import write_report
 from pairloom.store.folder import open_folder
 from tests.inspection.synthetic import FLOW, edit, rewrite
+from tests.inspection.test_lint_rules import hashed
 
 
 @given(ids=st.lists(st.binary(min_size=16, max_size=16)), share=st.floats(0, 1))
@@ -44,9 +49,50 @@ def test_a_report_of_many_shards_counts_some_and_says_so(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = write_report(good, tmp_path / "whole.html", FLOW)
-    monkeypatch.setattr(counting, "READ", 1)
+    monkeypatch.setattr(spread, "READ", 1)
     some = write_report(good, tmp_path / "some.html", FLOW)
     page = (tmp_path / "some.html").read_text(encoding="utf-8")
     assert "Counted in shards spread evenly over curate" in page
     assert "Over the whole dataset" not in page
     assert 0.5 < some["captions"] / whole["captions"] < 2
+
+
+def test_captions_of_many_shards_are_counted_in_some_and_info_says_so(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = info(good / "curate", FLOW)["tables"]
+    monkeypatch.setattr(spread, "READ", 1)
+    (some,) = info(good / "curate", FLOW)["tables"]
+    assert "kinds_where" not in whole
+    assert sum(some["kinds"].values()) < sum(whole["kinds"].values())
+    assert f"(in 1 of {whole['shards']} shards)" in info_text({"tables": [some]})
+
+
+def test_in_a_large_table_a_picture_of_val_is_sought_in_all_of_train(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, shards = open_folder(data / "curate"), open_folder(data / "shards")
+    known = {row["image_id"]: row["phash"] for _, t in pairs.tables(["image_id", "phash"]) for row in t.to_pylist()}
+    held_out, trained = (shards.read(name)["image_id"].to_pylist() for name in ("val-00000", "train-00000"))
+    hashed(data, {held_out[1]: known[trained[2]] ^ 0b1011})
+    whole = [problem for problem in examine(data, FLOW).problems if problem.check == "leak"]
+    monkeypatch.setattr(leaks, "MOST", 9)
+    assert [problem for problem in examine(data, FLOW).problems if problem.check == "leak"] == whole
+    assert len(whole) == 1
+    monkeypatch.setattr(leaks, "SOUGHT", 1)
+    assert any("with the lowest ids, about, of" in note for note in examine(data, FLOW).notes)
+
+
+def test_an_image_that_comes_twice_is_found_among_the_lowest_ids(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_folder(data / "curate")
+    name = folder.shards[0].name
+    lowest = min(folder.read(name)["image_id"].to_pylist())
+    rewrite(
+        data / "curate",
+        name,
+        lambda table: pa.concat_tables([table, table.filter(pc.equal(table["image_id"], lowest))]),
+    )
+    monkeypatch.setattr(sampling, "MOST", folder.rows - 1)
+    found = examine(data, FLOW)
+    assert any(problem.check == "duplicate" and lowest.hex() in problem.what for problem in found.problems)
+    assert any("whether an image comes twice" in note for note in found.notes)

@@ -1,4 +1,4 @@
-"""docs/tables.md is what schemas/ says today."""
+"""docs/reference/tables.md and reasons.md are what schemas/ says today."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from inspection import reasons
 from inspection.tables import PAGE, names, table_of, tables_markdown
 from pipeline.stage import flow
 
@@ -16,7 +17,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_committed_page_is_up_to_date() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
-    assert page == tables_markdown(FIRST), "run `python -m pipeline.pages` and commit docs/tables.md"
+    assert page == tables_markdown(FIRST), "run `python -m pipeline.pages` and commit docs/reference/tables.md"
+
+
+def test_the_committed_page_of_reasons_is_up_to_date() -> None:
+    page = (ROOT / reasons.PAGE).read_text(encoding="utf-8")
+    assert page == reasons.reasons_markdown(), f"run `python -m pipeline.pages` and commit {reasons.PAGE}"
 
 
 def test_every_schema_is_on_the_page_with_every_column() -> None:

@@ -1,4 +1,4 @@
-"""The Dockerfile names files, extras and commands that there are; no engine is at hand to build it."""
+"""The Dockerfile names files, extras and commands that there are. No engine is at hand to build it."""
 
 from __future__ import annotations
 

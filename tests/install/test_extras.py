@@ -13,18 +13,21 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
-from pipeline.extras import BROUGHT_BY
+from pipeline.extras import BROUGHT_BY, OTHERWISE
 from tests.serving import pictures
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Run a command of pairloom in a Python that has none of the optional packages; workers are not started.
+# Run a command of pairloom in a Python that finds none of the optional packages. Workers are not started.
 BARE = """
 import sys
-class Absent:
+class Bare:
+    def __init__(self, finder):
+        self.finder = finder
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ABSENT:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
+        return None if name.partition(".")[0] in ABSENT else self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+sys.meta_path[:] = [Bare(finder) for finder in sys.meta_path]
 from pipeline.cli import main
 sys.exit(main(sys.argv[1:]))
 """.replace("ABSENT", str(set(BROUGHT_BY)))
@@ -70,7 +73,9 @@ def test_download_curate_mine_verify_and_look_need_no_extra(host: str, tmp_path:
     ("command", "package", "extra"),
     [
         (("train", "--recipe", "uniter", "--shards", "none"), "torch", "train"),
-        (("run", "--params", "demo.yaml"), "skimage", "demo"),
+        (("run", "--params", "demo.yaml"), "skimage", "demo,regions"),
+        (("run", "--urls", "demo", "--out", "first"), "skimage", "demo,regions"),
+        (("stage", "sample"), "skimage", "demo"),
         (("shards", "filter", "none", "--where", "width > 3", "--out", "x"), "DuckDB", "sql"),
         (("detector", "list"), "safetensors", "regions"),
         (("extract", "pictures", "--out", "regions", "--cluster", "inline"), "EfficientNet", "regions"),
@@ -102,5 +107,7 @@ def test_the_loader_says_what_it_needs(tmp_path: Path) -> None:
 def test_every_extra_that_is_named_is_one() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(BROUGHT_BY.values()) <= project["optional-dependencies"].keys()
+    for named in OTHERWISE.values():
+        assert set(named.split(",")) <= project["optional-dependencies"].keys()
     base = {Requirement(line).name for line in project["dependencies"]}
     assert not base & {"torch", "torchvision", "transformers", "dvc", "duckdb", "emoji", "requests"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -30,6 +32,12 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def versions() -> dict[str, str]:
+    """The tested version of each package."""
+    lines = (line.partition("==") for line in CONSTRAINTS if not line.startswith("#"))
+    return {canonical(name): version for name, _, version in lines}
+
+
 def test_the_metadata_pins_nothing_exactly() -> None:
     assert [str(one) for one in REQUIREMENTS if any(part.operator in ("==", "===") for part in one.specifier)] == []
 
@@ -41,10 +49,18 @@ def test_the_constraints_are_names_and_versions_only() -> None:
 
 
 def test_everything_that_is_asked_for_has_a_tested_version_in_its_range() -> None:
-    lines = (line.partition("==") for line in CONSTRAINTS if not line.startswith("#"))
-    tested = {canonical(name): version for name, _, version in lines}
+    tested = versions()
     outside = [str(one) for one in REQUIREMENTS if not one.specifier.contains(tested.get(canonical(one.name), "0"))]
     assert outside == []
+
+
+def test_what_is_installed_here_is_what_the_constraints_say() -> None:
+    # Constraints that nobody installed together may contradict each other, and then a fresh clone installs nothing.
+    tested = versions()
+    ours = [sysconfig.get_path("purelib")]  # setuptools brings packages of its own
+    here = {canonical(one.name): one.version.partition("+")[0] for one in importlib.metadata.distributions(path=ours)}
+    other = {name: (here[name], tested[name]) for name in here.keys() & tested.keys() if here[name] != tested[name]}
+    assert other == {}
 
 
 def test_the_notice_names_every_package_that_pairloom_asks_for() -> None:
@@ -92,7 +108,7 @@ def test_dvc_neither_reports_usage_nor_looks_for_updates() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["schemas", "formats", "demo", "stages", "trainer", "systems", "inspection", "pipeline"]
+    "room", ["schemas", "formats", "demo", "stages", "trainer", "systems", "evaluation", "inspection", "pipeline"]
 )
 def test_every_room_turns_off_what_would_phone_home(room: str) -> None:
     script = f"import os, {room}; print(sorted(set({sorted(offline.SETTINGS)}) - set(os.environ)))"

@@ -109,6 +109,7 @@ def project(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_project_of_ones_own_goes_from_a_list_to_shards_and_a_report(project: tuple[Path, str]) -> None:
     folder, _ = project
     assert open_table(folder / "data" / "download").rows == 10
@@ -124,6 +125,7 @@ def test_a_project_of_ones_own_goes_from_a_list_to_shards_and_a_report(project: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_in_it_nothing_runs_twice_and_a_changed_setting_or_version_runs_what_depends_on_it(
     environment: Path, project: tuple[Path, str]
 ) -> None:

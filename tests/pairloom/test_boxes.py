@@ -32,7 +32,7 @@ def test_overlaps_are_those_of_coco() -> None:
 
 
 def test_iou_of_a_quarter_overlap_by_hand() -> None:
-    # 2×2 and 2×2 share 1×1: 1 / (4 + 4 − 1); an empty box shares nothing, even with itself.
+    # 2×2 and 2×2 share 1×1: 1 / (4 + 4 − 1). An empty box shares nothing, even with itself.
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 5, 5]], np.float32)
     assert np.allclose(iou(boxes, boxes), np.array([[1, 1 / 7, 0], [1 / 7, 1, 0], [0, 0, 0]]))
     # with the last pixel inside: 3×3 and 3×3 share 2×2, and the last box is one pixel

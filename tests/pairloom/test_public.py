@@ -12,7 +12,18 @@ import pairloom
 from tests.pairloom.loader.loading import write_folder
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-ROOMS = ("schemas", "formats", "demo", "stages", "trainer", "systems", "inspection", "pipeline", "install")
+ROOMS = (
+    "schemas",
+    "formats",
+    "demo",
+    "stages",
+    "trainer",
+    "systems",
+    "evaluation",
+    "inspection",
+    "pipeline",
+    "install",
+)
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -91,7 +102,7 @@ def test_every_name_that_it_lists_is_there() -> None:
 
 def test_the_lines_of_the_documentation_run(tmp_path: Path) -> None:
     write_folder(tmp_path / "shards")
-    page = (CHECKOUT / "docs" / "loader.md").read_text(encoding="utf-8").partition("## Without a recipe")[2]
+    page = (CHECKOUT / "docs/reference/loader.md").read_text(encoding="utf-8").partition("## Without a recipe")[2]
     script = page.partition("```python\n")[2].partition("```")[0]
     command = [sys.executable, "-c", script]
     environment = {"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin"}

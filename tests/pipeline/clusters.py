@@ -19,7 +19,7 @@ START_S = 60.0
 
 
 class Cluster:
-    """A scheduler, and the workers that were started for it; all end with the block."""
+    """A scheduler, and the workers that were started for it. All end with the block."""
 
     def __init__(self, folder: Path, paths: Sequence[Path] = (CHECKOUT,)) -> None:
         """paths: PYTHONPATH of the scheduler."""

@@ -9,17 +9,22 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from pipeline.pool import Died, R, T
+from pipeline.pool import Died, Heard, R, T
 
 
 class ForkPool:
-    """One task after the other, each in a copy of this process; what a task raises is raised here."""
+    """One task after the other, each in a copy of this process. What a task raises is raised here."""
 
     file_s = 0.0
     deaths = 0
 
     def run(
-        self, function: Callable[[T], R], tasks: deque[T], ready: Callable[[T], T] | None = None, alone: bool = False
+        self,
+        function: Callable[[T], R],
+        tasks: deque[T],
+        ready: Callable[[T], T] | None = None,
+        alone: bool = False,
+        heard: Heard[T] | None = None,
     ) -> Iterator[tuple[T, R | Died]]:
         while tasks:
             task = tasks.popleft()

@@ -1,4 +1,4 @@
-"""Small datasets for the executor's tests."""
+"""Small datasets and clusters for the executor's tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from distributed import LocalCluster
 
 from formats.lists import Part
 from pipeline.listing import write_list
@@ -42,3 +43,17 @@ def hashes(folder: Path) -> dict[str, str]:
     """Relative name -> SHA-256 of every file below, for byte-for-byte comparison."""
     files = (file for file in sorted(folder.rglob("*")) if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def cluster_of(workers: int) -> LocalCluster:
+    """Processes of one thread on loopback.
+
+    Without an address of a dashboard Dask takes port 8787 of every interface.
+    """
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+    )

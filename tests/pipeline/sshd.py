@@ -22,7 +22,7 @@ async def run(process: asyncssh.SSHServerProcess[str]) -> None:
 
 
 async def serve(port_file: Path) -> None:
-    """Until the process is killed; the port stands in the file."""
+    """Until the process is killed. The port stands in the file."""
     keys = [asyncssh.generate_private_key("ssh-ed25519")]
     server = await asyncssh.create_server(Anyone, "127.0.0.1", 0, server_host_keys=keys, process_factory=run)
     port_file.write_text(f"{server.get_port()}\n", encoding="utf-8")

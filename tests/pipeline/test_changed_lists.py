@@ -60,7 +60,7 @@ class Web:
         return [*command, *options]
 
     def download(self, out: Path, rows: Sequence[Row], *settings: str, per_shard: int = 6) -> list[str]:
-        """Download a list; the paths that it asked for."""
+        """Download a list. Returns the paths that it asked for."""
         assert main(self.command(out, rows, *settings, per_shard=per_shard)) == 0
         assert not list(out.glob(".index/download/*/earlier"))
         return self.asked
@@ -76,7 +76,7 @@ def web() -> Iterator[Web]:
 
 
 def listed(numbers: Sequence[int]) -> list[Row]:
-    """Rows of these pictures; every fifth is one that is missing."""
+    """Rows of these pictures. Every fifth is one that is missing."""
     return [(f"{n}.jpg" if n % 5 else f"missing-{n}.jpg", f"a thing of {n}", "") for n in numbers]
 
 

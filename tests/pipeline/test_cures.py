@@ -1,4 +1,4 @@
-"""The cures that lint prints, followed to the letter; folders that cannot be written, and other ends of a command."""
+"""The cures that lint prints, followed to the letter. Folders that cannot be written, and other ends of a command."""
 
 from __future__ import annotations
 

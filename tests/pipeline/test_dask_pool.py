@@ -23,7 +23,7 @@ from pipeline.executor import Options, run_stage
 from pipeline.pool import Died
 from pipeline.stalls import Patience, Watch
 from tests.pipeline.clusters import Cluster
-from tests.pipeline.helpers import hashes, write_texts
+from tests.pipeline.helpers import cluster_of, hashes, write_texts
 from tests.pipeline.words import Config
 
 STAGE = "tests.pipeline.words"
@@ -121,10 +121,10 @@ def wait_for_workers(pool: DaskPool, count: int) -> None:
 
 
 def test_an_adaptive_cluster_starts_its_workers_for_the_tasks_that_wait() -> None:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     with (
-        LocalCluster(n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as started,
+        cluster_of(0) as started,
         Client(started) as client,
     ):
         started.adapt(minimum=0, maximum=1, interval="100ms")

@@ -95,7 +95,7 @@ def test_the_original_codes_regions_are_found_again(user: Path, capsys: pytest.C
 
 
 def vinvl_row(picture: Path) -> tuple[str, int]:
-    """What VinVL's filter 1 keeps of a picture, as a line of ten columns; and how many labels are not the arg max."""
+    """What VinVL's filter 1 keeps of a picture, as a line of ten columns, and how many labels are not the arg max."""
     sizes = small(VINVL_X152)
     weights = checkpoints.tensors(VINVL_X152, sizes, VINVL_SEED)
     with Image.open(picture) as opened:
@@ -196,7 +196,7 @@ def test_list_and_show_say_what_is_there(user: Path, capsys: pytest.CaptureFixtu
 def test_the_list_has_the_detectors_of_ones_own(
     user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With weights from wherever they are, without from the working folder; what cannot be loaded says why."""
+    """With weights from wherever they are, without from the working folder. What cannot be loaded says why."""
     for name, content in {
         "mine.yaml": {"base": "butd-r101", "about": "mine, at 800 pixels", "input": {"short_side": 800}},
         "small.yml": {"base": "starter", "short_side": 200},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,13 +15,19 @@ import pytest
 import yaml
 
 from pairloom import open_table, verify
-from pairloom.store.folder import ASIDE
+from pairloom.errors import StoreError
+from pairloom.store.folder import ASIDE, MANIFEST, open_folder
+from pairloom.store.writing import Writer
+from tests.bucket import serving
 from tests.formats.datasets.layouts import picture, write_tar
+from tests.pipeline.helpers import hashes
 from tests.serving import pictures, write_list
 
 pytestmark = pytest.mark.slow
+DVC_PAGE = (Path(__file__).resolve().parents[2] / "docs/how-to/dvc.md").read_text(encoding="utf-8")
 
 ROWS = 8
+TABLES = ("urls", "download", "curate", "regions", "tags", "negatives", "shards")
 MADE_BEFORE = ("download", "curate", "regions", "tags")  # what another negatives.top_k leaves as it is
 
 
@@ -52,14 +59,14 @@ class Project:
         revisions = [one for each in shown for one in each["experiments"] or [] for one in one["revs"]]
         return [one["data"] for one in revisions]
 
-    def metrics(self, stage: str) -> dict[str, int]:
-        found: dict[str, int] = json.loads((self.folder / f"metrics/{stage}.json").read_text(encoding="utf-8"))
+    def facts(self, stage: str) -> dict[str, int]:
+        found: dict[str, int] = json.loads((self.folder / f"metrics/facts/{stage}.json").read_text(encoding="utf-8"))
         return found
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """One after `dvc repro` and a commit; its shards and models are in DVC's cache."""
+    """One after `dvc repro` and a commit. Its shards and models are in DVC's cache."""
     folder, asked = tmp_path_factory.mktemp("own"), list[str]()
     with pictures(tmp_path_factory.mktemp("www"), ROWS, asked) as host:
         one = Project(folder, asked)
@@ -88,18 +95,45 @@ def change(file: Path, host: str) -> None:
 def test_git_has_the_metrics_and_plots_and_nothing_large(project: Project) -> None:
     tracked = project.run("git", "ls-files").split()
     assert {"dvc.lock", "metrics/download.json", "metrics/train-clip.json", "plots/train-clip.csv"} <= set(tracked)
-    assert not [name for name in tracked if name.startswith(("data/", "models/"))]
+    assert not [name for name in tracked if name.startswith(("data/", "models/", "metrics/facts/"))]
     assert project.run("git", "status", "--short") == ""
 
 
+def test_dvc_compares_some_ten_numbers_of_each_stage(project: Project) -> None:
+    (shown,) = json.loads(project.run("dvc", "metrics", "show", "--json")).values()
+    found = {name: one["data"] for name, one in shown["data"].items()}
+    numbers = {name: len(list(leaves(data))) for name, data in found.items()}
+    assert 4 <= min(numbers.values()) <= max(numbers.values()) <= 10, numbers
+    assert found["metrics/negatives.json"]["rows_out"] == ROWS
+    assert set(found["metrics/train-clip.json"]["r_at_1"]) == {"text_to_image", "image_to_text"}
+
+
+def leaves(data: object) -> Iterator[object]:
+    """What `dvc metrics show` makes a column of."""
+    for value in data.values() if isinstance(data, dict) else ():
+        yield from leaves(value) if isinstance(value, dict) else [value]
+
+
+def test_stages_that_run_again_without_a_change_leave_the_lock_as_it_is(project: Project) -> None:
+    lock, models = (project.folder / name for name in ("dvc.lock", "models/clip"))
+    before, trained = lock.read_bytes(), hashes(models)
+    made = project.facts("train-clip")
+    for stage in ("tags", "train@clip"):
+        assert "Running stage" in project.run("dvc", "repro", "--force", "--single-item", stage)
+    assert project.facts("train-clip")["time"] != made["time"]
+    assert hashes(models) == trained
+    assert lock.read_bytes() == before
+
+
 def test_the_folders_of_tables_that_nothing_asks_for_hold_a_note(project: Project) -> None:
-    for name in ("patches", "qa", "similar"):
+    for name in ("patches", "qa", "similar", "neighbours"):
         note = project.folder / "data" / name / ASIDE / "not-asked.txt"
         assert f"`shards.{name}: true`" in note.read_text(encoding="utf-8")
         assert [file.name for file in note.parent.iterdir()] == [note.name]
 
 
 @pytest.mark.parametrize("way", ["temp", "queue"])
+@pytest.mark.long
 def test_an_experiment_in_a_copy_links_what_the_workspace_has_and_makes_no_request(project: Project, way: str) -> None:
     before = len(project.asked)
     top_k = {"temp": 3, "queue": 4}[way]
@@ -113,8 +147,7 @@ def test_an_experiment_in_a_copy_links_what_the_workspace_has_and_makes_no_reque
     found = [one for one in project.experiments() if params_of(one)["negatives"]["top_k"] == top_k]
     assert len(found) == 1
     metrics = {name: value["data"] for name, value in found[0]["metrics"].items()}  # type: ignore[attr-defined]
-    assert metrics["metrics/download.json"]["shards_reused"] == 1
-    assert metrics["metrics/negatives.json"]["shards_made"] == 1
+    assert metrics["metrics/download.json"]["rows_out"] == metrics["metrics/negatives.json"]["rows_out"] == ROWS
 
 
 def params_of(experiment: dict[str, object]) -> dict[str, dict[str, int]]:
@@ -144,13 +177,13 @@ def test_a_second_clone_pulls_the_shards_and_models_and_has_nothing_to_do(projec
 def test_an_experiment_in_the_workspace_makes_only_what_changed(project: Project) -> None:
     before = len(project.asked)
     said = project.run("dvc", "exp", "run", "--set-param", "negatives.top_k=2", "--set-param", "shards.similar=true")
-    for stage in ("download", "curate", "regions", "tags"):
+    for stage in ("download", "score", "curate", "regions", "tags"):
         assert f"Stage '{stage}' didn't change" in said
     assert len(project.asked) == before
     data = project.folder / "data"
     assert sorted(file.name for file in (data / "similar").iterdir()) == ["00000.parquet", ASIDE]
     assert open_table(data / "similar").rows == ROWS
-    assert project.metrics("similar")["rows_out"] == ROWS
+    assert project.facts("similar")["rows_out"] == ROWS
     shards = open_table(data / "shards")
     assert sum(shards.read(entry.name, ["similar"])["similar"].null_count for entry in shards.shards) == 0
 
@@ -164,8 +197,58 @@ def test_a_data_set_on_disk_goes_through_dvc_and_only_its_new_part_is_read(tmp_p
         if number == 0:
             one.run("pairloom", "init", ".", "--urls", "tars", "--as", "webdataset")
         one.run("dvc", "repro", "download")
-        assert (one.metrics("download")["shards"], one.metrics("download")["shards_made"]) == (number + 1, 1)
+        assert (one.facts("download")["shards"], one.facts("download")["shards_made"]) == (number + 1, 1)
     found = open_table(one.folder / "data/download")
     urls = [url for _, table in found.tables(["url"]) for url in table["url"].to_pylist()]
     assert urls == ["webdataset:0.tar/0.jpg", "webdataset:1.tar/1.jpg"]
     assert "didn't change" in one.run("dvc", "repro", "download")
+
+
+@pytest.mark.long
+def test_a_dataset_in_a_bucket_goes_through_dvc(tmp_path: Path) -> None:
+    with pictures(tmp_path / "www", 4) as host, serving("pairs") as (server, client):
+        (tmp_path / "own").mkdir()
+        one = Project(tmp_path / "own", [])
+        write_list(one.folder / "my.csv", host, range(4))
+        one.run("pairloom", "init", ".", "--urls", "my.csv")
+        change(one.folder / "params.yaml", host)
+        command = re.search(r"^sed -i .*$", DVC_PAGE, re.MULTILINE)
+        assert command is not None
+        one.run("sh", "-c", command[0])
+        one.run("dvc", "repro", "curate")
+        for table in ("urls", "download", "curate", "quarantine/curate"):
+            there = client.get_object(Bucket="pairs", Key=f"data/{table}/{MANIFEST}")["Body"].read()
+            assert (one.folder / "data" / table / MANIFEST).read_bytes() == there
+        assert not list(one.folder.glob("data/*/*.parquet"))
+        assert open_folder(one.folder / "data/curate").read("00000").num_rows == 4
+        with pytest.raises(StoreError, match=r"stands for s3://pairs/data/curate"):
+            Writer.open(one.folder / "data/curate", open_folder(one.folder / "data/curate").header)
+        server.asked.clear()
+        assert "didn't change" in one.run("dvc", "repro", "curate")
+        assert server.asked == []
+        settings = yaml.safe_load((one.folder / "params.yaml").read_text(encoding="utf-8"))
+        settings["curate"] = {"min_words": 5}
+        (one.folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        said = one.run("dvc", "repro", "curate")
+        assert [f"Running stage '{stage}'" in said for stage in ("download", "curate")] == [False, True]
+        assert open_folder(one.folder / "data/curate").rows == 4
+
+
+def test_what_is_forgotten_does_not_come_back_under_repro_and_no_shard_is_made_again(project: Project) -> None:
+    """The last test of this file: the project has a row less from here on."""
+    data, before = project.folder / "data", len(project.asked)
+    project.run("dvc", "repro")
+    url = open_folder(data / "download").read("00000", ["url"])["url"][2].as_py()
+    (project.folder / "removed.txt").write_text(f"{url}\n", encoding="utf-8")
+    project.run("pairloom", "forget", "data", "--ids", "removed.txt")
+    left = {name: hashes(data / name) for name in TABLES}
+    assert "changed" in project.run("dvc", "status", "shards")
+    project.run("dvc", "repro")
+    assert {name: hashes(data / name) for name in TABLES} == left
+    assert [project.facts(name)["shards_made"] for name in TABLES if name != "urls"] == [0] * (len(TABLES) - 1)
+    assert len(project.asked) == before
+    for name in ("urls", "download", "curate", "shards"):
+        rows = [table for _, table in open_folder(data / name).tables(["url"])]
+        assert sum(table.num_rows for table in rows) == ROWS - 1
+        assert url not in [one for table in rows for one in table["url"].to_pylist()]
+    assert "up to date" in project.run("dvc", "status")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from distributed import LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ from pipeline.planning import prepare
 from pipeline.stage import load, names
 from pipeline.suspects import TooManyDieError, find_killers
 from pipeline.task import Places, Task
-from tests.pipeline.helpers import hashes, write_texts
+from tests.pipeline.helpers import cluster_of, hashes, write_texts
 from tests.pipeline.words import Config
 
 STAGE = "tests.pipeline.words"
@@ -70,7 +69,7 @@ def test_local_workers_write_the_same_bytes_as_one_process(tmp_path: Path) -> No
 
 
 def test_a_cluster_by_address_writes_the_same_bytes_too(tmp_path: Path) -> None:
-    with LocalCluster(n_workers=3, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with cluster_of(3) as cluster:
         for name, run in (("one", RunConfig(cluster="inline")), ("far", RunConfig(cluster=cluster.scheduler_address))):
             write_texts(TEXTS, tmp_path / name)
             run_stage(STAGE, Config(), tmp_path / name, Options(run, plain=True))

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairloom.store.folder import Entry, Header
+from pairloom.store.folder import Header
 from pipeline.fingerprints import due, shard_fingerprint, shard_fingerprints
 
 JSON = st.recursive(
@@ -32,8 +32,8 @@ def test_it_is_the_sha256_of_one_json_text(config: Any, resources: Any, sources:
 
 
 def test_a_shard_is_due_that_is_missing_other_or_cut_short(tmp_path: Path) -> None:
-    done = {name: Entry(name, 1, 3, "", fingerprint="as wanted") for name in ("a", "b", "c", "d")}
+    made = dict.fromkeys(("a", "b", "c", "d"), ("as wanted", 3))
     for name, content in (("a", b"123"), ("b", b"12"), ("d", b"123"), ("e", b"123")):
         (tmp_path / f"{name}.parquet").write_bytes(content)
     wanted = {**dict.fromkeys("abc", "as wanted"), "d": "otherwise", "e": "as wanted"}
-    assert due(done, wanted, tmp_path) == ["b", "c", "d", "e"]
+    assert due(made, wanted, tmp_path) == ["b", "c", "d", "e"]

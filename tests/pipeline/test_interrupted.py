@@ -130,5 +130,6 @@ def test_ctrl_c_while_workers_start_is_one_line(tmp_path: Path, after_s: float) 
     time.sleep(after_s)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # On a busy machine 0.3 s may be before Python has a handler of its own: then the kernel ends it.
+    assert process.returncode == 130 or (after_s == 0.3 and process.returncode == -signal.SIGINT)
     assert len([line for line in said.splitlines() if line]) <= 1, said

@@ -19,8 +19,8 @@ from pairloom.loader.reading import DamagedError
 from pairloom.loader.rows import open_rows
 from pipeline.cli import main
 from pipeline.config import RunConfig, as_json
+from pipeline.corpus import CorpusOnDisk
 from pipeline.executor import Options, run_stage
-from pipeline.planning import CorpusOnDisk
 from schemas.negatives import NEGATIVES
 from schemas.regions import REGIONS
 from schemas.tags import TAGS

@@ -1,4 +1,4 @@
-"""`pairloom negatives`: files in, one row a caption out, without torch; bad files are named."""
+"""`pairloom negatives`: files in, one row a caption out, without torch. Bad files are named."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from stages.negatives import Config, mine
+from schemas.score import SCORE
+from schemas.tags import TAGS
+from stages.negatives import Beside, Config, mine
 from stages.negatives.audit import audit
 from stages.negatives.standalone import Mined
+from tests.building import write_table
 
 TEXTS = ["red dog runs fast", 'red "cat", slow', "red bus\nhere", "ein roter Hund", "ein roter Bus"]
 IMAGES = ["b", "a", "007", "b", "x"]
@@ -188,6 +191,7 @@ sys.exit(main(["negatives", {str(written(tmp_path, "csv"))!r}, "--out", {str(tmp
         ("--veto", "captions"),
         ("--scorer", "bm25"),
         ("--ngrams", "1", "2", "--min-df", "2"),
+        ("--max-lists", "9"),
     ],
 )
 def test_an_audit_agrees_until_a_list_is_changed(rule: tuple[str, ...], tmp_path: Path) -> None:
@@ -205,3 +209,82 @@ def test_an_audit_agrees_until_a_list_is_changed(rule: tuple[str, ...], tmp_path
     lists[8].pop()
     lists[9][0], lists[9][-1] = lists[9][-1], lists[9][0]
     assert [one.caption_index for one in audit(captions, Config(), range(150), lists)] == [1, 2, 0]
+
+
+def id_of(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def of_tables(folder: Path, rng: np.random.Generator) -> tuple[Path, list[str], list[str], Beside]:
+    """A list of 60 images with three captions each, whose tables tags and score lie in the folder."""
+    texts = [" ".join(f"word{word}" for word in rng.zipf(1.6, 5) % 30) for _ in range(180)]
+    images = [id_of(row // 3).hex() for row in range(180)]
+    rows = [{"image_id": image, "caption": text} for image, text in zip(images, texts, strict=True)]
+    (folder / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tags = [sorted({f"word{word} word{word + 1}" for word in rng.integers(0, 30, 4).tolist()}) for _ in range(60)]
+    known: dict[str, Any] = {"region": 0, "class_id": 0, "score": 0.5, "start": 0}
+    counted = [[{**known, "text": text, "count": 2} for text in own] for own in tags]
+    ids = [id_of(number) for number in range(60)]
+    write_table(folder / "tags", TAGS, {"00000": TAGS.table(image_id=ids, tags=counted)})
+    vectors, pictures = (rng.normal(size=(count, 6)).astype(np.float16) for count in (180, 60))
+    vectors = vectors[[texts.index(text) for text in texts]]  # equal texts have one vector
+    score = SCORE.table(
+        metadata={"score_model": "m", "score_checkpoint": "c", "score_precision": "float32", "score_width": "6"},
+        image_id=ids, num_texts=[3] * 60, texts=[texts[start : start + 3] for start in range(0, 180, 3)],
+        similarity=[[0.1] * 3] * 60, heads=[[]] * 60, image_embedding=list(pictures),
+        text_embedding=[vectors[start : start + 3] for start in range(0, 180, 3)],
+    )  # fmt: skip
+    write_table(folder / "score", SCORE, {"00000": score})
+    told = {image.hex(): [text for text in own for _ in range(2)] for image, own in zip(ids, tags, strict=True)}
+    return (
+        folder / "c.jsonl",
+        texts,
+        images,
+        Beside(told, vectors, dict(zip((i.hex() for i in ids), pictures, strict=True))),
+    )
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"veto": "tags"},
+        {"veto": "tags", "max_lists": 9},
+        {"veto": "score", "veto_similarity": 0.2},
+        {"veto": ("tags", "score"), "veto_similarity": 0.2},
+        {"scorer": "embedding", "ceiling": 0.9},
+        {"scorer": "embedding", "ceiling": 0.9, "veto": "score", "veto_similarity": 0.2, "max_lists": 20},
+        {"scorer": "embedding", "ceiling": 0.9, "veto": "tags"},
+    ],
+)
+def test_tables_beside_a_list_are_read_mined_with_and_audited(rule: dict[str, Any], tmp_path: Path) -> None:
+    file, texts, images, beside = of_tables(tmp_path, np.random.default_rng(2))
+    tables = ["--tags", str(tmp_path / "tags"), "--score", str(tmp_path / "score")]
+    spelt = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in rule.items()}
+    given = [word for name, value in spelt.items() for word in (f"--{name.replace('_', '-')}", value)]
+    out = tmp_path / "out"
+    command = ["negatives", str(file), "--out", str(out), "--top-k", "8", "--audit", "90", *tables, *given]
+    assert main(command) == 0
+    config = Config(top_k=8, **rule)
+    wanted = mine(texts, images, config=config, beside=beside)
+    assert pq.read_table(out)["negatives"].to_pylist() == wanted["negatives"].to_pylist()
+    plain = mine(texts, images, config=Config(top_k=8, scorer=config.scorer, ceiling=config.ceiling), beside=beside)
+    if len(rule) > 2 or "veto" in rule:
+        assert wanted["negatives"].to_pylist() != plain["negatives"].to_pylist()  # the rule changes something
+    captions = Mined.of_columns(pa.array(images), pa.array(texts), pa.nulls(180, pa.string()), config, beside).captions
+    changed = plain["negatives"].to_pylist()
+    told = {(one.image_id, one.caption_index) for one in audit(captions, config, range(180), changed, beside)}
+    for row, (one, other) in enumerate(zip(changed, wanted["negatives"].to_pylist(), strict=True)):
+        named = (images[row], row % 3) in told
+        if [each["similarity"] for each in one] != [each["similarity"] for each in other]:
+            assert named
+        assert not (named and one == other)  # with equal similarities another caption may do as well
+
+
+def test_tables_of_other_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_tables(tmp_path, np.random.default_rng(2))
+    for option, veto in (("tags", "tags"), ("score", "score")):
+        line = ["negatives", str(written(tmp_path, "csv")), "--out", str(tmp_path / "out"), "--veto", veto]
+        assert main([*line, "--veto-similarity", "0.2", f"--{option}", str(tmp_path / option)]) == 1
+        assert "no image of the list, such as '007'" in capsys.readouterr().err
+        assert main([*line, "--veto-similarity", "0.2", "--redo"]) == 1
+        assert "these captions come without" in capsys.readouterr().err

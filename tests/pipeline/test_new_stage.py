@@ -14,7 +14,7 @@ import stages
 from inspection.tables import tables_markdown
 from pipeline import project
 from pipeline.cli import main
-from pipeline.stage import flow, optional, order, wanted
+from pipeline.stage import flow, load, optional, order, wanted
 from stages import shards
 from tests import test_house
 from tests.inspection.synthetic import make_dataset, rewrite
@@ -110,7 +110,7 @@ def test_it_is_optional_until_shards_reads_it(added: None, monkeypatch: pytest.M
     assert "lengths" not in optional()
     ordered = order()
     assert ordered.index("curate") < ordered.index("lengths") < ordered.index("shards")
-    assert wanted(shards.Config()) == ordered  # what `pairloom run` runs
+    assert wanted(lambda name: load(name).config_type()) == ordered  # what `pairloom run` runs
 
 
 def test_dvc_must_list_it_once_shards_reads_it(added: None, monkeypatch: pytest.MonkeyPatch) -> None:

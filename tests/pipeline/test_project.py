@@ -90,7 +90,7 @@ def test_a_list_beside_the_project_is_named_so_that_dvc_finds_it(tmp_path: Path)
 def test_its_settings_are_those_of_the_stages(tmp_path: Path) -> None:
     project.write(tmp_path, "my.csv")
     params = yaml.safe_load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
-    for name in order():  # the defaults are for real lists; what is written only shows them
+    for name in order():  # the defaults are for real lists. What is written only shows them
         given = build(load(name).config_type, params[name], name)
         assert given == load(name).config_type(), name
 
@@ -115,6 +115,19 @@ def test_a_stage_says_that_the_project_notes_another_version_than_is_installed(
     assert "pairloom init --refresh" in capsys.readouterr().err
     assert project.refresh(tmp_path) == ["sample"]
     assert texts(tmp_path)["versions.yaml"] == noted
+
+
+def test_an_upgraded_project_is_told_what_git_should_ignore_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write(tmp_path, "my.csv")
+    whole = texts(tmp_path)[".gitignore"]
+    mine = "*.swp\n" + whole.replace("/metrics/facts/\n", "")  # as earlier releases wrote it, and a line of one's own
+    (tmp_path / ".gitignore").write_text(mine, encoding="utf-8")
+    for told in ("added to .gitignore: /metrics/facts/\n", "no change\n"):
+        assert main(["init", str(tmp_path), "--refresh"]) == 0
+        assert capsys.readouterr().out == told
+        assert texts(tmp_path)[".gitignore"] == mine + "/metrics/facts/\n"
 
 
 def test_repro_finds_pairloom_without_an_activated_environment(tmp_path: Path) -> None:

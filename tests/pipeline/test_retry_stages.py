@@ -18,7 +18,7 @@ process = tags.process
 
 
 def fails_on_the_first_image(regions: pa.Table, tools: Any) -> pa.Table:
-    """As a library that was broken for a while; images come in the order of the shard."""
+    """As a library that was broken for a while. Images come in the order of the shard."""
     if regions["image_id"][0].as_py() == FIRST[0]:
         raise ValueError("broken for a while")
     return process(regions, tools)

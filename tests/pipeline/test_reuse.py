@@ -88,7 +88,7 @@ def test_shards_of_other_settings_are_made(first: Path, second: Path) -> None:
 def test_shards_of_an_unfinished_table_are_reused_too(first: Path, second: Path) -> None:
     manifest = (first / f"words/{MANIFEST}").read_bytes()
     (first / "words/00002.parquet").unlink()
-    run(first, None)  # leaves the same manifest; so it can be turned into a journal that misses the last shard
+    run(first, None)  # leaves the same manifest. So it can be turned into a journal that misses the last shard
     assert (first / f"words/{MANIFEST}").read_bytes() == manifest
     unfinished(first / "words", 2)
     done = run(second, first)

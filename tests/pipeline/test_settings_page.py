@@ -1,4 +1,4 @@
-"""docs/settings.md is what the settings' classes say today."""
+"""docs/reference/settings.md is what the settings' classes say today."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def forking(monkeypatch: pytest.MonkeyPatch) -> ForkPool:
 
 
 def test_a_run_with_deadly_rows_in_some_shards_is_finished(tmp_path: Path, forking: ForkPool) -> None:
-    """More of them than are looked into at once; the shards behind them are made, too."""
+    """More of them than are looked into at once. The shards behind them are made, too."""
     write_texts(["die", "a", "b", "c", "d", "e", "f", "g"] * 6, tmp_path)
     done = run_stage(STAGE, Config(), tmp_path, Options(plain=True))
     assert (done.counts.rows_out, dict(done.counts.rejected)) == (42, {"worker-died": 6})

@@ -1,4 +1,4 @@
-"""A small stage for the executor's tests: counts a caption's letters; some captions make it raise, die or wait."""
+"""A small stage for the executor's tests: counts a caption's letters. Some captions make it raise, die or wait."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pairloom.errors import ConfigError
 from pairloom.table import Column, Table
+from stages import rows_done
 from stages.rejects import Reject, quarantine
 
 INPUTS = ("urls",)
@@ -41,6 +42,7 @@ def process(urls: pa.Table, tools: Config) -> Any:
     kept, rejects = [], []
     for row in urls.to_pylist():
         time.sleep(tools.wait_s)
+        rows_done.add()
         text = row["captions"][0]["text"]
         if text == "raise" or (text == "flaky" and flaky):
             raise ValueError(f"cannot take {text}")

@@ -9,29 +9,30 @@ from typing import cast
 import pytest
 
 from pipeline.stage import names
-from stages import contract, curate, download, negatives, patches, qa, regions, shards, similar, tags
+from stages import contract, curate, download, negatives, neighbours, patches, qa, regions, score, shards, similar, tags
 from stages.folder import regions as folder_regions
 from stages.regions import published, starter
 from stages.regions.contract import Family
 
 STAGES: tuple[contract.Stage, ...] = (
-    *(curate, download, negatives, patches, qa, regions, shards, similar, tags),
+    *(curate, download, negatives, neighbours, patches, qa, regions, score, shards, similar, tags),
     folder_regions,  # `pairloom extract` runs it by its dotted name
 )
-ASKING: tuple[contract.Asking, ...] = (qa, shards)
-SPARING: tuple[contract.Sparing, ...] = (negatives, qa, similar)
-SCOPED: tuple[contract.Scoped, ...] = (curate, negatives, qa, shards, similar)
+ASKING: tuple[contract.Asking, ...] = (curate, negatives, neighbours, qa, shards)
+ASKING_BY_FEW: tuple[contract.AskingByFew, ...] = (negatives,)
+SPARING: tuple[contract.Sparing, ...] = (curate, negatives, neighbours, qa, score, similar)
+SCOPED: tuple[contract.Scoped, ...] = (curate, negatives, neighbours, qa, shards, similar)
 SCOPED_BY_SETTINGS: tuple[contract.ScopedBySettings, ...] = (curate,)
-INDEXING: tuple[contract.Indexing, ...] = (curate, negatives, qa, similar)
+INDEXING: tuple[contract.Indexing, ...] = (curate, negatives, neighbours, qa, similar)
 GROWING: tuple[contract.Growing, ...] = (negatives,)
 PLANNING: tuple[contract.Planning, ...] = (shards,)
-RESOURCEFUL: tuple[contract.Resourceful, ...] = (curate, download, patches, qa, regions, tags, folder_regions)
-SUMMING: tuple[contract.Summing, ...] = (curate, negatives, qa, similar)
+RESOURCEFUL: tuple[contract.Resourceful, ...] = (curate, download, patches, qa, regions, score, tags, folder_regions)
+SUMMING: tuple[contract.Summing, ...] = (curate, negatives, neighbours, qa, score, similar)
 LINKING: tuple[contract.Linking, ...] = (curate, shards)
 CHECKING: tuple[contract.Checking, ...] = (curate, download)
 RECALLING: tuple[contract.Recalling, ...] = (download,)
 OVERLAPPING: tuple[contract.Overlapping, ...] = (download,)
-ACCELERATED: tuple[contract.Accelerated, ...] = (patches, regions, folder_regions)
+ACCELERATED: tuple[contract.Accelerated, ...] = (negatives, patches, regions, score, folder_regions)
 MERGING: tuple[contract.Merging, ...] = (curate,)
 TAKING: tuple[contract.Taking, ...] = (negatives,)
 ADVISING: tuple[contract.Advising, ...] = (patches, qa, regions)
@@ -48,6 +49,7 @@ def test_every_stage_is_checked() -> None:
     ("part", "having"),
     [
         ("inputs", ASKING),
+        ("ASKING", ASKING_BY_FEW),
         ("COLUMNS", SPARING),
         ("SCOPE", SCOPED),
         ("scope", SCOPED_BY_SETTINGS),
@@ -67,6 +69,12 @@ def test_every_stage_is_checked() -> None:
 )
 def test_every_stage_with_an_optional_part_is_checked(part: str, having: tuple[object, ...]) -> None:
     assert {module for module in STAGES if hasattr(module, part)} == set(having)
+
+
+def test_settings_by_which_a_stage_asks_are_its_own() -> None:
+    for stage in ASKING_BY_FEW:
+        module = cast(contract.Stage, stage)
+        assert set(stage.ASKING) <= set(module.Config.__dataclass_fields__)
 
 
 def test_every_family_of_detectors_is_checked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,17 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pairloom import vectors
+from inspection.lint import lint
+from pairloom import Loader, vectors
+from pairloom.errors import MissingColumnsError
 from pairloom.extra import EXTRA, as_extra
+from pairloom.layout import left_out_columns
 from pairloom.table import Array
+from pairloom.typed import build
+from pipeline.params import Params
+from pipeline.stage import wanted
 from schemas.negatives import NEGATIVES
+from schemas.neighbours import NEIGHBOURS
 from schemas.pairs import PAIRS
 from schemas.patches import PATCHES
 from schemas.regions import REGIONS
+from schemas.shards import SHARDS
 from schemas.similar import SIMILAR
 from schemas.tags import TAGS
 from stages import shards
 from stages.shards import Config
+from tests.building import write_table
+from tests.inspection.synthetic import FLOW
 
 
 class Listed:
@@ -44,7 +55,7 @@ class Listed:
 
 
 def dealt(corpus: Listed, config: Config) -> dict[str, list[tuple[str, int]]]:
-    """(shard, row) of every row of each planned shard, in order; what the plan says of their number is held."""
+    """(shard, row) of every row of each planned shard, in order. What the plan says of their number is held."""
 
     def read(stage: str, name: str, columns: Sequence[str]) -> pa.Table:
         return dict(corpus.tables(stage, columns))[name]
@@ -196,7 +207,7 @@ def test_vectors_come_back_within_the_error_that_their_format_has(vectors_RD: Ar
     numbers, scales = vectors.pack(vectors_RD, stored)
     back = vectors.unpack(numbers, scales, len(vectors_RD), vectors.NUMPY[stored])
     largest = np.abs(vectors_RD).max(axis=1, keepdims=True)
-    bound = {  # half a unit in the last of 11 and 24 bits, or half of the smallest number; half a step of 254
+    bound = {  # half a unit in the last of 11 and 24 bits, or half of the smallest number, half a step of 254
         "float16": np.abs(vectors_RD) * 2.0**-11 + 2.0**-25,
         "float32": np.abs(vectors_RD) * 2.0**-24 + 2.0**-150,
         "int8": largest / 254 * (1 + 1e-5) + 1e-38,
@@ -254,3 +265,86 @@ def test_similar_captions_are_joined_where_they_are_asked_for_and_the_file_says_
     without, _ = shards.process(*tables([1]), Config())
     assert without["similar"].null_count == 1
     assert b"similar_top_k" not in without.schema.metadata
+
+
+def test_neighbours_are_joined_where_they_are_asked_for_and_the_loader_and_lint_read_them(tmp_path: Path) -> None:
+    one = {"image_id": image(9), "similarity": 0.75, "num_regions": 2}
+    found = NEIGHBOURS.table(
+        image_id=[image(2), image(1)], neighbours=[[one], []], neighbour_regions=[2, 0],
+        neighbour_boxes=[np.full((2, 4), 0.5), np.zeros((0, 4))],
+        neighbour_features=[np.arange(6).reshape(2, 3), np.zeros((0, 3))],
+        metadata={"neighbour_top_k": "1", "neighbour_width": "3"},
+    )  # fmt: skip
+    config = Config(neighbours=True)
+    joined, rejects = shards.process(*tables([1, 2, 3]), found, config)
+    assert joined["neighbours"].to_pylist() == [[], [one]]
+    assert "neighbours" in rejects["detail"][0].as_py()
+    folder = write_table(tmp_path / "shards", SHARDS, {"train-00000": joined}, indexed=True)
+    batch = next(iter(Loader(folder, columns=("neighbour_features", "neighbour_regions"), batch_size=2)))
+    rows = [
+        features[: int(count)]
+        for features, count in zip(batch["neighbour_features"], batch["neighbour_regions"], strict=True)
+    ]
+    assert sorted(row.tolist() for row in rows) == [[], [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]
+    assert not [problem for problem in lint(folder, FLOW) if "neighbour" in problem.what]
+    bare, _ = shards.process(*tables([1]), Config())
+    plain = write_table(tmp_path / "plain", SHARDS, {"train-00000": bare}, indexed=True)
+    with pytest.raises(MissingColumnsError, match="lack the columns neighbour_features"):
+        Loader(plain, columns=("neighbour_features",), batch_size=1)
+
+
+SWITCHED = ("regions", "tags", "negatives")
+
+
+@pytest.mark.parametrize("stored", ["float16", "int8"])
+@given(off=st.sets(st.sampled_from(SWITCHED), min_size=1), captions=st.lists(st.integers(0, 3), min_size=1, max_size=4))
+def test_a_table_that_is_left_out_leaves_all_other_columns_as_they_are(
+    stored: vectors.Stored, off: set[str], captions: list[int]
+) -> None:
+    numbers = list(range(1, len(captions) + 1))
+    pairs, regions, tags, negatives = tables(numbers)
+    texts = [[{"text": "a", "original": "a", "lang": None}] * count for count in captions]
+    at = pairs.column_names.index("captions")
+    pairs = pairs.set_column(at, pairs.field(at), pa.array(texts, pairs.field(at).type))
+    of = {"curate": pairs, "regions": regions, "tags": tags, "negatives": negatives}
+    config = build(Config, {"features": stored, **dict.fromkeys(off, False)}, "params.yaml")
+    joined, rejects = shards.process(*(of[name] for name in shards.inputs(config)), config)
+    every, _ = shards.process(*of.values(), Config(features=stored))
+    empty = left_out_columns({key.decode(): value.decode() for key, value in joined.schema.metadata.items()})
+    assert empty >= {{"regions": "features", "tags": "tags", "negatives": "negatives"}[name] for name in off}
+    assert rejects.num_rows == 0
+    for name in joined.column_names:
+        if name not in empty | {"feature_scales"}:
+            assert joined[name].equals(every[name]), name
+    if "regions" in off:
+        assert joined["num_regions"].to_pylist() == [0] * len(captions)
+        assert "tags" in empty  # which are those of regions
+    if "negatives" in off:
+        assert joined["negatives"].to_pylist() == [[[]] * count for count in captions]
+        assert joined["short"].to_pylist() == [[0] * count for count in captions]
+
+
+def test_the_loader_refuses_what_was_left_out_and_lint_finds_nothing_wrong(tmp_path: Path) -> None:
+    config = Config(regions=False, negatives=False)
+    joined, _ = shards.process(tables([1, 2])[0], config)
+    folder = write_table(tmp_path / "shards", SHARDS, {"train-00000": joined}, indexed=True)
+    batch = next(iter(Loader(folder, columns=("captions",), batch_size=2)))
+    assert batch.texts == ("a", "a")
+    for column in ("boxes", "tags", "negatives"):
+        with pytest.raises(MissingColumnsError, match=f"lack the columns {column}"):
+            Loader(folder, columns=(column,), batch_size=2)
+    about = [problem for problem in lint(folder, FLOW) if "region" in str(problem) or "short" in str(problem)]
+    assert not about
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [
+        ({}, ("download", "curate", "regions", "tags", "negatives", "shards")),
+        ({"negatives": False}, ("download", "curate", "regions", "tags", "shards")),
+        ({"regions": False, "negatives": False}, ("download", "curate", "shards")),
+    ],
+)
+def test_a_stage_whose_table_is_left_out_does_not_run(settings: dict[str, bool], stages: tuple[str, ...]) -> None:
+    params = Params({"shards": settings}, "params.yaml")
+    assert wanted(params.of_stage) == stages

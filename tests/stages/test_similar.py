@@ -1,4 +1,4 @@
-"""Similar captions: brute force over scikit-learn's vectors and rank-bm25's scores; what the ceiling leaves out."""
+"""Similar captions: brute force over scikit-learn's vectors and rank-bm25's scores. What the ceiling leaves out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def above(texts: list[str], images: list[str], similarity: Any, floor: float) ->
 
 
 def check(found: list[Found], wanted: list[Found], top_k: int) -> None:
-    """The same captions in the same order; within a hair of a tie, rounding may decide which comes first."""
+    """The same captions in the same order. Within a hair of a tie, rounding may decide which comes first."""
     for got, expected in zip(found, wanted, strict=True):
         assert len(got) == min(len(expected), top_k)
         np.testing.assert_allclose([one[2] for one in got], [one[2] for one in expected[:top_k]], atol=CLOSE)

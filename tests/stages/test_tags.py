@@ -24,7 +24,7 @@ Region = tuple[int, float, int, float]  # class, score, attribute, score
 
 
 def regions_table(images: list[list[Region]], **metadata: str) -> pa.Table:
-    """A regions table of these images; boxes and features are zeros."""
+    """A regions table of these images. Boxes and features are zeros."""
     facts = {
         "feature_width": "2",
         "prob_width": "1",

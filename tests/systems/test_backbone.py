@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -42,3 +44,26 @@ def test_what_is_frozen_stays_as_it_was_with_its_running_means() -> None:
 def test_a_layer_to_freeze_that_the_backbone_lacks_is_named() -> None:
     with pytest.raises(ConfigError, match="layer9 to freeze"):
         backbone.build(Backbone(network="resnet18", frozen=("layer9",)))
+
+
+def test_kept_cells_are_those_of_the_network_and_of_its_weights_as_they_are_now() -> None:
+    frozen = ("conv1", "bn1", "relu", "maxpool", "layer1")
+    settings = Backbone(network="resnet18", layer="layer1", frozen=frozen, cached=2)
+    network, _ = backbone.build(settings)
+    plain, _ = backbone.build(replace(settings, cached=0))
+    plain.load_state_dict(network.state_dict())
+    pixels_B3SS = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected_BCSS = plain(pixels_B3SS)
+    for rows in ([0, 1, 2], [2, 1, 0, 0], [1]):  # of three pictures two are kept
+        torch.testing.assert_close(network(pixels_B3SS[rows]), expected_BCSS[rows], rtol=1e-4, atol=1e-4)
+    assert torch.equal(network(pixels_B3SS)[0], network(pixels_B3SS[:1])[0])  # whatever else is in the batch
+    plain.load_state_dict(backbone.build(settings)[0].state_dict())  # other random weights
+    network.load_state_dict(plain.state_dict())
+    assert not torch.allclose(plain(pixels_B3SS), expected_BCSS, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(network(pixels_B3SS), plain(pixels_B3SS), rtol=1e-4, atol=1e-4)
+
+
+def test_cells_of_a_network_that_changes_are_not_kept() -> None:
+    frozen = ("conv1", "bn1", "relu", "maxpool")
+    with pytest.raises(ConfigError, match="keeps cells of 9 pictures, and layer1 change"):
+        backbone.build(Backbone(network="resnet18", layer="layer1", frozen=frozen, cached=9))

@@ -20,6 +20,7 @@ from pairloom.errors import ConfigError
 from pairloom.loader import Loader
 from pairloom.loader.batch import Batch, RegionBatch, Regions, WordBatch
 from pairloom.loader.collate import collate
+from pairloom.loader.examples import Examples
 from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.loader.rows import Rows, open_rows
@@ -89,7 +90,7 @@ class ByHand:
 
 
 def texts_of(ids: list[list[int]]) -> WordBatch:
-    """(B, 3) of texts of one token each; 0 is the empty text."""
+    """(B, 3) of texts of one token each. 0 is the empty text."""
     tokens = torch.tensor([[[1, text, 2] if text else [1, 2, 0] for text in row] for row in ids])
     seen = tokens != 0
     return WordBatch(tokens, seen, torch.where(seen, 0, -1), torch.full_like(tokens, -100), torch.zeros_like(tokens))
@@ -128,7 +129,7 @@ def loss_by_hand(counts: list[int], **settings: Any) -> tuple[float, ByHand]:
 
 
 def test_retrieved_texts_are_further_positives_by_hand() -> None:
-    # τ is 0.5. Image 1 is (1, 0) at length 1, so its cosines are .6 and .8; image 2 is (0, 1): .8 and .6
+    # τ is 0.5. Image 1 is (1, 0) at length 1, so its cosines are .6 and .8. Image 2 is (0, 1): .8 and .6
     e = math.exp
     first = -math.log((e(2) + e(1.2) + e(1.6)) / (e(2) + e(1.2) + e(1.6) + e(1)))
     second = -math.log((e(0.5) + e(1.6)) / (e(0.5) + e(1.6) + e(-2)))  # of the two texts it has one
@@ -138,7 +139,7 @@ def test_retrieved_texts_are_further_positives_by_hand() -> None:
 
 
 def test_the_dot_product_is_of_the_vectors_as_they_are_by_hand() -> None:
-    e = math.exp  # image 1 is (2, 0): 1.2 and 3.2; image 2 is (0, 3): 2.4
+    e = math.exp  # image 1 is (2, 0): 1.2 and 3.2. Image 2 is (0, 3): 2.4
     first = -math.log((e(2) + e(2.4) + e(6.4)) / (e(2) + e(2.4) + e(6.4) + e(1)))
     second = -math.log((e(0.5) + e(4.8)) / (e(0.5) + e(4.8) + e(-2)))
     assert loss_by_hand([2, 1], product="dot")[0] == pytest.approx((first + second) / 2, abs=1e-6)
@@ -178,7 +179,7 @@ def test_a_score_that_is_not_there_has_no_part_in_the_gradient() -> None:
 def prepared(row: Row, learner: Learner, loader: Loader[Batch], seed: int, **changed: Any) -> Any:
     make = Make(loader.tokenizer, learner.recipe.units, augment=False)
     settings = replace(settings_of(learner), **changed)
-    example = make(make.pair(row), np.random.default_rng(0))
+    example = make([make.pair(row)]).split()[0]
     return cmcl.prepare(example, row, make, settings, np.random.default_rng(seed))
 
 
@@ -204,7 +205,7 @@ def test_texts_are_drawn_from_the_captions_own_column_none_twice_and_none_made_u
 def test_each_text_is_drawn_alike_and_all_else_is_as_without(shards: Path, rows: Rows) -> None:
     learner, loader = contrasted(shards)
     row = next(row for row in rows.all() if len(row.similar()) == 2)
-    drawn = Counter(cmcl.retrieved(row, 1, np.random.default_rng(seed))[0] for seed in range(2000))
+    drawn = Counter(cmcl.texts_like(row, 1, np.random.default_rng(seed))[0] for seed in range(2000))
     assert set(drawn) == set(row.similar())
     assert chisquare(list(drawn.values())).pvalue > 1e-3
     bare, whole = (prepared(row, learner, loader, seed=3, retrieved=number) for number in (0, 2))
@@ -231,7 +232,7 @@ def test_a_text_alone_and_an_image_alone_are_what_the_model_makes_of_each_by_its
         pictured = learner.model(collate([image], tokenizer.pad)).pooled_BH[0].detach().numpy()
         wanted = []
         for words in example.others[settings.together + 1 :][: int(example.targets["retrieved"])]:
-            text = replace(image, words=words, units=without_regions(image.units))
+            text = replace(without_regions(Examples.united([image])).split()[0], words=words)
             told = learner.model(collate([text], tokenizer.pad)).pooled_BH[0].detach().numpy()
             lengths = float(np.linalg.norm(pictured) * np.linalg.norm(told)) if product == "cosine" else 1.0
             wanted.append(float(pictured @ told) / lengths)

@@ -28,6 +28,7 @@ from systems.objectives import (
     colours,
     contrastive,
     detection,
+    grounding,
     itm,
     mlm,
     mrc,
@@ -40,9 +41,12 @@ from systems.objectives import (
     qa,
     reconstruction,
     seq2seq,
+    soft_answers,
+    two_images,
 )
 from systems.units import patches, pixels, regions
 from trainer.contract import (
+    AllAtOnce,
     Alone,
     Countable,
     Matcher,
@@ -50,34 +54,46 @@ from trainer.contract import (
     Numbering,
     Objective,
     Pairing,
+    Preparing,
+    PreparingAll,
     Published,
     Reading,
+    Resizable,
     Resizing,
     Unit,
+    VectorMatcher,
 )
 
 FOLDER = Path(__file__).resolve().parents[2] / "systems"
 
 UNITS: tuple[Unit, ...] = (patches, pixels, regions)
+ALL_AT_ONCE: tuple[AllAtOnce, ...] = (regions,)
+RESIZABLE: tuple[Resizable, ...] = (pixels,)
 COUNTABLE: tuple[Countable, ...] = (patches, regions)
 MODELS: tuple[Model, ...] = (
     *(cross_modal, dual_encoder, efficient_dual, encoder_decoder, grid_stream, interaction, patch_stream),
     *(single_stream, two_stream, vilt, vit),
 )
 PUBLISHED: tuple[Published, ...] = (
-    *(cross_modal, dual_encoder, efficient_dual, grid_stream, interaction, patch_stream, single_stream),
-    *(two_stream, vilt, vit),
+    *(cross_modal, dual_encoder, efficient_dual, encoder_decoder, grid_stream, interaction, patch_stream),
+    *(single_stream, two_stream, vilt, vit),
 )
 OBJECTIVES: tuple[Objective, ...] = (
-    *(aligned, classes, cmcl, colours, contrastive, detection, itm, mlm, mrc, mrfr, mvm, patch_kl, polluted),
-    *(prefix_lm, puzzles, qa, reconstruction, seq2seq),
+    *(aligned, classes, cmcl, colours, contrastive, detection, grounding, itm, mlm, mrc, mrfr, mvm),
+    *(patch_kl, polluted, prefix_lm, puzzles, qa, reconstruction, seq2seq, soft_answers, two_images),
 )
-PAIRING: tuple[Pairing, ...] = (itm, polluted, qa)
+PREPARING: tuple[Preparing, ...] = (
+    *(aligned, classes, cmcl, colours, detection, mvm, patch_kl, prefix_lm, puzzles, qa),
+    *(reconstruction, seq2seq, soft_answers),
+)
+PREPARING_ALL: tuple[PreparingAll, ...] = (mlm, mrc, mrfr)
+PAIRING: tuple[Pairing, ...] = (itm, polluted, qa, soft_answers)
 ALONE: tuple[Alone, ...] = (mlm, prefix_lm)
 RESIZING: tuple[Resizing, ...] = (mrc, mrfr, seq2seq)
 MATCHERS: tuple[Matcher, ...] = (cmcl, contrastive, itm, polluted)
-READING: tuple[Reading, ...] = (aligned, classes, cmcl, detection, itm, mrc, polluted, qa)
-NUMBERING: tuple[Numbering, ...] = (qa,)
+VECTOR_MATCHERS: tuple[VectorMatcher, ...] = (contrastive,)
+READING: tuple[Reading, ...] = (aligned, classes, cmcl, detection, itm, mrc, polluted, qa, soft_answers)
+NUMBERING: tuple[Numbering, ...] = (qa, soft_answers)
 
 
 @pytest.mark.parametrize(("kind", "checked"), [("units", UNITS), ("models", MODELS), ("objectives", OBJECTIVES)])
@@ -91,11 +107,16 @@ def test_every_module_that_a_recipe_can_name_is_checked(kind: str, checked: tupl
     ("part", "kind", "having"),
     [
         ("length", "units", COUNTABLE),
+        ("load_all", "units", ALL_AT_ONCE),
+        ("load_unresized", "units", RESIZABLE),
+        ("prepare", "objectives", PREPARING),
+        ("prepare_all", "objectives", PREPARING_ALL),
         ("published", "models", PUBLISHED),
         ("pair", "objectives", PAIRING),
         ("text_alone", "objectives", ALONE),
         ("resizes", "objectives", RESIZING),
         ("similarity", "objectives", MATCHERS),
+        ("of_vectors", "objectives", VECTOR_MATCHERS),
         ("columns", "objectives", READING),
         ("NUMBERED_BY", "objectives", NUMBERING),
     ],

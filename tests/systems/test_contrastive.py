@@ -1,4 +1,4 @@
-"""The contrastive loss against open_clip's, on 1, 2 and 4 ranks; CLIP's tokens against open_clip's."""
+"""The contrastive loss against open_clip's, on 1, 2 and 4 ranks. CLIP's tokens against open_clip's."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
 from pairloom.loader.batch import HIDDEN, ITSELF, Regions
+from pairloom.loader.examples import RegionColumns
 from pairloom.loader.tokenizer import Tokenizer, fitting
 from systems import recipes
 from systems.objectives.masking import By, RegionMasking, draw_tokens, draw_words, mask_regions, overlaps, span_length
@@ -75,7 +76,7 @@ def test_the_length_of_a_span_is_geometric_among_one_to_ten() -> None:
 @pytest.mark.parametrize("by", ["token", "word"])
 @pytest.mark.parametrize("count", [5, 8])
 def test_without_a_guarantee_a_short_caption_often_stays_whole(by: By, count: int) -> None:
-    """0.85 to the power of its words: 44 % of five, 27 % of eight; and just 15 % are hidden in all."""
+    """0.85 to the power of its words: 44 % of five, 27 % of eight, and just 15 % are hidden in all."""
     rng, places = np.random.default_rng(3), np.arange(count)
     hidden = np.array([draw_tokens(places, by, 0.15, rng, some=False).sum() for _ in range(DRAWS)])
     whole = (hidden == 0).sum()
@@ -113,9 +114,15 @@ def test_words_are_hidden_whole_by_the_tokenizers_own_offsets(by: By, seed: int,
     assert any(drawn.values()) == bool(drawn)
 
 
+def masked_alone(given_regions: Regions, masking: RegionMasking, seed: int) -> Regions:
+    """Of one image."""
+    alone = RegionColumns.united([given_regions])
+    return mask_regions(alone, masking, [np.random.default_rng(seed)]).split()[0]
+
+
 def test_regions_are_hidden_replaced_and_left_at_the_published_shares() -> None:
     masking = RegionMasking(probability=0.15, at_least_one=False, hidden=0.8, replaced=0.1)  # LXMERT's code
-    hidden = mask_regions(apart(200_000), masking, np.random.default_rng(0))
+    hidden = masked_alone(apart(200_000), masking, 0)
     masked, shown = hidden.masked_R, hidden.shown_R
     assert shown is not None
     counts = [(shown[masked] == HIDDEN).sum(), (shown[masked] >= 0).sum(), (shown[masked] == ITSELF).sum()]
@@ -142,7 +149,7 @@ def test_no_shown_region_gives_away_a_hidden_one(boxes: list[tuple[int, ...]], s
         for j, two in enumerate(grid):
             assert iou[i, j] == pytest.approx(brute_iou(one, two), abs=1e-5)
     masking = RegionMasking(probability=0.3, overlap=0.4, predict_overlapping=predict)
-    hidden = mask_regions(given_regions, masking, np.random.default_rng(seed))
+    hidden = masked_alone(given_regions, masking, seed)
     assert hidden.shown_R is not None
     seen = hidden.shown_R == ITSELF
     drawn = ~seen if predict else hidden.masked_R

@@ -1,4 +1,4 @@
-"""Losses against torch on flattened copies, exact optimal transport and arithmetic by hand; masks against their law."""
+"""Losses against torch on flattened copies, exact optimal transport and arithmetic by hand. Masks against their law."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from pairloom.loader.batch import IGNORE, RegionBatch, Words
+from pairloom.metrics.retrieval import chance_of_any, image_to_text, text_to_image
 from systems.objectives.alignment import alignment_distance, transport_plan, word_region_alignment
 from systems.objectives.contrastive import info_nce, same_image
-from systems.objectives.masking import draw_places, mask_words
+from systems.objectives.masking import draw_places, mask_all_words
 from systems.objectives.mlm import hidden_words
 from systems.objectives.mrc import region_kl
 from systems.objectives.mrfr import feature_error, mean_over
 from trainer.contract import Scored
-from trainer.evaluate import chance_of_any, image_to_text, text_to_image
 
 
 @given(eligible=st.lists(st.booleans(), max_size=30), probability=st.floats(0, 1), seed=st.integers(0, 99))
@@ -38,7 +38,7 @@ def test_words_are_hidden_at_the_published_rates() -> None:
     tokenizer: Any = SimpleNamespace(mask=4, ordinary=np.arange(100, 1100))
     ids = np.full(400_000, 50)
     words = Words(ids, np.arange(len(ids)), np.full(len(ids), IGNORE), np.zeros_like(ids))
-    hidden = mask_words(words, tokenizer, 0.15, np.random.default_rng(0))
+    hidden = mask_all_words(words, [len(ids)], tokenizer, 0.15, [np.random.default_rng(0)])
     drawn = hidden.labels_T != IGNORE
     shown = hidden.ids_T[drawn]
     counts = [(shown == 4).sum(), (shown >= 100).sum(), (shown == 50).sum()]
@@ -52,7 +52,7 @@ def test_special_tokens_are_never_hidden() -> None:
     tokenizer: Any = SimpleNamespace(mask=4, ordinary=np.arange(100, 200))
     words = Words(np.array([2, 50, 51, 3]), np.array([-1, 0, 1, -1]), np.full(4, IGNORE), np.zeros(4, int))
     for seed in range(200):
-        hidden = mask_words(words, tokenizer, 0.9, np.random.default_rng(seed))
+        hidden = mask_all_words(words, [4], tokenizer, 0.9, [np.random.default_rng(seed)])
         assert hidden.ids_T[[0, 3]].tolist() == [2, 3]
         assert hidden.labels_T[[0, 3]].tolist() == [IGNORE, IGNORE]
 

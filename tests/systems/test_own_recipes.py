@@ -79,7 +79,7 @@ def test_it_is_trained_in_other_processes_too_and_its_checkpoint_opens(own: Path
     recipe = recipes.load(str(own / "counting.yaml"), config.size, config.overrides())
     result = loop.train(recipe, shards, config)
     assert set(result.metrics["objectives"]) == {"mlm", "word_count"}
-    loop.save(result, own / "out", None, None)
+    loop.save(result, own / "out", None)
     learner, _ = checkpoints.load(own / "out", beside=own)
     for name, value in learner.state_dict().items():
         assert torch.equal(value, result.learner.state_dict()[name])

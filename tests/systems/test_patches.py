@@ -287,7 +287,7 @@ def test_a_tags_word_is_found_in_the_text_and_hidden_far_more_often_than_another
             labels = batch.words.labels_BT[row]
             named = names[THINGS[int.from_bytes(image, "big") % 8]]
             hidden += labels[labels != IGNORE].tolist()[-len(named) :] == named
-    # one of five words would be hidden in about 0.2 of the rows; a coin hides the named one in half
+    # one of five words would be hidden in about 0.2 of the rows. A coin hides the named one in half
     assert 0.35 < hidden / rows < 0.65
 
 
@@ -306,7 +306,7 @@ THINGS = ("dog", "cup", "bus", "tree", "guitar", "apple", "boat", "clock")
 
 @pytest.fixture(scope="module")
 def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 train and 32 val images of eight kinds; the features of all crops are the kind's, its caption names it."""
+    """96 train and 32 val images of eight kinds. The features of all crops are the kind's, its caption names it."""
     notes = {**PATCHED, "feature_width": str(WIDTH), "prob_width": "0", "classes": json.dumps(THINGS)}
     made = {
         f"{split}-00000": training_shard([lesson(n) for n in numbers], split, {**notes, "attributes": '["none"]'})

@@ -133,7 +133,7 @@ def test_the_dictionary_is_the_moving_mean_of_who_asks_and_the_dead_come_back() 
     codes = dictionary.nearest(cells, book.entries_NH)
     assert codes.tolist() == [[0, 0, 1]]
     book.follow(cells[0], codes[0])
-    # by hand: sizes (1 + 2)/2, (1 + 1)/2, 1/2; sums (0 + 1)/2, (10 + 9)/2
+    # by hand: sizes (1 + 2)/2, (1 + 1)/2, 1/2. Sums (0 + 1)/2, (10 + 9)/2
     torch.testing.assert_close(book.sizes_N, torch.tensor([1.5, 1.0, 0.5]))
     torch.testing.assert_close(book.entries_NH[:2], torch.tensor([[1 / 3, 1 / 3], [9.5, 9.5]]), rtol=1e-3, atol=1e-3)
     book.settings = dictionary.Dictionary(entries=3, decay=0.5, floor=0.4)

@@ -12,6 +12,7 @@ import pytest
 from pairloom.errors import InputError
 from pipeline.cli import main
 from systems import checkpoints, probes, recipes
+from systems.probes.nouns import Noun, by_noun
 from tests.pairloom.loader.loading import write_folder
 
 
@@ -39,6 +40,7 @@ def test_probes_run_from_our_few_lines_to_figures(trained: Path, capsys: pytest.
     found = json.loads(capsys.readouterr().out)["probes"][str(trained)]
     assert 0 <= found["choices"]["accuracy"] <= 1
     assert 0 <= found["adjectives"]["v"] <= 1
+    assert set(found["adjectives"]["by_noun"]) == {"nouns", "homogeneity", "completeness", "v"}
     assert found["adjectives"]["chance"] == pytest.approx(0.2)  # five adjectives, equally often
 
 
@@ -65,3 +67,54 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
     file.write_text('{"goal": "a", "sol1": "b", "sol2": "c", "label": 0}\n{"goal": "a"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="line 2"):
         probes.read(file, probes.Choice)
+
+
+TABLE = """adjective,noun,row_id,text,count
+ripe,banana,0,[CLS] Peel the Ripe banana and the ripe banana. [SEP],2
+ripe,banana,0,[CLS] Peel the Ripe banana and the ripe banana. [SEP],2
+wet,cloth,7,"[CLS] Wipe, then wring the wet cloth. [SEP]",1
+"""
+
+
+def test_the_studys_table_gives_each_occurrence_of_a_noun(tmp_path: Path) -> None:
+    file = tmp_path / "df_info.csv"
+    file.write_text(TABLE, encoding="utf-8")
+    found = probes.read_nouns(file)
+    assert [one.text[one.start : one.stop] for one in found] == ["banana", "banana", "cloth"]
+    assert [one.start for one in found] == [14, 34, 25]
+    assert [one.adjective for one in found] == ["ripe", "ripe", "wet"]
+    assert found[2].text == "Wipe, then wring the wet cloth."
+
+
+WRONG = {
+    "a third time": (TABLE + "ripe,banana,0,[CLS] Peel the Ripe banana and the ripe banana. [SEP],2\n", "row 4"),
+    "not there": (TABLE + "dry,cloth,7,[CLS] a wet cloth [SEP],1\n", "does not have 'dry' 'cloth' 1 times"),
+    "no column": ("adjective,text\nripe,a ripe pear\n", "it has no column noun"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_in_the_studys_table_is_named(case: str, tmp_path: Path) -> None:
+    content, message = WRONG[case]
+    (tmp_path / "df_info.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        probes.read_nouns(tmp_path / "df_info.csv")
+    assert "fix:" in str(caught.value)
+
+
+def test_each_noun_is_clustered_by_itself() -> None:
+    """Nouns lie far apart and adjectives near, on the other side for each noun. By noun all is told."""
+    rng = np.random.default_rng(0)
+    places = {("pear", "red"): (0, 0), ("pear", "old"): (0, 5), ("hat", "red"): (90, 5), ("hat", "old"): (90, 0)}
+    nouns = [Noun(name, 0, len(name), adjective) for name, adjective in places for _ in range(30)]
+    vectors = np.repeat(np.array(list(places.values()), float), 30, axis=0) + rng.normal(0, 0.1, (120, 2))
+    found = by_noun(vectors, [*nouns], 0)
+    assert found == {
+        "nouns": 2,
+        "homogeneity": pytest.approx(1),
+        "completeness": pytest.approx(1),
+        "v": pytest.approx(1),
+    }
+    shuffled = by_noun(rng.permutation(vectors), nouns, 0)
+    assert shuffled["v"] < 0.3
+    assert by_noun(vectors[:30], nouns[:30], 0) == {"nouns": 0}  # one adjective

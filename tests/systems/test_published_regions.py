@@ -68,7 +68,7 @@ class File:
         return self.norm(f"{down}.LayerNorm", given + self.linear(f"{down}.dense", between, given.shape[-1]))
 
     def words(self, name: str, batch: Any, size: Mapping[str, int]) -> Tensor:
-        """BERT's embeddings; padding comes last here, so places count from 0."""
+        """BERT's embeddings. Padding comes last here, so places count from 0."""
         ids = batch.words.input_ids_BT
         width = size["hidden"]
         words = self.parameter(f"{name}.word_embeddings.weight", size["vocabulary"], width)[ids]
@@ -112,7 +112,7 @@ def check(learner: Learner, file: File, batch: Any, words: Tensor, units: Tensor
 
 
 def shown(batch: Any, hidden: Tensor | float) -> Tensor:
-    """Features as the model sees them; none of the recipes here shows another region's."""
+    """Features as the model sees them. None of the recipes here shows another region's."""
     regions = batch.regions
     return torch.where(regions.masked_BR[..., None], torch.as_tensor(hidden), regions.features_BRD.float())
 
@@ -189,7 +189,7 @@ def image_and_regions(file: File, batch: Any, width: int) -> tuple[Tensor, Tenso
 
 
 def end(learner: Learner, file: File, batch: Any, words: Tensor, regions: Tensor, joint: int) -> None:
-    """Poolers and heads of both; the file counts a match as 0."""
+    """Poolers and heads of both. The file counts a match as 0."""
     size = learner.shapes.vocab_size
     text = file.linear("bert.t_pooler.dense", words[:, 0], joint).relu()
     image = file.linear("bert.v_pooler.dense", regions[:, 0], joint).relu()
@@ -267,5 +267,5 @@ def test_a_file_that_lacks_one_tensor_of_a_part_is_refused_unless_partial(shards
 
 def test_nobodys_names_are_refused_with_those_that_are_known(shards: Path) -> None:
     learner, _, _ = started("uniter", shards)
-    with pytest.raises(ConfigError, match="take weights of UNITER, Oscar, RoBERTa, BERT"):
+    with pytest.raises(ConfigError, match="take weights of UNITER, Oscar, UNIMO, parts, RoBERTa, BERT"):
         learner.load_published({"weight": torch.zeros(1)})

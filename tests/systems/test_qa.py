@@ -95,7 +95,7 @@ def targets(row: Row, number: int, seed: int = 0, mismatch: int = 0, **settings:
 
 
 def test_one_answer_is_drawn_by_score_or_all_have_their_shares(rows: Rows) -> None:
-    row = with_questions(rows, 3)  # red 1.0, odd 0.6, no 0.3, of which odd is not told apart; then one without answers
+    row = with_questions(rows, 3)  # red 1.0, odd 0.6, no 0.3, of which odd is not told apart, then one without answers
     drawn = Counter(targets(row, 1, seed)[0] for seed in range(4000))
     assert set(drawn) == {(2, 1.0), (1, 1.0)}
     assert chisquare([drawn[2, 1.0], drawn[1, 1.0]], np.array([1 / 1.3, 0.3 / 1.3]) * 4000).pvalue > 1e-3

@@ -75,7 +75,7 @@ def co_attention(asks: int, answers: int, joint: int, feed_forward: int) -> int:
     return attention + linear(asks, feed_forward) + linear(feed_forward, asks) + 4 * asks
 
 
-PUBLISHED = {  # of the model, without heads; UNITER's also has the 2,048 numbers that stand for a hidden feature
+PUBLISHED = {  # of the model, without heads. UNITER's also has the 2,048 numbers that stand for a hidden feature
     ("uniter", "base"): bert(28996, 768, 12) + region(7, 768, 3) + 2048,
     ("villa", "base"): bert(28996, 768, 12) + region(7, 768, 3) + 2048,
     ("oscar", "base"): bert(30522, 768, 12) + region(6, 768, 0),
@@ -349,7 +349,9 @@ def test_polluted_tags_and_captions_come_at_the_published_shares(shards: Path) -
 
 
 def test_the_documentations_new_system_is_one_file_and_trains(shards: Path, tmp_path: Path) -> None:
-    text = (HERE / "docs" / "systems.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    text = (
+        (HERE / "docs/reference/systems.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    )
     (tmp_path / "visualbert.yaml").write_text(text, encoding="utf-8")
     learner, loader = opened(str(tmp_path / "visualbert.yaml"), shards)
     batch = next(iter(loader))

@@ -1,4 +1,4 @@
-"""The table of docs/systems.md: what counts as held, and that the document has a place for it."""
+"""The table of docs/lab/systems.md: what counts as held, and that the document has a place for it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from systems import recipes, table
 HERE = Path(__file__).resolve().parents[2]
 METRICS = {
     "recipe": "uniter",
-    "objectives": {"mlm": {"untrained_loss": 7.0, "held_out_loss": 3.0, "score": 0.5, "chance": 0.2}},
-    "retrieval": {"images": 48, "text_to_image": {"r_at_1": 0.1, "chance_r_at_1": 0.02, "r_at_10": 0.5,
+    "objectives": {"mlm": {"untrained_loss": 7.0, "held_out_loss": 3.0, "score": 0.5, "chance": 0.2,
+                           "predictions": 400}},
+    "retrieval": {"images": 48, "captions": 240, "text_to_image": {"r_at_1": 0.1, "chance_r_at_1": 0.02, "r_at_10": 0.5,
                                                   "chance_r_at_10": 0.2}},
 }  # fmt: skip
 
@@ -25,6 +26,15 @@ def test_a_margin_holds_if_the_score_is_above_chance_by_it(margin: float | None,
     assert mlm.holds == holds
     assert first.holds
     assert tenth.margin is None
+
+
+def test_a_score_has_its_standard_error_and_a_variant_its_own_lines() -> None:
+    mlm, _, tenth = table.lines(METRICS, {}, "pixels")
+    assert "| `uniter pixels` | mlm | 7.000 → 3.000 | 50.0 % ± 2.5 |" in mlm.markdown()  # √(.5 · .5 / 400)
+    assert "± 3.2" in tenth.markdown()  # √(.5 · .5 / 240)
+    document = f"{table.BEGIN}\n| `uniter` | mlm | old |\n| `uniter pixels` | mlm | old |\n{table.END}"
+    put = table.put_into(document, [mlm], "x").splitlines()
+    assert put[3:5] == ["| `uniter` | mlm | old |", mlm.markdown()]
 
 
 def test_a_loss_that_rises_does_not_hold() -> None:
@@ -45,7 +55,7 @@ def test_the_lines_take_the_place_of_the_same_recipes_and_nothing_else() -> None
 
 
 def test_the_documents_own_table_is_read_as_it_was_written() -> None:
-    systems = (HERE / "docs" / "systems.md").read_text(encoding="utf-8")
+    systems = (HERE / "docs" / "lab" / "systems.md").read_text(encoding="utf-8")
     assert table.put_into(systems, [], "x") == systems
 
 
@@ -54,3 +64,8 @@ def test_a_recipe_promises_nothing_of_what_is_left_out_or_what_another_recipe_sa
     assert recipes.load("lxmert", "tiny", {"only": ["itm", "mlm"]}).expects.keys() == {"mlm"}
     assert "itm" in recipes.load("uniter", "tiny").expects  # which villa extends
     assert "itm" not in recipes.load("villa", "tiny").expects
+
+
+def test_make_recipes_trains_the_variant_of_every_recipe_that_has_one() -> None:
+    made = next(line for line in (HERE / "Makefile").read_text("utf-8").splitlines() if line.startswith("PIXELS := "))
+    assert made.split()[2:] == [name for name in recipes.names() if "pixels" in recipes.variants(name)]

@@ -112,12 +112,12 @@ def test_pinned_batches_are_page_locked_and_the_same(shards: Path, workers: int)
 
 def test_the_trainer_asks_for_pinned_batches(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    step = optimise._step
+    step = optimise.take_step
 
     def watched(learner, batch, *rest):  # type: ignore[no-untyped-def]
         seen.append(batch.words.input_ids_BT.is_pinned())
         return step(learner, batch, *rest)
 
-    monkeypatch.setattr(optimise, "_step", watched)
+    monkeypatch.setattr(optimise, "take_step", watched)
     train("clip", shards, replace(DEVICE, steps=2))
     assert seen == [True, True]

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from devices.ranks import World
 from pairloom.errors import ConfigError
 from tests.pairloom.loader.loading import write_folder
 from tests.training import train
 from trainer import loop
 from trainer.precision import Precision
-from trainer.ranks import World
 
 Losses = list[float]
 
@@ -62,7 +62,7 @@ def two_ranks(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def losses(curve: Sequence[Mapping[str, Any]]) -> dict[str, Losses]:
-    """The losses of each objective, step by step; those whose turn never came are left out."""
+    """The losses of each objective, step by step. Those whose turn never came are left out."""
     names = [name for name in curve[0] if name != "step" and curve[-1][name] not in (None, "")]
     return {name: [float(point[name]) for point in curve] for name in names}
 

@@ -39,7 +39,7 @@ def picture(colour: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 train and 16 val images; the feature of a thing's region is one-hot, its caption names the thing."""
+    """48 train and 16 val images. The feature of a thing's region is one-hot, its caption names the thing."""
     made = {
         f"{split}-00000": training_shard([lesson(row) for row in rows], split, METADATA)
         for split, rows in (("train", range(48)), ("val", range(48, 64)))
@@ -106,7 +106,7 @@ def test_a_training_that_goes_on_gives_the_weights_of_one_that_never_stopped(
     config = loop.Config(steps=5, batch_size=4, seed=1, threads=1, save_every_s=0.0)
     whole, parts = folder / "whole", folder / "parts"
     expected = train(recipe, shards, config, out=whole)
-    loop.save(expected, whole, None, None)
+    loop.save(expected, whole, None)
 
     def stop_there(step: int, *_: object) -> None:
         if step == stop + 1:  # the state after `stop` steps is kept
@@ -116,7 +116,7 @@ def test_a_training_that_goes_on_gives_the_weights_of_one_that_never_stopped(
         train(recipe, shards, config, stop_there, parts)
     steps: list[int] = []
     result = train(recipe, shards, config, lambda step, *_: steps.append(step), parts)
-    loop.save(result, parts, None, None)
+    loop.save(result, parts, None)
     assert steps[0] == stop + 1
     assert weights(parts) == weights(whole)
     assert result.curve == expected.curve
@@ -130,8 +130,7 @@ def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path
     pairloom = str(Path(sys.executable).with_name("pairloom"))
     command = [pairloom, "train", "--recipe", "clip", "--shards", str(shards), "--out", "models/clip"]
     process = subprocess.Popen([*command, "--seed", "2"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    state = tmp_path / "models" / "clip.state.pt"
-    while not state.exists():
+    while not list((tmp_path / "models").glob("clip.state-*.pt")):
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
@@ -139,7 +138,7 @@ def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path
     ended = subprocess.run([*command, "--seed", "2"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "training resumes after step" in ended.stderr
     result = train("clip", shards, loop.Config(steps=6, batch_size=4, seed=2, threads=1))
-    loop.save(result, tmp_path / "whole", None, None)
+    loop.save(result, tmp_path / "whole", None)
     assert weights(tmp_path / "models" / "clip") == weights(tmp_path / "whole")
 
 
@@ -155,9 +154,9 @@ def test_a_state_of_other_settings_is_named_and_not_used(
 
 
 def test_a_damaged_state_is_an_error_that_names_it(shards: Path, tmp_path: Path) -> None:
-    config = loop.Config(steps=2, batch_size=4, threads=1, save_every_s=0.0)
+    config = loop.Config(steps=2, batch_size=4, threads=1, save_every_s=0.0, keep_states=1)
     train("clip", shards, config, out=tmp_path / "clip")
-    state = tmp_path / "clip.state.pt"
+    (state,) = tmp_path.glob("clip.state-*.pt")
     whole = state.read_bytes()
     for damaged in (b"", b"half a file", whole[: len(whole) // 2]):
         state.write_bytes(damaged)
@@ -171,7 +170,7 @@ def test_a_damaged_state_is_an_error_that_names_it(shards: Path, tmp_path: Path)
 
 def test_a_flipped_bit_in_a_checkpoints_weights_is_refused(shards: Path, tmp_path: Path) -> None:
     result = train("clip", shards, loop.Config(steps=1, batch_size=4, threads=1))
-    loop.save(result, tmp_path / "clip", None, None)
+    loop.save(result, tmp_path / "clip", None)
     file = tmp_path / "clip/model.safetensors"
     whole = bytearray(file.read_bytes())
     whole[-5] ^= 1

@@ -17,7 +17,8 @@ from tests.systems.test_pixels import tiny
 from trainer.bert_adam import BertAdam
 from trainer.contract import Shapes
 from trainer.learner import Learner
-from trainer.optimise import lr_share, parameter_groups, updates
+from trainer.optimise import begin_draws, lr_share, parameter_groups, updates
+from trainer.recipe import Sgd
 
 
 def test_bert_adam_is_its_formula_written_out() -> None:
@@ -133,3 +134,80 @@ def test_features_of_crops_are_dropped_before_they_are_read(name: str, on_no_dev
 def base(name: str) -> Any:
     shapes = Shapes(30522, feature_width=2048, num_classes=1601, num_attributes=401, image_size=224)
     return Learner(recipes.load(name, "base"), shapes)
+
+
+def grid_learner(part: str) -> Any:
+    """Its network is not frozen, and has another optimiser."""
+    learner = tiny("soho", grid_stream={"backbone": {"frozen": []}})
+    settings = {part: Sgd(lr=0.5, momentum=0.9, weight_decay=0.1)}
+    learner.recipe = replace(learner.recipe, training=replace(learner.recipe.training, sgd_of=settings))
+    return learner
+
+
+def test_sgd_of_a_part_is_its_formula_and_the_rest_stays_adams() -> None:
+    part = "model.project."
+    one, other = grid_learner(part), grid_learner(part)
+    other.load_state_dict(one.state_dict())
+    other.recipe = replace(other.recipe, training=replace(other.recipe.training, sgd_of={}))
+    weight = one.model.project.weight.detach().clone()
+    (optimiser, schedule), (adam, _) = updates(one), updates(other)
+    warm = lr_share(0, one.recipe.training)
+    velocity: Any = None
+    for step in range(3):
+        for learner in (one, other):
+            torch.manual_seed(step)
+            for parameter in learner.parameters():
+                parameter.grad = torch.randn_like(parameter) if parameter.requires_grad else None
+        gradient = one.model.project.weight.grad + 0.1 * weight
+        velocity = gradient if velocity is None else 0.9 * velocity + gradient
+        weight = weight - 0.5 * warm * velocity
+        optimiser.step()
+        adam.step()
+        torch.testing.assert_close(one.model.project.weight.detach(), weight)
+        torch.testing.assert_close(one.model.word_weight, other.model.word_weight)
+    for parameter in one.parameters():
+        parameter.grad = None
+    optimiser.step()
+    schedule.step()
+    assert optimiser.param_groups[-1]["lr"] == pytest.approx(0.5 * lr_share(1, one.recipe.training))
+
+
+def test_two_optimisers_resume_as_one() -> None:
+    one, other = (grid_learner("model.project.") for _ in range(2))
+    other.load_state_dict(one.state_dict())
+    (optimiser, schedule), (resumed, later) = updates(one), updates(other)
+
+    def step(learner: Any, optimiser: Any, schedule: Any, seed: int) -> None:
+        torch.manual_seed(seed)
+        for parameter in learner.parameters():
+            parameter.grad = torch.randn_like(parameter) if parameter.requires_grad else None
+        optimiser.step()
+        schedule.step()
+
+    step(one, optimiser, schedule, 0)
+    other.load_state_dict(one.state_dict())
+    resumed.load_state_dict(deepcopy(optimiser.state_dict()))
+    later.load_state_dict(schedule.state_dict())
+    for seed in (1, 2, 3):  # of which the later ones have rates that the schedule set after the state was loaded
+        step(one, optimiser, schedule, seed)
+        step(other, resumed, later, seed)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("name", "decay"), [("pixelbert", 5e-4), ("soho", 1e-4)])
+def test_the_network_of_pixels_learns_by_sgd(name: str, decay: float, on_no_device: None) -> None:
+    learner = base(name)
+    groups = parameter_groups(learner, learner.recipe.training)
+    sgd = {id(parameter) for group in groups if "momentum" in group for parameter in group["params"]}  # type: ignore[attr-defined]
+    own = {id(parameter) for parameter in learner.model.backbone.parameters() if parameter.requires_grad}
+    assert sgd == own
+    assert {group["weight_decay"] for group in groups if "momentum" in group} == {0.0, decay}
+
+
+@pytest.mark.parametrize("seed", [0, 7 * 1_000_003 + (3 << 48)])
+def test_a_step_draws_as_after_torchs_manual_seed(seed: int) -> None:
+    begin_draws(seed, torch.device("cpu"))
+    found = torch.rand(4)
+    torch.manual_seed(seed)
+    torch.testing.assert_close(found, torch.rand(4), rtol=0, atol=0)

@@ -64,7 +64,7 @@ def test_every_file_of_a_folder_that_transformers_split_is_read(tmp_path: Path) 
 
 
 def test_a_trainers_state_around_the_weights_is_taken_off_and_none_of_its_code_runs(tmp_path: Path) -> None:
-    """As PyTorch Lightning and DataParallel write them; the class is gone when the file is read."""
+    """As PyTorch Lightning and DataParallel write them. The class is gone when the file is read."""
     foreign = types.ModuleType("foreign_trainer")
 
     class Callback:

@@ -59,7 +59,7 @@ def read(
     pictures: Path | None = None,
     **columns: Any,
 ) -> tuple[list[Pair], list[Bad]]:
-    """The rows and bad rows of a data set; its format is found by looking if none is named."""
+    """The rows and bad rows of a data set. Its format is found by looking if none is named."""
     data = Data(str(place), "s", open_root(str(pictures or place)), ListColumns(**columns), truths)
     found = [row for *_, row in datasets.read(name or datasets.detect(data)[0], data)]
     if truths:

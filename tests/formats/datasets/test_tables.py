@@ -188,7 +188,7 @@ FATES = ("0.jpg", "gone.jpg", "page.jpg", "2.jpg", "http://no.invalid/x.jpg")
 
 
 def downloaded(folder: Path, kind: str) -> None:
-    """What img2dataset makes of FATES on a server of ours; its own Downloader, in this process."""
+    """What img2dataset makes of FATES on a server of ours. Its own Downloader, in this process."""
     from img2dataset import downloader, resizer, writer  # type: ignore[import-untyped]
 
     made = {"webdataset": writer.WebDatasetSampleWriter, "files": writer.FilesSampleWriter,
@@ -226,7 +226,7 @@ def test_img2dataset_folders_come_with_their_failures(tmp_path: Path, kind: str)
 
 
 def as_tfrecord(folder: Path) -> Path:
-    """What img2dataset wrote as webdataset, as it writes tfrecord; protobuf stands for TensorFlow."""
+    """What img2dataset wrote as webdataset, as it writes tfrecord. Protobuf stands for TensorFlow."""
     tar = folder / "00000.tar"
     samples = wds.WebDataset(str(tar), shardshuffle=False)
     records = [{"key": one["__key__"].encode(), **{k: one[k] for k in ("jpg", "txt", "json")}} for one in samples]

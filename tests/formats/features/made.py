@@ -50,7 +50,7 @@ def grid(key: str, height: int, width: int, seed: int = 0) -> Record:
 
 
 def write(layout: str, folder: Path, records: Sequence[Record]) -> Path:
-    """The records in this layout; returns the folder."""
+    """The records in this layout. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     module = features.load(layout)
     writer = module.Writer(folder, WORDS, {})
@@ -66,7 +66,7 @@ def read(layout: str, path: Path, floats: str = "<f4") -> list[Record | Bad]:
 
 
 def good(layout: str, path: Path, floats: str = "<f4") -> dict[str, Record]:
-    """The pictures by key; there are no bad entries."""
+    """The pictures by key. There are no bad entries."""
     found = read(layout, path, floats)
     assert not [one for one in found if isinstance(one, Bad)]
     return {one.key: one for one in found if isinstance(one, Record)}

@@ -1,4 +1,4 @@
-"""Readers written as the layouts' repositories describe their own; none of them is our code."""
+"""Readers written as the layouts' repositories describe their own. None of them is our code."""
 
 from __future__ import annotations
 

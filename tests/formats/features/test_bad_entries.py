@@ -1,4 +1,4 @@
-"""What can't be read is named by key, place and reason, and the rest is read; no file may run its code."""
+"""What can't be read is named by key, place and reason, and the rest is read. No file may run its code."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tests.formats.features.readers import READERS
 
 LAYOUTS = [name for name in features.names() if name != "grid-npy"]
 RECORDS = [made.record(f"COCO_train2014_{number:012d}", 1 + number % 4, number) for number in range(7)]
-# What file names, HDF5 groups and LMDB keys can all be; a key that a layout can't hold is refused (below).
+# What file names, HDF5 groups and LMDB keys can all be. A key that a layout can't hold is refused (below).
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="/\\\0", exclude_categories=("Cc", "Cs", "Zl", "Zp")))
 KEYS = KEYS.filter(lambda key: key.strip(" .") == key and key not in ("", "keys", "__keys__", "img_id", "image_id"))
 KEYS = KEYS.filter(lambda key: len(key.encode()) < 80 and not key.startswith('"') and not key.endswith("_info"))

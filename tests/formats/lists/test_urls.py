@@ -301,7 +301,7 @@ def test_an_ordinary_list_reads_as_img2dataset_reads_it(tmp_path: Path, kind: st
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
-        )  # of what it imports, about what Python 3.13 removes; there it cannot be imported
+        )  # of what it imports, about what Python 3.13 removes, there it cannot be imported
         peer_reader = pytest.importorskip("img2dataset.reader", exc_type=ImportError).Reader
     texts = ["a dog, running", 'the "old" town', "狗在杯子左边", "plain"]
     rows: list[Row] = [

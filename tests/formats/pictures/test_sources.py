@@ -50,7 +50,7 @@ def write_tar(path: Path, members: Sequence[tuple[str, bytes]], kind: int = tarf
 
 
 def containers(folder: Path) -> list[str]:
-    """The bodies in each kind of place; their paths, place by place."""
+    """The bodies in each kind of place. Their paths, place by place."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a").mkdir()
     for number, body in enumerate(BODIES):

@@ -42,7 +42,7 @@ WORDS = [
 METADATA = {
     "detector": "test", "checkpoint": "0", "feature_width": str(WIDTH), "prob_width": "2", "feature_dtype": "<f2",
     "classes": json.dumps(WORDS), "attributes": '["none"]', "answers": '["yes", "no", "red"]', "answer_count": "3",
-    "similar_top_k": "2",
+    "similar_top_k": "2", "neighbour_top_k": "2", "neighbour_width": str(WIDTH),
 }  # fmt: skip
 PATCHED = {"patch_count": "64", "pyramid_count": "55", "patch_width": str(WIDTH)}
 
@@ -56,7 +56,7 @@ def write_folder(
     prob_width: int = 2,
     patched: bool = False,
 ) -> Path:
-    """So many images in each shard, so many in a row group; image i has 1 + i % 3 captions and 1 + i % 5 regions.
+    """So many images in each shard, so many in a row group. Image i has 1 + i % 3 captions and 1 + i % 5 regions.
 
     With several splits, each has these shards; without: columns to leave out; patched: with the columns of patches.
     """
@@ -69,7 +69,10 @@ def write_folder(
 
 
 def table_of(images: range, split: str, prob_width: int = 2, patched: bool = False) -> Any:
-    rows = [_row(image, prob_width) | (patches(image) if patched else {}) for image in images]
+    rows = [
+        _row(image, prob_width) | neighbours(image, prob_width) | (patches(image) if patched else {})
+        for image in images
+    ]
     notes = METADATA | {"prob_width": str(prob_width)} | (PATCHED if patched else {})
     return training_shard(rows, split, notes)
 
@@ -108,6 +111,22 @@ def similar(image: int, text: str) -> list[dict[str, Any]]:
     """None, one or two by the image's number."""
     texts = [f"{text} {added}" for added in ("and more", "again")[: image % 3]]
     return [{"image_id": bytes(16), "caption_index": 0, "text": other, "similarity": 0.8} for other in texts]
+
+
+def neighbours(image: int, prob_width: int = 2) -> dict[str, Any]:
+    """The images of the next numbers, none, one or two by this one's, with their first two regions."""
+    others = [_row(number, prob_width) for number in range(image + 1, image + 1 + image % 3)]
+    first = [(row["boxes"][:2] / [64, 48, 64, 48], row["features"][:2]) for row in others]
+    listed = [
+        {"image_id": row["image_id"], "similarity": 0.5, "num_regions": len(boxes)}
+        for row, (boxes, _) in zip(others, first, strict=True)
+    ]
+    return {
+        "neighbours": listed,
+        "neighbour_regions": sum(len(boxes) for boxes, _ in first),
+        "neighbour_boxes": np.concatenate([np.zeros((0, 4)), *(boxes for boxes, _ in first)]),
+        "neighbour_features": np.concatenate([np.zeros((0, WIDTH)), *(features for _, features in first)]),
+    }
 
 
 def questions(image: int) -> list[dict[str, Any]]:

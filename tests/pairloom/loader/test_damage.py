@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairloom import Batch
-from pairloom.errors import StoreError
-from pairloom.loader import Loader, Options
+from pairloom.errors import MachineError, StoreError
+from pairloom.loader import Loader, Options, reading
 from pairloom.loader.damage import over_budget
 from pairloom.loader.reading import DamagedError, ShardReader
 from pairloom.loader.source import LocalSource
@@ -278,6 +280,22 @@ def test_a_picture_that_cannot_be_decoded_is_named_with_its_row_and_passed_over(
     whole = parts(folder, 1, recipe("clip"))
     assert parts(folder, 3, recipe("clip")) == whole
     assert (4).to_bytes(16, "big") not in {row["image_id"] for batch in whole for row in batch}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ESTALE])
+def test_an_error_of_the_machine_is_no_damage_and_is_never_skipped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """No disk fails when it is asked to, so the call that reads pictures and features does."""
+    mine = Loader(folder, recipe(), tokenizer(), seed=1, batch_size=4, options=Options(on_damage="skip"))
+
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(reading, "read_all", fail)
+    with pytest.raises(MachineError, match=os.strerror(number)) as told:
+        next(iter(mine))
+    assert "rebuild" not in str(told.value)
 
 
 def test_a_missing_shard_is_an_error_that_names_it(folder: Path) -> None:

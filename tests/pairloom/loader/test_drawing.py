@@ -209,7 +209,11 @@ def test_a_recipe_that_draws_texts_which_nobody_reads_is_refused() -> None:
 def test_the_recipe_of_the_docs_trains_on_one_original_and_two_parts_of_synthetic_ones(
     shards: Path, tmp_path: Path
 ) -> None:
-    block = next(b for b in re.findall(r"```yaml\n(.*?)```", (DOCS / "loader.md").read_text(), re.S) if "draw:" in b)
+    block = next(
+        b
+        for b in re.findall(r"```yaml\n(.*?)```", (DOCS / "reference" / "loader.md").read_text(), re.S)
+        if "draw:" in b
+    )
     assert yaml.safe_load(block)["extends"] == "clip"
     (tmp_path / "mixed.yaml").write_text(block)
     recipe = recipes.load(tmp_path / "mixed.yaml", "tiny", {"text": {"vocab_size": 200}})
@@ -225,7 +229,7 @@ def test_the_recipe_of_the_docs_trains_on_one_original_and_two_parts_of_syntheti
 
 
 def by_hand(learner: Learner, batch: Any) -> torch.Tensor:
-    """The mean over three texts of CLIP's loss, each by torch's cross-entropy; no image comes twice in the batch."""
+    """The mean over three texts of CLIP's loss, each by torch's cross-entropy. No image comes twice in the batch."""
     scale = learner.heads["contrastive"]()
     images, own = learner.model.images(batch), batch.words
     ids = [(own.input_ids_BT, own.attention_mask_BT)]

@@ -120,7 +120,7 @@ def test_a_flipped_bit_in_a_manifest_is_an_error_of_the_store_or_nothing(shards:
 
 
 def said_of(shards: Path) -> str:
-    """What an error of the store says; nothing if there is none."""
+    """What an error of the store says. Nothing if there is none."""
     try:
         open_table(shards)
     except StoreError as error:

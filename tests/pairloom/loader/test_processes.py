@@ -156,9 +156,9 @@ def test_memory_is_flat_over_ten_epochs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_ten_lines_of_the_documentation_train_on_two_ranks(tmp_path: Path) -> None:
-    """docs/loader.md shows DDP with torchrun; this runs just that."""
+    """docs/reference/loader.md shows DDP with torchrun. This runs just that."""
     write_folder(tmp_path / "shards", (12, 12))
-    text = (HERE / "docs" / "loader.md").read_text(encoding="utf-8")
+    text = (HERE / "docs" / "reference" / "loader.md").read_text(encoding="utf-8")
     script = text.partition("```python\n# train_ddp.py\n")[2].partition("```")[0]
     assert len([line for line in script.splitlines() if line.strip() and "import" not in line]) <= 10
     (tmp_path / "train_ddp.py").write_text(script, encoding="utf-8")

@@ -17,7 +17,7 @@ from pairloom.store.folder import open_folder
 from tests.pairloom.loader.loading import recipe, tokenizer, write_folder
 
 ALL = Options(strings=("captions", "tags", "negatives"))
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "loader.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference" / "loader.md"
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
+from pairloom.errors import ConfigError
 from pairloom.loader import tokenizer
 from systems.recipes import load
 
-RECIPES = ("uniter", "clip")  # WordPiece and byte-level BPE
+RECIPES = ("uniter", "clip", "simvlm")  # WordPiece, byte-level BPE, unigram
 
 
 def captions() -> list[str]:
@@ -37,3 +39,9 @@ def test_every_word_of_the_captions_has_known_pieces(recipe: str) -> None:
 def test_the_beginning_of_a_continued_piece_is_no_token_of_its_own_in_a_text() -> None:
     trained = tokenizer.train(iter([*captions(), "# a"]), load("uniter", "tiny").text)
     assert trained.backend.encode("##a", add_special_tokens=False).tokens == ["#", "#", "a"]
+
+
+def test_a_unigram_vocabulary_without_room_for_the_letters_is_refused() -> None:
+    text = replace(load("simvlm", "tiny").text, vocab_size=9)
+    with pytest.raises(ConfigError, match="no tokenizer of 9 pieces"):
+        tokenizer.train(iter(captions()), text)

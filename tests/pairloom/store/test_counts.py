@@ -1,4 +1,4 @@
-"""The counts of a folder are those of its indices, whatever languages its captions are in; damaged ones are none."""
+"""The counts of a folder are those of its indices, whatever languages its captions are in. Damaged ones are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that is no shard has a folder of its own; folders of pairloom 0.1.0, which had it beside the shards, are read."""
+"""All that is no shard has a folder of its own. Folders of pairloom 0.1.0, which had it beside the shards, are read."""
 
 from __future__ import annotations
 

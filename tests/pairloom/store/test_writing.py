@@ -67,7 +67,7 @@ def test_a_flipped_bit_is_never_read_as_good_data(
     content = bytearray(file.read_bytes())
     content[int(place * len(content))] ^= 1 << bit
     file.write_bytes(content)
-    # A bit of the footer may mean nothing for the data (the writer's name, a statistic); lint finds that by SHA-256.
+    # A bit of the footer may mean nothing for the data (the writer's name, a statistic). Lint finds that by SHA-256.
     with contextlib.suppress(StoreError):
         read = read_shard(file)
         assert read.equals(table) or read.schema != table.schema

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from typing import Any
 from formats.features.record import Record
 from pairloom.store.folder import open_folder, read_group
 from pipeline.cli import main
-from pipeline.features import pieces
 from tests.formats.features import made
 
 COLOURS, THINGS, PLACES = ("red", "green", "old"), ("dog", "cat", "bus", "tree"), ("house", "street", "lake")
@@ -52,7 +53,7 @@ def coco(path: Path, found: Sequence[Record], sizes: bool = True) -> Path:
 
 
 def run(*arguments: object) -> dict[str, Any]:
-    """A command of pairloom; what --json prints."""
+    """Run a command of pairloom. Returns what --json prints."""
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
         code = main([*map(str, arguments), "--json"])
     facts: dict[str, Any] = json.loads(printed.getvalue() or "{}")
@@ -61,13 +62,11 @@ def run(*arguments: object) -> dict[str, Any]:
 
 
 def killed(place: int, *arguments: object) -> None:
-    """A command in a process that is killed where it reads that part of the shards, counted from 0."""
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        vars(pieces)["read_group"] = failing(place, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        run(*arguments)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    """A command in a process of its own that is killed where it reads that part of the shards, counted from 0."""
+    command = [sys.executable, "-m", "tests.pipeline.features.dying", place, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
 def failing(place: int, fail: Callable[[], object]) -> Callable[..., Any]:

@@ -7,29 +7,38 @@ import io
 import json
 import pickle
 import warnings
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
 
 from formats.exports.settings import Settings
+from pairloom.extra import as_dict
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from pipeline.features import pieces
 from pipeline.features.kinds import PairKind
 from pipeline.features.state import State
 from schemas.shards import SHARDS
+from stages.stand_ins import notes_on
 from tests.building import training_shard, write_table
 from tests.pipeline.features.lists import killed, refused, run
 from tests.pipeline.features.pairs import CLASSES, METADATA, TEXTS, row, same_picture
 
 LANCE = pytest.param("lance", marks=pytest.mark.skipif(find_spec("lance") is None, reason="pylance is not installed"))
-STABLE = ("arrow-vilt", "coco", "hf", "litdata", "mds", "open-clip-csv", "webdataset")  # same bytes each time
+# Of which two exports have the same bytes.
+STABLE = ("arrow-vilt", "coco", "fiftyone", "hf", "litdata", "mds", "open-clip-csv", "webdataset")
 LAYOUTS = (*STABLE, LANCE)
+OF_REGIONS = (
+    *("boxes", "class_ids", "class_scores", "attribute_ids", "attribute_scores"),
+    *("features", "prob_ids", "prob_values"),
+)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -218,6 +227,34 @@ def test_pairs_without_pictures_have_no_place_in_a_layout_of_pictures(shards: Pa
     )
     assert "arrow-vilt holds pictures" in refused("export", bare, "--as", "arrow-vilt", "--out", tmp_path / "b")
     assert run("export", bare, "--as", "hf", "--out", tmp_path / "c")["checked"] == 3
+
+
+@pytest.fixture
+def without_regions(tmp_path: Path) -> Path:
+    """Three pairs as `shards.regions: false` makes them."""
+    rows = [row(number) | {"num_regions": 0, **dict.fromkeys(OF_REGIONS, np.zeros((0, 0)))} for number in range(3)]
+    notes = METADATA | notes_on(["regions", "tags"])
+    shards = {"train-00000": training_shard(rows, "train", notes)}
+    return write_table(tmp_path / "bare", SHARDS, shards, indexed=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pairs_without_regions_go_out(layout: str, without_regions: Path, tmp_path: Path) -> None:
+    assert run("export", without_regions, "--as", layout, "--out", tmp_path / "out")["checked"] == 3
+    assert "were made without" in refused("export", without_regions, "--as", "lxmert-tsv", "--out", tmp_path / "b")
+
+
+def test_a_folder_in_cocos_layout_comes_in_again_with_its_splits(shards: Path, tmp_path: Path) -> None:
+    run("export", shards, "--as", "coco", "--out", tmp_path / "coco")
+    run("import", tmp_path / "coco", "--out", tmp_path / "again")
+    urls = pa.concat_tables(table for _, table in open_folder(tmp_path / "again/urls").tables(["captions", "extra"]))
+    splits = Counter(as_dict(extra)["split"] for extra in urls["extra"].to_pylist())
+    assert splits == {"train": 9, "val": 2}
+    texts = Counter(caption["text"] for captions in urls["captions"].to_pylist() for caption in captions)
+    assert texts == Counter(text for number in range(11) for text in TEXTS[: 1 + number % 3])
+    truth = pq.read_table(tmp_path / "again/sample/truth.parquet")
+    assert truth.num_rows
+    assert open_folder(tmp_path / "again/download").rows == 11
 
 
 def test_features_of_these_shards_go_out_too(shards: Path, tmp_path: Path) -> None:

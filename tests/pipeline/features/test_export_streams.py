@@ -43,7 +43,7 @@ def facts_of(number: int) -> dict[str, Any]:
 
 
 def test_streaming_opens_mds(shards: Path, tmp_path: Path) -> None:
-    streaming = pytest.importorskip("streaming")  # its pins fit no set of ours; it works all the same
+    streaming = pytest.importorskip("streaming")  # its pins fit no set of ours. It works all the same
     out = exported("mds", shards, tmp_path / "out")
     found = list(streaming.StreamingDataset(local=str(out / "train"), batch_size=1, shuffle=False))
     assert len(found) == 9

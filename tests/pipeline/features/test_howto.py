@@ -68,6 +68,6 @@ def test_my_training_code_is_oscars(here: Path) -> None:
 
 
 def test_the_page_names_every_layout() -> None:
-    page = (DOCS / "formats.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference/formats.md").read_text(encoding="utf-8")
     for name in (*features.names(), *exports.names()):
         assert f"`{name}`" in page, name

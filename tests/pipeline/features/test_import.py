@@ -141,6 +141,22 @@ def test_karpathys_captions(tmp_path: Path) -> None:
     assert captions.read(tmp_path / "k.json").of("9") == ([("a", None), ("b", None)], None)
 
 
+def test_coco_captions_of_files_with_other_names_than_their_ids(tmp_path: Path) -> None:
+    files = {1: "a/IMG_2.jpg", 2: "a/IMG_1.jpg", 3: "a/3f.jpg", 4: "b/four.jpg"}
+    content = {
+        "images": [{"id": number, "file_name": name, "width": number, "height": 9} for number, name in files.items()],
+        "annotations": [{"image_id": number, "caption": name} for number, name in files.items()],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    found = captions.read(tmp_path / "c.json")
+    by_name = {"a/IMG_2.jpg": 1, "IMG_2": 1, "IMG_1.npz": 2, "x/3f": 3, "four": 4}
+    by_number = {"1": 1, "4": 4, "COCO_000001": 2}  # the last: no name and no id, so the number at the end of the name
+    for key, number in (by_name | by_number).items():
+        assert found.of(key) == ([(files[number], None)], (number, 9)), key
+    assert found.of("IMG_3") == ([], None)
+    assert list(found.unasked()) == []
+
+
 def asked(tmp_path: Path, out: Path) -> incoming.Asked:
     return incoming.Asked(
         layout="lxmert-tsv", path=tmp_path / "in", out=out, source="coco", rows_per_shard=3, quiet=True,
@@ -190,7 +206,7 @@ def test_a_killed_import_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
 
         vars(incoming)["write_shard"] = dying
         incoming.take(asked(tmp_path, tmp_path / "again"))
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert not open_folder(tmp_path / "again/regions").complete
     incoming.take(asked(tmp_path, tmp_path / "again"))
     for table in ("download", "regions"):

@@ -1,4 +1,4 @@
-"""Pictures of other colours are no near duplicates; the same picture, stored otherwise, is one."""
+"""Pictures of other colours are no near duplicates. The same picture, stored otherwise, is one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from pairloom.phash import phash
-from stages.curate.colours import WIDTH, colours, stacked
+from stages.curate.colours import KIND, WIDTH, colours, stacked
 from tests.stages.curate.test_curate import Row, reasons, row, run
 from tests.stages.download.hostile import scene
 
@@ -80,7 +81,7 @@ def test_an_object_of_another_colour_makes_another_picture(tmp_path: Path, share
     contents = [content for pair in pairs for content in pair]
     by_hash = left_out(tmp_path / "hash", contents, max_colour_distance=None)
     assert by_hash.count("near-duplicate") >= 25  # what a hash of grey alone does
-    # Some of these scenes are near each other besides; no twin is.
+    # Some of these scenes are near each other besides. No twin is.
     for number, pair in enumerate(pairs):
         assert left_out(tmp_path / str(number), list(pair)) == []
 
@@ -141,7 +142,7 @@ def test_grey_has_no_colour_and_nothing_is_no_picture() -> None:
     assert grey is not None
     assert grey.tolist() == [128] * WIDTH
     assert colours(b"no picture") is None
-    places, rows = stacked([None, grey, None])
+    places, rows = stacked(pa.chunked_array([pa.array([None, grey.tobytes(), None], KIND)]))
     assert places.tolist() == [-1, 0, -1]
     assert rows.shape == (1, WIDTH)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def corpus_of(shards: Sequence[Sequence[Row]]) -> InMemory:
 
 
 def row(picture: int, *captions: str | tuple[str, str | None], number: int = 0, **changes: Any) -> Row:
-    """A downloaded row; pictures of different number differ in image_id and, by half their bits, in phash."""
+    """A downloaded row. Pictures of different number differ in image_id and, by half their bits, in phash."""
     pairs = [caption if isinstance(caption, tuple) else (caption, "en") for caption in captions]
     return {
         "image_id": bytes([picture]) * 16,
@@ -55,15 +56,20 @@ def table(rows: Sequence[Row], shard: str) -> pa.Table:
     return PAIRS.table({"shard": shard}, **columns)
 
 
-def run(folder: Path, shards: Sequence[Sequence[Row]], **settings: Any) -> list[tuple[list[Row], list[Row]]]:
-    """(rows that stay, rejects) of each shard."""
+def run(
+    folder: Path, shards: Sequence[Sequence[Row]], scores: Sequence[pa.Table] = (), **settings: Any
+) -> list[tuple[list[Row], list[Row]]]:
+    """(rows that stay, rejects) of each shard. scores: the shards of table `score`."""
     config = config_of(settings)
-    corpus = corpus_of(shards)
+    corpus, folder = corpus_of(shards), Path(tempfile.mkdtemp(dir=folder))
+    if scores:
+        corpus.others["score"] = dict(zip(corpus.shards, scores, strict=True))
     curate.index(corpus, config, folder)
     tools = curate.setup(config, folder)
     results = []
-    for shard in corpus.shards.values():
-        kept, rejects = curate.process(shard, tools)
+    for name, shard in corpus.shards.items():
+        others = [corpus.others[stage][name] for stage in curate.inputs(config)[1:]]
+        kept, rejects = curate.process(shard, *others, tools)
         PAIRS.check(kept, where="test")
         QUARANTINE.check(rejects, where="test")
         results.append((kept.to_pylist(), rejects.to_pylist()))
@@ -184,7 +190,7 @@ def test_near_duplicates_go_by_distance_and_the_earliest_stays(tmp_path: Path) -
     base = 0x0123456789ABCDEF
     rows = [row(n, f"caption {n}", phash=base ^ ((1 << n) - 1)) for n in (0, 2, 3, 5, 9)]
     [(kept, rejects)] = run(tmp_path, [rows], max_distance=2)
-    # 2 is two bits from 0 and goes; 3 is three bits from 0 and stays, although 2 was one bit away; 5 is two from 3.
+    # 2 is two bits from 0 and goes. 3 is three bits from 0 and stays, although 2 was one bit away. 5 is two from 3.
     assert [item["image_id"][0] for item in kept] == [0, 3, 9]
     assert reasons(rejects) == ["near-duplicate", "caption-lost"] * 2
     assert rejects[2]["detail"] == f"of {'03' * 16}, 2 bits apart"
@@ -306,7 +312,7 @@ def test_rows_added_to_the_list_change_no_earlier_shard(
 @given(shards=corpora(), cut=integers(0, 6))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_shard_in_parts_gives_the_same_rows(tmp_path: Path, shards: list[list[Row]], cut: int) -> None:
-    corpus = corpus_of(shards)
+    corpus, tmp_path = corpus_of(shards), Path(tempfile.mkdtemp(dir=tmp_path))
     curate.index(corpus, curate.Config(), tmp_path)
     tools = curate.setup(curate.Config(), tmp_path)
     for shard in corpus.shards.values():

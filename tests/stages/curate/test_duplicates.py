@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import DataObject, data, integers, lists, sampled_from, tuples
 
-from stages.curate.colours import WIDTH, stacked
-from stages.curate.duplicates import first_with_same_id, near_kept, with_near
+from stages.curate.colours import KIND, WIDTH, stacked
+from stages.curate.duplicates import near_kept, near_ones, with_same_id
 
 
 def brute_force(phashes: list[int], most: int, colours: list[int | None] | None = None, apart: float = 0) -> list[int]:
     """For each hash, in order: the first kept one within `most` bits, or -1 if there is none and it is kept.
 
-    colours: of each picture, one number; two that are known and differ by more than `apart` are not near.
+    colours: of each picture, one number. Two that are known and differ by more than `apart` are not near.
     """
     kept: list[int] = []
     found = []
@@ -56,20 +57,25 @@ def test_colours_keep_apart_what_the_hashes_do_not(
     phashes = [CENTRES[centre] ^ sum(1 << bit for bit in set(bits)) for centre, bits in cloud]
     shades = sampled_from([None, 0, 100, 139, 140, 141, 255])
     known: list[int | None] = data.draw(lists(shades, min_size=len(phashes), max_size=len(phashes)))
-    cells = [None if shade is None else np.array([128] * (WIDTH - 1) + [shade], np.uint8) for shade in known]
-    found = near_kept(np.array(phashes, np.uint64), most, colours=stacked(cells), most=40.0)
+    cells = [None if shade is None else bytes([128] * (WIDTH - 1) + [shade]) for shade in known]
+    column = pa.chunked_array([pa.array(cells, KIND)])
+    found = near_kept(np.array(phashes, np.uint64), most, colours=stacked(column), most=40.0)
     assert found.tolist() == brute_force(phashes, most, known, 40)
 
 
-@given(cloud=CLOUDS, most=integers(0, 16))
+@given(cloud=CLOUDS, most=integers(0, 16), agree=integers(1, 4))
 @settings(deadline=None)
-def test_whoever_has_a_near_one_is_found_whichever_comes_first(cloud: list[tuple[int, list[int]]], most: int) -> None:
+def test_whoever_has_a_near_one_is_found_whichever_comes_first(
+    cloud: list[tuple[int, list[int]]], most: int, agree: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     phashes = [CENTRES[centre] ^ sum(1 << bit for bit in set(bits)) for centre, bits in cloud]
     wanted = [
-        any((value ^ other).bit_count() <= most for there, other in enumerate(phashes) if there != here)
+        here
         for here, value in enumerate(phashes)
+        if any((value ^ other).bit_count() <= most for there, other in enumerate(phashes) if there != here)
     ]
-    assert with_near(np.array(phashes, np.uint64), most).tolist() == wanted
+    folder = tmp_path_factory.getbasetemp()
+    assert near_ones(np.array(phashes, np.uint64), most, folder, agree).tolist() == wanted
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 4, 8, 16])
@@ -97,7 +103,9 @@ def test_a_thousand_random_hashes_agree_with_brute_force() -> None:
 
 
 @given(lists(integers(0, 5), max_size=40))
-def test_the_first_with_the_same_id_is_found(ids: list[int]) -> None:
+def test_the_first_with_the_same_id_is_found(tmp_path_factory: pytest.TempPathFactory, ids: list[int]) -> None:
     raw = [bytes([0, value, 0]) + bytes(13) for value in ids]  # zero bytes at the end must count too
-    found = first_with_same_id(np.array(raw, "V16"))
-    assert found.tolist() == [ids.index(value) for value in ids]
+    gone, first = with_same_id(np.array(raw, "V16"), tmp_path_factory.getbasetemp())
+    wanted = {here: ids.index(value) for here, value in enumerate(ids) if ids.index(value) != here}
+    assert dict(zip(gone.tolist(), first.tolist(), strict=True)) == wanted
+    assert gone.tolist() == sorted(wanted)

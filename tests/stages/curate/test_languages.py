@@ -30,7 +30,7 @@ def kept(texts: list[str], wanted: tuple[str, ...], margin: float = MARGIN) -> f
 def test_nine_of_ten_short_english_captions_stay(written: Callable[[str], str]) -> None:
     english = [written(text) for language, text in ALT_TEXTS if language == "en"]
     assert kept(english, ("en",)) >= 0.9
-    assert kept(english, ("en",), margin=0) < 0.75  # py3langid's own guess; py3langid#17
+    assert kept(english, ("en",), margin=0) < 0.75  # py3langid's own guess, py3langid#17
 
 
 def test_hardly_a_caption_in_another_language_stays() -> None:

@@ -16,7 +16,7 @@ from stages.curate.repeats import floors, limits, over
 def repeated(
     shards: list[Array], images: list[int], most: int | None, share: float | None, so_far: bool
 ) -> list[set[int]]:
-    """Of each shard the hashes that come too often; those of one hash are asked for together, in any company."""
+    """Of each shard the hashes that come too often. Those of one hash are asked for together, in any company."""
     hashes = np.concatenate([*shards, np.empty(0, np.uint64)])
     of = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
     found = over(hashes, of, None, limits(images, most, share, so_far), so_far)

@@ -37,7 +37,7 @@ def odd_url(chance: random.Random) -> str:
 
 
 def odd_head(chance: random.Random) -> bytes:
-    """Status line and headers of an answer, without the empty line behind them; never a valid redirect elsewhere."""
+    """Status line and headers of an answer, without the empty line behind them. Never a valid redirect elsewhere."""
     lines = [f"HTTP/1.1 {chance.choice(STATUSES)} Whatever".encode()]
     for _ in range(chance.randint(0, 4)):
         value = b"".join(chance.choices(VALUES, k=chance.randint(1, 3)))

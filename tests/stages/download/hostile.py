@@ -16,7 +16,7 @@ Answer = Callable[[socket.socket, str], None]  # (connection, path of the reques
 
 
 class HostileServer:
-    """Answers each connection by `answers[path]`, an unknown path by 404; keeps the requests' paths and heads."""
+    """Answers each connection by `answers[path]`, an unknown path by 404. Keeps the requests' paths and heads."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {"/robots.txt": reply(status=404)}
@@ -72,7 +72,7 @@ class HostileServer:
 
 
 def reply(body: bytes = b"", status: int = 200, **headers: str) -> Answer:
-    """An ordinary answer; header names with _ for -."""
+    """An ordinary answer. Header names with _ for -."""
 
     def answer(connection: socket.socket, path: str) -> None:
         given = {"Content-Length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -86,7 +86,7 @@ MISSING = reply(status=404)
 
 
 def kept(answer: Answer) -> Answer:
-    """The answer over a connection that seems to be kept; it ends when the next request has come over it."""
+    """The answer over a connection that seems to be kept. It ends when the next request has come over it."""
 
     def answer_once(connection: socket.socket, path: str) -> None:
         answer(connection, path)
@@ -130,7 +130,7 @@ def endless(first: bytes, piece: bytes) -> Answer:
 
 
 def in_turn(*answers: Answer) -> Answer:
-    """The first answer for the first request, and so on; the last one for all further ones."""
+    """The first answer for the first request, and so on. The last one for all further ones."""
     waiting: Iterator[Answer] = iter(answers)
     last = answers[-1]
     return lambda connection, path: next(waiting, last)(connection, path)

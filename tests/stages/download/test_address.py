@@ -76,6 +76,13 @@ def test_what_is_no_plain_http_url_is_refused(url: str) -> None:
     assert "pass" not in failure.value.detail
 
 
+@pytest.mark.parametrize(("url", "named"), [("/d/a.jpg", True), ("a.jpg", True), ("file:///a.jpg", True), ("", False)])
+def test_a_list_of_local_pictures_is_told_of_import(url: str, named: bool) -> None:
+    with pytest.raises(Failure) as failure:
+        parse(url)
+    assert ("pairloom import" in failure.value.detail) == named
+
+
 def test_urls_are_taken_apart_as_a_browser_would() -> None:
     target = parse(" HTTPS://Bücher.Example:8443/ä b/%20x?q=ü&r=%41#frag ")
     assert (target.scheme, target.host, target.port) == ("https", "xn--bcher-kva.example", 8443)

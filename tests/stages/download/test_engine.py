@@ -19,8 +19,8 @@ from stages.download.names import Doors
 from stages.download.persistence import Persistence, jitter
 from stages.download.pictures import Limits
 from stages.download.spool import Spool, key_of
+from tests.stages.download.fetching import JPEG, manners, outcomes
 from tests.stages.download.hostile import HostileServer, hang, in_turn, jpeg, kept, raw, reply
-from tests.stages.download.test_fetch import JPEG, manners, outcomes
 
 URL = "http://mirror.invalid"
 DECODING = Decoding(Limits(max_pixels=1_000_000, max_side=256, quality=90), processes=1)

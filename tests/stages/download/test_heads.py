@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis.strategies import binary, integers, lists, sampled_from
 
 from stages.download.heads import repaired
+from tests.stages.download.fetching import get, outcomes, refused
 from tests.stages.download.fuzzing import odd_head
 from tests.stages.download.hostile import Answer, HostileServer, endless, in_turn, jpeg, raw, reply
 from tests.stages.download.test_engine import URL, make, run
-from tests.stages.download.test_fetch import get, outcomes, refused
 
 JPEG = jpeg()
 OK, SIZE, CHUNKED = b"HTTP/1.1 200 OK\r\n", b"Content-Length: %d\r\n" % len(JPEG), b"Transfer-Encoding: chunked\r\n"
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(JPEG), JPEG)
-# Each sends the picture; once they ended as `connect`, after twelve as `host-down: gave no answer`.
+# Each sends the picture. Once they ended as `connect`, after twelve as `host-down: gave no answer`.
 MEANT = {
     "equal lengths": OK + SIZE + SIZE + b"\r\n" + JPEG,
     "a list of equal lengths": OK + b"Content-Length: %d, %d\r\n\r\n" % (len(JPEG), len(JPEG)) + JPEG,

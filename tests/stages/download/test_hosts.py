@@ -106,7 +106,7 @@ def test_rows_of_a_host_that_never_answers_are_given_up_and_it_may_come_back() -
 
 
 def work(hosts: Hosts, until: float, answer: Callable[[Hosts, Job, float], None]) -> tuple[float, list[Failure]]:
-    """Let every request be answered at once, with nothing else to do; when no row is left, and why rows were lost."""
+    """Let every request be answered at once, with nothing else to do. When no row is left, and why rows were lost."""
     now, lost = 0.0, []
     while now < until:
         while found := hosts.take(now):
@@ -209,7 +209,7 @@ def test_refusals_slow_a_host_down_and_answers_speed_it_up_again() -> None:
 
 @given(limit=floats(0.5, 15), burst=integers(1, 20))
 def test_the_rate_that_a_host_bears_is_found(limit: float, burst: int) -> None:
-    """A server that takes `limit` requests a second; it must get at least a fourth of that, and refuse few."""
+    """A server that takes `limit` requests a second. It must get at least a fourth of that, and refuse few."""
     pace, now, tokens, came, refused = Pace(0.05), 0.0, float(burst), 0, 0
     while now < 300:
         tokens = min(burst, tokens + limit * pace.pause_s)

@@ -6,6 +6,8 @@ import hashlib
 import inspect
 import io
 import json
+import socket
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from PIL import Image
 from pairloom import ConfigError
 from pairloom.extra import EXTRA, as_extra
 from schemas.urls import URLS
-from stages import download
+from stages import download, rows_done
 from stages.download import img2dataset_settings
 from stages.download.spool import key_of
 from tests.stages.download.hostile import HostileServer, reply
@@ -95,6 +97,33 @@ def ran(server: HostileServer, urls: pa.Table, **settings: Any) -> tuple[dict[st
     home = server.url("")
     stored = {row["url"].removeprefix(home): row for row in table.to_pylist()}
     return stored, {row["key"].removeprefix(home): (row["reason"], row["detail"]) for row in rejects.to_pylist()}
+
+
+def test_rows_that_have_an_outcome_are_counted_while_others_wait(
+    server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_done, "EVERY_S", 0.05)
+    said: list[float] = []
+    seen = threading.Event()
+
+    def heard(rows: float) -> None:
+        said.append(rows)
+        if rows >= 2:
+            seen.set()
+
+    def slow(connection: socket.socket, path: str) -> None:
+        seen.wait(60)  # until two rows of three are known to be done
+        reply(picture(9))(connection, path)
+
+    server.answers["/slow.jpg"] = slow
+    urls = listed(server)
+    names = [server.url(name) for name in ("/plain.jpg", "/gone.jpg", "/slow.jpg")]
+    urls = urls.slice(0, 3).set_column(0, urls.schema.field("url"), pa.array(names))
+    with rows_done.counting(heard, every_s=0.0), rows_done.current().call(3):
+        ran(server, urls, engine="img2dataset")
+    assert seen.is_set()
+    assert said == sorted(said)
+    assert said[-1] == 3
 
 
 def test_it_stores_what_our_engine_stores_and_gives_our_reasons(server: HostileServer) -> None:

@@ -39,7 +39,7 @@ def png() -> bytes:
     return sink.getvalue()
 
 
-# name -> body; among them what is turned, resized, encoded once more, damaged, and none
+# name -> body. Among them what is turned, resized, encoded once more, damaged, and none
 BODIES = {
     "plain.jpg": jpeg(seed=1), "large.jpg": jpeg(640, 480, seed=2), "turned.jpg": rotated(), "alpha.png": png(),
     "cut.jpg": jpeg(seed=4)[:900], "page.jpg": b"<html>no picture</html>", "empty.jpg": b"",

@@ -1,4 +1,4 @@
-"""Look-ups: an overloaded or silent name server is named, and waiting for a turn is no host's fault; proxies."""
+"""Look-ups: an overloaded or silent name server is named, and waiting for a turn is no host's fault. Proxies."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from stages.download.address import door, parse
 from stages.download.failure import Failure
 from stages.download.names import Doors
 from stages.download.proxies import refuse_proxy
+from tests.stages.download.fetching import fetch, outcomes
 from tests.stages.download.hostile import HostileServer, jpeg, reply
-from tests.stages.download.test_fetch import fetch, outcomes
 
 
 def slowly(seconds: float, busy: list[int]) -> Any:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis.strategies import binary, booleans, lists, sampled_from
 
 from stages.download.optout import DIRECTIVES, opt_out, read_robots, reserved
+from tests.stages.download.fetching import outcomes, refused
 from tests.stages.download.hostile import HostileServer, endless, jpeg, raw, reply
 from tests.stages.download.test_engine import URL
-from tests.stages.download.test_fetch import outcomes, refused
 
 JPEG = jpeg()
 ROBOT = "pairloom/0.1 (someone)"

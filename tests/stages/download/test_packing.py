@@ -14,8 +14,8 @@ from hypothesis.strategies import binary, integers, lists, sampled_from
 
 from stages.download.failure import Failure
 from stages.download.packing import Unpacker, as_far_as_possible, packings
+from tests.stages.download.fetching import get, refused
 from tests.stages.download.hostile import HostileServer, endless, jpeg, raw, reply
-from tests.stages.download.test_fetch import get, refused
 
 JPEG = jpeg(200, 150)
 OK = b"HTTP/1.1 200 OK\r\n"

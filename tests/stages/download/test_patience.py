@@ -145,7 +145,7 @@ def test_a_long_wait_names_the_hosts_that_are_waited_for(
     run(engine, [*urls, *["http://hang.invalid/hang"], "http://drip.invalid/drip"])
     engine.close()
     lines = capsys.readouterr().err.splitlines()
-    said = f"{PICTURES} of {PICTURES + 2} rows of 1 shards in work are done"
+    said = f" of {PICTURES + 2} rows of 1 shards in work are done"
     assert any(said in line and "hang.invalid (1 rows" in line and "drip.invalid (1 rows" in line for line in lines)
 
 

@@ -47,7 +47,7 @@ def slowly(answer: Answer, wait_s: float = 0.02) -> Answer:
 
 
 def serve(server: HostileServer) -> None:
-    """Pictures of many sizes; every fifth is missing, every seventh fails."""
+    """Pictures of many sizes. Every fifth is missing, every seventh fails."""
     for row in range(ROWS):
         picture = reply(jpeg(40 + row, 40, seed=row))
         answer = reply(status=404) if row % 5 == 4 else reply(status=503) if row % 7 == 6 else picture
@@ -55,7 +55,7 @@ def serve(server: HostileServer) -> None:
 
 
 class Run:
-    """A list and settings of its own; the command on them."""
+    """A list and settings of its own, and the command on them."""
 
     def __init__(self, folder: Path, port: int, **settings: Any) -> None:
         self.folder, self.out, self.base = folder, folder / "out", f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""A row that goes wrong in a way that nobody foresaw costs no other row; foreign text reaches every table."""
+"""A row that goes wrong in a way that nobody foresaw costs no other row. Foreign text reaches every table."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from stages.download.kinds import promise, sniff
 from stages.download.pictures import Limits, Picture, normalise
 from stages.download.whole import MOST_SCANS, whole
 from tests.stages.download.hostile import scene
-from tests.stages.download.test_pictures import LIMITS, pixels, refusal, stored
+from tests.stages.download.picture_checks import LIMITS, pixels, refusal, stored
 
 RGB = Image.fromarray(scene(120, 90))
 

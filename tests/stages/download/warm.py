@@ -32,7 +32,7 @@ for line in sys.stdin:
 
 
 class Warm:
-    """A context manager; one run at a time, each in a process and session of its own."""
+    """A context manager. One run at a time, each in a process and session of its own."""
 
     def __enter__(self) -> Self:
         self._loop = subprocess.Popen(
@@ -58,7 +58,7 @@ class Warm:
         return int(self._line())
 
     def kill(self, process: int) -> int:
-        """End the run with all its processes, as `kill -9` does; its exit code."""
+        """End the run with all its processes, as `kill -9` does. Returns its exit code."""
         os.killpg(process, signal.SIGKILL)
         return self.code()
 

@@ -15,7 +15,7 @@ IMAGES = 40  # a shard
 
 
 def shard(number: int) -> pa.Table:
-    """Images with one to three captions in two languages; words by a skewed law, some texts the same."""
+    """Images with one to three captions in two languages. Words by a skewed law, some texts the same."""
     rng = np.random.default_rng(number)
     law = 1 / np.arange(1, 41)
     words = np.array([f"word{rank}" for rank in range(40 + number)])[-40:]  # later shards have words of their own

@@ -16,7 +16,7 @@ from pipeline.cli import main
 from stages.negatives import Config
 from stages.negatives.explain import explain
 from stages.negatives.standalone import Mined
-from tests.stages.negatives.test_negatives import made_up
+from tests.stages.negatives.test_negatives import made_up, model_cosines, vectors_for
 
 
 def mined(texts: list[str], images: list[str], config: Config) -> tuple[Mined, list[Any]]:
@@ -57,6 +57,31 @@ def test_words_of_bm25_add_up_to_its_score() -> None:
     for explained in explain(one, images[9], {9: lists[9]}):
         scores = scorer.get_scores(texts[9].split())
         assert explained.similarity == pytest.approx(scores[texts.index(explained.negative)] / scores[9], abs=1e-6)
+
+
+@pytest.mark.parametrize("scorer", ["tfidf", "embedding"])
+def test_vectors_explain_a_similarity_and_the_picture(scorer: Any) -> None:
+    texts, images = made_up(60, 6)
+    beside = vectors_for(images, 7, 3)
+    assert beside.texts is not None
+    config = Config(scorer=scorer, ceiling=0.9, top_k=4, veto="score", veto_similarity=0.3)
+    one = Mined.of_columns(pa.array(images), pa.array(texts), pa.nulls(60, pa.string()), config, beside)
+    lists = pa.concat_tables(one.slices(1))["negatives"].to_pylist()
+    seen, unit = model_cosines(beside, images), beside.texts.astype(np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
+    row = next(row for row in range(60) if lists[row] and np.isfinite(seen[row]).any())
+    rows = {other: lists[other] for other, image in enumerate(images) if image == images[row]}
+    given = [(own, negative) for own, each in rows.items() for negative in each]
+    for explained, (own, negative) in zip(explain(one, images[row], rows), given, strict=True):
+        number = images.index(negative["image_id"]) + negative["caption_index"]
+        assert explained.similarity == pytest.approx(negative["similarity"], abs=1e-6)
+        assert explained.picture == pytest.approx(np.nan_to_num(seen[own, number]), abs=1e-6)
+        assert explained.picture is not None
+        assert explained.picture <= 0.3
+        if scorer == "embedding":
+            nearest = images.index(images[row]) + explained.nearest
+            assert explained.similarity == pytest.approx(unit[nearest] @ unit[number], abs=1e-6)
+        assert bool(explained.words) == (scorer == "tfidf")
 
 
 def test_the_verb_says_it_and_refuses_an_image_that_is_not_there(

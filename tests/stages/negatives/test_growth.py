@@ -58,7 +58,7 @@ def test_growing_twice_gives_the_lists_of_a_full_run_by_the_same_idf(
 
     curated(full, range(7))
     langs = iter(["de", "en"])
-    monkeypatch.setattr(growth, "read", lambda captions, config: read(captions, config, known=known[next(langs)]))
+    monkeypatch.setattr(growth, "read", lambda captions, config, *_: read(captions, config, known=known[next(langs)]))
     run_stage("negatives", config, full, INLINE)
     assert lists(grown) == lists(full)
     assert hashes(grown / "negatives") == hashes(full / "negatives")

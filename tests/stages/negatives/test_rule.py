@@ -1,4 +1,4 @@
-"""The rule as properties of any input, however odd; and real text against brute force."""
+"""The rule as properties of any input, however odd, and real text against brute force."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stages.negatives import Config, mine
 from stages.negatives.captions import captions_of, table_of
 from stages.negatives.inverted import Index, build
 from stages.negatives.mining import mine_captions
-from stages.negatives.near import looks_like
+from stages.negatives.near import looks_like, with_looks
 from stages.negatives.standalone import caption_indexes, nothing
 from stages.negatives.words import normalise
 from tests.stages.memory import InMemory
@@ -160,36 +160,32 @@ def curated(texts: Sequence[str], phashes: Sequence[int], images: Sequence[bytes
     return ids, InMemory("curate", [table.slice(0, 2), table.slice(2)])
 
 
-def looks(corpus: InMemory, config: Config) -> list[bytes]:
-    return [one for shard in looks_like(corpus, config).values() for one in shard["looks_like"].to_pylist()]
+def looks(corpus: InMemory, config: Config, room: Path) -> list[bytes]:
+    captions = pa.concat_tables([captions_of(part) for _, part in corpus.tables("curate", ("image_id", "captions"))])
+    found: list[bytes] = with_looks(captions, looks_like(corpus, config, room))["looks_like"].to_pylist()
+    return found
 
 
-def test_images_that_look_the_same_are_never_each_others_negatives() -> None:
+def test_images_that_look_the_same_are_never_each_others_negatives(tmp_path: Path) -> None:
     texts = ["red dog", "red dog runs", "red dog sits", "red dog jumps"]
     ids, corpus = curated(texts, [0, 0b111, (1 << 64) - 1, 0b1], [b"no picture"] * 4)
-    shards = looks_like(corpus, Config())
-    assert looks(corpus, Config()) == [ids[0], ids[0], ids[2], ids[0]]
-    parts = [
-        part.append_column("looks_like", shards[name]["looks_like"])
-        for name, part in corpus.tables("curate", ("image_id", "captions"))
-    ]
-    captions = pa.concat_tables([captions_of(part) for part in parts])
-    index = build(captions, Config(ceiling=0.99))
+    assert looks(corpus, Config(), tmp_path) == [ids[0], ids[0], ids[2], ids[0]]
+    captions = pa.concat_tables([captions_of(part) for _, part in corpus.tables("curate", ("image_id", "captions"))])
+    index = build(with_looks(captions, looks_like(corpus, Config(), tmp_path)), Config(ceiling=0.99))
     found = mine_captions(index, 0, np.arange(4), Config(ceiling=0.99))
     assert np.split(found.places, np.cumsum(found.counts)[:-1])[0].tolist() == [2]
     assert np.split(found.places, np.cumsum(found.counts)[:-1])[2].tolist() != []
 
 
-def test_a_red_and_a_blue_bus_are_two_images_that_look_alike_only_in_grey() -> None:
+def test_a_red_and_a_blue_bus_are_two_images_that_look_alike_only_in_grey(tmp_path: Path) -> None:
     images = []
     for colour in ("red", "blue", "darkred"):
         buffer = BytesIO()
         Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
         images.append(buffer.getvalue())
     ids, corpus = curated(["a red bus", "a blue bus", "a dark red bus"], [0, 0, 0], images)
-    assert looks(corpus, Config(near_colour_distance=70.0)) == [ids[0], ids[1], ids[0]]
-    assert looks(corpus, Config(near_colour_distance=None)) == [ids[0]] * 3
-    assert looks_like(corpus, Config(near_distance=None)) == {}
+    assert looks(corpus, Config(near_colour_distance=70.0), tmp_path) == [ids[0], ids[1], ids[0]]
+    assert looks(corpus, Config(near_colour_distance=None), tmp_path) == [ids[0]] * 3
 
 
 @pytest.mark.slow

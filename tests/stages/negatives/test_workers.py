@@ -44,6 +44,7 @@ def finished(table: Path) -> int:
 
 @pytest.mark.crash
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_killed_while_it_mines_costs_nothing_but_time(tmp_path: Path) -> None:
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     curated(disturbed, SHARDS)
@@ -65,6 +66,7 @@ def test_one_two_and_four_workers_write_the_same_bytes(tmp_path: Path) -> None:
     for workers in (1, 2, 4):
         data = tmp_path / str(workers)
         curated(data, range(5))
-        run_stage("negatives", Config(top_k=5), data, Options(RunConfig(cluster="local", workers=workers)))
+        config = Config(top_k=5, max_lists=9)  # which has workers mine twice
+        run_stage("negatives", config, data, Options(RunConfig(cluster="local", workers=workers)))
         written.append(hashes(data / "negatives"))
     assert written[0] == written[1] == written[2]

@@ -27,6 +27,7 @@ from stages import patches
 from stages.patches import Config, Tools, crops, networks
 from stages.regions.starter.backbone import imagenet_network
 from tests.building import numbered, write_table
+from tests.stages.rows import said_of
 
 SIZE = 32
 
@@ -149,6 +150,11 @@ def test_cells_cover_the_box_once_and_are_alike(left: int, top: int, width: int,
 )
 def test_the_foreground_is_the_best_region_that_is_large_enough(boxes: list[list[float]], wanted: crops.Box) -> None:
     assert crops.foreground(np.array(boxes).reshape(-1, 4), (83, 61), 0.1) == wanted
+
+
+def test_it_says_of_each_picture_that_it_is_done(tools: Tools) -> None:
+    two = pairs([png(picture(1)), b"no picture"])
+    assert said_of(2, lambda: patches.process(two, regions({}), tools)) == [1, 2]
 
 
 def test_rows_do_not_depend_on_their_neighbours_and_the_unreadable_are_named(tools: Tools) -> None:

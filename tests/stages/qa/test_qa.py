@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from pairloom.errors import InputError
 from pairloom.extra import as_extra
+from pairloom.names import name_of, stem
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.executor import Done, Options, run_stage
 from schemas.pairs import PAIRS
 from stages.qa import Config, QuestionFile
-from stages.qa.matching import name_of, stem
 from tests.building import numbered, write_table
 
 
@@ -143,7 +143,7 @@ def test_a_collection_an_own_name_and_a_column_of_the_list_tell_images_apart(tmp
 
 
 def test_a_picture_of_two_collections_is_called_by_both_names(tmp_path: Path) -> None:
-    """curate keeps one row of a picture that COCO and Visual Genome both have; download has both."""
+    """curate keeps one row of a picture that COCO and Visual Genome both have. Download has both."""
     write_pairs(tmp_path, [{"url": "http://host/coco/COCO_train2014_000000000009.jpg", "source": "coco"}],
                 [{"url": "http://host/vg/7.jpg", "source": "genome"}])  # fmt: skip
     (_, coco), (_, genome) = open_folder(tmp_path / "download").tables()

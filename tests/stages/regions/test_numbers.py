@@ -62,7 +62,7 @@ def test_the_end_that_is_not_given_gives_way(given: dict[str, int], ends: tuple[
 
 
 def test_steps_of_suppression_are_those_of_the_list() -> None:
-    """Boxes of 10 × 1 whose overlaps with the best are 0.55 and 0.75; each step lets one more stand."""
+    """Boxes of 10 × 1 whose overlaps with the best are 0.55 and 0.75. Each step lets one more stand."""
     assert thresholds(POLICIES["agnostic-stepped"]) == pytest.approx((0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
     assert thresholds(Config(detector="butd-r101-hf", nms=0.5).policy()) == pytest.approx((0.5, 0.6, 0.7, 0.8, 0.9))
     boxes = np.array([[0, 0, 100, 1], [0, 0, 55, 1], [0, 0, 75, 1]], np.float32)

@@ -24,6 +24,7 @@ from stages.regions.select import Policy
 from stages.regions.starter.network import StarterNetwork
 from stages.regions.stored import bad_value
 from tests.stages.regions.pictures import pairs_of, png
+from tests.stages.rows import said_of
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,11 @@ def test_a_picture_has_the_same_regions_alone_as_among_others(
 ) -> None:
     alone = [process(pairs_of([body]), tools)[0] for body in reversed(bodies)]
     assert pa.concat_tables(reversed(alone)).equals(table, check_metadata=True)
+
+
+def test_it_says_after_each_batch_how_many_pictures_are_done(tools: Tools, bodies: list[bytes]) -> None:
+    three = pairs_of(bodies[:3])  # of three sizes: each is a batch
+    assert said_of(3, lambda: process(three, tools)) == [1, 2, 3]
 
 
 def test_a_damaged_picture_is_left_out_with_its_reason(tools: Tools, bodies: list[bytes]) -> None:

@@ -209,7 +209,7 @@ def test_class_boxes_keeps_pairs_above_the_score_by_nms_in_each_class(
 
 
 def test_class_boxes_is_filled_up_where_suppression_leaves_too_few() -> None:
-    """Two equal boxes pass the score and suppress each other; a third, apart, passes it not."""
+    """Two equal boxes pass the score and suppress each other. A third, apart, passes it not."""
     boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [30, 30, 39, 39]], np.float32)[:, None]
     scores = np.array([[0.9], [0.8], [0.01]], np.float32)
     kept = select(boxes, scores, replace(POLICIES["detectron2"], min_regions=2))
@@ -241,7 +241,7 @@ def test_a_shorter_fixed_selection_is_a_prefix_of_a_longer_one(found: tuple[Arra
 
 
 def detections_at_size(seed: int, peaked: float, count: int = 300, classes: int = 1600) -> tuple[Array, Array]:
-    """Boxes and class probabilities as a detector's; the larger `peaked`, the surer."""
+    """Boxes and class probabilities as a detector's. The larger `peaked`, the surer."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 600, (count, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(8, 300, (count, 2))], axis=1).astype(np.float32)

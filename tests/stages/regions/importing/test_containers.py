@@ -1,4 +1,4 @@
-"""Containers of checkpoints: each published one opens to the same tensors; what is damaged or dangerous is refused."""
+"""Containers of checkpoints: each published one opens to the same tensors. What is damaged or dangerous is refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_caffemodel_that_protobuf_wrote_opens(tmp_path: Path, old: bool) -> No
 
 
 def test_weights_that_are_not_packed_or_double_open() -> None:
-    # BlobProto by hand: 5 (data) as single floats of tag 0x2d; 8 (double_data) packed; 7 (shape) of one dimension.
+    # BlobProto by hand: 5 (data) as single floats of tag 0x2d. 8 (double_data) packed. 7 (shape) of one dimension.
     shape = bytes([0x3A, 3, 0x0A, 1, 2])
     single = b"\x2d" + np.float32(1.5).tobytes() + b"\x2d" + np.float32(-2).tobytes()
     double = bytes([0x42, 16]) + np.array([1.5, -2]).tobytes()

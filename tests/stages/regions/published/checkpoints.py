@@ -117,7 +117,7 @@ class Maker:
 
 
 def tensors(family: Family, sizes: Small, seed: int = 0) -> Tensors:
-    """A checkpoint by its published names; a caffe one has its norms still whole, as "_conv1.weight" and so on."""
+    """A checkpoint by its published names. A caffe one has its norms still whole, as "_conv1.weight" and so on."""
     maker = Maker(family, sizes, seed)
     maker.backbone()
     if family.pyramid:

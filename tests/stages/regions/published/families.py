@@ -1,6 +1,6 @@
 """What is known of each published detector, spelled out from its repository and not read from the catalogue.
 
-A `Family` says how the original code computes, for the oracle; `Names` how its checkpoint calls a tensor, for both the
+A `Family` says how the original code computes, for the oracle. `Names` how its checkpoint calls a tensor, for both the
 oracle and the generator of checkpoints.
 """
 
@@ -53,7 +53,7 @@ class MaskrcnnNames:
 
 @dataclass(frozen=True)
 class CaffeNames:
-    """Layer names; the generator splits a norm into caffe's BatchNorm and Scale."""
+    """Layer names. The generator splits a norm into caffe's BatchNorm and Scale."""
 
     parts: dict[str, str]
 
@@ -135,7 +135,7 @@ VMB = MaskrcnnNames(
 
 @dataclass(frozen=True)
 class Family:
-    """How the original code computes; numbers that a test shrinks are in `Small`."""
+    """How the original code computes. Numbers that a test shrinks are in `Small`."""
 
     detector: str
     names: Names

@@ -1,4 +1,4 @@
-"""The published detectors once more, slowly and literally, from what is known of the original code; no detectron2.
+"""The published detectors once more, slowly and literally, from what is known of the original code. No detectron2.
 
 It reads the checkpoint under its published names, so it also says what an import must not change. Boxes, anchors,
 suppression and pooling are loops over single numbers in float64. Letters as in the modules it checks.
@@ -65,7 +65,7 @@ def see(picture: Image.Image, family: Family, sizes: Small, weights: Tensors) ->
 
 
 def resized(picture: Image.Image, family: Family, sizes: Small) -> tuple[Tensor, float]:
-    """(1, 3, H, W) blue first, less the mean; and how much it was enlarged."""
+    """(1, 3, H, W) blue first, less the mean, and how much it was enlarged."""
     rgb = np.array(picture)
     bgr = rgb[:, :, [2, 1, 0]]
     short, long = min(picture.size), max(picture.size)
@@ -165,7 +165,7 @@ def bottleneck(
 
 
 def pyramid(stages: list[Tensor], weights: Tensors) -> list[Tensor]:
-    """Top down, each level twice as fine; then every second cell of the coarsest."""
+    """Top down, each level twice as fine. Then every second cell of the coarsest."""
 
     def conv(x: Tensor, key: str, padding: int) -> Tensor:
         return F.conv2d(x, weights[f"backbone.fpn.{key}.weight"], weights[f"backbone.fpn.{key}.bias"], 1, padding)

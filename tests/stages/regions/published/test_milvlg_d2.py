@@ -25,7 +25,7 @@ D2 = [family for family in FAMILIES if family.detector.startswith("milvlg-d2-")]
 
 @dataclass(frozen=True)
 class Npz:
-    """What the script writes for a picture; regions are rows, best first, and may come twice."""
+    """What the script writes for a picture. Regions are rows, best first, and may come twice."""
 
     boxes: Tensor  # (K, 4), pixels of the stored picture
     objects: Tensor  # (K,)
@@ -93,7 +93,7 @@ def test_a_picture_has_the_regions_that_the_script_writes(
         assert len(ours.boxes) == len(theirs.boxes) > 5
         assert ours.class_ids.tolist() == theirs.objects.tolist()
         assert np.allclose(ours.class_scores, theirs.scores, atol=1e-5)
-        # The script's boxes end where the resized picture does; ours also where the stored one does.
+        # The script's boxes end where the resized picture does. Ours also where the stored one does.
         inside = theirs.boxes.clamp(max=torch.tensor([picture.width, picture.height] * 2))
         assert np.allclose(ours.boxes, inside, atol=5e-3)
         assert np.allclose(ours.features, theirs.features, atol=1e-4 * float(theirs.features.abs().max()))

@@ -71,7 +71,7 @@ def network(
         entry = settings(family, folder)
         adding.add(entry, path)
         opened = open_published(entry, store.file(entry.name))
-    opened.place(request.param, "fp32")  # as the stage does; only then are its ways of fewer multiplications taken
+    opened.place(request.param, "fp32")  # as the stage does. Only then are its ways of fewer multiplications taken
     return opened
 
 
@@ -96,7 +96,7 @@ def test_a_detector_says_what_the_original_code_says(
     assert found.size == seen.size
     assert network.scale((picture.height, picture.width), found.size) == pytest.approx(seen.scale)
     assert len(found.proposals_N4) == len(seen.proposals) > 5
-    assert np.allclose(found.proposals_N4, seen.proposals, atol=2e-3)  # pixels; equal boxes in equal order
+    assert np.allclose(found.proposals_N4, seen.proposals, atol=2e-3)  # pixels, equal boxes in equal order
     assert np.allclose(found.boxes, seen.boxes, atol=2e-3)
     assert np.array_equal(found.probs_NC.argmax(dim=1), seen.probs.argmax(axis=1))
     assert np.allclose(found.probs_NC, seen.probs, atol=1e-5)
