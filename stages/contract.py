@@ -74,7 +74,8 @@ from pairloom.table import Array, Table
 
 PARTIAL = "partial"  # in a stage's folder: what is finished of shards that are not
 EARLIER = "earlier"  # there, too: shards that are being made again, as they were
-IS_PATH = "is_path"  # key of a Config field's metadata: it names a file or folder of this machine
+# Key of a Config field's metadata: it names a file or folder of this machine, always or where a function says so.
+IS_PATH = "is_path"
 A_PATH = {IS_PATH: True}
 
 

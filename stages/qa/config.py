@@ -15,10 +15,11 @@ from stages.contract import A_PATH
 class QuestionFile:
     """One published file of questions; docs/reference/qa.md has the forms."""
 
-    file: str  # the questions, with their answers unless `annotations` has these
-    annotations: str | None = None  # VQA's second file, which has the answers
+    file: str = field(metadata=A_PATH)  # the questions, with their answers unless `annotations` has these
+    annotations: str | None = field(default=None, metadata=A_PATH)  # VQA's second file, which has the answers
     image: str | None = None  # name of an image from its id in the file, as "{:0>12}"; null: the form's own rule
-    names: str | None = None  # instead: a JSON file that maps an id in the file to the image's name
+    # instead: a JSON file that maps an id in the file to the image's name
+    names: str | None = field(default=None, metadata=A_PATH)
     of: str | None = None  # only images whose column `source` says this
     name: str | None = None  # what the questions' `source` says; null: the form's name
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pairloom.errors import ConfigError
 from pairloom.typed import Range, Share, check_ranges
 from schemas.regions import REGIONS
-from stages.contract import A_PATH
+from stages.contract import A_PATH, IS_PATH
 from stages.pixels import stored_bytes
 from stages.regions import catalogue
 from stages.regions.numbers import Nms, applied
@@ -39,7 +39,8 @@ DTYPES = {"float16": "<f2", "float32": "<f4"}
 class Config:
     """Section `regions` of params.yaml; docs/reference/regions.md says what each choice costs."""
 
-    detector: str = "starter"  # a file of stages/regions/detectors
+    # a file of stages/regions/detectors
+    detector: str = field(default="starter", metadata={IS_PATH: catalogue.is_own})
     # the detector's weights. Null is the file that comes with it
     checkpoint: str | None = field(default=None, metadata=A_PATH)
     selection: str | None = None  # a policy of stages/regions/select.py. Null is the detector's own

@@ -20,6 +20,7 @@ from stages.regions.published.settings import FasterRCNN
 
 FOLDER = Path(__file__).parent / "detectors"
 ZOO = "detectron2:"
+ENDINGS = (".yaml", ".yml")  # of the user's own files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +91,24 @@ def files(name: str) -> tuple[Path, ...]:
         from stages.regions.published.zoo import config_file
 
         return (config_file(name.removeprefix(ZOO)),)
-    base = yaml.safe_load(file(name).read_text(encoding="utf-8")).get("base")
-    return (file(name), *(files(str(base)) if base else ()))
+    path = file(name)
+    base = yaml.safe_load(path.read_text(encoding="utf-8")).get("base")
+    return (path, *(files(_beside(path, str(base))) if base else ()))
+
+
+def is_own(name: str) -> bool:
+    """Whether a detector's name is the path of a file of the user's."""
+    return name.endswith(ENDINGS) and not name.startswith(ZOO)
+
+
+def _beside(path: Path, base: str) -> str:
+    """The `base` that a file names: one that lies beside it, or as it is."""
+    return str(path.parent / base) if is_own(base) and (path.parent / base).is_file() else base
 
 
 def file(name: str) -> Path:
     """The file of this detector's settings. Raises ConfigError when there is none."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    path = Path(name) if is_own(name) else FOLDER / f"{name}.yaml"
     if not path.is_file() or (path.parent == FOLDER and path.stem not in names()):
         raise ConfigError(
             f"there is no detector {name!r}",
@@ -118,9 +130,10 @@ def settings(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
+    base = _beside(path, str(base))
     if base in (name, *above):
         raise ConfigError("it is based on itself", where=str(path), fix="name another detector as `base`")
-    return merged(settings(str(base), (name, *above)), values)
+    return merged(settings(base, (name, *above)), values)
 
 
 def is_detector(path: Path) -> bool:
