@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.profiler import record_function
@@ -123,8 +123,8 @@ def take_step(
     shared: Shared | None = None,
 ) -> dict[str, float]:
     """One step. Returns the loss of each of its objectives."""
-    device, training = next(learner.parameters()).device, learner.recipe.training
-    shared = shared or parallel.alone(learner)
+    training, shared = learner.recipe.training, shared or parallel.alone(learner)
+    device = shared.parameters[0].device
     with record_function("update"):
         optimiser.zero_grad(set_to_none=True)
     if training.adversarial is None:
@@ -132,14 +132,21 @@ def take_step(
             losses: Losses = shared.forward(batch.to(device))
         with record_function("backward"):
             arithmetic.backward(losses.loss)
+            found = _detached(losses)
+            del losses  # with its graph, whose freeing takes 0.1 ms of 7 at size tiny
     else:
         with record_function("forward and backward"):
-            losses = adversarial.backward(learner, batch.to(device), training.adversarial, arithmetic)
+            found = _detached(adversarial.backward(learner, batch.to(device), training.adversarial, arithmetic))
     with record_function("update"), shared.mixed():
         ranks.average_gradients(shared.late)
-        arithmetic.update(learner, optimiser, schedule, training.clip)
+        arithmetic.update(shared.parameters, optimiser, schedule, training.clip)
     with record_function("waiting for the device"):
-        return {name: float(scored.loss.detach()) for name, scored in losses.parts.items()}
+        return {name: float(loss) for name, loss in found.items()}
+
+
+def _detached(losses: Losses) -> dict[str, Tensor]:
+    """What each objective says, without the graph that it came from."""
+    return {name: scored.loss.detach() for name, scored in losses.parts.items()}
 
 
 def updates(learner: Learner) -> tuple[Optimizer, LRScheduler]:

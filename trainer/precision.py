@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal
@@ -41,11 +41,13 @@ class Arithmetic:
     def backward(self, loss: Tensor) -> None:
         torch.autograd.backward(self.scaler.scale(loss))
 
-    def update(self, weights: nn.Module, optimiser: Optimizer, schedule: LRScheduler, clip: float | None) -> None:
-        """One step of both, unless gradients overflowed. clip: largest norm of the gradient."""
+    def update(
+        self, parameters: Sequence[nn.Parameter], optimiser: Optimizer, schedule: LRScheduler, clip: float | None
+    ) -> None:
+        """One step of both, unless gradients overflowed. clip: largest norm of the gradient of all parameters."""
         self.scaler.unscale_(optimiser)
         if clip is not None:
-            norm = nn.utils.clip_grad_norm_(weights.parameters(), clip)
+            norm = nn.utils.clip_grad_norm_(parameters, clip)
             self.norm = norm.full_tensor() if in_pieces(norm) else norm
         before = self.scaler.get_scale()
         self.scaler.step(optimiser)

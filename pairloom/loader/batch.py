@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
@@ -166,7 +167,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same rows with every tensor on this device. Pictures that were left for it are resized there."""
-        moved = map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+        if self.caption_index_B.device == device:
+            moved = self
+        else:
+            moved = map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
         if moved.pictures is None:
             return moved
         pixels_B3SS, mask_BSS = moved.pictures.resized()
@@ -186,20 +190,23 @@ class Batch:
 
 def map_tensors(value: Tensors, change: Callable[[Tensor], Tensor]) -> Tensors:
     """The same dataclass with every tensor in it changed."""
-    return map_parts(value, Tensor, change)
-
-
-def map_parts(value: Tensors, kind: type | tuple[type, ...], change: Callable[[Any], Any]) -> Tensors:
-    """The same dataclass with everything of this kind in it changed."""
     changed: dict[str, Any] = {}
-    for one in fields(value):
-        part = getattr(value, one.name)
-        if isinstance(part, kind):
-            changed[one.name] = change(part)
-        elif isinstance(part, Mapping):
-            changed[one.name] = {key: change(item) if isinstance(item, kind) else item for key, item in part.items()}
+    for name in _names(type(value)):
+        part = getattr(value, name)
+        if part is None or isinstance(part, str | bool):
+            continue  # most of them, and what follows takes longer
+        if isinstance(part, Tensor):
+            changed[name] = change(part)
+        elif isinstance(part, dict | Mapping):
+            changed[name] = {key: change(item) if isinstance(item, Tensor) else item for key, item in part.items()}
         elif isinstance(part, tuple) and part and is_dataclass(part[0]):
-            changed[one.name] = tuple(map_parts(item, kind, change) for item in part)
+            changed[name] = tuple(map_tensors(item, change) for item in part)
         elif is_dataclass(part) and not isinstance(part, type):
-            changed[one.name] = map_parts(part, kind, change)
+            changed[name] = map_tensors(part, change)
     return replace(value, **changed)
+
+
+@cache
+def _names(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    """Of a dataclass's fields."""
+    return tuple(one.name for one in fields(kind))

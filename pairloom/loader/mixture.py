@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from pairloom.errors import ConfigError
-from pairloom.loader.order import Order, random_bits
+from pairloom.loader.order import Order, random_number
 from pairloom.loader.plan import Plan
 from pairloom.loader.rows import Rows
 from pairloom.table import Array
@@ -124,7 +124,7 @@ class Stream:
         numbers = [self.seed, self.window, len(self.parts), *(size for order in self.orders for size in order.sizes)]
         if len(self.parts) > 1:
             numbers += [*self._cycle[2].tolist(), self.batch_size if self.mix.how == "alternating" else 1]
-        return int(random_bits(1, *numbers).item()) >> 1
+        return random_number(*numbers) >> 1
 
 
 def _whole(shares: Array, total: int) -> Array:

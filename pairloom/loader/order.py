@@ -8,8 +8,10 @@ tests/pairloom/loader/order.json.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,6 +24,7 @@ from pairloom.table import Array
 # They keep the streams of random numbers apart.
 GROUPS, WINDOW, ROW, SCHEDULE, CAPTION, MIXTURE, PACK, REPLACE, DRAWN = range(1, 10)
 WHOLE = 0  # a window of all groups
+GOLDEN, MIXING = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # of SplitMix64
 
 End = Literal["join", "drop", "pad", "repeat"]
 ENDS: tuple[End, ...] = get_args(End)
@@ -31,13 +34,21 @@ def random_bits(count: int, *key: int) -> Array:
     """`count` random uint64, a function of the key: SplitMix64 (Steele et al. 2014) from a hashed start."""
     start = xxhash.xxh3_64_intdigest(np.array(key, "<i8").tobytes())
     mixed: Array = np.arange(1, count + 1, dtype=np.uint64)
-    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed *= np.uint64(GOLDEN)
     mixed += np.uint64(start)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    for shift, factor in MIXING:
         mixed ^= mixed >> np.uint64(shift)
         mixed *= np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
     return mixed
+
+
+def random_number(*key: int) -> int:
+    """The first of `random_bits`: from 0, below 2**64. It takes a tenth of the time of an array of one."""
+    mixed = (xxhash.xxh3_64_intdigest(struct.pack(f"<{len(key)}q", *key)) + GOLDEN) % 2**64
+    for shift, factor in MIXING:
+        mixed = (mixed ^ mixed >> shift) * factor % 2**64
+    return mixed ^ mixed >> 31
 
 
 def shuffled(count: int, *key: int) -> Array:
@@ -209,6 +220,5 @@ def objective_at(seed: int, step: int, names: Sequence[str], ratios: Sequence[fl
     """The objective of a step, drawn by ratio."""
     if len(names) == 1:
         return names[0]
-    shares = np.cumsum(np.array(ratios, float)) / sum(ratios)
-    drawn = int(random_bits(1, SCHEDULE, seed, step)[0]) / 2**64
-    return names[int(np.searchsorted(shares, drawn, side="right"))]
+    whole, drawn = sum(ratios), random_number(SCHEDULE, seed, step) / 2**64
+    return names[bisect_right([end / whole for end in accumulate(map(float, ratios))], drawn)]

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -146,8 +146,12 @@ class Prepare:
         return sum(rows.clock.read_s for rows in self.stream.parts)
 
     def _objective(self, step: int) -> str:
-        ratios = [sum(part.ratio for part in parts.values()) for parts in self.kinds.values()]
-        return objective_at(self.seed, step, list(self.kinds), ratios)
+        return objective_at(self.seed, step, *self._ratios)
+
+    @cached_property
+    def _ratios(self) -> tuple[list[str], list[float]]:
+        """The kinds of steps, and the ratio of each."""
+        return list(self.kinds), [sum(part.ratio for part in parts.values()) for parts in self.kinds.values()]
 
     def _objective_of_cut(self, run: int, number: int) -> str:
         return self._objective(run * self.steps.batch_size + number)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pairloom.errors import ConfigError
 from pairloom.loader import packing
-from pairloom.loader.order import ENDS, random_bits
+from pairloom.loader.order import ENDS, random_number
 from pairloom.loader.prepare import Prepare
 from pairloom.store.folder import sha256_of
 
@@ -15,7 +15,7 @@ def order_of(prepare: Prepare) -> dict[str, int]:
     """Seed, batch size and end. 63 bits of the order's arithmetic, and 63 of the shards' SHA-256."""
     order = prepare.stream.fingerprint()
     if prepare.options.max_tokens is not None:
-        order = int(random_bits(1, order, prepare.options.max_tokens, packing.VERSION).item()) >> 1
+        order = random_number(order, prepare.options.max_tokens, packing.VERSION) >> 1
     entries = (entry for part in prepare.stream.parts for entry in part.shards)
     return {
         "seed": prepare.seed,

@@ -7,28 +7,16 @@ import os
 import pickle
 import tempfile
 import traceback
-from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pairloom.errors import RunError
-from pairloom.loader.batch import map_parts
 from pairloom.loader.buffers import Arena
 from pairloom.loader.jobs import Job, Maker
-from pairloom.table import Array
-
-
-@dataclass(frozen=True)
-class InSlot:
-    """A tensor that lies in shared memory."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: str
+from pairloom.loader.parcel import packed
 
 
 class Slots:
@@ -87,13 +75,7 @@ def _make(maker: Maker, job: Job, slots: Slots, arena: Arena, connection: Connec
     arena.begin(None if number is None else slots.memory[number])
     made = maker(job, arena.empty)
     slots.largest = max(slots.largest, arena.used)
-
-    def part(tensor: Tensor) -> InSlot | Array:
-        array: Array = tensor.numpy()
-        offset = arena.offset(array)
-        return array if offset is None else InSlot(offset, array.shape, array.dtype.str)
-
-    connection.send(("batch", job.step, number, map_parts(made.batch, Tensor, part), made.facts))
+    connection.send(("batch", job.step, number, packed((made.batch, made.facts), arena.offset)))
 
 
 def _portable(error: BaseException) -> BaseException:

@@ -20,6 +20,7 @@ from pairloom.loader.order import (
     Steps,
     objective_at,
     random_bits,
+    random_number,
     rank_slice,
     row_rng,
     shuffled,
@@ -94,6 +95,11 @@ def test_random_bits_are_uniform() -> None:
     chi_squared = float(((counts - 200_000 / 256) ** 2 / (200_000 / 256)).sum())
     assert abs(chi_squared - 255) < 5 * np.sqrt(2 * 255)
     assert len(np.unique(bits)) == len(bits)
+
+
+@given(key=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
+def test_a_random_number_is_the_first_of_the_random_bits(key: list[int]) -> None:
+    assert random_number(*key) == int(random_bits(1, *key)[0])
 
 
 @given(batch_size=st.integers(1, 100), world_size=st.integers(1, 16))
