@@ -223,8 +223,9 @@ def repeats(rows: int, folder: Path) -> Work:
 def deciding(rows: int, folder: Path, settings: dict[str, Any]) -> Work:
     from stages.curate import Config
     from stages.curate.deciding import decide
-    from stages.curate.duplicates import near_kept, near_ones
+    from stages.curate.duplicates import near_kept
     from stages.curate.facts import facts_of
+    from stages.curate.near_ones import near_ones
 
     near_ones(np.arange(1000, dtype=np.uint64), 4, folder)  # compiles
     near_kept(np.arange(100_000, dtype=np.uint64), 4)
@@ -235,7 +236,8 @@ def deciding(rows: int, folder: Path, settings: dict[str, Any]) -> Work:
 
 def looks(rows: int, folder: Path) -> Work:
     """which images look alike, for stage `negatives`"""
-    from stages.curate.duplicates import near_kept, near_ones
+    from stages.curate.duplicates import near_kept
+    from stages.curate.near_ones import near_ones
     from stages.negatives import Config
     from stages.negatives.near import hashes_of, looks_like
 

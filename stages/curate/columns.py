@@ -65,28 +65,32 @@ def parted(
     counts = np.zeros(parts, np.int64)
     for places in chunks(length):
         counts += np.bincount(part_of(places), minlength=parts)
-    kinds = np.dtype([("place", "<i8"), *((f"{number}", column.dtype) for number, column in enumerate(columns))])
+    kinds = [np.dtype(np.int64), *(column.dtype for column in columns)]
+    begins = np.cumsum([0, *(length * kind.itemsize for kind in kinds)]).tolist()
     with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, max(length * kinds.itemsize, 1))  # or a full disk would kill the process
-        rows = np.memmap(file, kinds, mode="r+", shape=(length,))
+        os.posix_fallocate(file.fileno(), 0, max(begins[-1], 1))  # or a full disk would kill the process
+        dealt = [np.memmap(file, kind, "r+", begin, length) for kind, begin in zip(kinds, begins[:-1], strict=True)]
         ends = np.cumsum(counts)
-        _deal(rows, columns, part_of, ends - counts)
+        _deal(dealt, columns, part_of, ends - counts)
         for start, end in zip((ends - counts).tolist(), ends.tolist(), strict=True):
-            part = np.array(rows[start:end])
-            yield [part[name] for name in kinds.names or ()]
+            yield [np.array(column[start:end]) for column in dealt]
 
 
-def _deal(rows: Array, columns: Sequence[Array], part_of: Callable[[slice], Array], begins: Positions) -> None:
-    """Write each row behind those of its part; begins: where the parts begin, as they are filled."""
-    for places in chunks(len(rows)):
+def _deal(
+    dealt: Sequence[Array], columns: Sequence[Array], part_of: Callable[[slice], Array], begins: Positions
+) -> None:
+    """Write each row behind those of its part; begins: where the parts begin, as they are filled.
+
+    dealt: the rows' places, then the columns.
+    """
+    for places in chunks(len(columns[0])):
         numbers = part_of(places)
         order = np.argsort(numbers, kind="stable")  # by radix: linear
         counts = np.bincount(numbers, minlength=len(begins))
-        own = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-        targets = np.repeat(begins, counts) + own
-        rows["place"][targets] = places.start + order
-        for number, column in enumerate(columns):
-            rows[f"{number}"][targets] = column[places][order]
+        targets = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(len(order))
+        dealt[0][targets] = places.start + order
+        for to, column in zip(dealt[1:], columns, strict=True):
+            to[targets] = column[places][order]
         begins += counts
 
 

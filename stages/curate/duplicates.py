@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
-import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pairloom.compiled import compiled
-from stages.curate.columns import Array, Column, Positions, chunks, halves, pieces
+from stages.curate.columns import Array, Positions, halves, pieces
 
 BITS = 64
 FEW = 50_000  # hashes up to which single bands are faster in memory
-MOST_AGREE = 4
-SORTED, COMPARED = 100.0, 1.0  # nanoseconds: to put a hash where those of one key are, and to compare it with another
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads band values over the slots
 NONE = np.empty(0, np.int64)
 
@@ -70,42 +65,6 @@ def _room(masks: int, slot_bits: int, hashes: int) -> tuple[Array, Array]:
     return np.full((masks, 1 << slot_bits), -1, kind), np.full((masks, hashes), -1, kind)
 
 
-def near_ones(phashes: npt.NDArray[np.uint64], max_distance: int, folder: Path, agree: int | None = None) -> Positions:
-    """The images that have another one within `max_distance` bits, earlier or later, ascending.
-
-    What is sorted lies in files, 16 bytes an image; in memory are those that are found.
-    """
-    with ExitStack() as stack:
-        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-        distinct, near = Column(room / "distinct", np.uint64), Column(room / "near", np.bool_)
-        stack.callback(distinct.close)
-        stack.callback(near.close)
-        for _, part in pieces(phashes, room):
-            hashes, counts = np.unique(part, return_counts=True)
-            distinct.add(hashes)
-            near.add(counts > 1)
-        found = np.memmap(room / "near", np.bool_, "r+", shape=(len(near),)) if len(near.array()) else near.array()
-        agree = agree or min(range(1, MOST_AGREE + 1), key=lambda bands: _cost(max_distance, len(distinct), bands))
-        for mask in _keys(max_distance, len(distinct), agree)[0]:
-            for places, hashes in pieces(distinct.array(), room, mask):
-                marked = found[places]
-                _mark_near(hashes, np.argsort(hashes & mask), mask, max_distance, marked)
-                found[places] = marked
-        some = [distinct.array()[here][found[here]] for here in chunks(len(found))]
-        return _that_have(phashes, np.sort(np.concatenate([np.empty(0, np.uint64), *some])))
-
-
-def _that_have(phashes: npt.NDArray[np.uint64], hashes: npt.NDArray[np.uint64]) -> Positions:
-    """The images that have one of these hashes, which ascend."""
-    found = [NONE]
-    if len(hashes):
-        for here in chunks(len(phashes)):
-            part = phashes[here]
-            place = np.minimum(np.searchsorted(hashes, part), len(hashes) - 1)
-            found.append(here.start + np.flatnonzero(hashes[place] == part))
-    return np.concatenate(found)
-
-
 def near_any(
     phashes: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], max_distance: int, agree: int | None = None
 ) -> npt.NDArray[np.bool_]:
@@ -125,18 +84,14 @@ def _keys(max_distance: int, hashes: int, agree: int | None) -> tuple[npt.NDArra
     """The bits that each key takes from a hash, as masks, and how many bits of a mixed key choose its slot."""
     if agree is None:  # a chain of hashes in memory: more keys take more room
         agree = 2 if hashes > FEW else 1
-    bands = max_distance + agree
-    edges = [BITS * band // bands for band in range(bands + 1)]
-    masks = [(1 << stop) - (1 << start) for start, stop in itertools.pairwise(edges)]
-    keys = [sum(chosen) for chosen in itertools.combinations(masks, agree)]
+    keys = [sum(chosen) for chosen in itertools.combinations(bands_of(max_distance + agree), agree)]
     return np.array(keys, np.uint64), min(max(8, hashes.bit_length()), 24)
 
 
-def _cost(max_distance: int, hashes: int, agree: int) -> float:
-    """What a hash costs where they are sorted, about: longer keys are shared by far fewer, but there are more keys."""
-    bands = max_distance + agree
-    sharing = hashes / 2 ** (BITS * agree / bands)
-    return math.comb(bands, agree) * (SORTED + sharing * COMPARED)
+def bands_of(number: int) -> list[int]:
+    """The bits of a hash in so many runs, as masks."""
+    edges = [BITS * band // number for band in range(number + 1)]
+    return [(1 << stop) - (1 << start) for start, stop in itertools.pairwise(edges)]
 
 
 @compiled
@@ -163,7 +118,7 @@ def _scan(
                 earlier = kept_by[here] < 0 or there < kept_by[here]
                 if (
                     earlier
-                    and _ones(value ^ phashes[there]) <= max_distance
+                    and ones(value ^ phashes[there]) <= max_distance
                     and _same_colours(cells, places[here], places[there], most_squared)
                 ):
                     kept_by[here] = there
@@ -197,31 +152,9 @@ def _scan_others(
             slot = _slot(phashes[here] & masks[band], down)
             there = heads[band, slot]
             while there >= 0 and not near[here]:
-                near[here] = _ones(phashes[here] ^ others[there]) <= max_distance
+                near[here] = ones(phashes[here] ^ others[there]) <= max_distance
                 there = before[band, there]
     return near
-
-
-@compiled
-def _mark_near(
-    hashes: npt.NDArray[np.uint64],
-    order: npt.NDArray[np.int64],
-    mask: np.uint64,
-    max_distance: int,
-    near: npt.NDArray[np.bool_],
-) -> None:
-    """Mark all within the distance of another that agrees with them under the mask; order: sorted by that."""
-    start = 0
-    for stop in range(1, len(order) + 1):
-        if stop < len(order) and (hashes[order[stop]] ^ hashes[order[start]]) & mask == np.uint64(0):
-            continue
-        for one in range(start, stop):
-            for other in range(one + 1, stop):
-                if near[order[one]] and near[order[other]]:
-                    continue
-                if _ones(hashes[order[one]] ^ hashes[order[other]]) <= max_distance:
-                    near[order[one]] = near[order[other]] = True
-        start = stop
 
 
 @compiled
@@ -245,7 +178,7 @@ def _slot(key: np.uint64, down: np.uint64) -> np.int64:
 
 
 @compiled
-def _ones(value: np.uint64) -> np.int64:
+def ones(value: np.uint64) -> np.int64:
     """Bits that are 1 (Hacker's Delight, figure 5-2, for 64 bits)."""
     value = value - ((value >> np.uint64(1)) & np.uint64(0x5555555555555555))
     value = (value & np.uint64(0x3333333333333333)) + ((value >> np.uint64(2)) & np.uint64(0x3333333333333333))

@@ -66,7 +66,8 @@ def _looking_alike(
 
     Only images whose hash any other is near to are decided one after the other: the rest hide none.
     """
-    from stages.curate.duplicates import near_kept, near_ones
+    from stages.curate.duplicates import near_kept
+    from stages.curate.near_ones import near_ones
 
     with ExitStack() as stack:
         places, hashes = Column(folder / "distinct-places", np.int64), Column(folder / "distinct-hashes", np.uint64)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from stages.curate import columns, counting
 from stages.curate.columns import Column, pieces
-from stages.curate.duplicates import near_kept, near_ones, with_same_id
+from stages.curate.duplicates import near_kept, with_same_id
+from stages.curate.near_ones import near_ones
 from stages.negatives.parts import write_table
 
 KEYS = st.lists(st.integers(0, 5) | st.integers(0, 2**64 - 1), max_size=300)
@@ -84,9 +85,13 @@ def test_in_pieces_all_is_found_that_is_found_at_once(
 
 
 @settings(deadline=None)
-@given(centres=st.lists(st.integers(0, 3), max_size=40), bits=st.lists(st.integers(0, 63), max_size=40))
+@given(
+    centres=st.lists(st.integers(0, 3), max_size=40),
+    bits=st.lists(st.integers(0, 63), max_size=40),
+    agree=st.integers(1, 4),
+)
 def test_near_ones_are_found_across_pieces(
-    centres: list[int], bits: list[int], tmp_path_factory: pytest.TempPathFactory
+    centres: list[int], bits: list[int], agree: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     hashes = [(centre * 0x0123456789ABCDEF % 2**64) ^ (1 << bit) for centre, bit in zip(centres, bits, strict=False)]
     wanted = [
@@ -95,7 +100,7 @@ def test_near_ones_are_found_across_pieces(
         if any((one ^ other).bit_count() <= 2 for j, other in enumerate(hashes) if i != j)
     ]
     array = np.array(hashes, np.uint64)
-    asked = near_ones(array, 2, tmp_path_factory.getbasetemp())
+    asked = near_ones(array, 2, tmp_path_factory.getbasetemp(), agree)
     assert asked.tolist() == wanted
     kept = near_kept(array, 2)
     some = near_kept(array[asked], 2)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis.strategies import DataObject, data, integers, lists, sampled_from, tuples
 
 from stages.curate.colours import KIND, WIDTH, stacked
-from stages.curate.duplicates import near_kept, near_ones, with_same_id
+from stages.curate.duplicates import near_kept, with_same_id
+from stages.curate.near_ones import near_ones
 
 
 def brute_force(phashes: list[int], most: int, colours: list[int | None] | None = None, apart: float = 0) -> list[int]:
