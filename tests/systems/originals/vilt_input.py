@@ -41,7 +41,7 @@ def pixels() -> Tensor:
 
 
 def read(words: Tensor, patches: Tensor, seen: Tensor) -> Tensor:
-    """words (B, T, H); patches (B, U, H), the picture's class token the first of them; seen (B, U)."""
+    """words: (B, T, H). patches: (B, U, H), the class token first. seen: (B, U)."""
     per_row = numbers("asked patches", B, 1, H)
     first = (patches[:, 0] * numbers("asked class", B, H)).sum()
     rest = torch.where(seen[:, 1:, None].bool(), patches[:, 1:] * per_row + patches[:, 1:].square() * per_row, 0)
