@@ -13,7 +13,10 @@ OF_THE_MACHINE = {
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
-OUT_OF_GPU_MEMORY = "CUDA out of memory"
+# Of torch's allocator, of CUDA's own where another process has the card's memory, and of cuBLAS and cuDNN.
+OUT_OF_GPU_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+# Not what a kernel met in a row's numbers, such as a device-side assert.
+NO_GPU = ("uncorrectable ECC error", "busy or unavailable", "no CUDA-capable device", "No CUDA GPUs are available")
 NUMPY_FULL = re.compile(r"\d+ requested and \d+ written")  # its error of a full disk has no number
 
 
@@ -44,9 +47,8 @@ def _lack(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, MemoryError):
         fix = "run fewer processes on the machine, or make shards smaller (sample.rows_per_shard)"
         return f"the process ran out of memory: {error}".rstrip(": "), fix
-    if isinstance(error, RuntimeError) and _of_gpu_memory(error):
-        fix = "end what else uses the card, run one worker a card, lower the stage's `batch`, or set `device: cpu`"
-        return f"the GPU ran out of memory: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": "), fix
+    if isinstance(error, RuntimeError) and (found := _lack_of_gpu(error)):
+        return found
     if isinstance(error, OSError):
         number = errno.ENOSPC if NUMPY_FULL.fullmatch(str(error)) else error.errno
         if number in {*OF_THE_MACHINE, errno.EROFS}:
@@ -55,12 +57,16 @@ def _lack(error: BaseException) -> tuple[str, str] | None:
     return None
 
 
-def _of_gpu_memory(error: RuntimeError) -> bool:
-    """torch.OutOfMemoryError, without loading torch. Older kernels raise a plain RuntimeError."""
-    kind = type(error)
-    return (kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch")) or (
-        OUT_OF_GPU_MEMORY in str(error)
-    )
+def _lack_of_gpu(error: RuntimeError) -> tuple[str, str] | None:
+    """Of torch.OutOfMemoryError, without loading torch, and of plain RuntimeErrors of torch and CUDA."""
+    kind, said = type(error), str(error).partition("\n")[0]
+    torchs_own = kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch")
+    if torchs_own or any(sign in said for sign in OUT_OF_GPU_MEMORY):
+        fix = "end what else uses the card, run one worker a card, lower the stage's `batch`, or set `device: cpu`"
+        return f"the GPU ran out of memory: {said}".rstrip(": "), fix
+    if any(sign in said for sign in NO_GPU):
+        return f"the GPU cannot be used: {said}", "look at the card (`nvidia-smi`, `dmesg`), or set `device: cpu`"
+    return None
 
 
 def _fix_of(number: int) -> str:
