@@ -11,25 +11,19 @@ from torch import Tensor, nn
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import HIDDEN, RegionBatch
 from pairloom.typed import Positive, Range, Share, check_ranges
-from trainer.contract import Normed, Shapes
+from trainer.contract import Shapes
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertModel
 
 Module = TypeVar("Module", bound=nn.Module)
 
-NORM_EPS = 1e-12  # BERT's, added to the variance
 PLACE_STD = 0.02  # BERT's, of the vectors that say where a word stands and of which kind it is
 
 
-def transform(width: int, std: float, norm_eps: float = NORM_EPS) -> nn.Sequential:
+def transform(width: int, std: float) -> nn.Sequential:
     """What BERT puts before a prediction: a layer of the same width, GELU, norm."""
-    return initialised(nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=norm_eps)), std)
-
-
-def norm_eps_of(model: object) -> float:
-    """What the model's norms add to the variance, for a head that may start with its published weights."""
-    return model.norm_eps if isinstance(model, Normed) else NORM_EPS
+    return initialised(nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12)), std)
 
 
 def initialised(module: Module, std: float) -> Module:
@@ -116,7 +110,6 @@ def bert_config(
     init_std: float,
     max_tokens: int = 1,
     attention_dropout: float | None = None,
-    norm_eps: float = NORM_EPS,
 ) -> BertConfig:
     """transformers' configuration of a BERT, or of layers alone."""
     from transformers import BertConfig  # slow to import, and the loader's workers need no model
@@ -131,11 +124,10 @@ def bert_config(
         attention_probs_dropout_prob=dropout if attention_dropout is None else attention_dropout,
         max_position_embeddings=max_tokens,
         initializer_range=init_std,
-        layer_norm_eps=norm_eps,
     )
 
 
-def bert_model(settings: BertSettings, vocab_size: int, max_tokens: int, norm_eps: float = NORM_EPS) -> BertModel:
+def bert_model(settings: BertSettings, vocab_size: int, max_tokens: int) -> BertModel:
     """A whole BERT of these settings."""
     from transformers import BertModel  # slow to import, and the loader's workers need no model
 
@@ -147,7 +139,6 @@ def bert_model(settings: BertSettings, vocab_size: int, max_tokens: int, norm_ep
             init_std=settings.init_std,
             max_tokens=max_tokens,
             attention_dropout=settings.attention_dropout,
-            norm_eps=norm_eps,
         )
     )
 

@@ -117,13 +117,6 @@ class Perturbable(Protocol):
 
 
 @runtime_checkable
-class Normed(Protocol):
-    """A Fusion model that says what its norms add to the variance, so that heads which start with it do the same."""
-
-    norm_eps: float
-
-
-@runtime_checkable
 class Causal(Protocol):
     """A Fusion model that honours batch.causal: a second text sees itself up to each word."""
 

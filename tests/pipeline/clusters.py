@@ -126,10 +126,22 @@ def without(folder: Path, packages: Sequence[str]) -> Path:
     return folder
 
 
-def own_disk(over: Path) -> tuple[str, ...]:
-    """What goes before a command whose process has a disk of its own in place of this folder; () if it can't be."""
-    script = 'mount -t tmpfs none "$0" && exec "$@"'
-    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(over))
+MOUNTS = {
+    "disk": 'mount -t tmpfs none "$1"',
+    # all of the folder is seen, and what is written goes to a disk of its own
+    "layer": "d=$(mktemp -d) && mount -t tmpfs none $d && mkdir $d/u $d/w && "
+    'mount -t overlay none -o "lowerdir=$1,upperdir=$d/u,workdir=$d/w" "$1"',
+    "file": 'mount --bind "$2" "$1"',
+}
+
+
+def apart(kind: str, place: Path, other: Path = Path()) -> tuple[str, ...]:
+    """What goes before a command whose process has something of its own in this place; () if it can't be.
+
+    kind: of MOUNTS. other: the file that it has there.
+    """
+    script = f'{MOUNTS[kind]} && shift 2 && exec "$@"'
+    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, kind, str(place), str(other))
     try:
         works = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

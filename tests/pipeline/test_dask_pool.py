@@ -17,7 +17,7 @@ import pytest
 
 from pairloom.errors import MachineError, RunError
 from pipeline.config import RunConfig
-from pipeline.crew import Crew
+from pipeline.crew import Crew, Worker, pickled
 from pipeline.dask_pool import DaskPool
 from pipeline.executor import Options, run_stage
 from pipeline.pool import Died
@@ -27,6 +27,7 @@ from tests.pipeline.helpers import cluster_of, hashes, write_texts
 from tests.pipeline.words import Config
 
 STAGE = "tests.pipeline.words"
+OTHER = "PAIRLOOM_TEST_OTHER"  # variable of workers that differ
 INLINE = Options(RunConfig(cluster="inline"), plain=True)
 
 
@@ -64,13 +65,25 @@ def cluster(scheduler: Cluster) -> Iterator[Cluster]:
     scheduler.end_workers()
 
 
+class Sorting:
+    """Refuses workers that were started as others."""
+
+    def call(self, worker: Worker) -> bytes:
+        return pickled(os.getenv, OTHER)
+
+    def judge(self, answer: str | None) -> str:
+        return "it is another" if answer else ""
+
+
 @contextmanager
-def pool_on(cluster: Cluster, patience: Patience | None = None, wants_gpu: bool = False) -> Iterator[DaskPool]:
+def pool_on(
+    cluster: Cluster, patience: Patience | None = None, wants_gpu: bool = False, overlap: int = 1
+) -> Iterator[DaskPool]:
     from distributed import Client
 
     with Client(cluster.address) as client:
         watch = Watch("sleep", cluster.address, patience or Patience())
-        yield DaskPool(client, Crew(client, wants_gpu=wants_gpu), watch)
+        yield DaskPool(client, Crew(client, Sorting(), wants_gpu=wants_gpu), watch, overlap)
 
 
 def tasks(count: int, seconds: float = 0.0) -> deque[Sleep]:
@@ -80,7 +93,7 @@ def tasks(count: int, seconds: float = 0.0) -> deque[Sleep]:
 def test_workers_that_come_later_are_used_and_those_that_die_cost_a_task_each(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One life of a cluster: none yet, one, two, a deadly task, a full disk, and at last none."""
+    """One life of a cluster: none yet, one, two and one that differs, a deadly task, a full disk, and at last none."""
     patience = Patience(line_s=0.3, gone_s=0.5)
     started: list[subprocess.Popen[bytes]] = []
     with pool_on(cluster, patience) as pool:
@@ -93,11 +106,16 @@ def test_workers_that_come_later_are_used_and_those_that_die_cost_a_task_each(
             seen.append(pid)
             if len(seen) == 1:
                 started.append(cluster.worker())
-            if len(set(seen)) == 1 and len(seen) < 600:  # the second takes a while to start
+                other = cluster.worker(prefix=["env", f"{OTHER}=1"])
+            # they take a while to start
+            if (len(set(seen)) == 1 or not pool.crew.refused) and len(seen) < 600:
                 given.append(Sleep(f"more-{len(seen)}", 0.1))
         assert set(seen) == {process.pid for process in started}
         assert pool.workers() == 2
-        assert "no workers yet; start some with `dask worker tcp://" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "no workers yet; start some with `dask worker tcp://" in said
+        assert said.count("not used: tcp://") == said.count(": it is another") == 1
+        os.killpg(other.pid, signal.SIGKILL)
 
         deadly = deque([Sleep("sleep-deadly", die=True), *tasks(10, 0.05)])
         ended = {task.label: result for task, result in pool.run(sleep, deadly)}
@@ -110,6 +128,38 @@ def test_workers_that_come_later_are_used_and_those_that_die_cost_a_task_each(
         with pytest.raises(MachineError, match="no space left"):
             list(pool.run(sleep, full))
         assert capsys.readouterr().err.count("not used any more: tcp://") == 2
+
+
+@dataclass(frozen=True)
+class Held:
+    """A task that begins, and ends when it is let go."""
+
+    label: str
+    folder: Path
+
+
+def begin_and_wait(task: Held) -> None:
+    (task.folder / task.label).touch()
+    while not (task.folder / "go").exists():
+        time.sleep(0.01)
+
+
+def test_a_worker_has_a_task_for_each_thread_and_two_more_that_wait(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.worker("--nthreads", "2")
+    given = deque(Held(f"held-{number}", tmp_path) for number in range(6))
+    with pool_on(cluster, overlap=2) as pool:
+        ended: list[object] = []
+        running = threading.Thread(target=lambda: ended.extend(pool.run(begin_and_wait, given)))
+        running.start()
+        while len(begun := sorted(path.name for path in tmp_path.iterdir())) < 2:
+            assert running.is_alive()
+            time.sleep(0.01)
+        (there,) = pool.client.processing().values()
+        assert len(there) == 4
+        assert begun == ["held-0", "held-1"]
+        (tmp_path / "go").touch()
+        running.join()
+    assert len(ended) == 6
 
 
 def pids(ended: Iterable[tuple[Sleep, int | Died]]) -> list[int]:

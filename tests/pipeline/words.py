@@ -6,7 +6,8 @@ import errno
 import os
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 from pairloom.errors import ConfigError
 from pairloom.table import Column, Table
 from stages import rows_done
+from stages.contract import A_PATH
 from stages.rejects import Reject, quarantine
 
 INPUTS = ("urls",)
@@ -30,6 +32,11 @@ class Config:
     wait_s: float = 0.0
     cure: bool = False
     dies_at_setup: bool = False
+    file: str | None = field(default=None, metadata=A_PATH)  # as a detector's: it must be the same on every worker
+
+
+def resources(config: Config) -> Sequence[Path]:
+    return (Path(config.file),) if config.file else ()
 
 
 def setup(config: Config, folder: Path) -> Config:
