@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,25 @@ if TYPE_CHECKING:
 
 Module = TypeVar("Module", bound=nn.Module)
 
+NORM_EPS = 1e-12  # BERT's, added to the variance
 PLACE_STD = 0.02  # BERT's, of the vectors that say where a word stands and of which kind it is
 
 
-def transform(width: int, std: float) -> nn.Sequential:
+def transform(width: int, std: float, norm_eps: float = NORM_EPS) -> nn.Sequential:
     """What BERT puts before a prediction: a layer of the same width, GELU, norm."""
-    return initialised(nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12)), std)
+    return initialised(nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=norm_eps)), std)
+
+
+@runtime_checkable
+class Normed(Protocol):
+    """A model that says what its norms add to the variance, so that heads which start with it do the same."""
+
+    norm_eps: float
+
+
+def norm_eps_of(model: object) -> float:
+    """What the model's norms add to the variance, for a head that may start with its published weights."""
+    return model.norm_eps if isinstance(model, Normed) else NORM_EPS
 
 
 def initialised(module: Module, std: float) -> Module:
@@ -110,6 +123,7 @@ def bert_config(
     init_std: float,
     max_tokens: int = 1,
     attention_dropout: float | None = None,
+    norm_eps: float = NORM_EPS,
 ) -> BertConfig:
     """transformers' configuration of a BERT, or of layers alone."""
     from transformers import BertConfig  # slow to import, and the loader's workers need no model
@@ -124,10 +138,11 @@ def bert_config(
         attention_probs_dropout_prob=dropout if attention_dropout is None else attention_dropout,
         max_position_embeddings=max_tokens,
         initializer_range=init_std,
+        layer_norm_eps=norm_eps,
     )
 
 
-def bert_model(settings: BertSettings, vocab_size: int, max_tokens: int) -> BertModel:
+def bert_model(settings: BertSettings, vocab_size: int, max_tokens: int, norm_eps: float = NORM_EPS) -> BertModel:
     """A whole BERT of these settings."""
     from transformers import BertModel  # slow to import, and the loader's workers need no model
 
@@ -139,6 +154,7 @@ def bert_model(settings: BertSettings, vocab_size: int, max_tokens: int) -> Bert
             init_std=settings.init_std,
             max_tokens=max_tokens,
             attention_dropout=settings.attention_dropout,
+            norm_eps=norm_eps,
         )
     )
 

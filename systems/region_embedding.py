@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pairloom.loader.batch import RegionBatch
-from systems.layers import initialised, shown_features
+from systems.layers import NORM_EPS, initialised, shown_features
 
 # Which of x1/W y1/H x2/W y2/H w/W h/H area share are given: LXMERT, ViLBERT, Oscar, UNITER
 PLACES = {4: (0, 1, 2, 3), 5: (0, 1, 2, 3, 6), 6: (0, 1, 2, 3, 4, 5), 7: (0, 1, 2, 3, 4, 5, 6)}
@@ -33,15 +33,23 @@ class RegionSettings:
 class RegionEmbedding(nn.Module):
     """(B, R, H) of the regions of a batch. One more in front with `whole`."""
 
-    def __init__(self, settings: RegionSettings, width: int, hidden: int, dropout: float, std: float) -> None:
+    def __init__(
+        self,
+        settings: RegionSettings,
+        width: int,
+        hidden: int,
+        dropout: float,
+        std: float,
+        norm_eps: float = NORM_EPS,
+    ) -> None:
         super().__init__()
         each = settings.norm == "each"
         self.whole, self.place_names = settings.whole, list(PLACES[settings.box])
         self.feature = nn.Linear(width, hidden)
-        self.feature_norm = nn.LayerNorm(hidden, eps=1e-12) if each else nn.Identity()
+        self.feature_norm = nn.LayerNorm(hidden, eps=norm_eps) if each else nn.Identity()
         self.place = nn.Linear(settings.box, hidden)
-        self.place_norm = nn.LayerNorm(hidden, eps=1e-12) if each else nn.Identity()
-        self.norm = nn.Identity() if settings.norm == "none" else nn.LayerNorm(hidden, eps=1e-12)
+        self.place_norm = nn.LayerNorm(hidden, eps=norm_eps) if each else nn.Identity()
+        self.norm = nn.Identity() if settings.norm == "none" else nn.LayerNorm(hidden, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
         initialised(self, std)
         hidden_D = torch.randn(width) * std if settings.hidden == "learned" else torch.zeros(width)

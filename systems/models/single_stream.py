@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pairloom.loader.batch import Batch, WordBatch
-from systems.layers import BertSettings, attention_bias, bert_model, causal_bias, init_std_positions, region_width
+from pairloom.typed import Range
+from systems.layers import (
+    NORM_EPS,
+    BertSettings,
+    attention_bias,
+    bert_model,
+    causal_bias,
+    init_std_positions,
+    region_width,
+)
 from systems.layouts.bert import bert, roberta
 from systems.layouts.grids import parts
 from systems.layouts.regions import oscar, unimo, uniter
@@ -25,10 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(BertSettings):
-    """Widths and depths, as BERT's, and how regions enter."""
+    """Widths and depths, as BERT's, and how regions enter. norm_eps: added to the variance in every norm."""
 
     max_tokens: int  # longest text that has a position
     regions: RegionSettings
+    norm_eps: Annotated[float, Range(0)] = NORM_EPS
 
 
 class SingleStream(nn.Module):
@@ -41,10 +51,13 @@ class SingleStream(nn.Module):
         super().__init__()
         width = region_width(shapes)
         self.widths = Widths(settings.hidden, settings.hidden, settings.hidden)
-        self.init_std, self.typed = settings.init_std, settings.regions.typed
-        self.bert = bert_model(settings, shapes.vocab_size, settings.max_tokens)
+        self.init_std, self.norm_eps, self.typed = settings.init_std, settings.norm_eps, settings.regions.typed
+        self.bert = bert_model(settings, shapes.vocab_size, settings.max_tokens, settings.norm_eps)
+        # The first number is padding in BERT's vocabulary, whose gradient is zero without this. In RoBERTa's it is <s>.
+        self.bert.embeddings.word_embeddings.padding_idx = None
         init_std_positions(self.bert.embeddings.position_embeddings, self.bert.embeddings.token_type_embeddings)
-        self.regions = RegionEmbedding(settings.regions, width, settings.hidden, settings.dropout, settings.init_std)
+        given = settings.regions, width, settings.hidden, settings.dropout, settings.init_std, settings.norm_eps
+        self.regions = RegionEmbedding(*given)
 
     @property
     def word_weight(self) -> Tensor:

@@ -15,7 +15,7 @@ from pairloom.loader.draws import Draws
 from pairloom.loader.examples import Examples
 from pairloom.loader.make import Make
 from pairloom.typed import Share, check_ranges
-from systems.layers import transform
+from systems.layers import norm_eps_of, transform
 from systems.objectives.masking import By, mask_all_words, without_regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 
@@ -50,7 +50,7 @@ class Head(nn.Module):
 
     def __init__(self, model: Fusion, vocab_size: int) -> None:
         super().__init__()
-        self.transform = transform(model.widths.words, model.init_std)
+        self.transform = transform(model.widths.words, model.init_std, norm_eps_of(model))
         self.bias_V = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, hidden_MH: Tensor, word_weight_VH: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairloom.errors import ConfigError
 from systems import recipes
-from systems.layers import attention_bias
+from systems.layers import attention_bias, norm_eps_of
 from systems.models.single_stream import embedded_words
 from tests.systems.test_pixels import batch_of
 from tests.systems.test_published_pixels import drawn, saved
@@ -37,7 +37,7 @@ def bert_of(learner: Learner, layers: int | None = None) -> Any:
     config = BertConfig(
         vocab_size=50, hidden_size=words.hidden, num_hidden_layers=layers or words.layers,
         num_attention_heads=words.heads, intermediate_size=words.feed_forward,
-        max_position_embeddings=settings.max_tokens,
+        max_position_embeddings=settings.max_tokens, layer_norm_eps=norm_eps_of(learner.model),
     )  # fmt: skip
     return drawn(BertForPreTraining(config))
 
@@ -115,7 +115,7 @@ def test_robertas_positions_start_at_2(tmp_path: Path) -> None:
     learner = learner_of("unimo")
     settings = learner.recipe.model.settings
     config = RobertaConfig(
-        vocab_size=50, hidden_size=settings.hidden, num_hidden_layers=settings.layers, layer_norm_eps=1e-12,
+        vocab_size=50, hidden_size=settings.hidden, num_hidden_layers=settings.layers, layer_norm_eps=1e-5,
         num_attention_heads=settings.heads, intermediate_size=settings.feed_forward, type_vocab_size=1,
         max_position_embeddings=settings.max_tokens, pad_token_id=1,
     )  # fmt: skip

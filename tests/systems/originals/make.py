@@ -18,7 +18,7 @@ from tests.systems.originals.drawn import HERE
 
 def systems() -> list[str]:
     """Those that have a module here."""
-    others = {"__init__", "drawn", "make", "ours", "rates", "taking"}
+    others = {"__init__", "drawn", "in_torch", "make", "ours", "rates", "taking"}
     return sorted({path.stem for path in HERE.glob("[a-z]*.py") if not path.stem.startswith("test_")} - others)
 
 

@@ -55,20 +55,29 @@ class Originals:
             self.sources.append({"path": path, "commit": commit or self.commit, "name": name, "sha256": digest})
             exec(compile(found, f"{self.repository}/{path}", "exec"), self.scope)
 
-    def run_branch(self, path: str, function: str, condition: str) -> None:
-        """Run the body of the first `if` with this condition in a function, where the code that counts has no name."""
+    def run_branch(self, path: str, function: str, opening: str, holding: str = "") -> None:
+        """Run the body of the first `if` or `with` of a function, where the code that counts has no name.
+
+        opening: how it opens, such as `if opts.adv_training`. holding: what its body has.
+        """
         text = (self.folder / path).read_text(encoding="utf-8")
         tree = ast.parse(source_of(text, function))
-        branch = next(
-            node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == condition
-        )
-        module = ast.Module(branch.body, [])
+        bodies = (ast.Module(body, []) for start, body in map(opened, ast.walk(tree)) if start == opening)
+        module = next(body for body in bodies if holding in ast.unparse(body))
         digest = hashlib.sha256(ast.unparse(module).encode()).hexdigest()
-        name = f"{function}: if {condition}"
+        name = f"{function}: {opening}"
         source = {"path": path, "commit": self.commit, "name": name, "sha256": digest}
         if source not in self.sources:
             self.sources.append(source)
         exec(compile(module, f"{self.repository}/{path}", "exec"), self.scope)
+
+    def run_file(self, path: str, **names: Any) -> None:
+        """Run a whole script but its imports, for which `names` stand."""
+        text = (self.folder / path).read_text(encoding="utf-8")
+        body = [node for node in ast.parse(text).body if not isinstance(node, ast.Import | ast.ImportFrom)]
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        self.sources.append({"path": path, "commit": self.commit, "name": "all", "sha256": digest})
+        exec(compile(ast.Module(body, []), f"{self.repository}/{path}", "exec"), self.scope | names)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -78,6 +87,15 @@ class Originals:
 
     def facts(self) -> Mapping[str, Any]:
         return {"repository": self.repository, "sources": self.sources}
+
+
+def opened(node: ast.AST) -> tuple[str, list[ast.stmt]]:
+    """(how an `if` or a `with` opens, its body), of anything else nothing."""
+    if isinstance(node, ast.If):
+        return f"if {ast.unparse(node.test)}", node.body
+    if isinstance(node, ast.With):
+        return f"with {ast.unparse(node.items[0].context_expr)}", node.body
+    return "", []
 
 
 def source_of(text: str, name: str) -> str:

@@ -1,18 +1,20 @@
-"""ViLT, FashionBERT and VILLA: losses and gradients of ours against the numbers of the original code."""
+"""ViLT, ViT, FashionBERT and VILLA: losses and gradients of ours against the numbers of the original code."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pairloom.loader.batch import Batch
+from pairloom.loader.batch import IGNORE, Batch
 from systems import recipes
+from systems.objectives import colours
 from systems.objectives.itm import head, loss
 from systems.objectives.patch_kl import feature_kl
-from tests.systems.originals import fashionbert, villa, vilt
+from tests.systems.originals import fashionbert, villa, vilt, vit
 from tests.systems.originals.drawn import agree, expected, fill, lengths, measured
 from tests.systems.originals.ours import Model, batch_of, region_batch, word_batch
 from trainer import adversarial
@@ -36,6 +38,28 @@ def test_vilt_matches_and_aligns() -> None:
     encoded = Encoded(given["words"], given["patches"][:, 1:], lengths(vilt.PATCHES, vilt.U), given["pooled"])
     found = loss(model, encoded, layer, batch_of(words, torch.tensor(wanted["match"]) == 1), settings)
     agree(measured(found.loss, weights | given), wanted["all"], 1e-5)
+
+
+class Renumbered(nn.Module):
+    """Scores of colours whose lowest bits are red's, in our order: blue's are the lowest."""
+
+    def forward(self, logits_MC: Tensor) -> Tensor:
+        levels = 2**vit.BITS
+        by_colour: Tensor = logits_MC.unflatten(-1, (levels, levels, levels))
+        return by_colour.transpose(-1, -3).flatten(-3)
+
+
+def test_vits_colours() -> None:
+    """vit-pytorch puts a mean at a border between two levels into the lower, and ours into the upper."""
+    settings, given = colours.Settings(patch=vit.PATCH, bits=vit.BITS), vit.logits()
+    found = [colours.mean_colours(one, settings, vit.MEAN, vit.STD) for one in vit.pixels().numpy()]
+    labels = torch.where(vit.HIDDEN, torch.from_numpy(np.stack(found)), IGNORE)
+    assert labels.unique().numel() > 5
+    rows = batch_of(word_batch(torch.zeros(vit.B, 1).long(), torch.ones(vit.B, 1) > 0), targets={"colours_U": labels})
+    encoded, layer = Encoded(given, given, vit.HIDDEN, given[:, 0]), Renumbered()
+    model: Any = Model(Widths(vit.COLOURS, vit.COLOURS, vit.COLOURS))
+    found_loss = colours.loss(model, encoded, cast(nn.Linear, layer), rows, settings).loss
+    agree(measured(found_loss, {"logits": given}), expected("vit"), 1e-6)
 
 
 def test_fashionberts_kl_and_weights() -> None:

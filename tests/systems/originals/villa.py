@@ -72,7 +72,7 @@ def gradients(original: Originals, **settings: Any) -> Numbers:
         running_loss=said.append, opts=SimpleNamespace(adv_steps=STEPS, adv_kl_weight=KL, adv_lr_txt=LR, adv_lr_img=LR,
                                                        gradient_accumulation_steps=1, **settings),
     )  # fmt: skip
-    original.run_branch("train_nlvr2_adv.py", "main", "opts.adv_training")
+    original.run_branch("train_nlvr2_adv.py", "main", "if opts.adv_training")
     return summary(weights)
 
 
