@@ -54,6 +54,8 @@ class Regions:
     attribute_scores_R: Array | None = None
     prob_ids_RK: Array | None = None
     prob_values_RK: Array | None = None
+    # What objectives may show instead of some of the features, by its name. No batch has it.
+    variants: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Unwritten(Protocol):

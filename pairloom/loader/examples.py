@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pairloom.loader.stored import Stored
 from pairloom.table import Array
 
 WORDS = tuple(one.name for one in fields(Words))
-COLUMNS = tuple(one.name for one in fields(Regions) if one.name != "features_RD")
+COLUMNS = tuple(one.name for one in fields(Regions) if one.name not in ("features_RD", "variants"))
 
 
 @dataclass(slots=True)
@@ -25,13 +25,15 @@ class RegionColumns:
 
     counts: list[int]  # of each image
     features: list[Array | Stored]  # of each image, (R, D)
-    columns: dict[str, Array]  # by the name of a field of Regions, each but the features that is there: (N, …)
+    columns: dict[str, Array]  # by the name of a field of Regions, each that is there of COLUMNS: (N, …)
+    variants: Sequence[Mapping[str, Array]] = ()  # of each image, or of none
 
     def split(self) -> list[Regions]:
         """Of each image. The arrays are parts of those here."""
+        variants = self.variants or [{}] * len(self.counts)
         return [
-            Regions(features, **{name: values[start:end] for name, values in self.columns.items()})
-            for features, (start, end) in zip(self.features, spans(self.counts), strict=True)
+            Regions(features, **{name: values[start:end] for name, values in self.columns.items()}, variants=other)
+            for features, other, (start, end) in zip(self.features, variants, spans(self.counts), strict=True)
         ]
 
     @classmethod
@@ -39,7 +41,8 @@ class RegionColumns:
         """What `split` gives, together. The first image says which columns there are."""
         names = [name for name in COLUMNS if getattr(regions[0], name) is not None]
         columns = {name: np.concatenate([getattr(one, name) for one in regions]) for name in names}
-        return cls([len(one.boxes_R7) for one in regions], [one.features_RD for one in regions], columns)
+        counts, features = [len(one.boxes_R7) for one in regions], [one.features_RD for one in regions]
+        return cls(counts, features, columns, [one.variants for one in regions] if regions[0].variants else ())
 
 
 @dataclass(slots=True)
@@ -61,6 +64,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def with_targets(self, **targets: list[Array]) -> Examples:
+        """The rows with these targets beside those that they have: a value a row. One of the same name is replaced."""
+        return replace(self, targets={**self.targets, **targets})
 
     def regions(self) -> RegionColumns:
         """The units, which must be regions, column by column."""

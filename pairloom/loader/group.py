@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pairloom.layout import BLOBS
 from pairloom.loader.drawing import Draw
@@ -105,6 +106,20 @@ class OpenGroup:
         column = self.table["captions"].combine_chunks()
         return column.offsets.to_pylist(), column.values.field("text").to_pylist()
 
+    def tagged(self, row: int) -> list[tuple[str, int]]:
+        """(text, region) of each of an image's tags, best first."""
+        starts, tags = self._tags
+        return tags[starts[row] : starts[row + 1]]
+
+    @cached_property
+    def _tags(self) -> tuple[list[int], list[tuple[str, int]]]:
+        """(start of each image's tags and the end, all tags). An image without any may have null."""
+        column = self.table["tags"].combine_chunks()
+        counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        tags = column.flatten()  # leaves out what lies under a null
+        pairs = zip(tags.field("text").to_pylist(), tags.field("region").to_pylist(), strict=True)
+        return [0, *np.cumsum(counts).tolist()], list(pairs)
+
     def numbers(self, column: str, row: int) -> Array:
         """A blob as an array of its shape, read-only, not copied unless it is a large one."""
         if column in self.heavy:
@@ -169,7 +184,9 @@ class OpenGroup:
 
 
 def _flat(column: pa.Array) -> tuple[list[int], Array]:
-    """(start of each value and the end, the bytes of all) of a large_binary array."""
+    """(start of each value and the end, the bytes of all, read-only) of a large_binary array."""
     _, starts, content = column.buffers()
     numbers = np.frombuffer(starts, np.int64)[column.offset : column.offset + len(column) + 1]
-    return numbers.tolist(), np.frombuffer(content or b"", np.uint8)
+    values: Array = np.frombuffer(content or b"", np.uint8)
+    values.setflags(write=False)  # some of Arrow's buffers are not, and objectives change what they may write to
+    return numbers.tolist(), values

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,13 @@ class Row:
 
     def siblings(self) -> list[str]:
         """The image's captions in the wanted languages, its own among them."""
-        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
-        return [self.group.text(*place) for place in self.group.places[int(first) : int(last)]]
+        first, last = self._span()
+        return [self.group.text(*place) for place in self.group.places[first:last]]
+
+    def _span(self) -> tuple[int, int]:
+        """The places in the group that its image's captions have."""
+        places, row_of = self.group.places, itemgetter(0)
+        return bisect_left(places, self.row, key=row_of), bisect_left(places, self.row + 1, key=row_of)
 
     def of_kind(self, kind: str) -> list[str]:
         """The image's captions of this kind in this one's language, whether or not they are offered as rows."""
@@ -105,13 +111,11 @@ class Row:
 
     def tags(self) -> str:
         """The image's tags, best first, joined by spaces. Empty if it has none."""
-        found = self.group.cell("tags", self.row).values
-        return "" if found is None else " ".join(found.field("text").to_pylist())
+        return " ".join(text for text, _ in self.tagged())
 
     def tagged(self) -> list[tuple[str, int]]:
         """(text, region) of each of the image's tags, best first."""
-        found = self.group.cell("tags", self.row).values
-        return [] if found is None else [(tag["text"], tag["region"]) for tag in found.to_pylist()]
+        return self.group.tagged(self.row)
 
     def translations(self) -> list[str]:
         """The image's captions in other languages than this one's. None if a language is not known."""
@@ -122,12 +126,12 @@ class Row:
 
     def other(self, rng: np.random.Generator) -> Row | None:
         """A random row of another image of the same row group, or None if there is none."""
-        first, last = np.searchsorted(self.group.rows, [self.row, self.row + 1])
-        others = len(self.group.rows) - int(last - first)
+        first, last = self._span()
+        others = len(self.group.rows) - (last - first)
         if others == 0:
             return None
         place = int(rng.integers(others))
-        place = place if place < first else place + int(last - first)
+        place = place if place < first else place + last - first
         if self.turn is None:
             return Row(self.group, *self.group.places[place])
         return drawn_row(self.group, bisect_right(self.group.firsts, place) - 1, self.turn)

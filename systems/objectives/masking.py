@@ -58,19 +58,26 @@ def draw_places(eligible_N: Array, probability: float, rng: np.random.Generator,
     UNITER's code does the same for regions, but takes the first word of a caption where no word was drawn.
     """
     chosen_N: Array = eligible_N & (rng.random(len(eligible_N)) < probability)
-    if some and not chosen_N.any() and eligible_N.any():
-        chosen_N[rng.choice(np.flatnonzero(eligible_N))] = True
+    if some and not chosen_N.any():
+        places = eligible_N.nonzero()[0]
+        if len(places):
+            chosen_N[places[rng.integers(len(places))]] = True
     return chosen_N
 
 
 def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
-    """(T,) bool, tokens to be predicted. Never one that is part of no word. some: at least one if there is any."""
+    """(T,) bool, tokens to be predicted. Never one that is part of no word. some: at least one if there is any.
+
+    word_ids_T: those of words rise.
+    """
     eligible = word_ids_T >= 0
-    if by == "token" or not eligible.any():
+    words_N = word_ids_T[eligible]
+    if by == "token" or not len(words_N):
         return draw_places(eligible, probability, rng, some)
-    words, numbers_T = np.unique(word_ids_T[eligible], return_inverse=True)
+    numbers_N = np.zeros(len(words_N), np.int64)  # of each token's word, from 0
+    np.cumsum(words_N[1:] != words_N[:-1], out=numbers_N[1:])
     chosen_T = np.zeros(len(word_ids_T), bool)
-    chosen_T[eligible] = draw_words(len(words), by, probability, rng, some)[numbers_T]
+    chosen_T[eligible] = draw_words(1 + int(numbers_N[-1]), by, probability, rng, some)[numbers_N]
     return chosen_T
 
 
@@ -135,12 +142,23 @@ def mask_all_words(
     are part of a word are drawn: never start, end or padding. A random token is an ordinary one, never a special one,
     and may be the token itself. An empty caption stays without labels. some: see `draw_tokens`.
     """
-    chosen, fates, substitutes = [], [], []
-    for (start, end), rng in zip(spans(counts), rngs, strict=True):
-        chosen.append(draw_tokens(words.word_ids_T[start:end], by, probability, rng, some))
-        fates.append(rng.random(end - start))
-        substitutes.append(_substitutes(tokenizer, end - start, rng))
-    return _hidden(words, tokenizer, *map(np.concatenate, (chosen, fates, substitutes)))
+    texts = zip(spans(counts), rngs, strict=True)
+    chosen = [draw_tokens(words.word_ids_T[start:end], by, probability, rng, some) for (start, end), rng in texts]
+    return hide_all_words(words, counts, tokenizer, chosen, rngs)
+
+
+def hide_all_words(
+    words: Words,
+    counts: Sequence[int],
+    tokenizer: Tokenizer,
+    chosen: Sequence[Array],
+    rngs: Sequence[np.random.Generator],
+) -> Words:
+    """The same of tokens (bool) of each text that were drawn before."""
+    ordinary = len(tokenizer.ordinary)
+    drawn = [(rng.random(count), rng.integers(0, ordinary, count)) for count, rng in zip(counts, rngs, strict=True)]
+    fate, substitute = map(np.concatenate, zip(*drawn, strict=True))
+    return _hidden(words, tokenizer, np.concatenate(chosen), fate, tokenizer.ordinary[substitute])
 
 
 def hide_words(
@@ -176,7 +194,7 @@ def mask_regions(regions: RegionColumns, masking: RegionMasking, rngs: Sequence[
         shown = np.where(near, HIDDEN, shown)
         masked = drawn | near if masking.predict_overlapping else drawn
     columns = {**regions.columns, "masked_R": masked, "shown_R": shown.astype(np.int64)}
-    return RegionColumns(regions.counts, regions.features, columns)
+    return replace(regions, columns=columns)
 
 
 def _draw_regions(count: int, masking: RegionMasking, rng: np.random.Generator) -> tuple[Array, Array, Array]:

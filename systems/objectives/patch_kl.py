@@ -7,6 +7,7 @@ K crops drawn in an image, M in the batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -15,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import HIDDEN, ITSELF, Batch, Example, Regions
+from pairloom.loader.batch import HIDDEN, ITSELF, Batch
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples, RegionColumns, spans
 from pairloom.loader.make import Make
-from pairloom.loader.row import Row
+from pairloom.loader.stored import Stored
 from pairloom.table import Array
 from pairloom.typed import Positive, Range, check_ranges
 from systems.layers import initialised
-from systems.objectives.placing import preferred
-from systems.units.patches import Pyramid
+from systems.objectives.placing import preferred, wishes_of
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.precision import as_float32
 
@@ -54,28 +56,37 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
     return initialised(nn.Linear(model.widths.units, shapes.feature_width, bias=False), model.init_std)
 
 
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+def prepare_all(examples: Examples, make: Make, settings: Settings, draws: Draws) -> Examples:
     """Crops drawn, and what is seen of them changed."""
-    units = example.units
-    assert isinstance(units, Regions)
-    places_K = settings.first + preferred(example, settings.first, settings.last, settings.count, rng)
-    features_RD = np.asarray(units.features_RD)
-    targets = {f"{settings.shown}_places": places_K, f"{settings.shown}_features": features_RD[places_K]}
-    example = example.with_targets(**targets)
-    if settings.shown == "blank":
-        shown_R = np.full(len(features_RD), ITSELF) if units.shown_R is None else units.shown_R.copy()
-        shown_R[places_K] = HIDDEN
-        return replace(example, units=replace(units, shown_R=shown_R))
-    assert isinstance(units, Pyramid)
-    assert units.grey_16D is not None
-    return replace(example, units=showing(units, places_K, units.grey_16D[places_K - settings.first]))
+    regions, first = examples.regions(), settings.first
+    wished = zip(wishes_of(examples), draws.rngs, strict=True)
+    places = [first + preferred(wishes, first, settings.last, settings.count, rng) for wishes, rng in wished]
+    features = [np.asarray(one)[places_K] for one, places_K in zip(regions.features, places, strict=True)]
+    targets = {f"{settings.shown}_places": places, f"{settings.shown}_features": features}
+    shown = _blank(regions, places) if settings.shown == "blank" else _grey(regions, places, first)
+    return replace(examples, units=shown).with_targets(**targets)
 
 
-def showing(units: Regions, places_K: Array, features_KD: Array) -> Regions:
-    """The same crops, some of them with other features."""
-    features_RD = np.array(units.features_RD)
-    features_RD[places_K] = features_KD
-    return replace(units, features_RD=features_RD)
+def _blank(regions: RegionColumns, places: Sequence[Array]) -> RegionColumns:
+    before = regions.columns.get("shown_R")
+    shown_R = np.full(sum(regions.counts), ITSELF) if before is None else before.copy()
+    starts = (start for start, _ in spans(regions.counts))
+    shown_R[np.concatenate([start + places_K for start, places_K in zip(starts, places, strict=True)])] = HIDDEN
+    return replace(regions, columns={**regions.columns, "shown_R": shown_R})
+
+
+def _grey(regions: RegionColumns, places: Sequence[Array], first: int) -> RegionColumns:
+    rows = zip(regions.features, regions.variants, places, strict=True)
+    features = [showing(one, places_K, variants["grey"][places_K - first]) for one, variants, places_K in rows]
+    return replace(regions, features=[*features])
+
+
+def showing(features_RD: Array | Stored, places: Array | slice | int, shown: Array) -> Array:
+    """The features with others in these places. They are copied the first time: what comes of a shard is read-only."""
+    changed_RD: Array = np.asarray(features_RD)
+    changed_RD = changed_RD if changed_RD.flags.writeable else changed_RD.copy()
+    changed_RD[places] = shown
+    return changed_RD
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from pairloom.loader.batch import Example
+from pairloom.loader.examples import Examples
 from pairloom.table import Array
 
 WISHES = "aligned_R"  # the target that has a wish for each crop
 DRAWN, SPARED = 1, -1  # to be drawn before the others, and after them
 
 
-def preferred(example: Example, first: int, last: int, count: int, rng: np.random.Generator) -> Array:
+def wishes_of(examples: Examples) -> Sequence[Array | None]:
+    """For the crops of each row. None: there are none."""
+    return examples.targets.get(WISHES) or [None] * len(examples)
+
+
+def preferred(wishes_R: Array | None, first: int, last: int, count: int, rng: np.random.Generator) -> Array:
     """(count,) int64, different crops of `first` to before `last`, counted from `first`, ascending."""
-    wishes = example.targets.get(WISHES, np.zeros(last, np.int64))[first:last]
     order = rng.permutation(last - first)
-    drawn: Array = np.sort(order[np.argsort(-wishes[order], kind="stable")][:count])
+    if wishes_R is not None:
+        order = order[np.argsort(-wishes_R[first + order], kind="stable")]
+    drawn: Array = np.sort(order[:count])
     return drawn

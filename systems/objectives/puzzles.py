@@ -8,6 +8,7 @@ Each head reads all crops of its level at once, one after the other, as in the a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Literal
@@ -17,14 +18,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from pairloom.layout import LEVELS
-from pairloom.loader.batch import IGNORE, Batch, Example
+from pairloom.loader.batch import IGNORE, Batch
+from pairloom.loader.draws import Draws
+from pairloom.loader.examples import Examples
 from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from systems.layers import initialised
 from systems.objectives.patch_kl import showing
-from systems.objectives.placing import preferred
-from systems.units.patches import Pyramid
+from systems.objectives.placing import preferred, wishes_of
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 from trainer.precision import as_float32
 
@@ -52,34 +54,41 @@ def head(settings: Settings, model: Fusion, shapes: Shapes) -> nn.Linear:
     return initialised(nn.Linear(width, ANSWERS[settings.kind]), model.init_std)
 
 
-def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
+def prepare_all(examples: Examples, make: Make, settings: Settings, draws: Draws) -> Examples:
     """The level as the puzzle has it, and the answer: IGNORE where there is no other image to take an impostor from."""
-    units = example.units
-    assert isinstance(units, Pyramid)
-    where = places(settings.kind)
-    features_LD = np.array(units.features_RD[where])
+    regions = examples.regions()
     if settings.kind == "camouflage":
-        answer = _disguise(features_LD, example, row, rng)
+        wished = zip(regions.features, wishes_of(examples), draws.rows, draws.rngs, strict=True)
+        played = [_disguised(np.asarray(one), wishes, row, rng) for one, wishes, row, rng in wished]
     else:
-        answer = int(rng.integers(ANSWERS[settings.kind]))
-        if settings.kind == "jigsaw":
-            features_LD = features_LD[list(ORDERS[answer])]
-        elif answer:
-            assert units.turned_3D is not None
-            features_LD[0] = units.turned_3D[answer - 1]
-    changed = showing(units, np.arange(where.start, where.stop), features_LD)
-    return replace(example, units=changed).with_targets(**{settings.kind: np.array(answer)})
+        drawn = [int(rng.integers(ANSWERS[settings.kind])) for rng in draws.rngs]
+        rows = zip(regions.features, regions.variants, drawn, strict=True)
+        changed = _turned if settings.kind == "rotation" else _shuffled
+        played = [(changed(np.asarray(one), variants, answer), answer) for one, variants, answer in rows]
+    features, answers = zip(*played, strict=True)
+    shown = replace(regions, features=list(features))
+    return replace(examples, units=shown).with_targets(**{settings.kind: [np.array(answer) for answer in answers]})
 
 
-def _disguise(features_LD: Array, example: Example, row: Row, rng: np.random.Generator) -> int:
-    """Put another image's crop of the same place into a place; which one."""
-    other = row.other(rng)
+def _turned(features_RD: Array, variants: Mapping[str, Array], answer: int) -> Array:
+    """The first crop turned so often."""
+    return showing(features_RD, 0, variants["turned"][answer - 1]) if answer else features_RD
+
+
+def _shuffled(features_RD: Array, variants: Mapping[str, Array], answer: int) -> Array:
+    """The crops of the second level in this order."""
+    where = places("jigsaw")
+    return showing(features_RD, where, features_RD[where][list(ORDERS[answer])])
+
+
+def _disguised(features_RD: Array, wishes_R: Array | None, row: Row, rng: np.random.Generator) -> tuple[Array, int]:
+    """Another image's crop of the same place in a place of the third level; which one."""
+    other, where = row.other(rng), places("camouflage")
     if other is None:
-        return IGNORE
-    where = places("camouflage")
-    (place,) = preferred(example, where.start, where.stop, 1, rng)
-    features_LD[place] = other.numbers("pyramid_features")[where.start + place]
-    return int(place)
+        return features_RD, IGNORE
+    place = int(preferred(wishes_R, where.start, where.stop, 1, rng)[0])
+    number = where.start + place
+    return showing(features_RD, number, other.numbers("pyramid_features")[number]), place
 
 
 def loss(model: Fusion, encoded: Encoded, head: nn.Linear, batch: Batch, settings: Settings) -> Scored:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,12 +10,16 @@ import numpy as np
 
 from pairloom.errors import ConfigError
 from pairloom.loader.batch import Regions
+from pairloom.loader.examples import RegionColumns
+from pairloom.loader.group import OpenGroup
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, check_ranges
 from systems.units.regions import seven
 
 SIZE = ("width", "height")
+# Of a pyramid: the first crop turned by 90, 180 and 270 degrees, and those of the fourth level without colour.
+VARIANTS = ("turned", "grey")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +33,9 @@ class Settings:
         check_ranges(self)
 
 
-@dataclass(slots=True)
-class Pyramid(Regions):
-    """With what corruptions show instead of the features of some crops."""
-
-    turned_3D: Array | None = None  # the first, turned by 90, 180 and 270 degrees
-    grey_16D: Array | None = None  # those of the fourth level, without colour
-
-
 def columns(settings: Settings) -> tuple[str, ...]:
-    more = ("pyramid_turned", "pyramid_grey") if settings.of == "pyramid" else ()
-    return (*SIZE, f"{settings.of}_boxes", f"{settings.of}_features", *more)
+    variants = (f"pyramid_{name}" for name in VARIANTS) if settings.of == "pyramid" else ()
+    return (*SIZE, f"{settings.of}_boxes", f"{settings.of}_features", *variants)
 
 
 def shapes(settings: Settings, metadata: Mapping[str, str]) -> dict[str, int]:
@@ -65,12 +61,27 @@ def most(settings: Settings) -> int:
 
 def load(row: Row, settings: Settings, rng: np.random.Generator | None) -> Regions:
     """All crops of the row's image, nothing corrupted yet. Nothing is augmented."""
-    boxes_R4 = row.numbers(f"{settings.of}_boxes")
-    crops = {
-        "features_RD": row.numbers(f"{settings.of}_features"),
-        "boxes_R7": seven(boxes_R4, row.value("width"), row.value("height")),
-        "masked_R": np.zeros(len(boxes_R4), bool),
-    }
-    if settings.of == "patch":
-        return Regions(**crops)
-    return Pyramid(**crops, turned_3D=row.numbers("pyramid_turned"), grey_16D=row.numbers("pyramid_grey"))
+    return load_all([row], settings).split()[0]
+
+
+def load_all(rows: Sequence[Row], settings: Settings) -> RegionColumns:
+    """All crops of each row's image."""
+    boxes = [_boxes(row.group, settings)[row.row] for row in rows]
+    columns = {"boxes_R7": np.concatenate(boxes), "masked_R": np.zeros(sum(map(len, boxes)), bool)}
+    features = [row.numbers(f"{settings.of}_features") for row in rows]
+    names = VARIANTS if settings.of == "pyramid" else ()
+    variants = [{name: row.numbers(f"pyramid_{name}") for name in names} for row in rows]
+    return RegionColumns([len(one) for one in boxes], [*features], columns, variants)
+
+
+def _boxes(group: OpenGroup, settings: Settings) -> Array:
+    """(I, R, 7) of all images of a row group."""
+
+    def boxes() -> Array:
+        widths, heights = (group.table[name].to_numpy().astype(int) for name in SIZE)
+        boxes_R4, images = group.all_numbers(f"{settings.of}_boxes"), len(widths)
+        count = len(boxes_R4) // images
+        return seven(boxes_R4, np.repeat(widths, count), np.repeat(heights, count)).reshape(images, count, 7)
+
+    found: Array = group.cached((settings, "boxes"), boxes)
+    return found

@@ -86,15 +86,28 @@ def _taken(group: OpenGroup, settings: Settings) -> Taken:
     return taken
 
 
-def take(group: OpenGroup, settings: Settings) -> Taken:
-    """What `load` gives of each of the group's images. Features stay in the shard."""
+def boxes_of(group: OpenGroup, image: int) -> Array:
+    """(R, 7) all boxes of one of the group's images, read-only."""
+    starts, boxes_R7 = group.cached("boxes_R7", lambda: _all_boxes(group))
+    part: Array = boxes_R7[starts[image] : starts[image + 1]]
+    return part
+
+
+def _all_boxes(group: OpenGroup) -> tuple[list[int], Array]:
+    """(start of each image's boxes and the end, (R, 7) of all images)."""
     sizes, widths, heights = (group.table[name].to_numpy().astype(int) for name in ("num_regions", "width", "height"))
-    counts = how_many(group.all_numbers("class_scores"), sizes, settings)
     boxes_R7 = seven(group.all_numbers("boxes"), np.repeat(widths, sizes), np.repeat(heights, sizes))
     boxes_R7.setflags(write=False)
+    return [0, *np.cumsum(sizes).tolist()], boxes_R7
+
+
+def take(group: OpenGroup, settings: Settings) -> Taken:
+    """What `load` gives of each of the group's images. Features stay in the shard."""
+    starts, boxes_R7 = _all_boxes(group)
+    counts = how_many(group.all_numbers("class_scores"), np.diff(starts), settings)
     optional = {field: field.rpartition("_")[0] for field in OPTIONAL}
     more = {field: group.all_numbers(column) for field, column in optional.items() if column in group.names}
-    return Taken((np.cumsum(sizes) - sizes).tolist(), counts.tolist(), {"boxes_R7": boxes_R7, **more})
+    return Taken(starts, counts.tolist(), {"boxes_R7": boxes_R7, **more})
 
 
 def how_many(scores_R: Array, sizes_I: Array, settings: Settings) -> Array:

@@ -67,7 +67,7 @@ from trainer.contract import (
 FOLDER = Path(__file__).resolve().parents[2] / "systems"
 
 UNITS: tuple[Unit, ...] = (patches, pixels, regions)
-ALL_AT_ONCE: tuple[AllAtOnce, ...] = (regions,)
+ALL_AT_ONCE: tuple[AllAtOnce, ...] = (patches, regions)
 RESIZABLE: tuple[Resizable, ...] = (pixels,)
 COUNTABLE: tuple[Countable, ...] = (patches, regions)
 MODELS: tuple[Model, ...] = (
@@ -83,10 +83,9 @@ OBJECTIVES: tuple[Objective, ...] = (
     *(patch_kl, polluted, prefix_lm, puzzles, qa, reconstruction, seq2seq, soft_answers, two_images),
 )
 PREPARING: tuple[Preparing, ...] = (
-    *(aligned, classes, cmcl, colours, detection, mvm, patch_kl, prefix_lm, puzzles, qa),
-    *(reconstruction, seq2seq, soft_answers),
+    *(classes, cmcl, colours, detection, mvm, prefix_lm, qa, reconstruction, seq2seq, soft_answers),
 )
-PREPARING_ALL: tuple[PreparingAll, ...] = (mlm, mrc, mrfr)
+PREPARING_ALL: tuple[PreparingAll, ...] = (aligned, mlm, mrc, mrfr, patch_kl, puzzles)
 PAIRING: tuple[Pairing, ...] = (itm, polluted, qa, soft_answers)
 ALONE: tuple[Alone, ...] = (mlm, prefix_lm)
 RESIZING: tuple[Resizing, ...] = (mrc, mrfr, seq2seq)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from pairloom.errors import ConfigError
-from pairloom.loader.batch import HIDDEN, IGNORE, Example, Words, map_tensors
+from pairloom.loader.batch import HIDDEN, IGNORE, map_tensors
 from pairloom.loader.rows import open_rows
 from schemas.shards import SHARDS
 from systems import recipes
@@ -98,12 +97,6 @@ def test_feature_kl_by_hand_and_by_torch() -> None:
     assert gradcheck(adaptive, torch.rand(3, dtype=torch.float64).requires_grad_())
 
 
-def example(wishes: Sequence[int] | None = None) -> Example:
-    none: Any = None
-    words = Words(*[np.zeros(1, np.int64)] * 4)
-    return Example(bytes(16), 0, words, none, targets={} if wishes is None else {placing.WISHES: np.array(wishes)})
-
-
 @given(
     wishes=st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=12), first=st.integers(0, 11),
     count=st.integers(1, 12), seed=st.integers(0, 9),
@@ -114,7 +107,7 @@ def test_drawn_crops_differ_and_none_is_drawn_before_one_that_is_wanted_more(
     first = min(first, len(wishes) - 1)
     count = min(count, len(wishes) - first)
     part = wishes[first:]
-    drawn = placing.preferred(example(wishes), first, len(wishes), count, np.random.default_rng(seed)).tolist()
+    drawn = placing.preferred(np.array(wishes), first, len(wishes), count, np.random.default_rng(seed)).tolist()
     assert len(set(drawn)) == count
     left = [wish for place, wish in enumerate(part) if place not in drawn]
     assert not left or max(left) <= min(part[place] for place in drawn)
@@ -125,7 +118,7 @@ def test_without_wishes_every_crop_is_drawn_equally_often() -> None:
 
     rng, counts = np.random.default_rng(0), np.zeros(64)
     for _ in range(4000):
-        counts[placing.preferred(example(), 0, 64, 5, rng)] += 1
+        counts[placing.preferred(None, 0, 64, 5, rng)] += 1
     assert counts.sum() == 20_000
     assert chisquare(counts).pvalue > 1e-3
 
@@ -195,6 +188,18 @@ def test_each_puzzle_shows_what_its_answer_says_and_nothing_else_is_changed(shar
     assert len(places) > 6
 
 
+def test_batches_that_are_made_again_are_the_same_since_the_shard_in_memory_stays_as_it_was(shards: Path) -> None:
+    _, loader = opened("kaleidobert", shards)
+    first = list(islice(iter(loader), 3))
+    loader.load_state_dict(loader.state_dict() | {"step": 0})
+    for one, again in zip(first, loader, strict=False):
+        assert one.regions is not None
+        assert again.regions is not None
+        assert torch.equal(one.regions.features_BRD, again.regions.features_BRD)
+    (row, *_) = loader.prepare.stream.parts[0].all()
+    assert not row.numbers("pyramid_features").flags.writeable
+
+
 def test_the_puzzles_losses_are_torchs_and_rows_without_an_answer_do_not_count(shards: Path) -> None:
     learner, loader = opened("kaleidobert", shards)
     batch = next(iter(loader))
@@ -240,19 +245,20 @@ LEVELS = ((5, 9, 1), (14, 16, 2), (30, 25, 3))
 def test_of_a_chosen_pair_word_and_crop_are_never_both_hidden(pairs: list[tuple[int, int]], seed: int) -> None:
     boxes = seven(np.array([cell for side in range(1, 6) for cell in cells(side)]), 64, 48)
     regions = seven(np.array([[0, 0, 20, 20], [5, 5, 25, 25], [40, 30, 64, 48], [0, 0, 64, 48]]), 64, 48)
-    named = [(word, regions[region]) for word, region in dict.fromkeys(pairs)]
     settings = aligned.Settings(probability=0.15, levels=LEVELS)
-    wishes, words = aligned.toss(named, boxes, settings, np.random.default_rng(seed))
+    crops = aligned.closest(boxes[None], regions, settings).tolist()
+    named = [(word, crops[region]) for word, region in dict.fromkeys(pairs)]
+    wishes, words = aligned.toss(named, len(boxes), settings, np.random.default_rng(seed))
     hidden_crops = set()
     for first, count, number in LEVELS:
         wanted = np.flatnonzero(wishes[first : first + count] == placing.DRAWN)
         assert len(wanted) <= number
-        drawn = placing.preferred(example(wishes.tolist()), first, first + count, number, np.random.default_rng(seed))
+        drawn = placing.preferred(wishes, first, first + count, number, np.random.default_rng(seed))
         assert set(wanted) <= set(drawn.tolist())  # so a crop that is wished for is hidden, one that is spared is not
         assert (wishes[first + drawn] != placing.SPARED).all()
         hidden_crops |= {first + int(place) for place in drawn}
     assert (wishes[:5] == 0).all()
-    tokens = aligned.hidden(np.arange(-1, 5), words, 1.0, np.random.default_rng(seed))
+    tokens = aligned.hidden(list(range(-1, 5)), words, 1.0, np.random.default_rng(seed))
     assert not any(tokens[1 + word] for word, wish in words.items() if wish == placing.SPARED)
     assert bool(pairs) == bool(words)
 
@@ -264,10 +270,10 @@ def test_a_crop_pairs_with_the_word_whose_region_it_overlaps_most_by_hand() -> N
     torch.testing.assert_close(
         torch.tensor(aligned.shared(boxes[:1], region)), torch.tensor([30 * 19 / (64 * 48)], dtype=torch.float32)
     )
-    sides = set()
+    one, sides = aligned.Settings(probability=0.15, levels=((1, 4, 1),)), set()
+    assert aligned.closest(boxes[None], region[None], one).tolist() == [[2]]
     for seed in range(40):
-        one = aligned.Settings(probability=0.15, levels=((1, 4, 1),))
-        wishes, words = aligned.toss([(7, region)], boxes, one, np.random.default_rng(seed))
+        wishes, words = aligned.toss([(7, [2])], len(boxes), one, np.random.default_rng(seed))
         assert np.flatnonzero(wishes).tolist() == [2]
         assert words == {7: -wishes[2]}
         sides.add(int(wishes[2]))
