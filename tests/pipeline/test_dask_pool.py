@@ -113,7 +113,7 @@ def test_workers_that_come_later_are_used_and_those_that_die_cost_a_task_each(
         assert set(seen) == {process.pid for process in started}
         assert pool.workers() == 2
         said = capsys.readouterr().err
-        assert "no workers yet; start some with `dask worker tcp://" in said
+        assert said.count("no workers yet; start some with `dask worker tcp://") >= 2  # again and again
         assert said.count("not used: tcp://") == said.count(": it is another") == 1
         os.killpg(other.pid, signal.SIGKILL)
 
@@ -155,7 +155,7 @@ def test_a_worker_has_a_task_for_each_thread_and_two_more_that_wait(cluster: Clu
             assert running.is_alive()
             time.sleep(0.01)
         (there,) = pool.client.processing().values()
-        assert len(there) == 4
+        assert sorted(key[:6] for key in there) == ["held-0", "held-1", "held-2", "held-3"]  # as the dashboard has them
         assert begun == ["held-0", "held-1"]
         (tmp_path / "go").touch()
         running.join()
