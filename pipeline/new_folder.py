@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairloom.errors import StoreError
-from pairloom.store import index
+from pairloom.store import afar, index
 from pairloom.store.folder import MADE_OF, Entry, Folder, Header, is_table, open_folder
 from pairloom.store.linking import link_or_copy
 from pairloom.store.names import shard_name
-from pairloom.store.writing import Writer, write_index, write_shard
+from pairloom.store.scratch import behind
+from pairloom.store.writing import Writer, committed, write_index, write_shard
 from pipeline.card import write_card
 
 
@@ -49,9 +50,11 @@ class NewFolder:
     def link(self, folder: Folder, entry: Entry) -> None:
         """The shard as it is: a hard link where the file system can, else a copy."""
         name = self._name(entry.name.partition("-")[0])
-        link_or_copy(folder.here(entry.name), self.out / f"{name}.parquet")
+        with committed(self.out, f"{name}.parquet") as temporary:
+            link_or_copy(folder.here(entry.name), temporary)
         if (old := index.path_of(folder.file(entry.name))).exists():
-            link_or_copy(old, self.out / index.name_of(name))
+            with committed(self.out, index.name_of(name)) as temporary:
+                link_or_copy(old, temporary)
         self.writer.record(replace(entry, name=name))
         self.linked += 1
 
@@ -82,7 +85,8 @@ class NewFolder:
 
 def start(out: Path, header: Header, history: Mapping[str, object]) -> NewFolder:
     """A new folder of this header that remembers what it was made of. Raises StoreError if something else is there."""
-    if out.exists() and any(out.iterdir()):
+    afar.refresh(out)
+    if afar.holds_anything(out):
         if not is_table(out) or (unfinished := open_folder(out)).complete or unfinished.maker:
             raise StoreError("the folder is not empty", str(out), "name another with --out, or remove it first")
         empty(out)  # what a killed run left: links and copies of shards that lie elsewhere
@@ -90,6 +94,10 @@ def start(out: Path, header: Header, history: Mapping[str, object]) -> NewFolder
 
 
 def empty(folder: Path) -> None:
-    """Remove all that is in it."""
+    """Remove all that is in it, here and in the bucket behind it. Raises RunError where another run writes there."""
+    if (scratch := behind(folder)) is not None:
+        scratch.refuse_outdated()
+        there = scratch.below(folder)
+        there.remove(one.name for one in there.objects())
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -90,6 +90,14 @@ def files(folder: Path) -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
+def holds_anything(folder: Path) -> bool:
+    """Whether anything lies in a folder, or in the bucket behind it."""
+    origin = origin_of(folder)
+    if origin is not None:
+        return bool(origin.objects())
+    return folder.is_dir() and any(folder.iterdir())
+
+
 def clear(origin: Bucket, shards: Iterable[str], aside: Collection[str]) -> None:
     """Remove from a table in a bucket all files of shards but these, and all of ASIDE's files of shards but those.
 

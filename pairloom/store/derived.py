@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pairloom.errors import StoreError
 from pairloom.store.folder import ASIDE, Folder, sha256_of
+from pairloom.store.scratch import behind
 from pairloom.store.writing import replace_text
 
 NAME = f"{ASIDE}/derived.json"
@@ -18,19 +19,21 @@ NAME = f"{ASIDE}/derived.json"
 class Derived:
     """A folder that was made of these shards."""
 
-    out: str  # its absolute path then
+    out: str  # its absolute path then, or its address
     how: str  # "export uniter-lmdb", "shards sample" …
     sha256: str  # of the shards as they were: sha256_of
 
 
 def note(folder: Folder, how: str, out: Path) -> None:
     """Remember that `out` was made of this folder; where that cannot be written, it is said and nothing more."""
-    one = Derived(str(out.absolute()), how, sha256_of(folder.shards))
+    scratch = behind(out)
+    place = str(scratch.below(out).address if scratch else out.absolute())
+    one = Derived(place, how, sha256_of(folder.shards))
     known = [each for each in read(folder.path) if each.out != one.out]
     try:
         replace_text(folder.path / NAME, json.dumps([asdict(each) for each in (*known, one)], indent=1) + "\n")
     except StoreError as error:
-        print(f"not noted in {folder.path}: {out} was made of it ({error.args[0]})", file=sys.stderr)
+        print(f"not noted in {folder.path}: {place} was made of it ({error.args[0]})", file=sys.stderr)
 
 
 def read(folder: Path) -> list[Derived]:

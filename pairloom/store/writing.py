@@ -40,8 +40,6 @@ def write_shard(folder: Path, name: str, table: pa.Table, row_group_bytes: int =
     """
     with committed(folder, f"{name}.parquet") as temporary, HashedFile(temporary) as file:
         _write_parquet(table, file, row_group_bytes)
-    if behind(folder) is not None:
-        make_room(folder / f"{name}.parquet")
     return Entry(name=name, rows=table.num_rows, bytes=file.bytes, sha256=file.sha256)
 
 
@@ -64,7 +62,7 @@ def write_counts(folder: Path, entries: Sequence[Entry]) -> None:
 def committed(folder: Path, name: str) -> Iterator[Path]:
     """A temporary file that gets its name, and reaches the disk, when the block ends without an error.
 
-    Where a bucket lies behind the folder, its content reaches that first.
+    Where a bucket lies behind the folder, its content reaches that first, and shards that came before make room here.
     """
     file = folder / name
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}.tmp"
@@ -73,11 +71,14 @@ def committed(folder: Path, name: str) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
-            if (scratch := behind(folder)) is not None:
+            scratch = behind(folder)
+            if scratch is not None:
                 scratch.deliver(temporary, file)
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
+        if scratch is not None and name.endswith(SHARD) and file.parent == folder:
+            make_room(file)
         _sync(file.parent)  # so that the rename itself survives a power cut
     except OSError as error:
         raise StoreError(

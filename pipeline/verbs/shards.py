@@ -18,7 +18,7 @@ from pipeline import reshape
 from pipeline.card import write_card
 from pipeline.new_folder import Reshaped
 from pipeline.progress import Progress
-from pipeline.verbs.common import Outcome, add_verb, local, on_dataset, on_tables, place
+from pipeline.verbs.common import Outcome, add_verb, on_dataset, on_folder, on_tables, place
 
 
 def add(verbs: Any) -> None:
@@ -43,7 +43,8 @@ def add(verbs: Any) -> None:
     )
     one.add_argument("folder", type=place)
     for verb in (*_whole_shards(ways), *_chosen_rows(ways)):
-        verb.add_argument("--out", type=local, required=True, help="the new folder; it must be empty or not exist")
+        help = "the new folder, or its address; it must be empty or not exist"
+        verb.add_argument("--out", type=place, required=True, help=help)
 
 
 def _whole_shards(ways: Any) -> list[argparse.ArgumentParser]:
@@ -51,7 +52,7 @@ def _whole_shards(ways: Any) -> list[argparse.ArgumentParser]:
     merge = add_verb(
         ways,
         "merge",
-        on_tables(merged, "folder"),
+        on_folder(merged, "out", "folder"),
         "merge several folders into one",
         "pairloom shards merge a/shards b/shards --out c",
     )
@@ -64,7 +65,7 @@ def _whole_shards(ways: Any) -> list[argparse.ArgumentParser]:
     split = add_verb(
         ways,
         "split",
-        on_tables(cut, "folder"),
+        on_folder(cut, "out", "folder"),
         "split one folder into several",
         "pairloom shards split data/shards --parts 4 --out c",
     )
@@ -76,7 +77,7 @@ def _whole_shards(ways: Any) -> list[argparse.ArgumentParser]:
 def _chosen_rows(ways: Any) -> list[argparse.ArgumentParser]:
     """The verbs that write some of the rows into new shards."""
     chosen = add_verb(
-        ways, "filter", on_tables(filtered, "folder"), "keep the rows for which an SQL condition holds",
+        ways, "filter", on_folder(filtered, "out", "folder"), "keep the rows for which an SQL condition holds",
         'pairloom shards filter data/shards --where "num_regions >= 10 AND licence = \'CC0-1.0\'" --out c',
     )  # fmt: skip
     chosen.add_argument("folder", type=place)
@@ -84,7 +85,7 @@ def _chosen_rows(ways: Any) -> list[argparse.ArgumentParser]:
     drawn = add_verb(
         ways,
         "sample",
-        on_tables(sampled, "folder"),
+        on_folder(sampled, "out", "folder"),
         "draw a share of the rows",
         "pairloom shards sample data/shards --share 0.01 --out c",
     )

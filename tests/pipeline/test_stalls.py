@@ -69,14 +69,14 @@ def test_a_line_about_work_comes_ever_more_rarely_and_progress_starts_anew(
     assert until(400) == [30, 90, 210, 330, 390]
 
 
-REFUSED = {"refused": {WORKER.key: "pyarrow: 21.0.0 there, 26.0.0 here (on node7)"}}
+WHY = "pyarrow: 21.0.0 there, 26.0.0 here (on node7)"
 
 
 @pytest.mark.parametrize(
     ("state", "said"),
     [
         (crew(WORKER, fit=False), ""),
-        (replace(crew(WORKER, fit=False), asked={}, **REFUSED), "none of the 1 workers can be used"),
+        (replace(crew(WORKER, fit=False), asked={}, refused={WORKER.key: WHY}), "none of the 1 workers can be used"),
         (replace(crew(), died_greeted=4), "4 workers died while they loaded the stage"),
         (replace(crew(), most=1), "all workers that could be used have gone"),
         (crew(replace(WORKER, status="paused")), "every worker is paused, and none works"),

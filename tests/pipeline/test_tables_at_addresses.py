@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from tests.bucket import Server, below, content, serving
+from tests.bucket import EXPIRED, Server, below, content, serving
 from tests.pairloom.loader.loading import write_folder
 from tests.pipeline.helpers import write_texts
 
@@ -70,14 +70,58 @@ def test_a_report_of_an_address_is_written_here(there: tuple[Server, Any]) -> No
     assert max(sizes) - min(sizes) < 500  # but for the names of places
 
 
-@pytest.mark.parametrize(
-    "words", [["sample", "--share", "0.5"], ["split", "--parts", "2"], ["merge"]], ids=lambda words: str(words[0])
-)
-def test_folders_made_of_an_address_are_those_made_of_the_folder(words: list[str], there: tuple[Server, Any]) -> None:
-    verb, *options = words
-    assert main(["shards", verb, "data/shards", *options, "--out", "of-folder"]) == 0
-    assert main(["shards", verb, f"{ADDRESS}/shards", *options, "--out", "of-address"]) == 0
-    assert below(Path("of-address")) == below(Path("of-folder"))
+WAYS = {
+    "sample": ["--share", "0.5"],
+    "filter": ["--where", "num_regions >= 2"],
+    "split": ["--parts", "2"],
+    "merge": [],
+}
+
+
+@pytest.mark.parametrize("verb", WAYS)
+def test_folders_made_of_shards_are_the_same_wherever_both_lie(
+    verb: str, there: tuple[Server, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = ["shards", verb, *WAYS[verb]]
+    assert main([*way, "data/shards", "--out", "of-folder"]) == 0
+    assert main([*way, f"{ADDRESS}/shards", "--out", "of-address"]) == 0
+    wanted = below(Path("of-folder"))
+    assert below(Path("of-address")) == wanted
+    for source in ("data/shards", f"{ADDRESS}/shards"):
+        made = f"s3://pairs/made/{source.rpartition(':')[0] or 'disk'}"
+        capsys.readouterr()
+        assert main([*way, source, "--out", made]) == 0
+        assert f"{made}{'/1' if verb == 'split' else ''}: " in capsys.readouterr().out
+        begin = made.removeprefix("s3://pairs/") + "/"
+        found = {key: body for key, body in content(there[1], "pairs").items() if key.startswith(begin)}
+        assert {key.removeprefix(begin): body for key, body in found.items()} == wanted
+        assert main([*way, source, "--out", made]) == 1
+        assert "the folder is not empty" in capsys.readouterr().err
+    noted = Path("data/shards/_pairloom/derived.json").read_text(encoding="utf-8")
+    assert "s3://pairs/made/disk" in noted
+
+
+def test_shards_that_were_not_finished_at_an_address_are_made_anew(
+    there: tuple[Server, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, client = there
+    way = ["shards", "sample", "data/shards", "--share", "0.9", "--out"]
+    assert main([*way, "here"]) == 0
+    assert main([*way, ADDRESS]) == 1
+    assert f"the folder is not empty\n  where: {ADDRESS}" in capsys.readouterr().err
+
+    def made() -> dict[str, bytes]:
+        found = content(client, "pairs").items()
+        return {key.removeprefix("half/"): body for key, body in found if key.startswith("half/")}
+
+    for refused, left in (("val-00000.parquet", False), ("manifest.json", True)):
+        server.rule = lambda method, path: EXPIRED if path.endswith(refused) and method == "PUT" else None  # noqa: B023
+        assert main([*way, "s3://pairs/half"]) == 1
+        assert "the credentials have expired" in capsys.readouterr().err
+        server.rule = lambda method, path: None
+        assert ("_pairloom/manifest.jsonl" in made(), bool(made())) == (left, left)  # as after kill -9
+    assert main([*way, "s3://pairs/half"]) == 0
+    assert made() == below(Path("here"))
 
 
 def test_damage_in_the_bucket_is_found_and_named(there: tuple[Server, Any], capsys: pytest.CaptureFixture[str]) -> None:
