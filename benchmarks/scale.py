@@ -41,7 +41,8 @@ from benchmarks.scale_tables import (
 )
 from pairloom.store.folder import Header, open_folder, read_shard
 from pairloom.store.writing import Writer
-from pipeline.corpus import CorpusOnDisk, Desk
+from pipeline.corpus import CorpusOnDisk
+from pipeline.desk import Desk
 from schemas.pairs import PAIRS
 
 FAR = (4 * 10**8, 5 * 10**9)  # rows
@@ -251,7 +252,7 @@ def looks(rows: int, folder: Path) -> Work:
 def negatives(rows: int, folder: Path) -> Work:
     """the index of stage `negatives`, a caption an image, in parts of a hundred thousand captions; workers: seconds"""
     from stages.negatives import Config
-    from stages.negatives.growth import write
+    from stages.negatives.building import write
 
     pool = Apart()
     desk = Desk("negatives", lambda: pool, folder / "gathered", folder / "room", "", plain=True)

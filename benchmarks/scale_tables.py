@@ -77,6 +77,9 @@ class MadeUp:
     def each(self, what: str, function: Any, arguments: Sequence[Any]) -> list[Any]:
         raise NotImplementedError
 
+    def folders(self, what: str, function: Any, arguments: Any, into: Path | None = None) -> dict[str, Path]:
+        raise NotImplementedError
+
     def ids(self, number: int) -> Any:
         """(bytes, ROWS ids of 16 bytes; the first eight of each as its hash)."""
         own = np.random.default_rng(number).bytes(16 * (ROWS - self.again))
@@ -144,9 +147,9 @@ def warm() -> None:
     """Import and compile what workers need."""
     import tempfile
 
-    from pipeline.corpus import here
+    from pipeline.desk import here
     from stages.negatives import Config
-    from stages.negatives.growth import write
+    from stages.negatives.building import write
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -6,9 +6,8 @@ import mmap
 import os
 import time
 import uuid
-from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,88 +15,18 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import xxhash
 
-from pairloom.errors import PairloomError, RunError, StoreError
-from pairloom.machine import of_the_machine
+from pairloom.errors import StoreError
 from pairloom.store import scratch
 from pairloom.store.folder import Folder
-from pipeline import handing, linking
+from pipeline import folders, handing, linking
+from pipeline.desk import Desk, Errand
 from pipeline.fingerprints import digest
-from pipeline.memory import keep_freed_memory
-from pipeline.paths import absolute, resolved
-from pipeline.pool import Died, Inline, Pool
-from pipeline.progress import Progress
+from pipeline.paths import absolute, with_paths
 
 SUM = "-"  # in a file's name, before the sum of its content
 GROUPS = 64  # parts of a table that are summed up by themselves
-TRIES = 3  # of a part whose worker dies
 PAUSE_S = 0.2  # between two looks at a file that a worker wrote
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Errand:
-    """A part of the work on a whole corpus. Small, so that it can travel to any worker."""
-
-    label: str
-    number: int
-    rows: int
-    call: Callable[[], Any]  # pickled with its arguments
-    marks: tuple[scratch.Mark, ...] = ()  # of a dataset in a bucket
-
-
-@dataclass(frozen=True)
-class Desk:
-    """Where errands are run, and where their files lie."""
-
-    title: str  # the stage
-    pool: Callable[[], Pool]
-    gathered: Path  # files that are kept for the next run
-    room: Path  # files that go with the index
-    made_by: str  # stands for the stage's version and settings
-    plain: bool = False
-    marks: tuple[scratch.Mark, ...] = ()  # of the dataset, if it lies in a bucket
-    apart: bool = False  # whether workers see nothing of these files but by the bucket
-    used: set[Path] = field(default_factory=set)
-
-    def run(self, what: str, errands: Sequence[Errand], here: bool = False) -> list[Any]:
-        """The results of these errands, in order. Raises RunError if one kills its worker each time.
-
-        here: they need files that workers elsewhere do not see.
-        """
-        if not errands:
-            return []
-        results: dict[int, Any] = {}
-        waiting, tries = deque(errands), Counter[int]()
-        pool = Inline() if here and self.apart else self.pool()
-        with Progress(f"{self.title}: {what}", sum(each.rows for each in errands), plain=self.plain) as progress:
-            while waiting:
-                died = deque[Errand]()
-                for errand, result in pool.run(run_errand, waiting, alone=bool(tries)):
-                    if isinstance(result, Died):
-                        died.append(errand)
-                        self._refuse_deadly(errand, result, tries)
-                    else:
-                        results[errand.number] = result
-                        progress.advance(errand.rows)
-                waiting = died
-        return [results[errand.number] for errand in errands]
-
-    def _refuse_deadly(self, errand: Errand, died: Died, tries: Counter[int]) -> None:
-        tries[errand.number] += 1
-        if tries[errand.number] == TRIES:
-            raise RunError(
-                f"the process died {TRIES} times at {errand.label}: {died.detail}",
-                where=f"stage {self.title}, which reads the whole corpus",
-                fix="give the workers more memory, or make shards smaller (sample.rows_per_shard)",
-            )
-
-    def forget_others(self) -> None:
-        """Remove gathered files that were of no use this time."""
-        names = {path.name for path in self.used}
-        for name in os.listdir(self.gathered) if self.gathered.is_dir() else ():
-            if name not in names:
-                (self.gathered / name).unlink(missing_ok=True)
-        handing.keep_only(self.gathered, names)
 
 
 @dataclass(frozen=True)
@@ -132,7 +61,7 @@ class CorpusOnDisk:
         argument: Any,
         shards: Collection[str] | None = None,
     ) -> dict[str, Path]:
-        desk, made = self._desk(), partial(function, argument=_from_here(argument))
+        desk, made = self._desk(), partial(function, argument=with_paths(argument, absolute))
         what = [desk.made_by, function.__module__, function.__qualname__, *map(list, inputs.values())]
         hashes = [self.hashes(stage) for stage in inputs]
         names = [name for name in hashes[0] if shards is None or name in shards]
@@ -151,7 +80,7 @@ class CorpusOnDisk:
     ) -> dict[str, Path]:
         folder = self._desk().room / f"answers-{len(list(self._desk().room.glob('answers-*')))}"
         names = [name for name in self.inputs[next(iter(inputs))].shards.column("name") if name in arguments]
-        calls = {name: partial(function, argument=_from_here(arguments[name])) for name in names}
+        calls = {name: partial(function, argument=with_paths(arguments[name], absolute)) for name in names}
         return self._write("looking again at", inputs, calls, {name: name for name in names}, folder)
 
     def _write(
@@ -179,7 +108,7 @@ class CorpusOnDisk:
             )
             for number, (name, call) in enumerate(calls.items())
         ]
-        here = any(_has_path(call.keywords) for call in calls.values())
+        here = any(any(folders.paths_in(call.keywords)) for call in calls.values())
         files = dict(zip(calls, desk.run(f"{what} {' and '.join(inputs)}", errands, here), strict=True))
         handing.bring(target, {file for file, _ in files.values()}.__contains__)
         for file, size in files.values():
@@ -212,30 +141,37 @@ class CorpusOnDisk:
     def each(self, what: str, function: Callable[[Any], R], arguments: Sequence[Any]) -> list[R]:
         desk = self._desk()
         label = f"{desk.title}-{what.replace(' ', '-')}"
-        calls = [partial(function, _from_here(argument)) for argument in arguments]
+        calls = [partial(function, with_paths(argument, absolute)) for argument in arguments]
         errands = [Errand(f"{label}-{number}", number, 1, call) for number, call in enumerate(calls)]
         return desk.run(what, errands, here=True)
+
+    def folders(
+        self, what: str, function: Callable[[Any, Path], None], arguments: Mapping[str, Any], into: Path | None = None
+    ) -> dict[str, Path]:
+        desk, label = self._desk(), what.replace(" ", "-")
+        into = absolute(into or desk.room / label)
+        found = {name: into / name for name in arguments}
+        given = {name: with_paths(argument, absolute) for name, argument in arguments.items()}
+        if desk.apart:
+            folders.hand(given.values())
+        errands = [
+            Errand(
+                label=f"{desk.title}-{label}-{name}",
+                number=number,
+                rows=1,
+                call=partial(folders.make, folders.Making(function, given[name], target, absolute(desk.room))),
+                marks=desk.marks,
+            )
+            for number, (name, target) in enumerate(found.items())
+        ]
+        for target, size in zip(found.values(), desk.run(what, errands), strict=True):
+            folders.bring(target)
+            _wait_for(target / folders.WHOLE, size, desk.pool().file_s)
+        return found
 
     def _desk(self) -> Desk:
         assert self.desk is not None, "only an index may ask for it"
         return self.desk
-
-
-def here(folder: Path) -> Desk:
-    """A desk in this process, whose files lie below the folder."""
-    return Desk("here", Inline, folder / "gathered", folder / "room", "", plain=True)
-
-
-def run_errand(errand: Errand) -> Any:
-    """Raises MachineError for what this machine lacks."""
-    keep_freed_memory()
-    try:
-        scratch.attend(errand.marks)
-        return errand.call()
-    except (PairloomError, OSError, MemoryError, RuntimeError) as error:
-        if lack := of_the_machine(error, errand.label):
-            raise lack from error
-        raise
 
 
 def _written(
@@ -291,25 +227,6 @@ def _summed(
     argument: Any,
 ) -> R:
     return function((linking.read_columns(folder / f"{name}.parquet", columns) for name in names), argument)
-
-
-def _from_here(argument: Any) -> Any:
-    """With the paths of Configs and of other arguments from the root: a worker may have started in another folder."""
-    if isinstance(argument, Path):
-        return absolute(argument)
-    if is_dataclass(argument) and not isinstance(argument, type):
-        own = {each.name: _from_here(getattr(argument, each.name)) for each in fields(argument)}
-        return resolved(replace(argument, **own), absolute(Path()))
-    return argument
-
-
-def _has_path(argument: Any) -> bool:
-    """Whether it names a file of this machine. Those of a Config are texts, and lie on every machine."""
-    if isinstance(argument, Mapping):
-        return any(map(_has_path, argument.values()))
-    if is_dataclass(argument) and not isinstance(argument, type):
-        return any(_has_path(getattr(argument, each.name)) for each in fields(argument))
-    return isinstance(argument, Path)
 
 
 def _wait_for(path: Path, size: int, patience_s: float) -> None:

@@ -14,7 +14,8 @@ from pairloom.store.entries import Shards
 from pairloom.store.folder import Folder
 from pairloom.typed import build
 from pipeline import linking
-from pipeline.corpus import CorpusOnDisk, Desk
+from pipeline.corpus import CorpusOnDisk
+from pipeline.desk import Desk
 from pipeline.pool import Inline
 from pipeline.stage import load
 from pipeline.task import named

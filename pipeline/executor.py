@@ -20,11 +20,12 @@ from pairloom.store.hashed import sha256_file
 from pairloom.store.scratch import behind
 from pairloom.store.tombstones import refuse_half_forgotten
 from pairloom.store.writing import Writer, only_writer
-from pipeline import earlier, fingerprints, handing, reuse, sealed, summaries
+from pipeline import earlier, fingerprints, folders, handing, reuse, sealed, summaries
 from pipeline.card import write_card
 from pipeline.cluster import open_pool
 from pipeline.config import RunConfig
-from pipeline.corpus import CorpusOnDisk, Desk
+from pipeline.corpus import CorpusOnDisk
+from pipeline.desk import Desk
 from pipeline.greeting import Reception, remove
 from pipeline.log import Log
 from pipeline.planning import Work, prepare
@@ -197,8 +198,8 @@ def build_index(
     if folder.exists() or (stage.index and sealed.bring(folder)):
         return
     temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    begun = folders.keep_whole(temporary)
+    temporary.mkdir(parents=True, exist_ok=True)
     others = [path for path in folder.parent.iterdir() if path != temporary]  # of other inputs or settings
     gathered = kept_in(work.places.data) / f"{GATHERED}{stage.name}"
     made_by = fingerprints.shard_fingerprint(work.header, None)
@@ -207,7 +208,8 @@ def build_index(
     if stage.index and not reuse.take_index(work, other, temporary):
         print(f"{stage.name}: reading the whole corpus", file=sys.stderr, flush=True)
         before = _finished_before(work.header, work.target, others)
-        if not (stage.grow and before and stage.grow(corpus, work.config, temporary, before)):
+        grown = stage.grow and before and not begun and stage.grow(corpus, work.config, temporary, before)
+        if not grown:
             stage.index(corpus, work.config, temporary)
         shutil.rmtree(desk.room, ignore_errors=True)
         handing.keep_only(desk.room, ())

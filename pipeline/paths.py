@@ -22,21 +22,28 @@ def resolved(config: C, start: Path) -> C:
 
     Which fields hold paths, their metadata says (IS_PATH). start: the folder that relative ones are meant from.
     """
-    if isinstance(config, tuple):
-        return tuple(resolved(each, start) for each in config)  # type: ignore[return-value]
-    if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        return config
+    return with_paths(config, start.joinpath)
+
+
+def with_paths(argument: C, change: Callable[[Path], Path]) -> C:
+    """The argument with other paths: itself, or those in tuples and dataclasses, Configs among them."""
+    if isinstance(argument, Path):
+        return change(argument)  # type: ignore[return-value]
+    if isinstance(argument, tuple):
+        return tuple(with_paths(each, change) for each in argument)  # type: ignore[return-value]
+    if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
+        return argument
     changed: dict[str, Any] = {}
-    for item in dataclasses.fields(config):
-        old, is_path = getattr(config, item.name), item.metadata.get(IS_PATH)
-        value = _from(start, old, is_path) if is_path else resolved(old, start)
+    for item in dataclasses.fields(argument):
+        old, is_path = getattr(argument, item.name), item.metadata.get(IS_PATH)
+        value = _text(old, change, is_path) if is_path else with_paths(old, change)
         changed |= {item.name: value} if value != old else {}
-    return dataclasses.replace(config, **changed) if changed else config
+    return dataclasses.replace(argument, **changed) if changed else argument
 
 
-def _from(start: Path, value: Any, is_path: Callable[[str], bool] | Literal[True]) -> Any:
+def _text(value: Any, change: Callable[[Path], Path], is_path: Callable[[str], bool] | Literal[True]) -> Any:
     if isinstance(value, tuple):
-        return tuple(_from(start, each, is_path) for each in value)
+        return tuple(_text(each, change, is_path) for each in value)
     if value is None or "://" in value or not (is_path is True or is_path(value)):
         return value
-    return str(start / value)
+    return str(change(Path(value)))

@@ -133,21 +133,26 @@ def _link_one(work: Work, other: Path, one: Reusable) -> bool:
 
 
 def take_index(work: Work, other: Path | None, folder: Path) -> bool:
-    """Fill an empty folder with the other dataset's index of the same inputs and settings, if it is there and intact.
+    """Fill a folder with the other dataset's index of the same inputs and settings, if it is there and intact.
 
     Otherwise the folder is empty again. Hard links are safe: the files of an index are replaced, never changed.
     """
     source = _there(work.index, work, other) if other else None
     if source is None or not (source / SUMS).is_file():
         return False
+    _empty(folder)
     try:
         intact = _link_all(source, folder)
     except OSError:  # its owner removed it meanwhile. A full disk stops the stage's own index, too
         intact = False
     if not intact:
-        shutil.rmtree(folder)
-        folder.mkdir()
+        _empty(folder)
     return intact
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _link_all(source: Path, folder: Path) -> bool:

@@ -16,13 +16,15 @@ from pairloom.store.hashed import sha256_file
 from pairloom.store.pulling import fetch_exactly
 from pairloom.store.pushing import JOBS, in_parallel
 from pairloom.store.scratch import behind
+from pipeline.folders import sums_below
 
 SUMS = "sums.json"  # in an index: file -> SHA-256, empty folder -> "", written when it is complete
 
 
 def seal(folder: Path) -> None:
     """Note the SHA-256 of each file of a complete index."""
-    sums = {str(file.relative_to(folder)): sha256_file(file) for file in _files(folder)}
+    known = sums_below(folder)
+    sums = {str(file.relative_to(folder)): known.get(file) or sha256_file(file) for file in _files(folder)}
     sums |= {str(each.relative_to(folder)): "" for each in _empty_folders(folder)}
     (folder / SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 

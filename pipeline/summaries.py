@@ -10,7 +10,8 @@ from typing import Any
 from pairloom.store.folder import MANIFEST, open_folder
 from pairloom.store.hashed import sha256_file
 from pairloom.store.kept import fetch, forget_others, kept
-from pipeline.corpus import CorpusOnDisk, Desk
+from pipeline.corpus import CorpusOnDisk
+from pipeline.desk import Desk
 from pipeline.fingerprints import digest
 from pipeline.planning import Work
 from pipeline.pool import Pool

@@ -139,6 +139,16 @@ class Corpus(Shards, Protocol):
     def each(self, what: str, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         """function(argument) of each, on workers, in order; what: to be said of it."""
 
+    def folders(
+        self, what: str, function: Callable[[Any, Path], None], arguments: Mapping[str, Any], into: Path | None = None
+    ) -> dict[str, Path]:
+        """name -> the folder that function(argument, folder) filled, on workers.
+
+        It is whole or not there, and one that an interrupted run has finished is not made again. names: paths below
+        `into`, a folder of the index. Without it the folders go when the index is made. arguments: their paths are
+        files of this process, files that were gathered (`Listed`), or folders of an earlier call.
+        """
+
 
 @dataclass(frozen=True)
 class Before:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from pairloom.table import Array
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Such files, whose names are in a file: they are too many to be sent to every worker."""
+
+    path: Path
+
+    @classmethod
+    def write(cls, files: Iterable[Path], path: Path) -> Listed:
+        path.write_text(json.dumps([str(file.absolute()) for file in files]), encoding="utf-8")
+        return cls(path)
+
+    def files(self) -> list[Path]:
+        return [Path(name) for name in json.loads(self.path.read_text(encoding="utf-8"))]
 
 
 def opened(path: Path) -> pa.Table:

@@ -22,7 +22,7 @@ from schemas.negatives import NEGATIVE, NEGATIVES
 from stages import rows_done
 from stages.contract import Before, Corpus, Scope
 from stages.gathered import opened
-from stages.negatives import growth, stored
+from stages.negatives import building, growth, stored
 from stages.negatives.beside import Beside
 from stages.negatives.captions import Array, captions_of, of_language, one_chunk
 from stages.negatives.growth import Earlier
@@ -103,7 +103,7 @@ def index(corpus: Corpus, config: Config, folder: Path) -> None:
 
     Raises InputError if an image is there twice, or stage `score` stored no vectors that the rule asks for.
     """
-    growth.write(corpus, config, folder)
+    building.write(corpus, config, folder)
     if "score" in config.vetoes:
         for _, score in corpus.tables("score", ["image_embedding"]):
             refuse_without(score, "image_embedding")

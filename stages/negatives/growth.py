@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -24,95 +23,20 @@ import pyarrow.compute as pc
 from pairloom.store.folder import read_shard
 from pairloom.store.linking import link_tree
 from stages.contract import Before, Corpus
-from stages.gathered import opened
+from stages.gathered import Listed, opened
 from stages.negatives.captions import languages, of_language
-from stages.negatives.inverted import (
-    PART,
-    count,
-    finish,
-    open_part,
-    open_statistics,
-    read,
-    save,
-    save_part,
-    save_ranks,
-    save_statistics,
-)
+from stages.negatives.inverted import finish, open_part, open_statistics, read, save
 from stages.negatives.lists import Lists, flat
 from stages.negatives.near import looks_like, with_looks
-from stages.negatives.parts import (
-    Part,
-    by_language,
-    columns_of,
-    list_files,
-    listed_files,
-    ranges,
-    sorted_captions,
-    write_table,
-)
+from stages.negatives.parts import columns_of, sorted_captions, write_table
 from stages.negatives.rule import Config
-from stages.negatives.vectors import Tally, measure
 
 LANGUAGES, SHARDS, FRESH, EARLIER = "languages.json", "shards.json", "fresh.json", "told"  # names on disk
 
 
-@dataclass(frozen=True)
-class Job:
-    """A part of the index for a worker to make."""
-
-    part: Part
-    config: Config
-    folder: Path  # of the language
-    number: int
-    whole: bool  # there is no other part, so that its statistics are those of the language
-    tally: Path  # where `count_part` writes
-
-
-def write(corpus: Corpus, config: Config, folder: Path, most: int = PART) -> None:
-    """A full build, by workers: of each language parts of about `most` captions."""
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        room = Path(name)
-        files = corpus.gathered({"curate": columns_of(config)}, sorted_captions, config)
-        counts = by_language(files)
-        listed, looks = list_files(files, room / "files"), _looks(corpus, config, room)
-        jobs = []
-        for number, (lang, captions) in enumerate(counts.items()):
-            own = ranges(captions, most)
-            (folder / str(number)).mkdir()
-            for place, ids in enumerate(own):
-                part, tallied = Part(listed, looks, lang, ids), room / f"terms-{number}-{place}"
-                jobs.append(Job(part, config, folder / str(number), place, len(own) == 1, tallied))
-        _measure(corpus, config, [job for job in jobs if not job.whole])
-        corpus.each("indexing captions", build_part, jobs)
-        for number in range(len(counts)):
-            save_ranks(folder / str(number))
-    note(folder, list(counts), corpus.hashes("curate"), {})
-
-
-def _looks(corpus: Corpus, config: Config, room: Path) -> Path | None:
+def looks_file(corpus: Corpus, config: Config, room: Path) -> Path | None:
     """The file of near.LOOKS, if images that look alike count as one."""
     return None if config.near_distance is None else write_table(looks_like(corpus, config, room), room / "looks")
-
-
-def _measure(corpus: Corpus, config: Config, jobs: Sequence[Job]) -> None:
-    """Write the statistics of the languages that have several parts."""
-    corpus.each("counting terms", count_part, jobs)
-    for folder, own in groupby(jobs, key=lambda job: job.folder):
-        save_statistics(measure((Tally.opened(job.tally) for job in own), config), folder)
-
-
-def count_part(job: Job) -> None:
-    count(job.part.read(), job.config).save(job.tally)
-
-
-def build_part(job: Job) -> None:
-    captions = job.part.read()
-    known = None if job.whole else open_statistics(job.folder)
-    ready = read(captions, job.config, max(len(captions), 1), known)
-    if job.whole:
-        save_statistics(ready.statistics, job.folder)
-    for part in finish(ready, job.config):
-        save_part(part, job.folder / str(job.number))
 
 
 def new_shards(hashes: Mapping[str, str], before: Before) -> list[str]:
@@ -127,7 +51,7 @@ def new_shards(hashes: Mapping[str, str], before: Before) -> list[str]:
 class Growth:
     """What came to a corpus, for a worker to index."""
 
-    listed: Path  # the files of its captions
+    gathered: Listed  # files of its captions
     looks: Path | None
     hashes: Mapping[str, str]  # of all shards
     config: Config
@@ -144,15 +68,15 @@ def grow(corpus: Corpus, config: Config, folder: Path, before: Before) -> bool:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         room = Path(name)
         files = corpus.gathered({"curate": columns_of(config)}, sorted_captions, config, new)
-        listed, looks = list_files(files, room / "files"), _looks(corpus, config, room)
+        gathered, looks = Listed.write(files.values(), room / "files"), looks_file(corpus, config, room)
         grown: list[bool] = corpus.each(
-            "adding captions", _grown, [Growth(listed, looks, hashes, config, folder, before)]
+            "adding captions", _grown, [Growth(gathered, looks, hashes, config, folder, before)]
         )
     return grown[0]
 
 
 def _grown(new: Growth) -> bool:
-    captions = pa.concat_tables(opened(path).replace_schema_metadata(None) for path in listed_files(new.listed))
+    captions = pa.concat_tables(opened(path).replace_schema_metadata(None) for path in new.gathered.files())
     captions = captions if new.looks is None else with_looks(captions, opened(new.looks))
     return add(captions, new.hashes, new.config, new.folder, new.before)
 

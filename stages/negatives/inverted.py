@@ -150,16 +150,19 @@ def assemble(parts: tuple[Part, ...], statistics: Statistics, config: Config, ra
 
 def rank(tables: list[pa.Table]) -> Array:
     """Where each caption of these tables comes in the order of image_id and caption_index."""
-    if len(tables) == 1:
-        return np.arange(len(tables[0]))
-    ends = [(table["image_id"][0].as_py(), table["image_id"][-1].as_py()) for table in tables if len(table)]
-    if all(before[1] < after[0] for before, after in pairwise(ends)):  # ranges of ids, as a full build cuts them
+    if in_ranges(tables):
         return np.arange(sum(map(len, tables)))
     together = pa.concat_tables([table.select(["image_id", "caption_index"]) for table in tables])
     order = pc.sort_indices(together, sort_keys=ORDER).to_numpy()
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
     return ranks
+
+
+def in_ranges(tables: list[pa.Table]) -> bool:
+    """Whether each has only ids above those of the one before, as a full build cuts them."""
+    ends = [(table["image_id"][0].as_py(), table["image_id"][-1].as_py()) for table in tables if len(table)]
+    return all(before[1] < after[0] for before, after in pairwise(ends))
 
 
 def _frozen(part: Part) -> Part:
@@ -181,7 +184,7 @@ def arrays_of(part: Part) -> dict[str, Array]:
 
 def save_part(part: Part, folder: Path) -> None:
     """Write the part as one .npy file an array and one Arrow file for the texts."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     _save_table(part.captions.table, folder / TABLE)
     for name, array in arrays_of(part).items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -216,8 +219,14 @@ def save(folder: Path, statistics: Statistics, parts: Iterator[Part], earlier: l
 def save_ranks(folder: Path) -> None:
     """Write where the captions of all parts in the folder come in their order."""
     tables = [open_table(folder / str(number) / TABLE) for number in parts_in(folder)]
-    (folder / f"{RANKS}.npy").unlink(missing_ok=True)  # it may be a link
-    np.save(folder / f"{RANKS}.npy", rank(tables))
+    file = folder / f"{RANKS}.npy"
+    file.unlink(missing_ok=True)  # it may be a link
+    if not in_ranges(tables):
+        np.save(file, rank(tables))
+        return
+    ranks = np.lib.format.open_memmap(file, "w+", np.int64, (sum(map(len, tables)),))
+    for low in range(0, len(ranks), PART):  # 8 bytes a caption of the whole corpus
+        ranks[low : low + PART] = np.arange(low, min(low + PART, len(ranks)))
 
 
 def parts_in(folder: Path) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stages.gathered import opened
+from stages.gathered import Listed, opened
 from stages.negatives.captions import captions_of, in_order, languages, of_language, with_trained
 from stages.negatives.near import with_looks
 from stages.negatives.rule import Config
@@ -68,14 +68,14 @@ def ranges(captions: int, most: int) -> list[range]:
 class Part:
     """The captions of a language whose ids begin so."""
 
-    listed: Path  # the names of the files, with `list_files`
+    gathered: Listed  # files of `sorted_captions`
     looks: Path | None  # an Arrow file of near.LOOKS, if images that look alike count as one
     lang: Lang
     ids: range
 
     def read(self) -> pa.Table:
         """In no order."""
-        found = [*_slices(listed_files(self.listed), self.lang, self.ids)]
+        found = [*_slices(self.gathered.files(), self.lang, self.ids)]
         captions = pa.concat_tables(found).replace_schema_metadata(None)
         return captions if self.looks is None else with_looks(captions, opened(self.looks))
 
@@ -100,16 +100,6 @@ def _place(ids: pa.ChunkedArray, start: int, stop: int, edge: int) -> int:
     if edge == IDS:
         return stop
     return bisect_left(range(stop), edge, start, key=lambda row: int.from_bytes(ids[row].as_py()[:2], "big"))
-
-
-def list_files(files: Mapping[str, Path], path: Path) -> Path:
-    """Write their names into a file: they are too many to be sent to every worker."""
-    path.write_text(json.dumps([str(file.absolute()) for file in files.values()]), encoding="utf-8")
-    return path
-
-
-def listed_files(path: Path) -> list[Path]:
-    return [Path(name) for name in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def write_table(table: pa.Table, path: Path) -> Path:

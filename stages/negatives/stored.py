@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from pairloom.table import Array, Blob, metadata
 from schemas.score import SCORE
 from stages.contract import Corpus
-from stages.gathered import opened
+from stages.gathered import Listed, opened
 from stages.negatives.captions import captions_of, in_order, of_language, one_chunk
 from stages.negatives.inverted import TABLE, open_table, parts_in
 from stages.negatives.nearest import Vectors, axes, of_length_one, shortened
-from stages.negatives.parts import Lang, list_files, listed_files, write_table
+from stages.negatives.parts import Lang, write_table
 from stages.negatives.table import find, fixed
 from stages.negatives.veto_score import refuse_without
 
@@ -39,8 +39,8 @@ class Job:
 
     part: Path
     lang: Lang
-    files: Path  # the names of the files of `looked_up`
-    again: Path  # and of `looked_up_again`
+    files: Listed  # of `looked_up`
+    again: Listed  # of `looked_up_again`
     width: int
     main: Path | None  # the main axes, if short vectors are wanted for a search
 
@@ -58,9 +58,9 @@ def place(corpus: Corpus, folder: Path, langs: list[Lang], to_search: bool) -> N
         again = corpus.answers(asked, looked_up_again, dict.fromkeys(shards, elsewhere)) if elsewhere else {}
         width = max((_width(opened(path)) for path in files.values()), default=0)
         main = _main_axes(files, width, room / "main.npy") if to_search else None
-        told = list_files(files, room / "files"), list_files(again, room / "again"), width, main
+        listed = Listed.write(files.values(), room / "files"), Listed.write(again.values(), room / "again")
         jobs = [
-            Job(folder / str(number) / str(part), lang, *told)
+            Job(folder / str(number) / str(part), lang, *listed, width, main)
             for number, lang in enumerate(langs)
             for part in parts_in(folder / str(number))
         ]
@@ -177,7 +177,7 @@ def _fill(halves: Array, captions: pa.Table, job: Job) -> None:
     if not len(ids):
         return
     later = _found_again(job.again, captions)
-    for path in listed_files(job.files):
+    for path in job.files.files():
         every = opened(path)
         known = fixed(every["image_id"])
         low, high = np.searchsorted(known, ids[0]), np.searchsorted(known, ids[-1], "right")
@@ -191,10 +191,10 @@ def _fill(halves: Array, captions: pa.Table, job: Job) -> None:
                 halves[numbers[row]] = np.frombuffer(later[key], "<u2")
 
 
-def _found_again(listed: Path, captions: pa.Table) -> dict[Key, bytes]:
+def _found_again(listed: Listed, captions: pa.Table) -> dict[Key, bytes]:
     """(image, text) -> the vector that was found in another shard, of the images of these captions."""
     found: dict[Key, bytes] = {}
-    for path in listed_files(listed):
+    for path in listed.files():
         table = opened(path)
         own = table.filter(pc.is_in(table["image_id"], value_set=one_chunk(captions["image_id"])))
         for key, vector in zip(_keys(own), own["vector"].to_pylist(), strict=True):

@@ -16,7 +16,8 @@ from pairloom.store.folder import Header, open_folder
 from pairloom.store.writing import Writer, write_shard
 from pipeline.cluster import open_pool
 from pipeline.config import RunConfig
-from pipeline.corpus import CorpusOnDisk, Desk
+from pipeline.corpus import CorpusOnDisk
+from pipeline.desk import Desk
 from pipeline.pool import Inline
 from stages.gathered import opened
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from functools import wraps
 from pathlib import Path
 
 import pytest
 from distributed import Client
 
 from pipeline.cli import main
+from stages.negatives import building
 from tests.bucket import Server, below, content, said
 from tests.pipeline.clusters import Cluster
 from tests.pipeline.far import BUCKET, emptied, in_bucket, listed, on_disk, puts, tables, words
 from tests.serving import pictures, write_list
+from tests.stages.negatives.corpus import curated
 
 ALONE = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 OWN_DISK = 'mount -t tmpfs none "$1" && shift && exec "$@"'  # $1: where the other processes have their files
@@ -89,3 +92,32 @@ def test_a_corpus_is_read_and_a_retry_made_by_workers_with_disks_of_their_own(
                 assert [path for path in asked if path != "/robots.txt"] == ["/3.jpg"]
         assert in_bucket(client) == tables(below(Path("here")))
         assert not [key for key in content(client, "pairs") if "/partial/" in key]
+
+
+def test_parts_of_an_index_are_made_by_workers_with_disks_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if subprocess.run([*ALONE, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make mount namespaces")
+
+    @wraps(building.build)
+    def elsewhere(job: building.Job, folder: Path) -> None:
+        raise AssertionError("the coordinator makes no part")
+
+    with emptied(tmp_path) as (_, client):
+        curated(Path("here"), range(3))
+        assert main(["push", "here/curate", f"{BUCKET}/curate"]) == 0
+        Path("params.yaml").write_text("negatives: {top_k: 5}\n")
+        line = ["stage", "negatives", "--params", "params.yaml", "--quiet"]
+        assert main([*line, "--data", "here", "--cluster", "inline"]) == 0
+        monkeypatch.setattr(building.write, "__defaults__", (60,))  # captions of a part
+        monkeypatch.setattr(building, "build", elsewhere)
+        (tmp_path / "cluster").mkdir()
+        with Cluster(tmp_path / "cluster") as cluster:
+            for _ in range(2):
+                cluster.worker(prefix=[*ALONE, OWN_DISK, "worker", str(tmp_path / "tmp")])
+            assert main([*line, "--data", BUCKET, "--cluster", cluster.address]) == 0
+        assert in_bucket(client) == tables(below(Path("here")))
+        kept = [key.split("/")[4:] for key in content(client, "pairs") if "/.index/negatives/" in key]
+        assert [each for each in kept if each[1:] == ["3", "captions.arrow"]] == [["1", "3", "captions.arrow"]]
+        assert not [key for key in content(client, "pairs") if ".tmp/" in key]

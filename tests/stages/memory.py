@@ -54,11 +54,24 @@ class Here:
     def each(self, what: str, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         return list(map(function, arguments))
 
-    def _written(self, table: pa.Table) -> Path:
+    def folders(
+        self, what: str, function: Callable[[Any, Path], None], arguments: Mapping[str, Any], into: Path | None = None
+    ) -> dict[str, Path]:
+        into = into or self._new_path()
+        found = {name: into / name for name in arguments}
+        for name, folder in found.items():
+            folder.mkdir(parents=True)
+            function(arguments[name], folder)
+        return found
+
+    def _new_path(self) -> Path:
         if not hasattr(self, "_room"):
             self._room = Path(tempfile.mkdtemp())
             weakref.finalize(self, shutil.rmtree, self._room)
-        path = self._room / uuid.uuid4().hex
+        return self._room / uuid.uuid4().hex
+
+    def _written(self, table: pa.Table) -> Path:
+        path = self._new_path()
         with pa.ipc.new_stream(str(path), table.schema) as stream:
             stream.write_table(table.combine_chunks())
         return path

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pairloom.errors import InputError
 from schemas.score import SCORE
 from stages import negatives
-from stages.negatives import Config, growth, nearest
+from stages.negatives import Config, building, nearest
 from stages.negatives.words import normalise, words
 from tests.stages.memory import InMemory
 from tests.stages.negatives.test_hubs import limited
@@ -174,7 +174,7 @@ def test_lists_are_those_of_all_pairs(
     images = images_of(np.random.default_rng(seed), count)
     corpus, vectors = shards_of(images, count // 2, width, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(growth.write, "__defaults__", (part,))  # captions of a part of the index
+        patch.setattr(building.write, "__defaults__", (part,))  # captions of a part of the index
         lists = mined(corpus, config, tmp_path_factory.mktemp("index"))
     veto = vetoed(images, vectors, config, pictures_of(images, width, seed))
     names = [(number, index) for number, own in enumerate(lists) for index in range(len(own))]

@@ -17,7 +17,7 @@ from pairloom.store.folder import open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
 from stages.contract import Before
-from stages.negatives import Config, growth
+from stages.negatives import Config, building, growth
 from stages.negatives.inverted import open_index, open_statistics, read
 from stages.negatives.summary import MOST
 from stages.negatives.words import normalise
@@ -58,7 +58,7 @@ def test_growing_twice_gives_the_lists_of_a_full_run_by_the_same_idf(
 
     curated(full, range(7))
     langs = iter(["de", "en"])
-    monkeypatch.setattr(growth, "read", lambda captions, config, *_: read(captions, config, known=known[next(langs)]))
+    monkeypatch.setattr(building, "read", lambda captions, config, *_: read(captions, config, known=known[next(langs)]))
     run_stage("negatives", config, full, INLINE)
     assert lists(grown) == lists(full)
     assert hashes(grown / "negatives") == hashes(full / "negatives")

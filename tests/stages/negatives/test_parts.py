@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from stages import negatives
-from stages.negatives import growth
+from stages.gathered import Listed
+from stages.negatives import building
 from stages.negatives.captions import captions_of
-from stages.negatives.parts import IDS, Part, by_language, columns_of, list_files, ranges, sorted_captions
+from stages.negatives.parts import IDS, Part, by_language, columns_of, ranges, sorted_captions
 from tests.stages.memory import InMemory
 from tests.stages.negatives.corpus import shard
 
@@ -30,7 +31,7 @@ def test_the_negatives_of_parts_are_those_of_the_whole(scorer: str, tmp_path: Pa
     for most in (1 << 22, 70, 9):
         folder = tmp_path / str(most)
         folder.mkdir()
-        growth.write(corpus, config, folder, most)
+        building.write(corpus, config, folder, most)
         tools = negatives.setup(config, folder)
         parts = [len(index.parts) for index in tools.indexes.values()]
         assert (max(parts) > 1) == (most < 1000)
@@ -48,9 +49,9 @@ def test_every_caption_is_in_one_part_of_its_language(most: int, tmp_path: Path)
     counts = by_language(files)
     assert counts == Counter(whole["lang"].to_pylist())
     assert list(counts) == ["de", "en"]
-    listed = list_files(files, tmp_path / "files")
+    gathered = Listed.write(files.values(), tmp_path / "files")
     for lang, captions in counts.items():
-        parts = [Part(listed, None, lang, ids).read() for ids in ranges(captions, most)]
+        parts = [Part(gathered, None, lang, ids).read() for ids in ranges(captions, most)]
         assert (len(parts) == 1) == (most >= captions)
         rows = pa.concat_tables(part for part in parts if len(part)).to_pylist()
         wanted = [row for row in whole.to_pylist() if row["lang"] == lang]

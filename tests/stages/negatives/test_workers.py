@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ import pytest
 from pairloom.store.folder import JOURNAL, open_folder
 from pipeline.config import RunConfig
 from pipeline.executor import Options, run_stage
-from stages.negatives import Config
+from stages.negatives import Config, building
 from tests.pipeline.helpers import hashes
 from tests.processes import workers_of
 from tests.stages.negatives.corpus import curated
 
 HERE = Path(__file__).resolve().parents[3]
-SHARDS = range(60)
+SHARDS, FEW = range(60), range(5)
+INLINE = Options(RunConfig(cluster="inline"))
+LIMITED = Config(top_k=5, max_lists=9)  # for which workers mine twice
 
 
 def start(data: Path) -> subprocess.Popen[bytes]:
@@ -60,13 +63,64 @@ def test_a_worker_killed_while_it_mines_costs_nothing_but_time(tmp_path: Path) -
     assert hashes(disturbed / "negatives") == hashes(undisturbed / "negatives")
 
 
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, str]:
+    """Hashes of the table that is mined here, from an index that was made at once."""
+    curated(tmp_path / "whole", FEW)
+    run_stage("negatives", LIMITED, tmp_path / "whole", INLINE)
+    return hashes(tmp_path / "whole/negatives")
+
+
+def in_parts(patch: pytest.MonkeyPatch, captions: int = 60) -> None:
+    """Have the index made in parts of so many captions."""
+    patch.setattr(building.write, "__defaults__", (captions,))
+
+
+def parts_of(data: Path) -> list[str]:
+    """Language/part of an index."""
+    (index,) = (data / ".index/negatives").iterdir()
+    return sorted(str(folder.parent.relative_to(index)) for folder in index.glob("*/*/captions.arrow"))
+
+
 @pytest.mark.slow
-def test_one_two_and_four_workers_write_the_same_bytes(tmp_path: Path) -> None:
-    written = []
+def test_parts_made_by_one_two_and_four_workers_give_the_bytes_of_one_made_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, str]
+) -> None:
+    in_parts(monkeypatch)
     for workers in (1, 2, 4):
         data = tmp_path / str(workers)
-        curated(data, range(5))
-        config = Config(top_k=5, max_lists=9)  # which has workers mine twice
-        run_stage("negatives", config, data, Options(RunConfig(cluster="local", workers=workers)))
-        written.append(hashes(data / "negatives"))
-    assert written[0] == written[1] == written[2]
+        curated(data, FEW)
+        run_stage("negatives", LIMITED, data, Options(RunConfig(cluster="local", workers=workers)))
+        assert hashes(data / "negatives") == whole
+        assert parts_of(data) == ["0/0", "0/1", "1/0", "1/1", "1/2", "1/3", "1/4", "1/5"]
+
+
+@pytest.mark.parametrize("finished", [0, 1, 7])
+def test_a_resume_makes_the_missing_parts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, str], finished: int
+) -> None:
+    build, begun, most = building.build, 0, finished
+
+    @wraps(build)
+    def stopping(job: building.Job, folder: Path) -> None:
+        nonlocal begun
+        begun += 1
+        if begun > most:
+            (folder / "half").write_text("of a part")
+            raise KeyboardInterrupt
+        build(job, folder)
+
+    @wraps(building.count_part)
+    def known(job: building.Job, folder: Path) -> None:
+        raise AssertionError("these terms were counted before")
+
+    in_parts(monkeypatch)
+    monkeypatch.setattr(building, "build", stopping)
+    curated(tmp_path, FEW)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("negatives", LIMITED, tmp_path, INLINE)
+    monkeypatch.setattr(building, "count_part", known)
+    begun, most = 0, 8
+    run_stage("negatives", LIMITED, tmp_path, INLINE)
+    assert begun == 8 - finished
+    assert hashes(tmp_path / "negatives") == whole

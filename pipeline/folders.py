@@ -1,0 +1,203 @@
+"""Folders of an index that workers make: each is whole or not there, and what an interrupted run finished stays.
+
+A worker fills a folder aside, notes the SHA-256 of its files there, and gives it its name. In a dataset in a bucket the
+files are put there, too, the note last, so that neither the coordinator nor other workers need share a folder with it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pairloom.store.bucket import Bucket
+from pairloom.store.hashed import sha256_file
+from pairloom.store.pulling import fetch_exactly
+from pairloom.store.pushing import in_parallel
+from pairloom.store.scratch import behind, put
+from pipeline import handing
+from pipeline.fingerprints import digest
+from pipeline.paths import with_paths
+from stages.gathered import Listed
+
+WHOLE = "whole.json"  # in such a folder: what it is of, and of each file (size, SHA-256)
+JOBS = 16  # files on their way at once
+
+
+@dataclass(frozen=True)
+class Making:
+    """A folder to make: function(argument, folder)."""
+
+    function: Callable[[Any, Path], None]
+    argument: Any
+    target: Path
+    room: Path  # on the same disk, for what is not finished
+
+    @property
+    def of(self) -> str:
+        """Stands for all that decides the content, of one index. A path counts by its name."""
+        named = with_paths(self.argument, lambda path: Path(path.name))
+        return digest([self.function.__module__, self.function.__qualname__, repr(named)])
+
+
+@dataclass(frozen=True)
+class Note:
+    """What lies in a whole folder."""
+
+    of: str
+    files: Mapping[str, tuple[int, str]]  # size, SHA-256
+
+    @classmethod
+    def read(cls, content: bytes | None) -> Note | None:
+        try:
+            found = json.loads(content or b"")
+        except ValueError:  # none, or cut off as the machine stopped
+            return None
+        return cls(found["of"], {name: (size, sha256) for name, (size, sha256) in found["files"].items()})
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Note | None:
+        file = folder / WHOLE
+        return cls.read(file.read_bytes()) if file.is_file() else None
+
+
+def make(making: Making) -> int:
+    """Leave the folder whole, here or in the bucket behind it. Returns the size of its note."""
+    target = making.target
+    there = behind(target.parent)
+    content = None if there is None else there.below(target).read(WHOLE)
+    if content is not None and (note := Note.read(content)) and note.of == making.of:
+        return len(content)
+    if not is_whole(target, making.of):
+        for path in paths_in(making.argument):
+            bring(path)
+        _fill(making)
+    if there is not None:
+        _put(target, there.below(target))
+    return (target / WHOLE).stat().st_size
+
+
+def _fill(making: Making) -> None:
+    temporary = making.room / f"{uuid.uuid4().hex}.tmp"
+    temporary.mkdir(parents=True)
+    try:
+        making.function(making.argument, temporary)
+        files = {str(file.relative_to(temporary)): (file.stat().st_size, sha256_file(file)) for file in _in(temporary)}
+        (temporary / WHOLE).write_text(json.dumps({"of": making.of, "files": files}), encoding="utf-8")
+        making.target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(making.target, ignore_errors=True)  # damaged, or of something else
+        try:
+            temporary.replace(making.target)
+        except OSError:
+            if not is_whole(making.target, making.of):  # else the task ran twice, and the other was faster
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_whole(folder: Path, of: str) -> bool:
+    """Whether the folder is of this, and its files are as they were written."""
+    note = Note.in_folder(folder)
+    if note is None or note.of != of:
+        return False
+    files = {folder / name: own for name, own in note.files.items()}
+    sizes = (file.is_file() and file.stat().st_size == size for file, (size, _) in files.items())
+    return all(sizes) and all(sha256_file(file) == sha256 for file, (_, sha256) in files.items())
+
+
+def _in(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.is_file())
+
+
+def _put(folder: Path, there: Bucket) -> None:
+    note = Note.in_folder(folder)
+    assert note is not None
+    for _ in in_parallel(JOBS, lambda name: there.put(name, folder / name), note.files):
+        pass
+    there.put(WHOLE, folder / WHOLE)  # the last: who finds it finds all
+
+
+def bring(wanted: Path | Listed) -> None:
+    """Have a file, a whole folder or all listed files here, which may lie in the bucket behind them."""
+    if isinstance(wanted, Listed):
+        bring(wanted.path)
+        missing = [file for file in wanted.files() if not file.exists()]
+        for folder in {file.parent for file in missing}:
+            handing.bring(folder, {file.name for file in missing if file.parent == folder}.__contains__)
+    elif not wanted.exists() and (there := behind(wanted.parent)) is not None:
+        note = Note.read(there.below(wanted).read(WHOLE))
+        if note is None:
+            there.bucket.bring(there.name(wanted), wanted)
+        else:
+            _fetch(note, there.below(wanted), wanted)
+
+
+def _fetch(note: Note, there: Bucket, folder: Path) -> None:
+    temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.tmp")
+    try:
+        for _ in in_parallel(JOBS, lambda file: fetch_exactly(there, temporary, file[0], *file[1]), note.files.items()):
+            pass
+        there.bring(WHOLE, temporary / WHOLE)
+        temporary.replace(folder)
+    except OSError:
+        if not (folder / WHOLE).is_file():  # else another process of this machine was faster
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def hand(arguments: Iterable[Any]) -> None:
+    """Put the files that these arguments name into the bucket behind them, for workers elsewhere.
+
+    Folders are there, and so are files that are listed: workers made them.
+    """
+    files = {one.path if isinstance(one, Listed) else one for argument in arguments for one in paths_in(argument)}
+    for file in sorted(file for file in files if file.is_file()):
+        put(file)
+
+
+def paths_in(argument: Any) -> Iterator[Path | Listed]:
+    """The files and folders of this machine that an argument names. A Config has texts, of files on every machine."""
+    if isinstance(argument, Path | Listed):
+        yield argument
+    elif isinstance(argument, tuple):
+        for each in argument:
+            yield from paths_in(each)
+    elif isinstance(argument, Mapping):
+        yield from paths_in(tuple(argument.values()))
+    elif is_dataclass(argument) and not isinstance(argument, type):
+        yield from paths_in(tuple(getattr(argument, each.name) for each in fields(argument)))
+
+
+def sums_below(folder: Path) -> dict[Path, str]:
+    """File -> SHA-256 of what lies in whole folders below this one. Their notes go, since the folder is complete."""
+    found: dict[Path, str] = {}
+    for file in sorted(folder.rglob(WHOLE)):
+        note = Note.in_folder(file.parent)
+        assert note is not None
+        found |= {file.parent / name: sha256 for name, (_, sha256) in note.files.items()}
+        file.unlink()
+    return found
+
+
+def keep_whole(folder: Path) -> bool:
+    """Remove what lies in no whole folder below this one. Returns whether there are any."""
+    kept = False
+    for each in folder.iterdir() if folder.is_dir() else ():
+        note = Note.in_folder(each)
+        if note is not None:
+            for file in _in(each):
+                if str(file.relative_to(each)) not in (WHOLE, *note.files):
+                    file.unlink()
+            kept = True
+        elif each.is_dir() and keep_whole(each):
+            kept = True
+        elif each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    return kept
