@@ -17,7 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -90,25 +91,32 @@ def exponent(sizes: list[int], values: list[float]) -> float:
 
 
 def measured(part: str, size: int) -> dict[str, float]:
-    """Seconds, those of CPU, and how far this process's own memory rose, without pages of files, which can go."""
+    """Seconds, those of CPU, and how far this process's own memory rose."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("SCALE_DIR")) as folder:
         work = PARTS[part](size, Path(folder))
-        gc.collect()
-        pa.default_memory_pool().release_unused()
-        before, seen, stop = anonymous_mb(), [0.0], threading.Event()
+        with watched() as rise:
+            start, cpu = time.perf_counter(), time.process_time()
+            more = work() or {}
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        return more | {"seconds": seconds, "cpu": cpu, "mb": rise()}
 
-        def watch() -> None:
-            while not stop.wait(0.02):
-                seen.append(anonymous_mb())
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        start, cpu = time.perf_counter(), time.process_time()
-        more = work() or {}
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        stop.set()
-        watcher.join()
-        return more | {"seconds": seconds, "cpu": cpu, "mb": max(max(seen) - before, 0.0)}
+@contextmanager
+def watched() -> Iterator[Callable[[], float]]:
+    """MB by which this process's own memory rises in the block, without pages of files, which can go."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    before, seen, stop = anonymous_mb(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.02):
+            seen.append(anonymous_mb())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    yield lambda: max(max(seen) - before, 0.0)
+    stop.set()
+    watcher.join()
 
 
 def anonymous_mb() -> float:
