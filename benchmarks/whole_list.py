@@ -6,8 +6,10 @@ A row is a URL and a caption, in Parquet files of half a million rows. A picture
 the file apart, so that stage `sample` unites them. Pictures lie in Parquet files, too (`pics:train-00000.parquet/17`).
 Each is a PNG of 8 × 8 random grey pixels (129 bytes), so that ids and hashes differ, and reading and decoding one costs
 as little as it can. A caption is four of rows / 5 words, so that a word is in about 20 captions and the search for
-negatives costs the same for each. Each stage is the command `pairloom stage` in a process of its own with two local
-workers, as `dvc repro` runs it. Tags need regions, so both are left out. `curate.min_side` is 1 for the pictures' sake,
+negatives costs the same for each.
+
+Each stage is the command `pairloom stage` in a process of its own with two local workers, as `dvc repro` runs it, and
+`pairloom lint` comes last. Tags need regions, so both are left out. `curate.min_side` is 1 for the pictures' sake,
 `negatives.top_k` is 5 for the disk's.
 
 Memory is what a process has to itself (RssAnon), looked at five times a second. Pages of files, which the system can
@@ -38,7 +40,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-STAGES = ("sample", "download", "curate", "negatives", "shards")
+STAGES = ("sample", "download", "curate", "negatives", "shards", "lint")
 SETTINGS: dict[str, dict[str, Any]] = {
     "run": {"cluster": "local", "workers": 2},
     "sample": {"rows_per_shard": 10_000},
@@ -95,9 +97,13 @@ def line(name: str, costs: Sequence[Cost]) -> str:
 
 
 def staged(name: str, folder: Path, rows: int) -> Cost:
-    """Run one stage on what lies in the folder."""
-    command = [sys.executable, "-m", "pipeline.cli", "stage", name, "--data", str(folder / "data"), "--quiet"]
-    command += ["--metrics", str(folder / "metrics"), "--params", str(folder / "params.yaml")]
+    """Run one stage on what lies in the folder, or `pairloom lint` on all of it."""
+    command = [sys.executable, "-m", "pipeline.cli"]
+    if name == "lint":
+        command += ["lint", str(folder / "data")]
+    else:
+        command += ["stage", name, "--data", str(folder / "data"), "--quiet"]
+        command += ["--metrics", str(folder / "metrics"), "--params", str(folder / "params.yaml")]
     before, start = children_cpu(), time.monotonic()
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
