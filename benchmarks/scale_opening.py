@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cutting(rows: int, folder: Path) -> Callable[[], None]:
-    """a csv list of so many rows, cut into shards of 10,000; rows of one URL are looked for"""
+    """a csv list of so many rows, cut into shards of 10,000, with the search for rows of one URL"""
     from benchmarks.lists import write_csv
     from pipeline.listing import write_list
     from stages.sample import Config, parts
@@ -22,7 +22,7 @@ def cutting(rows: int, folder: Path) -> Callable[[], None]:
 
 
 def opening(shards: int, folder: Path) -> Callable[[], None]:
-    """a loader on so many shards, up to the order of all rows; the sizes of shards are in counts.parquet"""
+    """a loader on so many shards, up to the order of all rows, by what the folder says of their sizes"""
     from benchmarks.loader_opening import many
     from pairloom.loader.options import Options
     from pairloom.loader.order import Order

@@ -2,15 +2,16 @@
 
 python -m benchmarks.whole_list [--rows 100000 1000000 10000000] [--stages sample …] [--folder DIR]
 
-A row is a URL and a caption, in Parquet files of half a million rows. A picture comes in `--captions` rows, a fifth of
-the file apart, so that stage `sample` unites them. Pictures lie in Parquet files, too (`pics:train-00000.parquet/17`).
-Each is a PNG of 8 × 8 random grey pixels (129 bytes), so that ids and hashes differ, and reading and decoding one costs
-as little as it can. A caption is four of rows / 5 words, so that a word is in about 20 captions and the search for
+A row is a URL and a caption, in Parquet files of a million rows. A picture comes in `--captions` rows, 100,000 rows
+apart, so that stage `sample` unites them. Pictures lie in Parquet files, too (`pics:train-0.parquet/17/image`). Each
+is a PNG of 8 × 8 random grey pixels (129 bytes), so that ids and hashes differ, and reading and decoding one costs as
+little as it can. A caption is four of rows / 5 words, so that a word is in about 20 captions and the search for
 negatives costs the same for each.
 
 Each stage is the command `pairloom stage` in a process of its own with two local workers, as `dvc repro` runs it, and
 `pairloom lint` comes last. Tags need regions, so both are left out. `curate.min_side` is 1 for the pictures' sake,
-`negatives.top_k` is 5 for the disk's.
+`negatives.top_k` is 5 for the disk's, and `shards.shard_bytes` 16 MB, which is some thousand rows, as 256 MB are of
+photographs.
 
 Memory is what a process has to itself (RssAnon), looked at five times a second. Pages of files, which the system can
 drop, do not count, but the kernel's own peak of the coordinator is told beside it. MB a million rows are those beyond
@@ -47,7 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "download": {},
     "curate": {"min_side": 1},
     "negatives": {"top_k": 5},
-    "shards": {"regions": False, "tags": False},
+    "shards": {"regions": False, "tags": False, "shard_bytes": 16 << 20},
 }
 PICTURES = 100_000  # of a file
 SIDE = 8  # pixels
@@ -70,7 +71,7 @@ class Cost:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", type=int, default=[100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--captions", type=int, default=5, help="rows of each picture")
+    parser.add_argument("--captions", type=int, default=10, help="rows of each picture")
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     parser.add_argument("--folder", type=Path, help="where tables lie and stay (default: a temporary folder)")
     arguments = parser.parse_args()

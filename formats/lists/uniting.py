@@ -20,9 +20,10 @@ from formats.lists.urls import BadRow, Part
 from pairloom.table import Array
 from schemas.urls import URLS
 
-ROWS_IN_MEMORY = 200_000  # of those that are moved, as far as MOST_FILES allows
+ROWS_IN_MEMORY = 50_000  # of those that are moved, as far as MOST_FILES allows. One takes over a kilobyte
 MOST_FILES = 200  # open at once
 PIECE = 10_000  # rows that are looked at together
+RANGES = 16  # of hashes, sorted one after the other, so that little is in memory besides
 Moved = dict[int, list[dict[str, object]]]  # row of a first one -> the later rows of its URL, in list order
 
 
@@ -67,30 +68,19 @@ def _moved(part: Part, rows: int) -> Part:
 
 def later_rows(hashes: Array) -> tuple[Array, Array]:
     """The rows whose hash stands in an earlier row, ascending, and for each the first such row, both int64."""
-    several = _rows_of_several(hashes)  # mostly few: what follows takes a multiple of their memory
-    order = np.argsort(hashes[several], kind="stable")
-    in_order = hashes[several[order]]
-    fresh = np.ones(len(order), bool)
-    fresh[1:] = in_order[1:] != in_order[:-1]
-    firsts = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))][~fresh]
-    later = order[~fresh]
-    ascending = np.argsort(later)
-    return several[later[ascending]], several[firsts[ascending]]
-
-
-def _rows_of_several(hashes: Array) -> Array:
-    """The rows whose hash occurs more than once, ascending, int64."""
-    in_order = np.sort(hashes)
-    doubled = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
-    del in_order
-    if not len(doubled):
-        return np.zeros(0, np.int64)
-    found = []
-    for start in range(0, len(hashes), PIECE):
-        piece = hashes[start : start + PIECE]
-        place = np.minimum(np.searchsorted(doubled, piece), len(doubled) - 1)
-        found.append(start + np.flatnonzero(doubled[place] == piece))
-    return np.concatenate(found)
+    first_of: Array = np.full(len(hashes), -1, np.int32 if len(hashes) < 2**31 else np.int64)
+    edges = np.linspace(0, 2**64 - 1, RANGES + 1)[1:-1].astype(np.uint64)
+    ranges = np.searchsorted(edges, hashes, side="right").astype(np.uint8)
+    for number in range(RANGES):
+        rows = np.flatnonzero(ranges == number)
+        order = np.argsort(hashes[rows], kind="stable")
+        in_order = hashes[rows[order]]
+        fresh = np.ones(len(order), bool)
+        fresh[1:] = in_order[1:] != in_order[:-1]
+        firsts = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+        first_of[rows[order[~fresh]]] = rows[order[firsts[~fresh]]]
+    later = np.flatnonzero(first_of >= 0)
+    return later, first_of[later].astype(np.int64)
 
 
 def _spill(parts: Iterable[Part], file: Path, bad: list[BadRow]) -> Array:

@@ -46,13 +46,15 @@ class Captions:
 
     @classmethod
     def read(cls, folder: Folder, share: float = 1.0) -> Captions:
-        """Only the columns image_id and captions are read. Memory is that of the texts."""
-        every = (table for _, table in folder.tables(["image_id", "captions"]))
-        tables = [table.filter(pa.array(among(ids(table["image_id"]), share))) for table in every]
-        keys = np.concatenate([np.zeros(0, "S16"), *(ids(table["image_id"]) for table in tables)])
-        lengths = [pc.list_value_length(table["captions"]).to_numpy() for table in tables]
-        counts = np.concatenate([np.zeros(0, np.int64), *lengths]).astype(np.int64)
-        texts = [pc.struct_field(flat_list(table["captions"])[0], "text").cast(pa.large_string()) for table in tables]
+        """Only the columns image_id and captions are read, one shard at a time. Memory is that of ids and texts."""
+        ids_of, lengths = [np.zeros(0, "S16")], [np.zeros(0, np.int64)]
+        texts = []
+        for _, every in folder.tables(["image_id", "captions"]):
+            table = every.filter(pa.array(among(ids(every["image_id"]), share)))
+            ids_of.append(ids(table["image_id"]))
+            lengths.append(pc.list_value_length(table["captions"]).to_numpy().astype(np.int64))
+            texts.append(pc.struct_field(flat_list(table["captions"])[0], "text").cast(pa.large_string()))
+        keys, counts = np.concatenate(ids_of), np.concatenate(lengths)
         order = np.argsort(keys, kind="stable")
         starts = np.cumsum(counts) - counts
         return cls(
