@@ -55,15 +55,15 @@ bench: $(INSTALLED) ## run every script of benchmarks/, each against a named pee
 	@for script in benchmarks/[a-z]*.py; do \
 	    echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
 
-# Some systems that read pixels have a variant of their own, on more scenes. A hybrid ViT is trained first, starts vilt.
-PIXELS := vilt vit
+# Systems that read pixels have a variant of their own, on more scenes. A hybrid ViT is trained first, starts vilt.
+PIXELS := clip vilt vit
 OTHERS = $(filter-out $(PIXELS), $(basename $(notdir $(wildcard systems/recipes/*.yaml))))
 TABLE = $(BIN)/pairloom recipe table --write docs/lab/systems.md
 recipes: $(INSTALLED) ## train every recipe at size tiny on composed scenes and write the table of docs/lab/systems.md
 	@test -f data/recipes/shards/_pairloom/manifest.json || $(BIN)/pairloom run --params params.recipes.yaml --out data/recipes
 	@test -f data/pixels/shards/_pairloom/manifest.json || $(BIN)/pairloom run --params params.pixels.yaml --out data/pixels
 	@$(TABLE) $(OTHERS) --shards data/recipes/shards
-	@$(TABLE) vit --variant pixels --shards data/pixels/shards
+	@$(TABLE) $(filter-out vilt, $(PIXELS)) --variant pixels --shards data/pixels/shards
 	@$(BIN)/pairloom checkpoint convert data/recipes/models/vit data/pixels/vit --as "ViT (transformers)" >/dev/null
 	@$(TABLE) vilt --variant pixels --shards data/pixels/shards --init data/pixels/vit
 

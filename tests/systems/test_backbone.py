@@ -63,6 +63,21 @@ def test_kept_cells_are_those_of_the_network_and_of_its_weights_as_they_are_now(
     torch.testing.assert_close(network(pixels_B3SS), plain(pixels_B3SS), rtol=1e-4, atol=1e-4)
 
 
+def test_kept_cells_are_not_those_of_a_network_that_was_cut_or_pooled_elsewhere() -> None:
+    settings = Backbone(network="resnet18", layer="relu", frozen=("conv1", "bn1", "relu"), cached=9)
+    pixels_B3SS = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    first, _ = backbone.build(settings)
+    first(pixels_B3SS)  # it keeps 16 by 16 cells
+    cut = replace(settings, layer="maxpool", frozen=(*settings.frozen, "maxpool"))  # a layer without a weight
+    for other, side in ((replace(settings, pool=4), 4), (cut, 8)):
+        network, plain = (backbone.build(replace(other, cached=most))[0] for most in (9, 0))
+        for one in (network, plain):
+            one.load_state_dict(first.state_dict())
+        found_BCSS = network(pixels_B3SS)
+        assert found_BCSS.shape[2:] == (side, side)
+        torch.testing.assert_close(found_BCSS, plain(pixels_B3SS), rtol=1e-4, atol=1e-4)
+
+
 def test_cells_of_a_network_that_changes_are_not_kept() -> None:
     frozen = ("conv1", "bn1", "relu", "maxpool")
     with pytest.raises(ConfigError, match="keeps cells of 9 pictures, and layer1 change"):
