@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -25,6 +26,7 @@ PAD_NAMES = ("[PAD]", "<pad>", "<|endoftext|>")
 START_NAMES = ("[CLS]", "<s>", "<|startoftext|>")
 END_NAMES = ("[SEP]", "</s>", "<|endoftext|>")
 MASK_NAMES = ("[MASK]", "<mask>")
+KEPT_TEXTS = 1 << 14  # whose tokens a process keeps: 10 MB
 
 
 class Tokenizer:
@@ -32,6 +34,7 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer, max_tokens: int, where: str = "trained") -> None:
         self.backend = backend
+        self._encoded: dict[str, tuple[list[int], list[int]]] = {}
         self.max_tokens = max_tokens
         self.pad = self._id(PAD_NAMES, where)
         self.start = self._id(START_NAMES, where)
@@ -70,18 +73,34 @@ class Tokenizer:
         return words, counts
 
     def _append(self, text: str, second: str | None, ids: list[int], word_ids: list[int], segments: list[int]) -> None:
-        parts = [self.backend.encode(part, add_special_tokens=False) for part in (text, second) if part is not None]
-        lengths = fitting([len(part.ids) for part in parts], self.max_tokens - 1 - len(parts))
+        parts = [self._pieces(part) for part in (text, second) if part is not None]
+        lengths = fitting([len(pieces) for pieces, _ in parts], self.max_tokens - 1 - len(parts))
         ids.append(self.start)
         word_ids.append(-1)
         segments.append(0)
         words = 0
-        for segment, (part, length) in enumerate(zip(parts, lengths, strict=True)):
-            ids += [*part.ids[:length], self.end]
-            numbers = [-1 if word is None else word + words for word in part.word_ids[:length]]
+        for segment, ((pieces, numbers), length) in enumerate(zip(parts, lengths, strict=True)):
+            numbers = numbers[:length]
+            if segment:  # the second text's words are counted after the first's
+                numbers = [number if number < 0 else number + words for number in numbers]
+            ids += [*pieces[:length], self.end]
             word_ids += [*numbers, -1]
             segments += [segment] * (length + 1)
-            words = max(words, *numbers, -1) + 1 if numbers else words
+            words = max(words, *numbers) + 1 if numbers else words
+
+    def _pieces(self, text: str) -> tuple[list[int], list[int]]:
+        """(ids, number of the word of each, −1 for none) of a text. Few captions are read again and again."""
+        found = self._encoded.get(text)
+        if found is None:
+            if len(self._encoded) >= KEPT_TEXTS:
+                self._encoded.clear()
+            encoding = self.backend.encode(text, add_special_tokens=False)
+            numbers = [-1 if word is None else word for word in encoding.word_ids]
+            found = self._encoded[text] = encoding.ids, numbers
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_encoded": {}}  # a worker has its own
 
     def save(self, path: Path) -> None:
         self.backend.save(str(path), pretty=False)

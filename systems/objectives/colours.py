@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -41,14 +41,14 @@ def head(settings: Settings, model: Vit, shapes: Shapes) -> nn.Linear:
 def prepare(example: Example, row: Row, make: Make, settings: Settings, rng: np.random.Generator) -> Example:
     """Patches drawn, each with this probability, and their colours."""
     assert isinstance(example.units, Pixels)
-    pixels = make.units.settings
-    colours_U = mean_colours(np.asarray(example.units.values_3SS), settings, pixels.mean, pixels.std)
+    pixels, values_3SS = make.units.settings, np.asarray(example.units.values_3SS)
+    colours_U = mean_colours(values_3SS, settings, pixels.mean, pixels.std)
     drawn_U = rng.random(len(colours_U)) < settings.probability
     fate_U = rng.random(len(colours_U))
     other_U = rng.integers(0, 1 << 31, len(colours_U))
     shown_U = np.where(fate_U < settings.hidden + settings.replaced, other_U, ITSELF)
     shown_U = np.where(fate_U < settings.hidden, HIDDEN, shown_U)
-    return example.with_targets(
+    return replace(example, units=Pixels(values_3SS)).with_targets(  # normalised once
         shown_U=np.where(drawn_U, shown_U, ITSELF).astype(np.int64),
         colours_U=np.where(drawn_U, colours_U, IGNORE).astype(np.int64),
     )

@@ -89,8 +89,8 @@ def draw_words(count: int, by: By, probability: float, rng: np.random.Generator,
         return _geometric(count, math.ceil(probability * count), rng)
     chosen = draw_places(np.ones(count, bool), probability, rng, some)
     if by == "anchors":
-        for anchor in np.flatnonzero(chosen):
-            chosen |= _stretch(count, int(anchor), 1 + int(rng.integers(3)))
+        for anchor in np.flatnonzero(chosen).tolist():
+            chosen[anchor : anchor + 1 + int(rng.integers(3))] = True
     return chosen
 
 
@@ -98,24 +98,21 @@ def _span(count: int, rng: np.random.Generator, some: bool) -> Array:
     """One stretch of random start and length. Not `some`: in InterBERT's code it may start after the last word, and a
     caption of up to three words stays whole.
     """
-    if not some and int(0.3 * count) == 0:
-        return np.zeros(count, bool)
-    start, length = int(rng.integers(count if some else count + 1)), int(rng.integers(1, count + 1))
-    return _stretch(count, start, length)
-
-
-def _stretch(count: int, start: int, length: int) -> Array:
-    places = np.arange(count)
-    stretch: Array = (places >= start) & (places < start + length)
-    return stretch
+    chosen = np.zeros(count, bool)
+    if some or int(0.3 * count) > 0:
+        start, length = int(rng.integers(count if some else count + 1)), int(rng.integers(1, count + 1))
+        chosen[start : start + length] = True
+    return chosen
 
 
 SPAN_LENGTHS = 0.2 * 0.8 ** np.arange(10)  # of 1 to 10 words, before their sum becomes 1
+UP_TO = np.cumsum(SPAN_LENGTHS / SPAN_LENGTHS.sum())
+UP_TO /= UP_TO[-1]
 
 
 def span_length(rng: np.random.Generator) -> int:
     """Words of a span: Geometric(0.2) among 1 to 10, mean 3.8 (SpanBERT, arXiv:1907.10529, section 3.1)."""
-    return 1 + int(rng.choice(10, p=SPAN_LENGTHS / SPAN_LENGTHS.sum()))
+    return 1 + int(UP_TO.searchsorted(rng.random(), side="right"))  # as rng.choice, which looks at them each time
 
 
 def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
@@ -123,7 +120,8 @@ def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
     chosen = np.zeros(count, bool)
     while chosen.sum() < wanted:
         length = min(span_length(rng), wanted - int(chosen.sum()))
-        chosen |= _stretch(count, int(rng.integers(count)), length)
+        start = int(rng.integers(count))
+        chosen[start : start + length] = True
     return chosen
 
 

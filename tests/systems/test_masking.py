@@ -71,6 +71,8 @@ def test_the_length_of_a_span_is_geometric_among_one_to_ten() -> None:
     law /= law.sum()
     assert round(float(law @ np.arange(1, 11)), 1) == 3.8
     assert chisquare(lengths, law * DRAWS).pvalue > 1e-3
+    drawn = [span_length(np.random.default_rng(seed)) for seed in range(200)]
+    assert drawn == [1 + np.random.default_rng(seed).choice(10, p=law) for seed in range(200)]
 
 
 @pytest.mark.parametrize("by", ["token", "word"])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import replace
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pairloom.errors import ConfigError
 from pairloom.loader import tokenizer
@@ -45,3 +49,27 @@ def test_a_unigram_vocabulary_without_room_for_the_letters_is_refused() -> None:
     text = replace(load("simvlm", "tiny").text, vocab_size=9)
     with pytest.raises(ConfigError, match="no tokenizer of 9 pieces"):
         tokenizer.train(iter(captions()), text)
+
+
+@functools.lru_cache
+def trained_once() -> tokenizer.Tokenizer:
+    return tokenizer.train(iter(captions()), load("uniter", "tiny").text)
+
+
+TEXTS = st.sampled_from(["", "ab cd", "abcdefgh", "ab, cd", "cd"])
+
+
+@given(pairs=st.lists(st.tuples(TEXTS, st.none() | TEXTS), max_size=8))
+def test_a_text_that_was_read_before_has_the_same_tokens(pairs: list[tuple[str, str | None]]) -> None:
+    own = trained_once()
+    with mock.patch.object(tokenizer, "KEPT_TEXTS", 2):
+        for text, second in pairs * 2:
+            encoded = [
+                own.backend.encode(part, add_special_tokens=False) for part in (text, second) if part is not None
+            ]
+            found, first = own.words(text, second), len(set(encoded[0].word_ids))
+            ids, numbers = [own.start], [-1]
+            for part, before in zip(encoded, (0, first), strict=False):
+                ids += [*part.ids, own.end]
+                numbers += [*(before + (word or 0) for word in part.word_ids), -1]
+            assert (found.ids_T.tolist(), found.word_ids_T.tolist()) == (ids, numbers)
