@@ -15,8 +15,10 @@ from typing import Any
 
 from pairloom.errors import RunError
 from stages.download.decoder import ANSWER, READY, REQUEST
+from stages.download.failure import KilledError
 from stages.download.pictures import Limits
 
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -53,7 +55,17 @@ class Decoders:
         return self._idle.empty()
 
     async def outcome(self, body: bytes, kind: str, checksum: str | None) -> tuple[dict[str, Any], bytes]:
-        """decoder.outcome of a body, with the stored picture always given. A process that dies costs this row only."""
+        """decoder.outcome of a body, with the stored picture always given. A process that dies costs this row only.
+
+        One that is killed from outside, as where the machine's memory ends, costs none: another one tries it again.
+        Raises KilledError if that is killed, too.
+        """
+        try:
+            return await self._attempt(body, kind, checksum)
+        except KilledError:
+            return await self._attempt(body, kind, checksum)
+
+    async def _attempt(self, body: bytes, kind: str, checksum: str | None) -> tuple[dict[str, Any], bytes]:
         process = await self._idle.get()
         try:
             if process is None:
@@ -62,8 +74,8 @@ class Decoders:
                 found, picture = await _exchange(process, body, kind, checksum or "")
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
             assert process is not None
-            found, picture = {"reason": "damaged-image", "detail": self._died(process, error)}, b""
-            process = None
+            dead, process = process, None
+            found, picture = {"reason": "damaged-image", "detail": self._died(dead, error)}, b""
         except BaseException:
             if process is not None:
                 self._end(process)
@@ -95,6 +107,7 @@ class Decoders:
         try:
             await reader.readexactly(len(READY))
         except (asyncio.IncompleteReadError, ConnectionError) as error:
+            self._refuse_killed(process)
             raise RunError(
                 f"a decoding process does not start: exit code {popen.wait()}",
                 "stages/download/decoder.py",
@@ -103,14 +116,21 @@ class Decoders:
         return process
 
     def _died(self, process: _Process, error: BaseException) -> str:
-        """Why a process gave no answer, in words that are the same every time."""
+        """Why a process gave no answer, in words that are the same every time. Raises KilledError."""
         if isinstance(error, TimeoutError):
             self._end(process)
             return f"decoding it took more than {self.decoding.timeout_s:g} s"
+        self._refuse_killed(process)
         code = process.popen.wait()
         self._end(process)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"the decoder crashed on it ({how})"
+
+    def _refuse_killed(self, process: _Process) -> None:
+        """Raise KilledError if a process has ended by a signal that no picture causes."""
+        if (signum := -process.popen.wait()) in FROM_OUTSIDE:
+            self._end(process)
+            raise KilledError(f"the decoder was killed each time ({signal.Signals(signum).name})")
 
     def _end(self, process: _Process) -> None:
         process.writer.transport.abort()

@@ -41,6 +41,12 @@ class Failure(Exception):  # noqa: N818  what became of a row, no error of the p
         return REASONS[self.reason][1]
 
 
+class KilledError(Exception):
+    """The process that decoded a row's picture was killed from outside, each time that it was tried."""
+
+
 def unexpected(error: BaseException) -> Failure:
     """What becomes of a row whose own work raised something that nobody expected. It costs no other row."""
+    if isinstance(error, KilledError):
+        return Failure("worker-died", str(error))
     return Failure("stage-error", shown("".join(traceback.format_exception_only(error)).strip())[:300])

@@ -11,12 +11,14 @@ from functools import partial
 from pairloom.errors import MachineError, RunError, StoreError
 from pairloom.machine import of_the_machine
 from stages.download.address import Target, parse
-from stages.download.failure import Failure, unexpected
+from stages.download.failure import Failure, KilledError, unexpected
 from stages.download.fetch import Fetched
 from stages.download.host import Job
 from stages.download.places import Places, Wanted
 from stages.download.spool import Outcome, Spool, key_of
 from stages.rows_done import Count, current
+
+LEAST_KILLED, KILLED_SHARE = 2, 10  # rows that may kill their decoder: two of any shard, else one in ten
 
 
 @dataclass(eq=False)
@@ -91,11 +93,11 @@ class Shard:
 
     def _finish(self) -> None:
         """Note the unexpected errors, which an unfinished shard forgets: another version may not make them."""
+        if (lack := self._killed() or self._lack()) is not None:  # no row is to blame, and none is noted
+            self.finished.set_exception(lack)
+            return
         if len(self.errors) > max(1, self.rows // 2):
             self.finished.set_exception(_bug(self.errors[-1][1]))
-            return
-        if (lack := self._lack()) is not None:  # no row is to blame, and none is noted
-            self.finished.set_exception(lack)
             return
         for key, error, attempts in self.errors:
             failure = unexpected(error)
@@ -103,6 +105,15 @@ class Shard:
             self.note(key, outcome_of(failure))
         if not self.finished.done():  # a full disk may have ended it
             self.finished.set_result(None)
+
+    def _killed(self) -> MachineError | None:
+        """What to raise where the decoders of many rows are killed: no memory, say, which is no row's fault."""
+        killed = [error for _, error, _ in self.errors if isinstance(error, KilledError)]
+        if len(killed) <= max(LEAST_KILLED, self.rows // KILLED_SHARE):
+            return None
+        what = f"of {self.rows} rows of a shard {len(killed)} had their decoder killed: {killed[-1]}"
+        fix = "give the machine more memory, or set download.decoders or download.decoder_memory_mb lower"
+        return MachineError(what, "stage download", fix)
 
     def _lack(self) -> MachineError | None:
         """What the machine lacks, such as space. Memory and time are not among it here, since a server can take any."""

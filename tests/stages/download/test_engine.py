@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
+import psutil
 import pytest
 
-from pairloom.errors import RunError
+from pairloom.errors import MachineError, RunError
 from stages.download.decoders import Decoders, Decoding
 from stages.download.engine import Engine
 from stages.download.host import Courtesy
@@ -159,6 +162,69 @@ def test_a_decoder_that_dies_costs_one_row(hostile: HostileServer, monkeypatch: 
     engine.close()
     assert [one.get("reason") for one in found] == [None, None, "damaged-image", None]
     assert found[2]["detail"] == "the decoder crashed on it (SIGSEGV)"
+
+
+@contextmanager
+def killing(times: int) -> Iterator[None]:
+    """Meanwhile decoders are killed from outside as soon as they are there, as the kernel does where memory ends."""
+    over = Event()
+
+    def kill() -> None:
+        dead = set[int]()
+        while len(dead) < times and not over.wait(0.002):
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):  # it has ended by itself
+                    if child.pid not in dead and "stages.download.decoder" in child.cmdline():
+                        child.kill()
+                        dead.add(child.pid)
+
+    killer = Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        killer.join()
+
+
+@pytest.mark.crash
+def test_decoders_that_others_kill_cost_no_row(hostile: HostileServer, tmp_path: Path) -> None:
+    """The rows of a few are tried again. Where most are killed, the machine lacks something, and no row is noted."""
+    urls = [f"{URL}/{number}" for number in range(6)]
+    for number in range(6):
+        hostile.answers[f"/{number}"] = reply(jpeg(seed=number))
+    engine = make(hostile, connections=1)
+    with killing(1):
+        found = run(engine, urls)
+    assert [one.get("reason") for one in found] == [None] * 6
+    with killing(1000), pytest.raises(MachineError, match=r"of 6 rows .* killed: .*SIGKILL") as caught:
+        run(engine, urls, tmp_path)
+    assert "decoder_memory_mb" in str(caught.value)
+    assert [one.get("reason") for one in run(engine, urls, tmp_path)] == [None] * 6
+    engine.close()
+
+
+@pytest.mark.crash
+def test_a_row_whose_decoder_is_killed_each_time_is_left_out(
+    hostile: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be what ends the machine's memory."""
+    for number in range(4):
+        hostile.answers[f"/{number}"] = reply(jpeg(seed=number))
+    attempt = Decoders._attempt
+
+    async def deadly(self: Decoders, body: bytes, kind: str, checksum: str | None) -> Any:
+        if body == jpeg(seed=2):
+            await attempt(self, jpeg(), kind, None)  # so that a process is there
+            self._alive[0].popen.kill()
+        return await attempt(self, body, kind, checksum)
+
+    monkeypatch.setattr(Decoders, "_attempt", deadly)
+    engine = make(hostile, connections=1)
+    found = run(engine, [f"{URL}/{number}" for number in range(4)])
+    engine.close()
+    assert [one.get("reason") for one in found] == [None, None, "worker-died", None]
+    assert found[2]["detail"] == "the decoder was killed each time (SIGKILL)"
 
 
 def test_rows_that_are_noted_are_not_asked_for_again(hostile: HostileServer, tmp_path: Path) -> None:
