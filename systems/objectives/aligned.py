@@ -20,7 +20,8 @@ from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.table import Array
 from pairloom.typed import Positive, Share, check_ranges
-from systems.objectives.masking import draw_places, hide_all_words
+from systems.objectives.drawing import draw_places
+from systems.objectives.masking import hide_all_words
 from systems.objectives.mlm import Head, loss
 from systems.objectives.placing import DRAWN, SPARED, WISHES
 from systems.units.regions import boxes_of

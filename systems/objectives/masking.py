@@ -1,11 +1,9 @@
-"""Which words and regions are hidden: the draws that objectives share."""
+"""Words and regions are hidden, as objectives share it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -16,13 +14,7 @@ from pairloom.loader.examples import Examples, RegionColumns, spans
 from pairloom.loader.tokenizer import Tokenizer
 from pairloom.table import Array
 from pairloom.typed import Share, check_ranges
-
-# Which tokens are drawn together:
-# token: each alone (BERT). word: all tokens of a word (BERT's whole-word masking).
-# anchors: words, and 0 to 2 words after each (InterBERT's paper). span: one stretch of random start and length
-# (InterBERT's code). geometric: spans of words of geometric length, 10 at most, until the share is reached (SpanBERT).
-# The last always hides a word. Of the others, whether one is hidden where none was drawn differs between systems.
-By = Literal["token", "word", "anchors", "span", "geometric"]
+from systems.objectives.drawing import By, draw_places, draw_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,80 +43,6 @@ class RegionMasking:
             )
 
 
-def draw_places(eligible_N: Array, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
-    """(N,) bool: each eligible place with this probability.
-
-    eligible_N: bool. some: if that leaves none, one of them, all equally likely.
-    UNITER's code does the same for regions, but takes the first word of a caption where no word was drawn.
-    """
-    chosen_N: Array = eligible_N & (rng.random(len(eligible_N)) < probability)
-    if some and not chosen_N.any():
-        places = eligible_N.nonzero()[0]
-        if len(places):
-            chosen_N[places[rng.integers(len(places))]] = True
-    return chosen_N
-
-
-def draw_tokens(word_ids_T: Array, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
-    """(T,) bool, tokens to be predicted. Never one that is part of no word. some: at least one if there is any.
-
-    word_ids_T: those of words rise.
-    """
-    eligible = word_ids_T >= 0
-    words_N = word_ids_T[eligible]
-    if by == "token" or not len(words_N):
-        return draw_places(eligible, probability, rng, some)
-    numbers_N = np.zeros(len(words_N), np.int64)  # of each token's word, from 0
-    np.cumsum(words_N[1:] != words_N[:-1], out=numbers_N[1:])
-    chosen_T = np.zeros(len(word_ids_T), bool)
-    chosen_T[eligible] = draw_words(1 + int(numbers_N[-1]), by, probability, rng, some)[numbers_N]
-    return chosen_T
-
-
-def draw_words(count: int, by: By, probability: float, rng: np.random.Generator, some: bool = True) -> Array:
-    """(count,) bool: which words of a text are hidden."""
-    if by == "span":
-        return _span(count, rng, some)
-    if by == "geometric":
-        return _geometric(count, math.ceil(probability * count), rng)
-    chosen = draw_places(np.ones(count, bool), probability, rng, some)
-    if by == "anchors":
-        for anchor in np.flatnonzero(chosen).tolist():
-            chosen[anchor : anchor + 1 + int(rng.integers(3))] = True
-    return chosen
-
-
-def _span(count: int, rng: np.random.Generator, some: bool) -> Array:
-    """One stretch of random start and length. Not `some`: in InterBERT's code it may start after the last word, and a
-    caption of up to three words stays whole.
-    """
-    chosen = np.zeros(count, bool)
-    if some or int(0.3 * count) > 0:
-        start, length = int(rng.integers(count if some else count + 1)), int(rng.integers(1, count + 1))
-        chosen[start : start + length] = True
-    return chosen
-
-
-SPAN_LENGTHS = 0.2 * 0.8 ** np.arange(10)  # of 1 to 10 words, before their sum becomes 1
-UP_TO = np.cumsum(SPAN_LENGTHS / SPAN_LENGTHS.sum())
-UP_TO /= UP_TO[-1]
-
-
-def span_length(rng: np.random.Generator) -> int:
-    """Words of a span: Geometric(0.2) among 1 to 10, mean 3.8 (SpanBERT, arXiv:1907.10529, section 3.1)."""
-    return 1 + int(UP_TO.searchsorted(rng.random(), side="right"))  # as rng.choice, which looks at them each time
-
-
-def _geometric(count: int, wanted: int, rng: np.random.Generator) -> Array:
-    """Spans at random starts until `wanted` words are hidden. The last may be cut."""
-    chosen = np.zeros(count, bool)
-    while chosen.sum() < wanted:
-        length = min(span_length(rng), wanted - int(chosen.sum()))
-        start = int(rng.integers(count))
-        chosen[start : start + length] = True
-    return chosen
-
-
 def mask_all_words(
     words: Words,
     counts: Sequence[int],
@@ -133,15 +51,16 @@ def mask_all_words(
     rngs: Sequence[np.random.Generator],
     by: By = "token",
     some: bool = True,
+    most: int | None = None,
 ) -> Words:
     """Hide tokens to be predicted: 80 % become the mask, 10 % a random token, 10 % stay (BERT, arXiv:1810.04805, A.1).
 
     words: many texts of so many tokens each, one after the other, each drawn with its own generator. Only tokens that
     are part of a word are drawn: never start, end or padding. A random token is an ordinary one, never a special one,
-    and may be the token itself. An empty caption stays without labels. some: see `draw_tokens`.
+    and may be the token itself. An empty caption stays without labels. some, most: see `draw_tokens`.
     """
     texts = zip(spans(counts), rngs, strict=True)
-    chosen = [draw_tokens(words.word_ids_T[start:end], by, probability, rng, some) for (start, end), rng in texts]
+    chosen = [draw_tokens(words.word_ids_T[start:end], by, probability, rng, some, most) for (start, end), rng in texts]
     return hide_all_words(words, counts, tokenizer, chosen, rngs)
 
 

@@ -14,9 +14,10 @@ from pairloom.loader.batch import IGNORE, Batch
 from pairloom.loader.draws import Draws
 from pairloom.loader.examples import Examples
 from pairloom.loader.make import Make
-from pairloom.typed import Share, check_ranges
+from pairloom.typed import Positive, Share, check_ranges
 from systems.layers import norm_eps_of, transform
-from systems.objectives.masking import By, mask_all_words, without_regions
+from systems.objectives.drawing import By
+from systems.objectives.masking import mask_all_words, without_regions
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 
 
@@ -26,6 +27,7 @@ class Settings:
 
     at_least_one: a caption of which no word was drawn gets one. Otherwise a short caption often stays whole: at 0.15,
     44 % of those with 5 words and 27 % of those with 8.
+    most: tokens that are hidden of a text, with `by: counted`.
     head: `table` is the word embeddings read backwards and nothing else (SOHO). `transform` has BERT's layer before and
     a bias.
     """
@@ -33,6 +35,7 @@ class Settings:
     probability: Share = 0.15
     by: By = "token"
     at_least_one: bool = True
+    most: Positive | None = None
     head: Literal["transform", "table"] = "transform"
     image: bool = True  # false: the text alone is seen (UNIMO), one of the loader's texts where it has any
     matched_only: bool = False
@@ -76,7 +79,7 @@ def prepare_all(examples: Examples, make: Make, settings: Settings, draws: Draws
         examples = make.all_alone(without_regions(examples), draws)
     words = mask_all_words(
         examples.words, examples.word_counts, make.tokenizer, settings.probability, draws.rngs, settings.by,
-        settings.at_least_one,
+        settings.at_least_one, settings.most,
     )  # fmt: skip
     return replace(examples, words=words)
 

@@ -14,7 +14,8 @@ from pairloom.loader.batch import Batch, Example, Pixels
 from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Positive, Share, check_ranges
-from systems.objectives.masking import draw_tokens, hide_words
+from systems.objectives.drawing import draw_tokens
+from systems.objectives.masking import hide_words
 from trainer.contract import Encoded, Fusion, Scored, Shapes
 
 READS_PIXELS = True  # in `prepare`

@@ -11,7 +11,7 @@ from pairloom.loader.batch import IGNORE, Batch, Example, Words
 from pairloom.loader.make import Make
 from pairloom.loader.row import Row
 from pairloom.typed import Share, check_ranges
-from systems.objectives.masking import draw_tokens
+from systems.objectives.drawing import draw_tokens
 from systems.objectives.mlm import Head, hidden_words
 from trainer.contract import Causal, Encoded, Fusion, Scored, Shapes
 

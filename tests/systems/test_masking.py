@@ -15,7 +15,8 @@ from pairloom.loader.batch import HIDDEN, ITSELF, Regions
 from pairloom.loader.examples import RegionColumns
 from pairloom.loader.tokenizer import Tokenizer, fitting
 from systems import recipes
-from systems.objectives.masking import By, RegionMasking, draw_tokens, draw_words, mask_regions, overlaps, span_length
+from systems.objectives.drawing import By, draw_tokens, draw_words, span_length
+from systems.objectives.masking import RegionMasking, mask_regions, overlaps
 
 DRAWS = 20_000
 
@@ -114,6 +115,24 @@ def test_words_are_hidden_whole_by_the_tokenizers_own_offsets(by: By, seed: int,
     assert not chosen[0]
     assert not chosen[-1]
     assert any(drawn.values()) == bool(drawn)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), max_size=12), share=st.floats(0, 1), most=st.integers(1, 12),
+    seed=st.integers(0, 10_000),
+)  # fmt: skip
+def test_counted_words_are_hidden_whole_until_no_other_fits(
+    sizes: list[int], share: float, most: int, seed: int
+) -> None:
+    word_ids = np.pad(np.repeat(np.arange(len(sizes)), sizes), 1, constant_values=-1)
+    chosen = draw_tokens(word_ids, "counted", share, np.random.default_rng(seed), most=most)
+    left = min(max(1, round(share * len(word_ids))), most) - chosen.sum()
+    assert left >= 0
+    assert not chosen[word_ids < 0].any()
+    for word, size in enumerate(sizes):
+        hidden = set(chosen[word_ids == word].tolist())
+        assert len(hidden) == 1
+        assert hidden == {True} or size > left
 
 
 def masked_alone(given_regions: Regions, masking: RegionMasking, seed: int) -> Regions:

@@ -19,7 +19,8 @@ from pairloom.loader.batch import IGNORE, RegionBatch, Words
 from pairloom.metrics.retrieval import chance_of_any, image_to_text, text_to_image
 from systems.objectives.alignment import alignment_distance, transport_plan, word_region_alignment
 from systems.objectives.contrastive import info_nce, same_image
-from systems.objectives.masking import draw_places, mask_all_words
+from systems.objectives.drawing import draw_places
+from systems.objectives.masking import mask_all_words
 from systems.objectives.mlm import hidden_words
 from systems.objectives.mrc import region_kl
 from systems.objectives.mrfr import feature_error, mean_over

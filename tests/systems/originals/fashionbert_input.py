@@ -1,7 +1,10 @@
-"""FashionBERT's input: how crops enter, of which some are hidden, and what is predicted of those."""
+"""FashionBERT's input: how crops enter, which words and crops are hidden, and what is predicted of the crops."""
 
 from __future__ import annotations
 
+import random
+from collections import namedtuple
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.systems.originals import rates
 from tests.systems.originals.drawn import Numbers, leaf, measured, numbers
 from tests.systems.originals.in_torch import TF, Weights, easytransfer
 from tests.systems.originals.taking import Originals
@@ -18,6 +22,7 @@ B, R, H, D = 2, 9, 12, 6
 HIDDEN = torch.tensor([[0, 4], [8, 2]])
 TURNED = {"image_projector", "output_weights"}  # the original multiplies by these from the right
 MODEL = "ImageBertPreTrainedModel"
+LENGTHS, MOST = (3, 9, 30, 90), 10  # pieces of a text, three to a word
 
 
 def features() -> Tensor:
@@ -46,4 +51,20 @@ def run(folder: Path) -> tuple[Any, Numbers]:
     crops = encoded()
     predicted = original.ImageBertMPMHead(config)(crops, HIDDEN)
     total = sum((one * want).sum() for one, want in zip((entered, predicted), asked(), strict=True))
-    return original.facts(), measured(total, {**drawn, "crops": crops})
+    original.put(MaskedLmInstance=namedtuple("MaskedLmInstance", ["index", "label"]))
+    original.take("easytransfer/preprocessors/pretrain_preprocessor.py", "create_masked_lm_predictions",
+                  commit="1687abe0c499614a21274238d5ed7a3500e97c0f")  # fmt: skip
+    draws = {pieces: partial(hide_words, original, pieces) for pieces in (1, 3)}
+    hidden = {str(pieces): rates.tally(hide, lengths=LENGTHS) for pieces, hide in draws.items()}
+    return original.facts(), {"crops": measured(total, {**drawn, "crops": crops}), "hidden words": hidden}
+
+
+def hide_words(original: Originals, pieces: int, length: int) -> tuple[list[bool], list[int]]:
+    """pieces: of each word."""
+    word = str(rates.WORD)
+    names = [word if number % pieces == 0 else f"##{word}" for number in range(length)]
+    tokens = ["[CLS]", *names, "[SEP]"]
+    others = [str(one) for one in rates.OTHERS]
+    shown, places, _ = original.create_masked_lm_predictions(tokens, 0.15, MOST, others, True, random)
+    kinds = rates.kinds_of([token.removeprefix("##") for token in shown[1:-1]])
+    return [place in places for place in range(1, length + 1)], kinds

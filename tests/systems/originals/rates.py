@@ -13,7 +13,8 @@ import pytest
 from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Words
 from pairloom.loader.examples import RegionColumns
 from systems.objectives import mlm
-from systems.objectives.masking import By, RegionMasking, mask_all_words, mask_regions
+from systems.objectives.drawing import By
+from systems.objectives.masking import RegionMasking, mask_all_words, mask_regions
 from tests.systems.originals.drawn import Numbers
 
 CAPTIONS, OURS, LENGTHS = 20_000, 3_000, (1, 5, 10)
@@ -22,7 +23,11 @@ TOKENS = {"[MASK]": MASK, "[UNK]": 100, str(WORD): WORD, **{str(word): word for 
 NAMES = ("hidden", "none", "masked", "replaced")
 
 
-def tally(hide: Callable[[int], tuple[Sequence[bool], Sequence[int]]], captions: int = CAPTIONS) -> Numbers:
+def tally(
+    hide: Callable[[int], tuple[Sequence[bool], Sequence[int]]],
+    captions: int = CAPTIONS,
+    lengths: Sequence[int] = LENGTHS,
+) -> Numbers:
     """hide: a length -> for each place whether it is to be predicted, and 1 where it is masked, 2 where replaced.
 
     Returns for each length the means over captions: places hidden, captions with none, places masked, replaced.
@@ -30,7 +35,7 @@ def tally(hide: Callable[[int], tuple[Sequence[bool], Sequence[int]]], captions:
     random.seed(0)
     np.random.seed(0)  # the originals draw from the global generators
     found: Numbers = {}
-    for length in LENGTHS:
+    for length in lengths:
         rows = [hide(length) for _ in range(captions)]
         found[str(length)] = dict(zip(NAMES, np.mean([_row(*row) for row in rows], axis=0).tolist(), strict=True))
     return found
@@ -48,21 +53,32 @@ def kinds_of(tokens: Sequence[Any]) -> list[int]:
 
 def of(settings: mlm.Settings) -> dict[str, Any]:
     """Of a recipe's objective, what `mask_all_words` takes."""
-    return {"probability": settings.probability, "by": settings.by, "some": settings.at_least_one}
+    names = {"probability": "probability", "by": "by", "some": "at_least_one", "most": "most"}
+    return {name: getattr(settings, theirs) for name, theirs in names.items()}
 
 
 def words_alike(
-    wanted: Numbers, names: Sequence[str] = NAMES, *, probability: float, by: By = "token", some: bool = True
+    wanted: Numbers,
+    names: Sequence[str] = NAMES,
+    *,
+    probability: float,
+    by: By = "token",
+    some: bool = True,
+    most: int | None = None,
+    lengths: Sequence[int] = LENGTHS,
+    pieces: int = 1,
 ) -> None:
-    """Our draws of words."""
+    """Our draws of words. pieces: of each word, where a text has a start and an end and words are hidden whole."""
+    ends = int(by == "counted")
     tokenizer: Any = SimpleNamespace(mask=MASK, ordinary=np.array(OTHERS))
     rngs = [np.random.default_rng(0)] * OURS
-    for length in LENGTHS:
-        ids = np.full(length * OURS, WORD)
-        words = Words(ids, np.tile(np.arange(length), OURS), np.full(len(ids), IGNORE), ids * 0)
-        found = mask_all_words(words, [length] * OURS, tokenizer, probability, rngs, by, some)
-        hidden = (found.labels_T != IGNORE).reshape(OURS, length)
-        masked, same = ((found.ids_T == one).reshape(OURS, length) for one in (MASK, WORD))
+    for length in lengths:
+        numbers = np.pad(np.arange(length) // pieces, ends, constant_values=-1)
+        ids = np.full(len(numbers) * OURS, WORD)
+        words = Words(ids, np.tile(numbers, OURS), np.full(len(ids), IGNORE), ids * 0)
+        found = mask_all_words(words, [len(numbers)] * OURS, tokenizer, probability, rngs, by, some, most)
+        hidden = (found.labels_T != IGNORE).reshape(OURS, -1)
+        masked, same = ((found.ids_T == one).reshape(OURS, -1) for one in (MASK, WORD))
         _alike([hidden, ~hidden.any(axis=1, keepdims=True), masked, ~masked & ~same], wanted[str(length)], names)
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from pairloom.loader.batch import HIDDEN, ITSELF, Batch, RegionBatch
 from systems import recipes
-from tests.systems.originals import fashionbert_input, kaleidobert
+from systems.objectives import mlm
+from tests.systems.originals import fashionbert_input, kaleidobert, rates
 from tests.systems.originals.drawn import agree, expected, fill, leaf, measured, numbers
 from tests.systems.originals.ours import Model, batch_of, region_batch, word_batch
 from trainer.contract import Encoded, Shapes, Widths
 
 PAIR = ("weight", "bias")
+MASKED = recipes.load("fashionbert").objectives["mlm"]
 
 
 def crops_of(features: Tensor, hidden: Tensor, boxes_BR7: Tensor | None = None) -> RegionBatch:
@@ -47,7 +50,14 @@ def test_fashionberts_crops() -> None:
     predicted = head(crops[rows, o.HIDDEN].flatten(0, 1))
     total = sum((one * want).sum() for one, want in zip((entered, predicted), o.asked(), strict=True))
     assert isinstance(total, Tensor)
-    agree(measured(total, weights | {"crops": crops}), expected("fashionbert_input"))
+    agree(measured(total, weights | {"crops": crops}), expected("fashionbert_input")["crops"])
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_fashionberts_words_are_hidden_by_their_number(pieces: int) -> None:
+    wanted, settings = expected("fashionbert_input")["hidden words"][str(pieces)], MASKED.settings
+    lengths = fashionbert_input.LENGTHS
+    rates.words_alike(wanted, **rates.of(cast(mlm.Settings, settings)), lengths=lengths, pieces=pieces)
 
 
 def test_kaleidoberts_crops() -> None:

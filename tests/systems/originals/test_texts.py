@@ -10,7 +10,7 @@ import tokenizers
 
 from pairloom.loader.tokenizer import Tokenizer
 from systems import recipes
-from systems.objectives.masking import SPAN_LENGTHS, draw_words
+from systems.objectives.drawing import SPAN_LENGTHS, draw_words
 from tests.systems.originals import oscar, rates, spanbert
 from tests.systems.originals.drawn import agree, expected
 

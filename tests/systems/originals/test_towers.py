@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -51,6 +52,22 @@ def test_clips_scale_starts_alike() -> None:
     part = recipes.load("clip").objectives["contrastive"]
     head: Any = part.module.head(part.settings, SimpleNamespace(), Shapes(0))
     assert float(head.value.detach()) == pytest.approx(np.log(1 / 0.07))
+
+
+@pytest.mark.parametrize(("most", "lowest"), [(None, contrastive.LOWEST_TEMPERATURE), (50.0, 1 / 50)])
+def test_a_temperature_comes_back_from_below_its_floor(most: float | None, lowest: float) -> None:
+    """Papers and coyo-align have no floor. A step past zero would turn every similarity around."""
+    settings = replace(recipes.load("align").objectives["contrastive"].settings, max_scale=most)
+    head = contrastive.Head(cast(contrastive.Settings, settings))
+    optimiser = torch.optim.SGD(head.parameters(), lr=2.0)
+    head.value.grad = torch.tensor(1.0)
+    optimiser.step()
+    assert float(head.value.detach()) == -1
+    assert float(head().detach()) == pytest.approx(1 / lowest)
+    optimiser.zero_grad()
+    (1e-3 * head()).backward()  # asks for a lower scale, so a higher temperature
+    optimiser.step()
+    assert float(head.value.detach()) > lowest
 
 
 @pytest.mark.parametrize("recipe", ["align", "mural"])
