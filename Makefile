@@ -56,7 +56,7 @@ bench: $(INSTALLED) ## run every script of benchmarks/, each against a named pee
 	    echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
 
 # Systems that read pixels have a variant of their own, on more scenes. A hybrid ViT is trained first, starts vilt.
-PIXELS := clip vilt vit
+PIXELS := clip pixelbert vilt vit
 OTHERS = $(filter-out $(PIXELS), $(basename $(notdir $(wildcard systems/recipes/*.yaml))))
 TABLE = $(BIN)/pairloom recipe table --write docs/lab/systems.md
 recipes: $(INSTALLED) ## train every recipe at size tiny on composed scenes and write the table of docs/lab/systems.md
