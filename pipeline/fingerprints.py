@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,19 +44,28 @@ def shard_fingerprints(header: Header, sources: Mapping[str, Any]) -> dict[str, 
     """The fingerprint of each shard. What they share is written as JSON and hashed once."""
     made_by = (header.table, header.table_version, header.stage, header.stage_version)
     shared = hashlib.sha256(_json([made_by, dict(header.config), dict(header.resources)])[:-1].encode())
+    listed = _texts if _without_escapes(sources.values()) else _json
     found = {}
     for name, own in sources.items():
         whole = shared.copy()
-        whole.update(f", {_listed(own)}]".encode())
+        whole.update(f", {listed(own)}]".encode())
         found[name] = whole.hexdigest()
     return found
 
 
-def _listed(own: Any) -> str:
-    """JSON; of names and hashes, which need no escapes, in a third of the time."""
-    if isinstance(own, list | tuple) and own and set(map(type, own)) == {str} and NO_ESCAPES.fullmatch("".join(own)):
-        return '["' + '", "'.join(own) + '"]'
-    return _json(own)
+def _without_escapes(sources: Collection[Any]) -> bool:
+    """Whether each is a list of texts that JSON writes as they are, such as names and hashes."""
+    if not set(map(type, sources)) <= {list, tuple} or not all(sources):
+        return False
+    try:
+        return all(map(NO_ESCAPES.fullmatch, map("".join, sources)))
+    except TypeError:  # something else than texts
+        return False
+
+
+def _texts(own: Sequence[str]) -> str:
+    """JSON of such a list, in a tenth of the time."""
+    return '["' + '", "'.join(own) + '"]'
 
 
 def scoped_sources(inputs: Sequence[Folder], scope: Scope) -> Mapping[str, Sequence[str]]:
@@ -86,9 +95,10 @@ def windowed_sources(inputs: Sequence[Folder], windows: Sequence[Window]) -> Ite
 
 def due(made: Mapping[str, tuple[str, int]], fingerprints: Mapping[str, str], folder: Path) -> list[str]:
     """The shards that are missing, or that something else was made from. made: as `Writer.made`."""
-    there = sizes(folder)
+    there = map(sizes(folder).get, map("{}.parquet".format, fingerprints))
+    wanted = zip(fingerprints.values(), there, strict=True)
     return [
-        name for name, wanted in fingerprints.items() if made.get(name) != (wanted, there.get(f"{name}.parquet", -1))
+        name for name, own, one in zip(fingerprints, map(made.get, fingerprints), wanted, strict=True) if own != one
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,8 +79,17 @@ def sizes(folder: Path) -> dict[str, int]:
     origin = origin_of(folder)
     if origin is not None:
         return {one.name: one.size for one in origin.objects() if one.name.endswith(".parquet")}
-    with os.scandir(folder) as there:  # one look at the folder: asking for each file by its path costs three times that
-        return {file.name: file.stat().st_size for file in there if file.name.endswith(".parquet") and file.is_file()}
+    # One look at the folder, and each file by its name there: by whole paths it takes a third longer.
+    found, handle = dict[str, int](), os.open(folder, os.O_RDONLY)
+    try:
+        for name in os.listdir(handle):
+            if name.endswith(".parquet"):
+                facts = os.stat(name, dir_fd=handle)
+                if stat.S_ISREG(facts.st_mode):
+                    found[name] = facts.st_size
+    finally:
+        os.close(handle)
+    return found
 
 
 def files(folder: Path) -> list[str]:

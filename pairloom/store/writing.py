@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,7 +192,7 @@ class Writer:
         replace_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         (self.folder / MANIFEST).unlink(missing_ok=True)
         afar.begun(self.folder, self.done)
-        self._remove_old_layout()
+        self._remove_old_layout(os.listdir(self.folder))
 
     def record(self, entry: Entry, left: bool = False) -> None:
         """Note a shard that lies on disk. left: whoever put it into a bucket has noted it there."""
@@ -220,14 +220,17 @@ class Writer:
             if not (self.folder / MANIFEST).exists() or (self.folder / MANIFEST).read_text(encoding="utf-8") != text:
                 replace_text(self.folder / MANIFEST, text)
         (self.folder / JOURNAL).unlink(missing_ok=True)
-        self._remove_old_layout()
-        kept = {f"{name}.parquet" for name in self.names}
-        aside = {index.file_name(name) for name in self.names} | {file_of(self.folder / MANIFEST) or ""}
+        kept = {f"{name}{SHARD}" for name in self.names}
+        others = set(os.listdir(self.folder)) - kept  # names alone are looked at: there may be a million that stay
+        self._remove_old_layout(others)
+        there, aside = set(os.listdir(self.folder / ASIDE)), {file_of(self.folder / MANIFEST) or ""}
+        if behind(self.folder) is not None or any(map(_is_index, there)):  # most tables have none
+            aside.update(map(index.file_name, self.names))
         afar.ended(self.folder, self.names, aside)
-        _remove(self.folder, lambda name: _is_leftover(name) or name.endswith(SHARD), kept)
-        ours = (index.SUFFIX, SHARD)
-        _remove(self.folder / ASIDE, lambda name: _is_leftover(name) or name.endswith(ours), aside)
-        if any(name.endswith(index.SUFFIX) for name in os.listdir(self.folder / ASIDE)):
+        _remove(self.folder, (name for name in others if _is_leftover(name) or name.endswith(SHARD)))
+        old = (name for name in there - aside if _is_leftover(name) or name.endswith((index.SUFFIX, SHARD)))
+        _remove(self.folder / ASIDE, old)
+        if any(map(_is_index, there & aside)):
             write_counts(self.folder, list(self.done.values()))
         for changed in (self.folder / ASIDE, self.folder):
             _sync(changed)
@@ -247,32 +250,32 @@ class Writer:
                     fix="run the same command again: it makes that shard",
                 )
 
-    def _remove_old_layout(self) -> None:
-        """Of what pairloom 0.1.0 wrote beside the shards. Indices are moved."""
+    def _remove_old_layout(self, names: Iterable[str]) -> None:
+        """Of what pairloom 0.1.0 wrote beside the shards. Indices are moved. names: of the folder's files."""
         for name in (MANIFEST, JOURNAL):
             (self.folder / Path(name).name).unlink(missing_ok=True)
-        for name in os.listdir(self.folder):
+        for name in names:
             if name.endswith(index.SUFFIX):
                 (self.folder / name).replace(self.folder / index.name_of(name.removesuffix(index.SUFFIX)))
 
 
 def _remove_leftovers(folder: Path) -> None:
     for place in (folder, folder / ASIDE):
-        _remove(place, _is_leftover)
+        if place.is_dir():
+            _remove(place, filter(_is_leftover, os.listdir(place)))
 
 
 def _is_leftover(name: str) -> bool:
     return name[0] == "." and name.endswith(".tmp")
 
 
-def _remove(folder: Path, wanted: Callable[[str], bool], kept: Collection[str] = ()) -> None:
-    """Remove the files of a folder whose names are wanted, and not kept.
+def _is_index(name: str) -> bool:
+    return name.endswith(index.SUFFIX)
 
-    Names alone are looked at, as there may be a million, and those that are kept all at once.
-    """
-    if folder.is_dir():
-        for name in filter(wanted, set(os.listdir(folder)).difference(kept)):
-            (folder / name).unlink()
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).unlink()
 
 
 @contextmanager

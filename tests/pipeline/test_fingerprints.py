@@ -19,7 +19,15 @@ JSON = st.recursive(
 )
 
 
-@given(config=st.dictionaries(st.text(), JSON), resources=st.dictionaries(st.text(), st.text()), sources=st.lists(JSON))
+TEXTS = st.lists(st.text())
+HASHES = st.lists(st.text("0123456789abcdef"), min_size=1)
+
+
+@given(
+    config=st.dictionaries(st.text(), JSON),
+    resources=st.dictionaries(st.text(), st.text()),
+    sources=st.lists(JSON) | st.lists(TEXTS | TEXTS.map(tuple)) | st.lists(HASHES),
+)
 def test_it_is_the_sha256_of_one_json_text(config: Any, resources: Any, sources: list[Any]) -> None:
     header = Header("table", 2, "stage", 3, config, resources, "0.1.0")
     named = {str(number): one for number, one in enumerate(sources)}
