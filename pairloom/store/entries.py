@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pairloom.store.names import by_number
 
@@ -40,10 +41,31 @@ class Entry:
     rejected: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The fields of many entries, as a Parquet file in memory. One is decoded when it is asked for."""
+
+    content: bytes
+
+    @property
+    def _file(self) -> pq.ParquetFile:
+        return pq.ParquetFile(pa.BufferReader(self.content))  # a new one: threads may not share a reader
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._file.schema_arrow
+
+    def __getitem__(self, key: str) -> pa.ChunkedArray:
+        return self._file.read([key])[key]
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+
 class Shards(Sequence[Entry]):
     """The entries of a manifest in order. Those of a large one are made when they are looked at."""
 
-    def __init__(self, entries: Sequence[Entry] | pa.Table) -> None:
+    def __init__(self, entries: Sequence[Entry] | Columns) -> None:
         self._given = entries
         self._columns: dict[str, list[Any]] = {}
 
@@ -51,7 +73,7 @@ class Shards(Sequence[Entry]):
         """One field of every entry, which needs no entries."""
         if key not in self._columns:
             given = self._given
-            if isinstance(given, pa.Table):
+            if isinstance(given, Columns):
                 self._columns[key] = given[key].to_pylist()
             else:
                 self._columns[key] = [getattr(entry, key) for entry in given]
@@ -59,14 +81,14 @@ class Shards(Sequence[Entry]):
 
     def total(self, key: str) -> int:
         """The sum of a number over all entries."""
-        if isinstance(self._given, pa.Table):
+        if isinstance(self._given, Columns):
             return int(pc.sum(self._given[key]).as_py() or 0)
         return sum(self.column(key))
 
     def rejected(self) -> dict[str, int]:
         """Rows left out of all shards, by reason."""
         counts: Counter[str] = Counter()
-        if isinstance(self._given, pa.Table):  # most are empty, and a million empty lists cost
+        if isinstance(self._given, Columns):  # most are empty, and a million empty lists cost
             for chunk in self._given["rejected"].chunks:
                 for reason, rows in zip(chunk.keys.to_pylist(), chunk.items.to_pylist(), strict=True):
                     counts[reason] += rows
@@ -77,7 +99,7 @@ class Shards(Sequence[Entry]):
 
     @cached_property
     def _entries(self) -> tuple[Entry, ...]:
-        if not isinstance(self._given, pa.Table):
+        if not isinstance(self._given, Columns):
             return tuple(self._given)
         rejected = [dict(counts) for counts in self.column("rejected")]
         others = [self.column(each.name) for each in fields(Entry) if each.name != "rejected"]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairloom.errors import StoreError
-from pairloom.store.entries import Entry, Header, Shards, in_order
+from pairloom.store.entries import Columns, Entry, Header, Shards, in_order
 
 INLINE = 10_000  # shards that the JSON lists itself. Its text is read in some 60 ms then
 LISTED = "listed"  # key of the JSON: where the shards are listed instead
@@ -103,11 +103,14 @@ def _read_listed(path: Path, listed: Mapping[str, Any]) -> Shards:
         raise not_a_manifest(file, f"the file that lists its shards: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != listed.get("sha256"):
         raise not_a_manifest(file, "the file that lists its shards has another SHA-256")
+    columns = Columns(content)
     try:
-        table = pq.read_table(pa.BufferReader(content), schema=COLUMNS)
+        schema = columns.schema
     except (OSError, pa.ArrowException) as error:
         raise not_a_manifest(file, str(error)) from error
-    return Shards(table.replace_schema_metadata(None))
+    if not schema.equals(COLUMNS):
+        raise not_a_manifest(file, f"its columns are {', '.join(schema.names)}")
+    return Shards(columns)
 
 
 def read_journal(path: Path) -> tuple[Header, Shards]:
