@@ -217,8 +217,7 @@ def test_a_killed_stage_resumes_with_equal_bytes(corpus: Corpus, places: Any, na
     at, ended = place.finished(stage), process.poll() is not None
     if victims != "run":
         assert place.cluster is not None
-        for one in _family(draw.choice(place.cluster.processes).pid)[-1:]:  # of a nanny its child
-            one.kill()
+        _worker(draw.choice(place.cluster.processes).pid).kill()
     if victims != "worker" and not ended:
         os.killpg(process.pid, signal.SIGKILL)
     code = process.wait(300)
@@ -236,10 +235,12 @@ def test_a_killed_stage_resumes_with_equal_bytes(corpus: Corpus, places: Any, na
     print(f"\n| {name} | {stage} | {victims} | {where} | {took:.1f} s |", flush=True)
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    """A process and its children."""
+def _worker(pid: int) -> psutil.Process:
+    """The worker that this process is, or that it has as a nanny. Decoders of pictures below it are others."""
     parent = psutil.Process(pid)
-    return [parent, *(one for one in parent.children(recursive=True) if "tracker" not in " ".join(one.cmdline()))]
+    others = ("tracker", "stages.download.decoder")
+    below = [one for one in parent.children() if not any(other in " ".join(one.cmdline()) for other in others)]
+    return [parent, *below][-1]
 
 
 def _environment() -> dict[str, str]:
