@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.captions_text import made_up
-from stages.negatives import Config, growth, setup
+from stages.negatives import Config, setup
+from stages.negatives.building import note
 from stages.negatives.captions import table_of
 from stages.negatives.inverted import finish, read, save
 from stages.negatives.mining import mine_captions
@@ -37,8 +38,8 @@ def build(folder: Path, count: int) -> None:
     captions = table_of(ids, np.zeros(count, np.int64), made_up(count), pa.nulls(count, pa.string()))
     made, began = peak(), time.perf_counter()
     ready = read(captions, Config(), count)
-    save(folder / "0", ready.statistics, finish(ready, Config()), [])
-    growth.note(folder, [None], {}, {})
+    save(folder / "0", ready.statistics, finish(ready, Config()))
+    note(folder, [None], {}, {})
     print(f"builds the index in {time.perf_counter() - began:.0f} s, peak {peak():,} MB, {made:,} before", flush=True)
 
 

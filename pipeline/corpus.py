@@ -166,7 +166,7 @@ class CorpusOnDisk:
         ]
         for target, size in zip(found.values(), desk.run(what, errands), strict=True):
             folders.bring(target)
-            _wait_for(target / folders.WHOLE, size, desk.pool().file_s)
+            _wait_for(folders.beside(target), size, desk.pool().file_s)
         return found
 
     def _desk(self) -> Desk:

@@ -198,8 +198,9 @@ def build_index(
     if folder.exists() or (stage.index and sealed.bring(folder)):
         return
     temporary = folder.with_name(folder.name + ".tmp")
-    begun = folders.keep_whole(temporary)
+    folders.keep_whole(temporary)
     temporary.mkdir(parents=True, exist_ok=True)
+    begun = any(path.name != ROOM for path in temporary.iterdir())  # without what came before
     others = [path for path in folder.parent.iterdir() if path != temporary]  # of other inputs or settings
     gathered = kept_in(work.places.data) / f"{GATHERED}{stage.name}"
     made_by = fingerprints.shard_fingerprint(work.header, None)

@@ -1,7 +1,8 @@
 """Folders of an index that workers make: each is whole or not there, and what an interrupted run finished stays.
 
-A worker fills a folder aside, notes the SHA-256 of its files there, and gives it its name. In a dataset in a bucket the
-files are put there, too, the note last, so that neither the coordinator nor other workers need share a folder with it.
+A worker fills a folder aside, gives it its name, and notes the SHA-256 of its files beside it. In a dataset in a bucket
+the files are put there, too, the note last, so that neither the coordinator nor other workers need share a folder with
+it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from pairloom.store.hashed import sha256_file
 from pairloom.store.pulling import fetch_exactly
 from pairloom.store.pushing import in_parallel
 from pairloom.store.scratch import behind, put
+from pairloom.store.writing import replace_text
 from pipeline import handing
 from pipeline.fingerprints import digest
 from pipeline.paths import with_paths
 from stages.gathered import Listed
 
-WHOLE = "whole.json"  # in such a folder: what it is of, and of each file (size, SHA-256)
+WHOLE = ".whole.json"  # ends the name of a note beside such a folder: what it is of, and of each file (size, SHA-256)
 JOBS = 16  # files on their way at once
 
 
@@ -60,16 +62,21 @@ class Note:
         return cls(found["of"], {name: (size, sha256) for name, (size, sha256) in found["files"].items()})
 
     @classmethod
-    def in_folder(cls, folder: Path) -> Note | None:
-        file = folder / WHOLE
+    def of_folder(cls, folder: Path) -> Note | None:
+        file = beside(folder)
         return cls.read(file.read_bytes()) if file.is_file() else None
+
+
+def beside(folder: Path) -> Path:
+    """The note of a folder."""
+    return folder.with_name(folder.name + WHOLE)
 
 
 def make(making: Making) -> int:
     """Leave the folder whole, here or in the bucket behind it. Returns the size of its note."""
     target = making.target
     there = behind(target.parent)
-    content = None if there is None else there.below(target).read(WHOLE)
+    content = None if there is None else there.below(target.parent).read(beside(target).name)
     if content is not None and (note := Note.read(content)) and note.of == making.of:
         return len(content)
     if not is_whole(target, making.of):
@@ -77,8 +84,8 @@ def make(making: Making) -> int:
             bring(path)
         _fill(making)
     if there is not None:
-        _put(target, there.below(target))
-    return (target / WHOLE).stat().st_size
+        _put(target, there.below(target.parent))
+    return beside(target).stat().st_size
 
 
 def _fill(making: Making) -> None:
@@ -87,21 +94,17 @@ def _fill(making: Making) -> None:
     try:
         making.function(making.argument, temporary)
         files = {str(file.relative_to(temporary)): (file.stat().st_size, sha256_file(file)) for file in _in(temporary)}
-        (temporary / WHOLE).write_text(json.dumps({"of": making.of, "files": files}), encoding="utf-8")
         making.target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(making.target, ignore_errors=True)  # damaged, or of something else
-        try:
-            temporary.replace(making.target)
-        except OSError:
-            if not is_whole(making.target, making.of):  # else the task ran twice, and the other was faster
-                raise
+        temporary.replace(making.target)
+        replace_text(beside(making.target), json.dumps({"of": making.of, "files": files}))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_whole(folder: Path, of: str) -> bool:
     """Whether the folder is of this, and its files are as they were written."""
-    note = Note.in_folder(folder)
+    note = Note.of_folder(folder)
     if note is None or note.of != of:
         return False
     files = {folder / name: own for name, own in note.files.items()}
@@ -114,11 +117,12 @@ def _in(folder: Path) -> Iterator[Path]:
 
 
 def _put(folder: Path, there: Bucket) -> None:
-    note = Note.in_folder(folder)
+    """there: the folder's parent."""
+    note = Note.of_folder(folder)
     assert note is not None
-    for _ in in_parallel(JOBS, lambda name: there.put(name, folder / name), note.files):
+    for _ in in_parallel(JOBS, lambda name: there.put(f"{folder.name}/{name}", folder / name), note.files):
         pass
-    there.put(WHOLE, folder / WHOLE)  # the last: who finds it finds all
+    there.put(beside(folder).name, beside(folder))  # the last: who finds it finds all
 
 
 def bring(wanted: Path | Listed) -> None:
@@ -129,11 +133,12 @@ def bring(wanted: Path | Listed) -> None:
         for folder in {file.parent for file in missing}:
             handing.bring(folder, {file.name for file in missing if file.parent == folder}.__contains__)
     elif not wanted.exists() and (there := behind(wanted.parent)) is not None:
-        note = Note.read(there.below(wanted).read(WHOLE))
-        if note is None:
+        content = there.below(wanted.parent).read(beside(wanted).name)
+        if (note := Note.read(content)) is None:
             there.bucket.bring(there.name(wanted), wanted)
         else:
             _fetch(note, there.below(wanted), wanted)
+            beside(wanted).write_bytes(content or b"")
 
 
 def _fetch(note: Note, there: Bucket, folder: Path) -> None:
@@ -141,10 +146,9 @@ def _fetch(note: Note, there: Bucket, folder: Path) -> None:
     try:
         for _ in in_parallel(JOBS, lambda file: fetch_exactly(there, temporary, file[0], *file[1]), note.files.items()):
             pass
-        there.bring(WHOLE, temporary / WHOLE)
         temporary.replace(folder)
     except OSError:
-        if not (folder / WHOLE).is_file():  # else another process of this machine was faster
+        if not folder.is_dir():  # else another process of this machine was faster
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -176,28 +180,31 @@ def paths_in(argument: Any) -> Iterator[Path | Listed]:
 def sums_below(folder: Path) -> dict[Path, str]:
     """File -> SHA-256 of what lies in whole folders below this one. Their notes go, since the folder is complete."""
     found: dict[Path, str] = {}
-    for file in sorted(folder.rglob(WHOLE)):
-        note = Note.in_folder(file.parent)
+    for file in sorted(folder.rglob(f"*{WHOLE}")):
+        whole = file.with_name(file.name.removesuffix(WHOLE))
+        note = Note.of_folder(whole)
         assert note is not None
-        found |= {file.parent / name: sha256 for name, (_, sha256) in note.files.items()}
+        found |= {whole / name: sha256 for name, (_, sha256) in note.files.items()}
         file.unlink()
     return found
 
 
 def keep_whole(folder: Path) -> bool:
     """Remove what lies in no whole folder below this one. Returns whether there are any."""
-    kept = False
-    for each in folder.iterdir() if folder.is_dir() else ():
-        note = Note.in_folder(each)
+    kept: set[Path] = set()
+    every = list(folder.iterdir()) if folder.is_dir() else []
+    for each in filter(Path.is_dir, every):
+        note = Note.of_folder(each)
         if note is not None:
             for file in _in(each):
-                if str(file.relative_to(each)) not in (WHOLE, *note.files):
+                if str(file.relative_to(each)) not in note.files:
                     file.unlink()
-            kept = True
-        elif each.is_dir() and keep_whole(each):
-            kept = True
-        elif each.is_dir():
-            shutil.rmtree(each)
+            kept |= {each, beside(each)}
+        elif keep_whole(each):
+            kept.add(each)
         else:
+            shutil.rmtree(each)
+    for each in every:
+        if each not in kept and each.exists():
             each.unlink()
-    return kept
+    return bool(kept)

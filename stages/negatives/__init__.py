@@ -109,7 +109,7 @@ def index(corpus: Corpus, config: Config, folder: Path) -> None:
             refuse_without(score, "image_embedding")
             break
     if "score" in inputs(config):
-        stored.place(corpus, folder, growth.languages_in(folder), to_search=config.scorer == "embedding")
+        stored.place(corpus, folder, building.languages_in(folder), to_search=config.scorer == "embedding")
     if "tags" in config.vetoes:
         tags = (pc.list_flatten(table["tags"]) for _, table in corpus.tables("tags", ["tags"]))
         texts = (one_chunk(pc.struct_field(each, "text")).unique() for each in tags)
@@ -158,7 +158,7 @@ def summary(corpus: Corpus) -> dict[str, Any]:
 
 def setup(config: Config, folder: Path) -> Tools:
     """Map the indexes that `index` wrote into memory."""
-    langs = growth.languages_in(folder)
+    langs = building.languages_in(folder)
     indexes = {lang: open_index(folder / str(number), config) for number, lang in enumerate(langs)}
     words = None
     if "tags" in config.vetoes:
@@ -235,9 +235,10 @@ def _placed(
 
 
 def _grown(index: Index, part: int, before: Lists, numbers: Array, config: Config, fresh: int | None) -> Lists:
-    """Lists of an earlier run with what the part `fresh` adds to them; None: no caption of the language is new."""
+    """Lists of an earlier run with what the parts from `fresh` on add to them; None: the language has no new ones."""
     if fresh is None:
         return before
-    found = mine_captions(index, part, numbers, config, into=[fresh], known=before.last(config.top_k))
+    into = range(fresh, len(index.parts))
+    found = mine_captions(index, part, numbers, config, into=into, known=before.last(config.top_k))
     added = Lists(before.rows, found.counts, negatives_at(index, found.places, found.similarities))
     return union(before, added, config.top_k, config.distinct)

@@ -23,20 +23,14 @@ import pyarrow.compute as pc
 from pairloom.store.folder import read_shard
 from pairloom.store.linking import link_tree
 from stages.contract import Before, Corpus
-from stages.gathered import Listed, opened
-from stages.negatives.captions import languages, of_language
-from stages.negatives.inverted import finish, open_part, open_statistics, read, save
+from stages.negatives.building import FRESH, SHARDS, Job, build, cut_into, languages_in, note, write_languages
+from stages.negatives.captions import one_chunk
+from stages.negatives.inverted import PART, RANKS, TABLE, open_table, parts_in, save_ranks
 from stages.negatives.lists import Lists, flat
-from stages.negatives.near import looks_like, with_looks
-from stages.negatives.parts import columns_of, sorted_captions, write_table
+from stages.negatives.parts import Part, by_language, columns_of, sorted_captions
 from stages.negatives.rule import Config
 
-LANGUAGES, SHARDS, FRESH, EARLIER = "languages.json", "shards.json", "fresh.json", "told"  # names on disk
-
-
-def looks_file(corpus: Corpus, config: Config, room: Path) -> Path | None:
-    """The file of near.LOOKS, if images that look alike count as one."""
-    return None if config.near_distance is None else write_table(looks_like(corpus, config, room), room / "looks")
+EARLIER = "told"  # in an index: the lists of the run before
 
 
 def new_shards(hashes: Mapping[str, str], before: Before) -> list[str]:
@@ -48,19 +42,18 @@ def new_shards(hashes: Mapping[str, str], before: Before) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Growth:
-    """What came to a corpus, for a worker to index."""
+class Known:
+    """Captions that may be of images which are in an index already."""
 
-    gathered: Listed  # files of its captions
-    looks: Path | None
-    hashes: Mapping[str, str]  # of all shards
-    config: Config
-    folder: Path
-    before: Before
+    part: Part
+    index: Path
 
 
-def grow(corpus: Corpus, config: Config, folder: Path, before: Before) -> bool:
-    """Index what is new beside what was there before. False if that can't be done exactly, and nothing was written."""
+def grow(corpus: Corpus, config: Config, folder: Path, before: Before, most: int = PART) -> bool:
+    """Index what is new beside what was there before. False if that can't be done exactly, and nothing was written.
+
+    Each language gets new parts of about `most` captions.
+    """
     hashes = corpus.hashes("curate")
     new = new_shards(hashes, before)
     if config.idf != "frozen" or not new:
@@ -68,59 +61,56 @@ def grow(corpus: Corpus, config: Config, folder: Path, before: Before) -> bool:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         room = Path(name)
         files = corpus.gathered({"curate": columns_of(config)}, sorted_captions, config, new)
-        gathered, looks = Listed.write(files.values(), room / "files"), looks_file(corpus, config, room)
-        grown: list[bool] = corpus.each(
-            "adding captions", _grown, [Growth(gathered, looks, hashes, config, folder, before)]
-        )
-    return grown[0]
-
-
-def _grown(new: Growth) -> bool:
-    captions = pa.concat_tables(opened(path).replace_schema_metadata(None) for path in new.gathered.files())
-    captions = captions if new.looks is None else with_looks(captions, opened(new.looks))
-    return add(captions, new.hashes, new.config, new.folder, new.before)
-
-
-def add(captions: pa.Table, hashes: Mapping[str, str], config: Config, folder: Path, before: Before) -> bool:
-    """Index the captions of the new shards. False if that can't be done exactly, and nothing was written."""
-    langs = languages_in(before.index)
-    olds = [sorted((before.index / str(n)).glob("*/"), key=lambda path: int(path.name)) for n in range(len(langs))]
-    tables = [[open_part(path).captions.table for path in paths] for paths in olds]
-    ids = captions["image_id"].combine_chunks()
-    if any(pc.any(pc.is_in(ids, table["image_id"].combine_chunks())).as_py() for own in tables for table in own):
-        return False  # an image that was there has more captions now: its part would have to change
-    fresh = {}
-    for number, lang in enumerate(langs):
-        link_tree(before.index / str(number), folder / str(number))
-        own = captions.take(pa.array(of_language(captions, lang)))
-        if len(own):
-            ready = read(own, config, len(own), open_statistics(before.index / str(number)))
-            save(folder / str(number), ready.statistics, finish(ready, config), tables[number])
-            fresh[str(number)] = len(tables[number])
-    for lang in languages(captions):
-        if lang not in langs:
-            ready = read(captions.take(pa.array(of_language(captions, lang))), config)
-            save(folder / str(len(langs)), ready.statistics, finish(ready, config), [])
-            langs.append(lang)
+        counts, langs = by_language(files), languages_in(before.index)
+        cut = cut_into(corpus, config, files, counts, room, most)
+        known = [Known(part, before.index) for parts in cut.values() for part in parts]
+        if any(corpus.each("looking for known images", has_known, known)):
+            return False  # an image that was there has more captions now: its part would have to change
+        fresh = {str(number): cut[lang] for number, lang in enumerate(langs) if lang in cut}
+        others = [lang for lang in cut if lang not in langs]
+        added = {str(number): cut[lang] for number, lang in enumerate(others, start=len(langs))}
+        first = _add(corpus, config, folder, before, fresh)
+        write_languages(corpus, config, added, folder)
     link_tree(before.table, folder / EARLIER)
-    note(folder, langs, hashes, fresh)
+    note(folder, [*langs, *others], hashes, first)
     return True
 
 
-def languages_in(folder: Path) -> list[str | None]:
-    """The languages of an index, in the order of their folders."""
-    found: list[str | None] = json.loads((folder / LANGUAGES).read_text(encoding="utf-8"))
-    return found
+def has_known(known: Known) -> bool:
+    """Whether an image of the part is in the index, in whatever language."""
+    ids = one_chunk(known.part.read()["image_id"])
+    tables = (open_table(file)["image_id"] for file in known.index.glob(f"*/*/{TABLE}"))
+    return any(pc.any(pc.is_in(table, value_set=ids)).as_py() for table in tables)
 
 
-def note(folder: Path, langs: list[str | None], hashes: Mapping[str, str], fresh: Mapping[str, int]) -> None:
-    for name, content in ((LANGUAGES, langs), (SHARDS, hashes), (FRESH, fresh)):
-        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+def _add(
+    corpus: Corpus, config: Config, folder: Path, before: Before, fresh: Mapping[str, list[Part]]
+) -> dict[str, int]:
+    """Write new parts of languages that were there, after theirs. Returns the number of the first of each language."""
+    for old in range(len(languages_in(before.index))):
+        link_tree(before.index / str(old), folder / str(old))
+    first = {number: len(parts_in(folder / number)) for number in fresh}
+    jobs = {
+        f"{number}/{place}": Job(part, config, before.index / number)
+        for number, parts in fresh.items()
+        for place, part in enumerate(parts, start=first[number])
+    }
+    for place, made in corpus.folders("adding captions", build, jobs).items():
+        link_tree(made, folder / place)
+    grown = {number: folder / number for number in fresh}
+    for number, made in corpus.folders("ranking captions", ranked, grown).items():
+        (grown[number] / f"{RANKS}.npy").unlink()  # it is a link to the one before
+        link_tree(made, grown[number], exist_ok=True)
+    return first
+
+
+def ranked(language: Path, folder: Path) -> None:
+    save_ranks(language, folder)
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The lists of a run that was finished before captions were added. `fresh` is the new part by language folder.
+    """The lists of a run that was finished before captions were added. `fresh`: the first new part by language folder.
 
     After a full build there are none of either.
     """

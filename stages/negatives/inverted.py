@@ -204,23 +204,18 @@ def open_part(folder: Path) -> Part:
     )
 
 
-def save(folder: Path, statistics: Statistics, parts: Iterator[Part], earlier: list[pa.Table]) -> None:
-    """Write statistics and parts, numbered after those of the `earlier` tables.
-
-    Those lie in the folder already, with the same statistics; as their files may be links, none is written to.
-    """
-    if not earlier:
-        save_statistics(statistics, folder)
-    for number, part in enumerate(parts, start=len(earlier)):
+def save(folder: Path, statistics: Statistics, parts: Iterator[Part]) -> None:
+    """Write statistics and parts."""
+    save_statistics(statistics, folder)
+    for number, part in enumerate(parts):
         save_part(part, folder / str(number))
-    save_ranks(folder)
+    save_ranks(folder, folder)
 
 
-def save_ranks(folder: Path) -> None:
-    """Write where the captions of all parts in the folder come in their order."""
-    tables = [open_table(folder / str(number) / TABLE) for number in parts_in(folder)]
+def save_ranks(index: Path, folder: Path) -> None:
+    """Write where the captions of all parts of the index come in their order; folder: where to."""
+    tables = [open_table(index / str(number) / TABLE) for number in parts_in(index)]
     file = folder / f"{RANKS}.npy"
-    file.unlink(missing_ok=True)  # it may be a link
     if not in_ranges(tables):
         np.save(file, rank(tables))
         return

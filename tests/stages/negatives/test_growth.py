@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,39 @@ def test_growing_twice_gives_the_lists_of_a_full_run_by_the_same_idf(
     assert hashes(grown / "negatives") == hashes(full / "negatives")
 
 
+def test_what_is_added_in_parts_and_interrupted_gives_the_bytes_of_one_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(top_k=5, idf="frozen")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for data in (whole, parts):
+        curated(data, range(3))
+        run_stage("negatives", config, data, INLINE)
+        curated(data, range(6))
+    run_stage("negatives", config, whole, INLINE)
+    made: list[str] = []
+
+    @wraps(building.build)
+    def stopping(job: building.Job, folder: Path) -> None:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        build(job, folder)
+        made.append(f"{job.part.lang} {job.part.ids}")
+
+    build = building.build
+    monkeypatch.setattr(growth.grow, "__defaults__", (60,))
+    monkeypatch.setattr(growth, "build", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("negatives", config, parts, INLINE)
+    first, made[:] = list(made), ["", "", ""]
+    run_stage("negatives", config, parts, INLINE)
+    assert not set(first) & set(made)
+    (index,) = (parts / ".index" / "negatives").iterdir()
+    assert [len(open_index(index / str(number), config).parts) for number in (0, 1)] == [2, 5]
+    assert len(made) == 3 + (1 + 4) - 2
+    assert hashes(parts / "negatives") == hashes(whole / "negatives")
+
+
 def test_frozen_idf_is_that_of_scikit_learn_fitted_on_the_first_captions(tmp_path: Path) -> None:
     config = Config(top_k=3, idf="frozen", against="caption", distinct=False)
     for shards in (range(3), range(5)):
@@ -90,7 +124,7 @@ def test_shards_are_new_if_and_only_if_all_that_were_there_are_as_they_were(
     had: dict[str, str], has: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("index")
-    (folder / growth.SHARDS).write_text(json.dumps(had))
+    (folder / building.SHARDS).write_text(json.dumps(had))
     new = growth.new_shards(has, Before(folder, folder))
     grown = set(had.items()) <= set(has.items())
     assert set(new) == (set(has) - set(had) if grown else set())
