@@ -71,7 +71,7 @@ class MadeUp:
         assert not arguments, "nothing is handed over in a corpus whose shards have no image twice"
         return {}
 
-    def grouped(self, stage: str, columns: Sequence[str], function: Any, argument: Any) -> list[Any]:
+    def grouped(self, stage: str, columns: Sequence[str], function: Any, argument: Any) -> Iterator[Any]:
         raise NotImplementedError
 
     def each(self, what: str, function: Any, arguments: Sequence[Any]) -> list[Any]:

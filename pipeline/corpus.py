@@ -120,11 +120,11 @@ class CorpusOnDisk:
 
     def grouped(
         self, stage: str, columns: Sequence[str], function: Callable[[Iterator[pa.Table], Any], R], argument: Any
-    ) -> list[R]:
+    ) -> Iterator[R]:
         folder = self.inputs[stage]
         names, rows = folder.shards.column("name"), folder.shards.column("rows")
         if self.desk is None:
-            return [function((table for _, table in self.tables(stage, columns)), argument)]
+            return iter([function((table for _, table in self.tables(stage, columns)), argument)])
         size = max(-(-len(names) // GROUPS), 1)
         errands = [
             Errand(
@@ -136,7 +136,7 @@ class CorpusOnDisk:
             )
             for start in range(0, len(names), size)
         ]
-        return self.desk.run(f"summing up {stage}", errands)
+        return self.desk.one_by_one(f"summing up {stage}", errands)
 
     def each(self, what: str, function: Callable[[Any], R], arguments: Sequence[Any]) -> list[R]:
         desk = self._desk()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,14 @@ class Desk:
 
         here: they need files that workers elsewhere do not see.
         """
+        return list(self.one_by_one(what, errands, here))
+
+    def one_by_one(self, what: str, errands: Sequence[Errand], here: bool = False) -> Iterator[Any]:
+        """The same, each result as soon as all before it are there, so that few are in memory."""
         if not errands:
-            return []
+            return
         results: dict[int, Any] = {}
-        waiting, tries = deque(errands), Counter[int]()
+        waiting, tries, due = deque(errands), Counter[int](), deque(errand.number for errand in errands)
         pool = Inline() if here and self.apart else self.pool()
         with Progress(f"{self.title}: {what}", sum(each.rows for each in errands), plain=self.plain) as progress:
             while waiting:
@@ -62,11 +66,13 @@ class Desk:
                     if isinstance(result, Died):
                         died.append(errand)
                         self._refuse_deadly(errand, result, tries)
-                    else:
-                        results[errand.number] = result
-                        progress.advance(errand.rows)
+                        continue
+                    results[errand.number] = result
+                    progress.advance(errand.rows)
+                    del result
+                    while due and due[0] in results:
+                        yield results.pop(due.popleft())
                 waiting = died
-        return [results[errand.number] for errand in errands]
 
     def _refuse_deadly(self, errand: Errand, died: Died, tries: Counter[int]) -> None:
         tries[errand.number] += 1

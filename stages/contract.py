@@ -133,7 +133,7 @@ class Corpus(Shards, Protocol):
 
     def grouped(
         self, stage: str, columns: Sequence[str], function: Callable[[Iterator[pa.Table], Any], Any], argument: Any
-    ) -> list[Any]:
+    ) -> Iterator[Any]:
         """function(the tables of some shards one by one, argument), for parts of the corpus in order, on workers."""
 
     def each(self, what: str, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:

@@ -100,7 +100,7 @@ def test_answers_groups_and_calls_are_in_order(tmp_path: Path) -> None:
     }
     assert found.answers({"numbers": ["number"]}, shifted, {}) == {}
     assert sum(found.grouped("numbers", ["number"], summed, None)) == 12
-    assert CorpusOnDisk(found.inputs).grouped("numbers", ["number"], summed, None) == [12]
+    assert list(CorpusOnDisk(found.inputs).grouped("numbers", ["number"], summed, None)) == [12]
     assert found.each("a thing", abs, [-3, 2, -1]) == [3, 2, 1]
     assert found.each("a thing", abs, []) == []
 

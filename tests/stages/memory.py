@@ -48,8 +48,8 @@ class Here:
 
     def grouped(
         self, stage: str, columns: Sequence[str], function: Callable[[Iterator[pa.Table], Any], Any], argument: Any
-    ) -> list[Any]:
-        return [function(iter([table]), argument) for _, table in self.tables(stage, columns)]
+    ) -> Iterator[Any]:
+        return (function(iter([table]), argument) for _, table in self.tables(stage, columns))
 
     def each(self, what: str, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         return list(map(function, arguments))
