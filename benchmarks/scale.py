@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.scale_opening import cutting, opening
 from benchmarks.scale_tables import (
     ROWS,
     Apart,
@@ -47,7 +48,7 @@ from pipeline.desk import Desk
 from schemas.pairs import PAIRS
 
 FAR = (4 * 10**8, 5 * 10**9)  # rows
-OF_SHARDS = ("manifest", "nothing-due")  # parts whose sizes are shards
+OF_SHARDS = ("manifest", "nothing-due", "opening")  # parts whose sizes are shards
 Work: TypeAlias = Callable[[], dict[str, float] | None]  # what is timed. It may tell more
 JOINED = ("curate", "regions", "tags", "negatives")
 
@@ -290,6 +291,8 @@ def summary(rows: int, folder: Path) -> Work:
 
 
 PARTS: dict[str, Callable[[int, Path], Work]] = {
+    "list": cutting,
+    "opening": opening,
     "plan": plan,
     "shards": shards,
     "manifest": manifest,

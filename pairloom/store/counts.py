@@ -7,7 +7,7 @@ thousand shards without opening one. It names the shards that it counts, is held
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -113,11 +113,11 @@ def counted(index: indices.Index) -> list[Record]:
     names = [*index.facts["languages"], None]  # UNKNOWN is -1
     bits = np.zeros(len(groups), object if len(names) > 63 else np.int64)  # Python's whole numbers have no end
     owners = np.repeat(np.arange(len(groups)), np.diff(first))
-    np.bitwise_or.at(bits, owners, _bit(codes % len(names), bits.dtype))
-    captions = [(group, names[code]) for group, code in zip(groups[owners].tolist(), codes.tolist(), strict=True)]
-    sets = {mask: [name for n, name in enumerate(names) if mask >> n & 1] for mask in set(bits.tolist())}
-    images = [(group, sets[mask]) for group, mask in zip(groups.tolist(), bits.tolist(), strict=True)]
-    return _tally(captions) + _tally(images)
+    languages = codes % len(names)
+    np.bitwise_or.at(bits, owners, _bit(languages, bits.dtype))
+    masks, sets = np.unique(bits, return_inverse=True)
+    texts = [json.dumps([name for n, name in enumerate(names) if mask >> n & 1]) for mask in masks.tolist()]
+    return _tally(groups[owners], languages, list(map(json.dumps, names))) + _tally(groups, sets, texts)
 
 
 def _bit(numbers: Array, kind: Any) -> Array:
@@ -125,13 +125,11 @@ def _bit(numbers: Array, kind: Any) -> Array:
     return one
 
 
-def _tally(found: Iterable[tuple[int, Any]]) -> list[Record]:
-    counts: dict[tuple[int, str], int] = {}
-    keys: dict[str, str] = {}
-    for group, key in found:
-        text = keys.setdefault(str(key), json.dumps(key))
-        counts[group, text] = counts.get((group, text), 0) + 1
-    return [(group, text, count) for (group, text), count in sorted(counts.items())]
+def _tally(groups: Array, keys: Array, texts: Sequence[str]) -> list[Record]:
+    """How many of each group have each key. keys: places in `texts`."""
+    pairs, counts = np.unique(groups.astype(np.int64) * max(len(texts), 1) + keys, return_counts=True)
+    found = zip(*(each.tolist() for each in np.divmod(pairs, max(len(texts), 1))), counts.tolist(), strict=True)
+    return sorted((group, texts[key], count) for group, key, count in found)
 
 
 def _packed(identities: Array, records: Sequence[Sequence[Record]]) -> bytes:
