@@ -24,6 +24,9 @@ from schemas.shards import SHARDS
 
 FACTS = ("detector", "checkpoint", "feature_width", FEATURE_DTYPE, "prob_width")  # short ones of the file metadata
 
+# Texts are most of what captions take, and the card needs none, so it names the parts of them as Parquet does.
+COUNTED = ("licence", "source", *(f"captions.list.element.{key}" for key in ("lang", "kind")))
+
 
 def write_card(folder: Folder) -> None:
     """Describe a finished folder, so that it can be read without pairloom. The same shards give the same bytes."""
@@ -42,7 +45,7 @@ def describe(folder: Folder) -> dict[str, Any]:
     """Everything that the card says, as JSON values."""
     counted: dict[str, Counter[str]] = {name: Counter() for name in ("licence", "source", "lang", "kind")}
     splits: dict[str, Counter[str]] = {}
-    for name, table in folder.tables(["licence", "source", "captions"]):
+    for name, table in folder.tables(COUNTED):
         captions = pc.list_flatten(table["captions"])
         split = splits.setdefault(name.partition("-")[0], Counter())
         split.update(shards=1, images=table.num_rows, captions=len(captions))
