@@ -94,6 +94,8 @@ def _fill(making: Making) -> None:
     try:
         making.function(making.argument, temporary)
         files = {str(file.relative_to(temporary)): (file.stat().st_size, sha256_file(file)) for file in _in(temporary)}
+        if is_whole(making.target, making.of):
+            return  # the worker was given up, and another has made it
         making.target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(making.target, ignore_errors=True)  # damaged, or of something else
         temporary.replace(making.target)

@@ -18,7 +18,7 @@ from pipeline.cluster import open_pool
 from pipeline.config import RunConfig
 from pipeline.corpus import CorpusOnDisk
 from pipeline.desk import Desk
-from pipeline.folders import beside, keep_whole
+from pipeline.folders import Making, beside, keep_whole, make
 from pipeline.pool import Inline
 from stages.gathered import Listed
 from tests.bucket import content
@@ -150,6 +150,22 @@ def test_folders_of_one_call_are_arguments_of_the_next(tmp_path: Path, seen: Pat
     assert all(path.is_relative_to(tmp_path / ".index/room") for path in made.values())
     (folder,) = found.folders("joining", joined, {"0": tuple(made.values())}).values()
     assert (folder / "all").read_text() == "0 1 2"
+
+
+def overtaken(argument: Number, folder: Path) -> None:
+    """While it is at work for the first time, another worker makes the folder."""
+    (folder / "value").write_text(str(argument.value))
+    if not (argument.seen / "first").exists():
+        (argument.seen / "first").touch()
+        index = argument.seen.parent / "index"
+        make(Making(overtaken, argument, index / "0", index))
+        (argument.seen / "inode").write_text(str((index / "0/value").stat().st_ino))
+
+
+def test_a_worker_that_was_given_up_leaves_what_another_has_made(tmp_path: Path, seen: Path) -> None:
+    made = corpus(tmp_path).folders("making", overtaken, {"0": Number(5, seen)}, tmp_path / "index")
+    assert (made["0"] / "value").read_text() == "5"
+    assert (seen / "inode").read_text() == str((made["0"] / "value").stat().st_ino)
 
 
 @pytest.mark.slow
