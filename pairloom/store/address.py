@@ -63,7 +63,10 @@ def local(text: str | Path) -> Path:
     """The path that a person named. Raises InputError where it is an address: what asks works on this machine alone."""
     place = parse(text)
     if isinstance(place, Address):
-        fix = f"`pairloom pull {place} DIR` copies a table here, and `pairloom push DIR {place}` copies one there"
+        fix = (
+            f"`pairloom pull {place} DIR` copies a table here, and `pairloom push DIR {place}` copies one there "
+            "(other files travel with the store's own program)"
+        )
         raise InputError("this takes a folder of this machine, not an address", str(place), fix)
     return place
 

@@ -46,7 +46,9 @@ def test_a_path_that_is_an_address_is_refused_by_name(
     with pytest.raises(SystemExit) as stop:
         main([*words, *named])
     assert stop.value.code == 2
-    assert f"{ADDRESS}: this takes a folder of this machine" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{ADDRESS}: this takes a folder of this machine" in said
+    assert f"`pairloom push DIR {ADDRESS}` copies one there" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -105,3 +105,33 @@ def test_what_a_stopped_run_with_other_settings_wrote_meanwhile_is_replaced(ther
     server.rule = lambda method, path: None
     assert late
     assert in_bucket(client) == on_disk()
+
+
+@pytest.mark.parametrize("left", [None, b"cut off"], ids=["gone", "short"])
+def test_a_shard_that_the_bucket_has_not_as_it_was_written_ends_the_run_and_the_next_one_makes_it(
+    there: tuple[Server, Any], capsys: pytest.CaptureFixture[str], left: bytes | None
+) -> None:
+    """A lifecycle rule, or somebody else, changed it before the table was finished."""
+    server, client = there
+    key = "d/words/00003.parquet"
+
+    def rule(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("words/00007.parquet") and not meddled:
+            meddled.append(path)
+            client.delete_object(Bucket="pairs", Key=key)
+            if left is not None:
+                client.put_object(Bucket="pairs", Key=key, Body=left)
+
+    meddled: list[str] = []
+    server.rule = rule
+    assert main(words(BUCKET)) == 1
+    said = capsys.readouterr().err
+    assert f"and in the bucket it has {len(left or b'')}\n" in said
+    assert f"where: {BUCKET}/words/00003.parquet" in said
+    assert "it makes that shard" in said
+    server.rule = lambda method, path: None
+    assert f"d/words/{MANIFEST}" not in content(client, "pairs")
+    server.asked.clear()
+    assert main(words(BUCKET)) == 0
+    assert puts(server)[0] == "00003.parquet"
+    assert in_bucket(client) == on_disk()
