@@ -56,8 +56,9 @@ bench: $(INSTALLED) ## run every script of benchmarks/, each against a named pee
 	    echo "== $$script"; $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; done
 
 # Systems that read pixels have a variant of their own, on more scenes. A hybrid ViT is trained first, starts vilt.
-PIXELS := clip pixelbert vilt vit
-OTHERS = $(filter-out $(PIXELS), $(basename $(notdir $(wildcard systems/recipes/*.yaml))))
+# e2e_vlp is trained on both: only the fewer scenes have the regions that it finds.
+PIXELS := clip e2e_vlp pixelbert simvlm soho vilt vit
+OTHERS = $(filter-out $(filter-out e2e_vlp, $(PIXELS)), $(basename $(notdir $(wildcard systems/recipes/*.yaml))))
 TABLE = $(BIN)/pairloom recipe table --write docs/lab/systems.md
 recipes: $(INSTALLED) ## train every recipe at size tiny on composed scenes and write the table of docs/lab/systems.md
 	@test -f data/recipes/shards/_pairloom/manifest.json || $(BIN)/pairloom run --params params.recipes.yaml --out data/recipes
