@@ -63,12 +63,13 @@ def test_a_worker_killed_while_it_mines_costs_nothing_but_time(tmp_path: Path) -
     assert hashes(disturbed / "negatives") == hashes(undisturbed / "negatives")
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Hashes of the table that is mined here, from an index that was made at once."""
-    curated(tmp_path / "whole", FEW)
-    run_stage("negatives", LIMITED, tmp_path / "whole", INLINE)
-    return hashes(tmp_path / "whole/negatives")
+    data = tmp_path_factory.mktemp("whole")
+    curated(data, FEW)
+    run_stage("negatives", LIMITED, data, INLINE)
+    return hashes(data / "negatives")
 
 
 def in_parts(patch: pytest.MonkeyPatch, captions: int = 60) -> None:
@@ -83,11 +84,11 @@ def parts_of(data: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_parts_made_by_one_two_and_four_workers_give_the_bytes_of_one_made_here(
+def test_parts_made_by_one_and_three_workers_give_the_bytes_of_one_made_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, str]
 ) -> None:
     in_parts(monkeypatch)
-    for workers in (1, 2, 4):
+    for workers in (1, 3):
         data = tmp_path / str(workers)
         curated(data, FEW)
         run_stage("negatives", LIMITED, data, Options(RunConfig(cluster="local", workers=workers)))
@@ -95,7 +96,7 @@ def test_parts_made_by_one_two_and_four_workers_give_the_bytes_of_one_made_here(
         assert parts_of(data) == ["0/0", "0/1", "1/0", "1/1", "1/2", "1/3", "1/4", "1/5"]
 
 
-@pytest.mark.parametrize("finished", [0, 1, 7])
+@pytest.mark.parametrize("finished", [0, 7])
 def test_a_resume_makes_the_missing_parts_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, str], finished: int
 ) -> None:
