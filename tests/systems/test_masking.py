@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
-from pairloom.loader.batch import HIDDEN, ITSELF, Regions
+from pairloom.loader.batch import HIDDEN, IGNORE, ITSELF, Example, Pixels, Regions, Words
 from pairloom.loader.examples import RegionColumns
 from pairloom.loader.tokenizer import Tokenizer, fitting
 from systems import recipes
@@ -199,3 +200,27 @@ def test_a_second_text_has_a_segment_and_words_of_its_own() -> None:
     assert words.ids_T.tolist() == [1, 4, 5, 2, 6, 4, 2]
     assert words.segments_T.tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert words.word_ids_T.tolist() == [-1, 0, 1, -1, 2, 3, -1]
+
+
+def test_mlim_hides_words_or_cells_or_a_few_of_both_and_every_hidden_word_is_the_mask() -> None:
+    """Its modality-aware masking: none of the words that are drawn stays or becomes another."""
+    recipe = recipes.load("mlim")
+    part: Any = recipe.objectives["reconstruction"]
+    chosen, mask, count = part.settings, 4, 400
+    units = SimpleNamespace(settings=recipe.units.settings)
+    make: Any = SimpleNamespace(units=units, tokenizer=SimpleNamespace(mask=mask, ordinary=np.arange(5, 90)))
+    ids = np.full(count, 50)
+    picture = Pixels(np.zeros((3, 20 * chosen.stride, 20 * chosen.stride), np.float32))
+    words = Words(ids, np.arange(count), np.full(count, IGNORE), ids * 0)
+    row: Any = None
+    found = set()
+    for seed in range(30):
+        example = Example(b"", 0, words, picture)
+        shown = part.module.prepare(example, row, make, chosen, np.random.default_rng(seed))
+        hidden = shown.words.labels_T != IGNORE
+        assert (shown.words.ids_T == np.where(hidden, mask, 50)).all()
+        cells = shown.targets["masked_U"]
+        found.add(tuple(0 if not some.any() else chosen.much if some.mean() > 0.3 else chosen.light
+                        for some in (cells, hidden)))  # fmt: skip
+    assert found == {(chosen.much, 0), (0, chosen.much), (chosen.light, chosen.light)}
+    assert chosen.light < 0.3 < chosen.much
