@@ -12,7 +12,9 @@ import pytest
 from pairloom.store.folder import open_folder
 from pipeline.cli import main
 from stages import tags
+from tests.bucket import below
 from tests.inspection.synthetic import make_dataset
+from tests.pipeline.far import BUCKET, emptied, in_bucket, tables
 
 process = tags.process
 
@@ -53,6 +55,26 @@ def test_the_shards_with_such_rows_are_made_again(
     changed = [name for name, time in before.items() if (data / "tags" / name).stat().st_mtime_ns != time]
     assert changed == ["00001.parquet"]
     assert all(entry.rejected == {} for entry in open_folder(data / "tags").shards)
+
+
+def test_in_a_bucket_the_same_shards_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with emptied(tmp_path) as (server, client):
+        data = make_dataset(tmp_path / "data")
+        FIRST[:] = [open_folder(data / "regions").read("00001")["image_id"][0].as_py()]
+        monkeypatch.setattr(tags, "process", fails_on_the_first_image)
+        assert run("stage", "tags", "--data", str(data), "--redo", "--metrics", str(tmp_path / "metrics")) == 0
+        assert main(["push", str(data), BUCKET, "--quiet"]) == 0
+        monkeypatch.setattr(tags, "process", process)
+        server.asked.clear()
+        for place in (BUCKET, str(data)):
+            assert run("retry", place, "--reason", "stage-error,worker-died") == 0
+        put = [path for method, path in server.asked if method == "PUT" and path.endswith(".parquet")]
+        assert [path.partition("/d/")[2] for path in put] == ["tags/00001.parquet"]
+        wanted = tables(below(data))
+        found = in_bucket(client)
+        assert {name: found[name] for name in found if "tags/" in name} == {
+            name: wanted[name] for name in wanted if "tags/" in name
+        }
 
 
 def test_a_stage_that_there_is_not_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
