@@ -90,7 +90,10 @@ def document_of(recipe: str | Path, above: tuple[Path, ...] = ()) -> dict[str, A
         return document
     if _is_file(below):
         below = path.parent / below
-    return merge(document_of(below, (*above, path)) | {"expects": {}}, document)
+    extended = document_of(below, (*above, path)) | {"expects": {}}
+    if listed := extended.get("variants"):
+        extended["variants"] = {name: variant | {"expects": {}} for name, variant in listed.items()}
+    return merge(extended, document)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

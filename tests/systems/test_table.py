@@ -64,6 +64,8 @@ def test_a_recipe_promises_nothing_of_what_is_left_out_or_what_another_recipe_sa
     assert recipes.load("lxmert", "tiny", {"only": ["itm", "mlm"]}).expects.keys() == {"mlm"}
     assert "itm" in recipes.load("uniter", "tiny").expects  # which villa extends
     assert "itm" not in recipes.load("villa", "tiny").expects
+    assert "contrastive" in recipes.load("align", "tiny", variant="pixels").expects  # which mural extends
+    assert "contrastive" not in recipes.load("mural", "tiny", variant="pixels").expects
 
 
 def test_make_recipes_trains_the_variant_of_every_recipe_that_has_one() -> None:
