@@ -57,7 +57,7 @@ bench: $(INSTALLED) ## run every script of benchmarks/, each against a named pee
 
 # Systems that read pixels have a variant of their own, on more scenes. A hybrid ViT is trained first, starts vilt.
 # e2e_vlp is trained on both: only the fewer scenes have the regions that it finds.
-PIXELS := align clip e2e_vlp mural pixelbert simvlm soho vilt vit
+PIXELS := align clip e2e_vlp mlim mural pixelbert simvlm soho vilt vit
 OTHERS = $(filter-out $(filter-out e2e_vlp, $(PIXELS)), $(basename $(notdir $(wildcard systems/recipes/*.yaml))))
 TABLE = $(BIN)/pairloom recipe table --write docs/lab/systems.md
 recipes: $(INSTALLED) ## train every recipe at size tiny on composed scenes and write the table of docs/lab/systems.md
