@@ -59,13 +59,15 @@ def test_the_documents_own_table_is_read_as_it_was_written() -> None:
     assert table.put_into(systems, [], "x") == systems
 
 
-def test_a_recipe_promises_nothing_of_what_is_left_out_or_what_another_recipe_says() -> None:
+def test_a_recipe_promises_nothing_of_what_is_left_out_or_what_another_recipe_says(tmp_path: Path) -> None:
     assert {"qa", "mlm"} <= recipes.load("lxmert", "tiny").expects.keys()
     assert recipes.load("lxmert", "tiny", {"only": ["itm", "mlm"]}).expects.keys() == {"mlm"}
     assert "itm" in recipes.load("uniter", "tiny").expects  # which villa extends
     assert "itm" not in recipes.load("villa", "tiny").expects
-    assert "contrastive" in recipes.load("align", "tiny", variant="pixels").expects  # which mural extends
-    assert "contrastive" not in recipes.load("mural", "tiny", variant="pixels").expects
+    assert "contrastive" in recipes.load("align", "tiny", variant="pixels").expects
+    own = tmp_path / "own.yaml"
+    own.write_text("extends: align\n", encoding="utf-8")
+    assert recipes.load(own, "tiny", variant="pixels").expects == {}
 
 
 def test_make_recipes_trains_the_variant_of_every_recipe_that_has_one() -> None:
