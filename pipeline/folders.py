@@ -18,16 +18,16 @@ from typing import Any
 from pairloom.store.bucket import Bucket
 from pairloom.store.hashed import sha256_file
 from pairloom.store.pulling import fetch_exactly
-from pairloom.store.pushing import in_parallel
-from pairloom.store.scratch import behind, put
+from pairloom.store.pushing import JOBS, in_parallel
+from pairloom.store.scratch import Scratch, behind, put
 from pairloom.store.writing import replace_text
 from pipeline import handing
 from pipeline.fingerprints import digest
+from pipeline.handing import files_below
 from pipeline.paths import with_paths
 from stages.gathered import Listed
 
 WHOLE = ".whole.json"  # ends the name of a note beside such a folder: what it is of, and of each file (size, SHA-256)
-JOBS = 16  # files on their way at once
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def make(making: Making) -> int:
             bring(path)
         _fill(making)
     if there is not None:
-        _put(target, there.below(target.parent))
+        _put(target, there)
     return beside(target).stat().st_size
 
 
@@ -93,7 +93,10 @@ def _fill(making: Making) -> None:
     temporary.mkdir(parents=True)
     try:
         making.function(making.argument, temporary)
-        files = {str(file.relative_to(temporary)): (file.stat().st_size, sha256_file(file)) for file in _in(temporary)}
+        files = {
+            str(file.relative_to(temporary)): (file.stat().st_size, sha256_file(file))
+            for file in files_below(temporary)
+        }
         if is_whole(making.target, making.of):
             return  # the worker was given up, and another has made it
         making.target.parent.mkdir(parents=True, exist_ok=True)
@@ -114,17 +117,11 @@ def is_whole(folder: Path, of: str) -> bool:
     return all(sizes) and all(sha256_file(file) == sha256 for file, (_, sha256) in files.items())
 
 
-def _in(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file())
-
-
-def _put(folder: Path, there: Bucket) -> None:
-    """there: the folder's parent."""
+def _put(folder: Path, there: Scratch) -> None:
     note = Note.of_folder(folder)
     assert note is not None
-    for _ in in_parallel(JOBS, lambda name: there.put(f"{folder.name}/{name}", folder / name), note.files):
-        pass
-    there.put(beside(folder).name, beside(folder))  # the last: who finds it finds all
+    handing.put_all(there.below(folder), folder, note.files)
+    there.below(folder.parent).put(beside(folder).name, beside(folder))  # the last: who finds it finds all
 
 
 def bring(wanted: Path | Listed) -> None:
@@ -144,16 +141,9 @@ def bring(wanted: Path | Listed) -> None:
 
 
 def _fetch(note: Note, there: Bucket, folder: Path) -> None:
-    temporary = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.tmp")
-    try:
+    with handing.arriving(folder) as temporary:
         for _ in in_parallel(JOBS, lambda file: fetch_exactly(there, temporary, file[0], *file[1]), note.files.items()):
             pass
-        temporary.replace(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process of this machine was faster
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def hand(arguments: Iterable[Any]) -> None:
@@ -198,7 +188,7 @@ def keep_whole(folder: Path) -> bool:
     for each in filter(Path.is_dir, every):
         note = Note.of_folder(each)
         if note is not None:
-            for file in _in(each):
+            for file in files_below(each):
                 if str(file.relative_to(each)) not in note.files:
                     file.unlink()
             kept |= {each, beside(each)}

@@ -6,17 +6,15 @@ In a bucket it lies where it lies in a folder. Workers elsewhere fetch it, and s
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from pairloom.errors import StoreError
 from pairloom.store.hashed import sha256_file
 from pairloom.store.pulling import fetch_exactly
-from pairloom.store.pushing import JOBS, in_parallel
 from pairloom.store.scratch import behind
 from pipeline.folders import sums_below
+from pipeline.handing import arriving, files_below, put_all
 
 SUMS = "sums.json"  # in an index: file -> SHA-256, empty folder -> "", written when it is complete
 
@@ -24,7 +22,7 @@ SUMS = "sums.json"  # in an index: file -> SHA-256, empty folder -> "", written 
 def seal(folder: Path) -> None:
     """Note the SHA-256 of each file of a complete index."""
     known = sums_below(folder)
-    sums = {str(file.relative_to(folder)): known.get(file) or sha256_file(file) for file in _files(folder)}
+    sums = {str(file.relative_to(folder)): known.get(file) or sha256_file(file) for file in files_below(folder)}
     sums |= {str(each.relative_to(folder)): "" for each in _empty_folders(folder)}
     (folder / SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 
@@ -33,10 +31,6 @@ def sums_of(folder: Path) -> dict[str, str]:
     """File -> SHA-256 of a sealed index, empty folder -> ""."""
     sums: dict[str, str] = json.loads((folder / SUMS).read_text(encoding="utf-8"))
     return sums
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file())
 
 
 def _empty_folders(folder: Path) -> Iterator[Path]:
@@ -50,8 +44,7 @@ def put(folder: Path) -> None:
         return
     there = scratch.below(folder)
     names = [name for name, sha256 in sums_of(folder).items() if sha256]
-    for _ in in_parallel(JOBS, lambda name: there.put(name, folder / name), names):
-        pass
+    put_all(there, folder, names)
     there.put(SUMS, folder / SUMS)  # the last: who finds it finds all
     stage = scratch.below(folder.parent)
     stage.remove(one.name for one in stage.objects() if not one.name.startswith(f"{folder.name}/"))
@@ -62,23 +55,17 @@ def bring(folder: Path) -> bool:
     scratch = behind(folder)
     if scratch is None or (content := scratch.below(folder).read(SUMS)) is None:
         return False
-    there, temporary = scratch.below(folder), folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.tmp")
-    temporary.mkdir(parents=True)
+    there = scratch.below(folder)
     try:
-        for name, sha256 in json.loads(content).items():
-            if sha256:
-                fetch_exactly(there, temporary, name, there.size(name), sha256)
-            else:
-                (temporary / name).mkdir(parents=True)
-        (temporary / SUMS).write_bytes(content)
-        temporary.replace(folder)
+        with arriving(folder) as temporary:
+            for name, sha256 in json.loads(content).items():
+                if sha256:
+                    fetch_exactly(there, temporary, name, there.size(name), sha256)
+                else:
+                    (temporary / name).mkdir(parents=True)
+            (temporary / SUMS).write_bytes(content)
     except (FileNotFoundError, StoreError):
         return False  # it is made again
-    except OSError:
-        if not folder.exists():
-            raise  # otherwise another process of this machine was faster
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return True
 
 
