@@ -29,7 +29,7 @@ Written by `python -m pipeline.pages` from the `Config` of each stage. Edit thos
 
 `params.yaml` has one section a stage, one for the machine (`run`), and in `train` one a recipe. A setting that is left
 out has its default. A key that is not listed here, or a value of another type or range, stops the command before any
-work. **Bytes** says whether another value makes other bytes, so that the shards are due again; where it says no, what
+work. **Bytes** says whether another value makes other bytes, so that the shards are due again. Where it says no, what
 is finished stays.
 """
 

@@ -29,7 +29,7 @@ def add(verbs: Any) -> None:
         verbs,
         "push",
         pushed,
-        "copy finished tables to a bucket; the same command resumes",
+        "copy finished tables to a bucket (the same command resumes)",
         "pairloom push data/shards s3://bucket/data/shards",
     )
     verb.add_argument("folder", type=local, help="a table, or a dataset with all its tables")
@@ -39,7 +39,7 @@ def add(verbs: Any) -> None:
         verbs,
         "pull",
         pulled,
-        "copy finished tables from a bucket; the same command resumes",
+        "copy finished tables from a bucket (the same command resumes)",
         "pairloom pull s3://bucket/data/shards data/shards",
     )
     verb.add_argument("address", type=bucket_address, help="of a table, or of a dataset with all its tables")

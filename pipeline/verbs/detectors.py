@@ -40,7 +40,7 @@ def add(verbs: Any) -> None:
         kinds,
         "verify",
         verify,
-        "check the stored weights; with --golden compare with what the original code wrote",
+        "check the stored weights, and with --golden compare with what the original code wrote",
         "pairloom detector verify butd-r101 --golden features/ --pictures val2014/",
     )
     verb.add_argument("name")

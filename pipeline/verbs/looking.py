@@ -50,7 +50,7 @@ def _add_tables(verbs: Any) -> None:
         verbs,
         "lint",
         on_tables(lint, "folder"),
-        "check a table or dataset; exit with 1 if anything is wrong",
+        "check a table or dataset and exit with 1 if anything is wrong",
         "pairloom lint data",
     )
     verb.add_argument("folder", type=place, help="a table or a dataset: a folder, or an address in a bucket")
@@ -68,7 +68,7 @@ def _add_tables(verbs: Any) -> None:
         verbs,
         "diff",
         on_tables(diff, "a", "b"),
-        "show what differs between two tables or datasets; exit with 1 if anything does",
+        "show what differs between two tables or datasets and exit with 1 if anything does",
         "pairloom diff data other/data",
     )
     verb.add_argument("a", type=place, metavar="A", help="a table's folder or address, or a dataset's")

@@ -18,7 +18,7 @@ STARTER = "efficientnet-lite0"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `patches` of params.yaml; docs/reference/patches.md says what each costs."""
+    """Section `patches` of params.yaml. docs/reference/patches.md says what each costs."""
 
     grid: Annotated[int, Range(0, 32)] = 8  # cells a side of the whole image, 0 for no grid
     pyramid: bool = True  # Kaleido-BERT's crops of the foreground, at five sizes

@@ -37,7 +37,7 @@ DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `regions` of params.yaml; docs/reference/regions.md says what each choice costs."""
+    """Section `regions` of params.yaml. docs/reference/regions.md says what each choice costs."""
 
     # a file of stages/regions/detectors
     detector: str = field(default="starter", metadata={IS_PATH: catalogue.is_own})

@@ -14,7 +14,7 @@ from stages.contract import A_PATH
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Section `score` of params.yaml; docs/how-to/score.md has the models."""
+    """Section `score` of params.yaml. docs/how-to/score.md has the models."""
 
     # folder or file of a dual encoder: one of transformers or open_clip, or what `pairloom train` wrote of clip, align
     # or mural

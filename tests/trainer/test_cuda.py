@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.pairloom.loader.loading import write_folder
 from tests.trainer.test_curves import CLOSE, CONFIG, losses
 from tests.training import train
 from trainer import optimise, state
+from trainer.learner import Learner
 from trainer.precision import Precision
 
 # one or two streams of regions, pixels, several passes a step, an encoder and a decoder, a grid of a CNN
@@ -114,7 +116,7 @@ def test_the_trainer_asks_for_pinned_batches(shards: Path, monkeypatch: pytest.M
     seen: list[bool] = []
     step = optimise.take_step
 
-    def watched(learner, batch, *rest):  # type: ignore[no-untyped-def]
+    def watched(learner: Learner, batch: Batch, *rest: Any) -> dict[str, float]:
         seen.append(batch.words.input_ids_BT.is_pinned())
         return step(learner, batch, *rest)
 
