@@ -39,11 +39,13 @@ for (const button of all("[data-copy]")) button.addEventListener("click", async 
   catch (refused) { getSelection().selectAllChildren(document.getElementById(button.dataset.copy)); button.textContent = "selected"; }
 });
 
-// Work that is not over: the page is asked for again, unless a form is on its way.
+// Work that is not over: the page is asked for again, unless a form is on its way or somebody is about to change a field.
 const again = one("[data-again]");
 if (again) {
-  const reload = setTimeout(() => location.reload(), Number(again.dataset.again));
-  document.addEventListener("submit", () => clearTimeout(reload));
+  const reload = setInterval(() => {
+    if (!document.activeElement.matches("form :is(input, select)")) location.reload();
+  }, Number(again.dataset.again));
+  document.addEventListener("submit", () => clearInterval(reload));
 }
 
 // Rows come in chunks as one scrolls; chunks far away give their content back, so that ten thousand rows are few nodes.

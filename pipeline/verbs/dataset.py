@@ -220,7 +220,7 @@ def facts(done: Done) -> dict[str, Any]:
         "shards": done.shards,
         "shards_made": done.made,
         "shards_reused": done.reused,
-        "seconds": round(done.seconds, 2),
+        "seconds": round(done.seconds, 3),
         **({"summary": dict(done.summary)} if done.summary else {}),
     }
 

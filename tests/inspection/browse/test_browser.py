@@ -12,7 +12,7 @@ import pytest
 from inspection.signs import same_but_numbers
 from pairloom.store.folder import open_folder
 from tests.inspection.browse.conftest import Looked
-from tests.inspection.browse.site import CATS, EVIL, GONE
+from tests.inspection.browse.site import CATS, EVIL, GONE, settled
 
 pytestmark = pytest.mark.browser
 
@@ -60,8 +60,11 @@ def test_why_a_row_was_left_out(looked: Looked) -> None:
 def test_what_laion_would_leave_out_more_than_coyo(looked: Looked) -> None:
     page = looked.open("./")
     page.get_by_role("link", name="Rules", exact=True).click()
+    page.wait_for_url("**rules?**")
+    settled(page)  # it loads itself again no more
     page.get_by_label("rules", exact=True).select_option("laion")
     page.wait_for_url("**a=laion**")
+    settled(page)
     page.get_by_label("compared with").select_option("coyo")
     page.wait_for_url("**b=coyo**")
     # Sixteen pictures weigh less than 5,120 bytes. Of the other four, COYO takes neither the one of 150 pixels nor
@@ -84,6 +87,7 @@ def test_what_laion_would_leave_out_more_than_coyo(looked: Looked) -> None:
 
 def test_a_slider_shows_what_it_would_leave_out(looked: Looked) -> None:
     page = looked.open("rules?a=none&b=none")
+    settled(page)
     page.get_by_text("sliders", exact=True).click()
     slide(page, "least pixels of the shorter side", 200)
     page.wait_for_url("**min_side=200**")
