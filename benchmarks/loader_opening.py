@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pairloom.store import counts, index
-from pairloom.store.folder import MANIFEST, manifest_json, open_folder
+from pairloom.store.folder import ASIDE, MANIFEST, open_folder
+from pairloom.store.manifest import manifest_files
 from pairloom.store.writing import write_counts
 from tests.pairloom.loader.loading import write_folder
 from tests.pairloom.loader.test_remote import started
@@ -49,7 +50,10 @@ def many(folder: Path, shards: int) -> Path:
             else:
                 os.link(first, this)
     entries = [replace(opened.shards[0], name=f"train-{number:05d}") for number in range(shards)]
-    (made / MANIFEST).write_text(manifest_json(opened.header, entries))
+    text, beside = manifest_files(opened.header, entries)
+    (made / MANIFEST).write_text(text)
+    for name, content in beside.items():
+        (made / ASIDE / name).write_bytes(content)
     write_counts(made, entries)
     return made
 

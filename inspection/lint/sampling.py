@@ -11,7 +11,7 @@ from inspection.columns import Array
 from inspection.lint.problem import Findings
 from pairloom.store.folder import Folder
 
-MOST = 2_000_000  # images of a table, about
+MOST = 500_000  # images of a table, about
 STEPS = 1 << 16  # shares are told apart by an id's first two bytes
 
 
