@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from schemas.shards import SHARDS
 from systems import checkpoints, recipes
 from tests.building import negative, training_row, training_shard, write_table
 from tests.training import train
-from trainer import loop, weight_files
+from trainer import loop, state, weight_files
 
 THINGS = ("dog", "cup", "bus", "tree", "guitar", "apple", "boat", "clock")
 METADATA = {
@@ -140,6 +141,25 @@ def test_a_killed_process_leaves_a_state_that_the_next_goes_on_from(shards: Path
     result = train("clip", shards, loop.Config(steps=6, batch_size=4, seed=2, threads=1))
     loop.save(result, tmp_path / "whole", None)
     assert weights(tmp_path / "models" / "clip") == weights(tmp_path / "whole")
+
+
+def test_a_state_is_written_while_the_training_goes_on(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of step 1 is not sealed before step 2 is done, and holds the optimiser of step 1."""
+    second, in_time = threading.Event(), list[bool]()
+    sealed = state.seal
+
+    def seal_late(file: Path) -> None:
+        in_time.append(second.wait(60))
+        sealed(file)
+
+    monkeypatch.setattr(state, "seal", seal_late)
+    config = loop.Config(steps=2, batch_size=4, threads=1, save_every_s=0.0, keep_states=2)
+    train("clip", shards, config, lambda step, *_: second.set() if step == 2 else None, tmp_path / "clip")
+    assert in_time == [True, True]
+    first = state.read(tmp_path / "clip.state-00000001.pt")
+    assert {int(one["step"]) for one in first["run"]["optimiser"]["state"].values()} == {1}
 
 
 def test_a_state_of_other_settings_is_named_and_not_used(

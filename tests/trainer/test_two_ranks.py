@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,25 +74,40 @@ def alone(shards: Path) -> Callable[[str], loop.TrainResult]:
 
     def trained(name: str) -> loop.TrainResult:
         recipe, changes = RUNS[name]
-        kept = {key: value for key, value in changes.items() if key in ("ema", "precision")}
-        with pytest.MonkeyPatch.context() as patch:  # as the ranks do
-            patch.setattr(torch.nn.functional, "dropout", lambda values, *_, **__: values)
-            patch.setattr(torch.nn.Dropout, "forward", lambda self, values: values)
-            return train(recipe, shards, replace(CONFIG, **kept))
+        return undisturbed(recipe, shards, {key: changes[key] for key in ("ema", "precision") if key in changes})
 
     return functools.cache(trained)
+
+
+def undisturbed(recipe: str, shards: Path, changes: dict[str, Any]) -> loop.TrainResult:
+    """Without dropout, as the ranks train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "dropout", lambda values, *_, **__: values)
+        patch.setattr(torch.nn.Dropout, "forward", lambda self, values: values)
+        return train(recipe, shards, replace(CONFIG, **changes))
+
+
+def curve(result: loop.TrainResult) -> list[list[float]]:
+    return [[np.nan if value is None else value for value in point.values()] for point in result.curve]
+
+
+def written(folder: Path, name: str) -> list[list[float]]:
+    rows = (folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+    return [[float(value or "nan") for value in row.split(",")] for row in rows[1:]]
 
 
 @pytest.fixture(scope="module")
 def together(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders of all runs by two ranks over gloo, and what they said."""
-    folder = tmp_path_factory.mktemp("ranks")
-    runs = {name: (recipe, {**vars(CONFIG), **changes}) for name, (recipe, changes) in RUNS.items()}
-    for name in ("whole", "killed"):
-        runs[name] = (KILLED[0], {**vars(CONFIG), **KILLED[1]})
+    killed = {name: (KILLED[0], KILLED[1]) for name in ("whole", "killed")}
+    return by_two_ranks(RUNS | killed, shards, tmp_path_factory.mktemp("ranks"))
+
+
+def by_two_ranks(runs: dict[str, tuple[str, dict[str, Any]]], shards: Path, folder: Path) -> Path:
+    whole = {name: (recipe, {**vars(CONFIG), **changes}) for name, (recipe, changes) in runs.items()}
     (folder / "all.py").write_text(SCRIPT, encoding="utf-8")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    command = [*torchrun, "all.py", str(shards), str(folder), json.dumps(runs)]
+    command = [*torchrun, "all.py", str(shards), str(folder), json.dumps(whole)]
     environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -109,11 +125,21 @@ def test_two_ranks_give_the_losses_of_one_process(
     name: str, alone: Callable[[str], loop.TrainResult], together: Path
 ) -> None:
     """To 1e-4 at every step, and to 2 % where the arithmetic is bfloat16."""
-    rows = (together / f"{name}.csv").read_text(encoding="utf-8").splitlines()
-    found = [[float(value or "nan") for value in row.split(",")] for row in rows[1:]]
-    wanted = [[np.nan if value is None else value for value in point.values()] for point in alone(name).curve]
     close = 2e-2 if RUNS[name][1].get("precision") else 1e-4
-    np.testing.assert_allclose(found, wanted, rtol=close, atol=close / 100)
+    np.testing.assert_allclose(written(together, name), curve(alone(name)), rtol=close, atol=close / 100)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("parallel", ["average", "ddp"])
+def test_two_ranks_translate_their_layers(parallel: str, shards: Path, tmp_path: Path) -> None:
+    """With torch.compile they give the losses of one process without it, to 1e-4."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    recipe, changes = "interbert", {"parallel": parallel, "compile": True}
+    folder = by_two_ranks({"compiled": (recipe, changes)}, shards, tmp_path)
+    found = written(folder, "compiled")
+    np.testing.assert_allclose(found, curve(undisturbed(recipe, shards, {})), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
