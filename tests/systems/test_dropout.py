@@ -1,4 +1,4 @@
-"""Where InterBERT draws dropout while it trains: its code gives the layers of regions another rate than their attention."""
+"""Where InterBERT draws dropout: its code gives the layers of regions another rate than their attention."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def written(folder: Path, name: str) -> list[list[float]]:
 @pytest.fixture(scope="module")
 def together(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders of all runs by two ranks over gloo, and what they said."""
-    killed = {name: (KILLED[0], KILLED[1]) for name in ("whole", "killed")}
+    killed = dict.fromkeys(("whole", "killed"), (KILLED[0], KILLED[1]))
     return by_two_ranks(RUNS | killed, shards, tmp_path_factory.mktemp("ranks"))
 
 
