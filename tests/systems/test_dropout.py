@@ -28,9 +28,9 @@ def test_regions_of_interbert_have_a_rate_for_attention_and_one_for_layers(
     drawn: list[float] = []
     attention, dropout = torch.nn.functional.scaled_dot_product_attention, torch.nn.functional.dropout
 
-    def attended(*tensors: Any, dropout_p: float = 0.0, **others: Any) -> torch.Tensor:
-        drawn.append(dropout_p)
-        return attention(*tensors, dropout_p=dropout_p, **others)
+    def attended(*tensors: torch.Tensor, **settings: Any) -> torch.Tensor:
+        drawn.append(settings["dropout_p"])
+        return attention(*tensors, **settings)
 
     def dropped(values: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
         drawn.append(p if training else 0.0)
