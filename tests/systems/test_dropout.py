@@ -28,9 +28,9 @@ def test_regions_of_interbert_have_a_rate_for_attention_and_one_for_layers(
     drawn: list[float] = []
     attention, dropout = torch.nn.functional.scaled_dot_product_attention, torch.nn.functional.dropout
 
-    def attended(*tensors: torch.Tensor, **settings: Any) -> torch.Tensor:
+    def attended(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **settings: Any) -> torch.Tensor:
         drawn.append(settings["dropout_p"])
-        return attention(*tensors, **settings)
+        return attention(query, key, value, **settings)
 
     def dropped(values: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
         drawn.append(p if training else 0.0)
