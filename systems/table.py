@@ -21,7 +21,7 @@ HEAD = (
 class Line:
     """One task of one recipe. `margin` None: nothing is promised but a falling loss."""
 
-    recipe: str  # with its variant, such as `vit pixels`
+    recipe: str  # with its variant and another seed than 0, such as `vit pixels seed 1`
     task: str
     losses: tuple[float, float] | None  # held out, before and after. None where the task has none
     score: float | None
@@ -50,8 +50,12 @@ class Line:
 
 
 def lines(metrics: Mapping[str, Any], expects: Mapping[str, float], variant: str | None = None) -> list[Line]:
-    """What the metrics of one training say: a line an objective, and one for retrieval, text to image."""
-    name, found = " ".join([metrics["recipe"], *([variant] if variant else [])]), metrics["retrieval"]
+    """What the metrics of one training say: a line an objective, and one for retrieval, text to image.
+
+    A seed other than 0 is named, so that its lines stand beside those of seed 0.
+    """
+    words = [metrics["recipe"], variant, f"seed {metrics['seed']}" if metrics["seed"] else None]
+    name, found = " ".join(word for word in words if word), metrics["retrieval"]
     trained = [
         Line(
             name,

@@ -12,6 +12,7 @@ from systems import recipes, table
 HERE = Path(__file__).resolve().parents[2]
 METRICS = {
     "recipe": "uniter",
+    "seed": 0,
     "objectives": {"mlm": {"untrained_loss": 7.0, "held_out_loss": 3.0, "score": 0.5, "chance": 0.2,
                            "predictions": 400}},
     "retrieval": {"images": 48, "captions": 240, "text_to_image": {"r_at_1": 0.1, "chance_r_at_1": 0.02, "r_at_10": 0.5,
@@ -35,6 +36,13 @@ def test_a_score_has_its_standard_error_and_a_variant_its_own_lines() -> None:
     document = f"{table.BEGIN}\n| `uniter` | mlm | old |\n| `uniter pixels` | mlm | old |\n{table.END}"
     put = table.put_into(document, [mlm], "x").splitlines()
     assert put[3:5] == ["| `uniter` | mlm | old |", mlm.markdown()]
+
+
+def test_another_seed_stands_beside_the_first() -> None:
+    one, other = (table.lines(METRICS | {"seed": seed}, {}, "pixels")[0] for seed in (0, 1))
+    put = table.put_into(f"{table.BEGIN}\n{one.markdown()}\n{table.END}", [other], "x").splitlines()
+    assert put[3:5] == [one.markdown(), other.markdown()]
+    assert "| `uniter pixels seed 1` | mlm |" in put[4]
 
 
 def test_a_loss_that_rises_does_not_hold() -> None:
