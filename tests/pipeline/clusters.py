@@ -21,15 +21,17 @@ START_S = 60.0
 class Cluster:
     """A scheduler, and the workers that were started for it. All end with the block."""
 
-    def __init__(self, folder: Path, paths: Sequence[Path] = (CHECKOUT,)) -> None:
-        """paths: PYTHONPATH of the scheduler."""
+    def __init__(
+        self, folder: Path, paths: Sequence[Path] = (CHECKOUT,), settings: Mapping[str, str] | None = None
+    ) -> None:
+        """paths: PYTHONPATH of the scheduler. settings: its settings of Dask, by the names of their variables."""
         self.folder = folder
         self._file = folder / "scheduler.json"
         self.processes: list[subprocess.Popen[bytes]] = []  # the workers
         self.scheduler = self._start(
             *("scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"),
             *("--scheduler-file", str(self._file)),
-            environment={"PYTHONPATH": os.pathsep.join(map(str, paths))},
+            environment={"PYTHONPATH": os.pathsep.join(map(str, paths)), **(settings or {})},
         )
 
     @property

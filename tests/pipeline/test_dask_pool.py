@@ -211,6 +211,24 @@ def test_a_deadly_row_on_workers_that_nobody_starts_again_ends_the_run(cluster: 
     assert "--no-nanny" in str(caught.value)
 
 
+@pytest.mark.slow
+def test_how_often_the_scheduler_allows_a_failure_changes_nothing(tmp_path: Path) -> None:
+    """Deaths are counted here: a row that kills its workers is found, be it with none allowed or with a hundred."""
+    found = []
+    for allowed in ("0", "100"):
+        folder = tmp_path / allowed
+        folder.mkdir()
+        with Cluster(folder, settings={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": allowed}) as cluster:
+            for _ in range(2):
+                cluster.worker(nanny=True)
+            write_texts(["a", "die", *(f"text {row}" for row in range(10))], folder / "data")
+            done = run_stage(STAGE, Config(), folder / "data", Options(RunConfig(cluster=cluster.address), plain=True))
+        assert dict(done.counts.rejected) == {"worker-died": 1}
+        assert done.counts.rows_out == 11
+        found.append(hashes(folder / "data"))
+    assert found[0] == found[1]
+
+
 def test_workers_that_have_too_little_memory_for_anything_end_the_run(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
