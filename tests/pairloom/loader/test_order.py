@@ -83,6 +83,19 @@ def test_a_window_has_so_many_groups_and_is_left_before_the_next(sizes: list[int
         last, start = mine, start + count
 
 
+def test_positions_beyond_two_billion_are_those_of_whole_groups() -> None:
+    """Three billion rows in groups of a million: what would be a negative int32 is the row that it should be."""
+    size = 1_000_000
+    order = Order(0, (size,) * 3000, 1)
+    assert len(order) == 3_000_000_000
+    positions = np.arange(2_500 * size, 2_501 * size)
+    groups, rows = order.at_many(np.zeros(size, np.int64), positions)
+    assert len(set(groups.tolist())) == 1
+    np.testing.assert_array_equal(np.sort(rows), np.arange(size))
+    assert order.at(0, 2_500 * size + 7) == (groups[7], rows[7])
+    assert len({order.at(0, place * size)[0] for place in range(2_900, 3_000)}) == 100
+
+
 def test_window_0_is_a_full_permutation() -> None:
     order = Order(1, (50,) * 40, WHOLE)
     first = {order.at(0, position)[0] for position in range(100)}
