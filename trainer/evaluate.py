@@ -88,8 +88,7 @@ class Exam:
 
     def __call__(self, learner: Learner) -> Tested:
         held = self.losses(learner)
-        asked = learner.recipe.retrieval is not None
-        return held, retrieval(learner, self.rows, self.make) if asked else None
+        return held, None if learner.recipe.retrieval is None else retrieval(learner, self.rows, self.make)
 
 
 @torch.no_grad()

@@ -54,6 +54,7 @@ def test_the_published_shape_has_the_published_number_of_parameters(name: str) -
 
 
 def test_adaptive_weights_by_hand() -> None:
+    torch.testing.assert_close(adaptive(torch.tensor([-0.4])), torch.ones(1))
     torch.testing.assert_close(adaptive(torch.full((3,), 0.7)), torch.full((3,), 1 / 3))
     e = np.exp([1.0, 0.0])
     g = (e / e.sum()) ** 2
