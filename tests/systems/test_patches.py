@@ -157,7 +157,7 @@ def test_padding_changes_nothing_and_one_row_is_finite(name: str, shards: Path) 
 
 
 def test_each_puzzle_shows_what_its_answer_says_and_nothing_else_is_changed(shards: Path) -> None:
-    _, loader = opened("kaleidobert", shards)
+    _, loader = opened("kaleidobert", shards, objectives={"itm": {"step": "pretrain"}})
     plain = {row.image_id: row for row in loader_rows(shards)}
     turns, orders, places = set(), set(), set()
     for batch in islice(iter(loader), 12):
@@ -282,7 +282,8 @@ def test_a_crop_pairs_with_the_word_whose_region_it_overlaps_most_by_hand() -> N
 
 
 def test_a_tags_word_is_found_in_the_text_and_hidden_far_more_often_than_another(lessons: Path) -> None:
-    _, loader = opened("kaleidobert", lessons, batch_size=32, text={"vocab_size": 300})
+    settings = {"text": {"vocab_size": 300}, "objectives": {"itm": {"step": "pretrain"}}}
+    _, loader = opened("kaleidobert", lessons, batch_size=32, **settings)
     tokenizer = loader.tokenizer
     names = {thing: tokenizer.words(thing).ids_T[1:-1].tolist() for thing in THINGS}
     hidden = rows = 0

@@ -149,7 +149,7 @@ def test_without_questions_polluted_reads_none() -> None:
 
 
 def test_answers_count_from_the_share_of_the_training_on_that_the_recipe_says(shards: Path) -> None:
-    learner, loader = opened("lxmert", shards)
+    learner, loader = opened("lxmert", shards, objectives={"itm": {"step": "pretrain"}})
     batch = next(iter(loader))
     learner.eval()
     early, late = (learner(replace(batch, progress=share)) for share in (0.49, 0.5))
