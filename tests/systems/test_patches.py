@@ -34,6 +34,7 @@ from trainer.contract import Shapes
 from trainer.learner import Learner
 
 BOTH = ("fashionbert", "kaleidobert")
+ONE_STEP = {"itm": {"step": "pretrain"}}  # as at the published size
 PUBLISHED = {  # BERT, and layers of features, types, places, norm
     "fashionbert": bert(30522, 768, 12) + 2048 * 768 + 2 * 768 + 64 * 768 + 2 * 768,
     "kaleidobert": bert(30522, 768, 12) + 5 * 2048 * 768 + 6 * 768 + 5 * 768 + 5 * 2 * 768,
@@ -77,7 +78,7 @@ def test_a_larger_loss_never_weighs_less_and_weights_stay_in_their_bounds(losses
 
 @pytest.mark.parametrize("balance", ["fixed", "adaptive"])
 def test_the_losses_of_a_step_are_added_as_the_recipe_says(balance: str, shards: Path) -> None:
-    learner, loader = opened("fashionbert", shards, training={"balance": balance})
+    learner, loader = opened("fashionbert", shards, training={"balance": balance}, objectives=ONE_STEP)
     found = learner(next(iter(loader)))
     losses = torch.stack([part.loss for part in found.parts.values()])
     weights = torch.ones(3) if balance == "fixed" else adaptive(losses)
@@ -125,7 +126,7 @@ def test_without_wishes_every_crop_is_drawn_equally_often() -> None:
 
 
 def test_five_patches_are_zero_and_their_features_are_the_targets(shards: Path) -> None:
-    learner, loader = opened("fashionbert", shards)
+    learner, loader = opened("fashionbert", shards, objectives=ONE_STEP)
     batch = next(iter(loader))
     regions, places = batch.regions, batch.targets["blank_places"]
     assert regions is not None
@@ -157,7 +158,7 @@ def test_padding_changes_nothing_and_one_row_is_finite(name: str, shards: Path) 
 
 
 def test_each_puzzle_shows_what_its_answer_says_and_nothing_else_is_changed(shards: Path) -> None:
-    _, loader = opened("kaleidobert", shards, objectives={"itm": {"step": "pretrain"}})
+    _, loader = opened("kaleidobert", shards, objectives=ONE_STEP)
     plain = {row.image_id: row for row in loader_rows(shards)}
     turns, orders, places = set(), set(), set()
     for batch in islice(iter(loader), 12):
@@ -282,7 +283,7 @@ def test_a_crop_pairs_with_the_word_whose_region_it_overlaps_most_by_hand() -> N
 
 
 def test_a_tags_word_is_found_in_the_text_and_hidden_far_more_often_than_another(lessons: Path) -> None:
-    settings = {"text": {"vocab_size": 300}, "objectives": {"itm": {"step": "pretrain"}}}
+    settings = {"text": {"vocab_size": 300}, "objectives": ONE_STEP}
     _, loader = opened("kaleidobert", lessons, batch_size=32, **settings)
     tokenizer = loader.tokenizer
     names = {thing: tokenizer.words(thing).ids_T[1:-1].tolist() for thing in THINGS}
