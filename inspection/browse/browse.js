@@ -39,7 +39,7 @@ for (const button of all("[data-copy]")) button.addEventListener("click", async 
   catch (refused) { getSelection().selectAllChildren(document.getElementById(button.dataset.copy)); button.textContent = "selected"; }
 });
 
-// Work that is not over: the page is asked for again, unless a form is on its way or somebody is about to change a field.
+// Work that is not over: the page is asked for again, unless a form is on its way or somebody is in a field.
 const again = one("[data-again]");
 if (again) {
   const reload = setInterval(() => {
