@@ -71,7 +71,7 @@ def train_sharded(rank: int, ranks: int, folder: Path, out: Path) -> None:
     mine = Loader(folder, chosen, tokenizer(), seed=3, batch_size=8, rank=rank, world_size=ranks)
     learner = Learner(chosen, shapes_of(chosen, mine.tokenizer, mine.metadata()))
     fully_shard(learner, mesh=init_device_mesh("cpu", (ranks,)))
-    optimiser = torch.optim.SGD(learner.parameters(), lr=0.1)
+    optimiser = torch.optim.SGD(learner.parameters(), lr=0.005)
     for batch in itertools.islice(mine, 3):
         optimiser.zero_grad()
         torch.autograd.backward(learner(batch).loss)
@@ -89,7 +89,7 @@ def test_fsdp_trains_on_the_ranks_batches(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     whole = Loader(folder, chosen, tokenizer(), seed=3, batch_size=8)
     learner = Learner(chosen, shapes_of(chosen, whole.tokenizer, whole.metadata()))
-    optimiser = torch.optim.SGD(learner.parameters(), lr=0.1)
+    optimiser = torch.optim.SGD(learner.parameters(), lr=0.005)
     for batch in itertools.islice(whole, 3):
         optimiser.zero_grad()
         torch.autograd.backward(learner(batch).loss)
