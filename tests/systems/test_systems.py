@@ -159,7 +159,7 @@ def test_lxmerts_losses_are_transformers_own(shards: Path) -> None:
 
     base = recipes.load("lxmert").source["objectives"]
     weights: dict[str, Any] = {name: {"weight": base[name]["weight"]} for name in ("mrfr", "mrc", "attributes")}
-    weights["itm"] = {"step": "pretrain", "alignment": 0.0}  # as at its published size
+    weights |= {"itm": {"step": "pretrain", "alignment": 0.0}, "mlm": {"weight": 1}}  # as at its published size
     # a fixed number of regions: transformers' means run over padding too
     units = {"regions": {"max_regions": 1, "min_regions": 1}}
     learner, loader = opened("lxmert", shards, objectives=weights, units=units)
