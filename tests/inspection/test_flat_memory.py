@@ -20,7 +20,8 @@ METADATA = {"feature_width": str(WIDTH), "classes": '["thing"]', "attributes": '
 MAIN = """
 import sys
 from pipeline.cli import main
-main(sys.argv[1:])
+code = main(sys.argv[1:])
+assert code == 0 or (code == 1 and sys.argv[1] == "lint"), code  # lint has read all, and found what is not whole here
 status = open("/proc/self/status", encoding="utf-8").read()  # of this program alone, unlike ru_maxrss
 print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), file=sys.stderr)
 """
